@@ -1,0 +1,36 @@
+"""Sessions that developers and CI share: ``nox`` runs lint, types and all tests; ``nox -l`` lists the rest."""
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = True
+
+PYTHON = ["3.11", "3.12", "3.13"]
+
+
+def install(session: nox.Session, *what: str) -> None:
+    session.install("-c", "constraints.txt", *what)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff: style, imports, formatting."""
+    install(session, "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy --strict over the package."""
+    install(session, "-e", ".", "mypy", "types-PyYAML", "types-psutil")
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests, the slow ones included. ``nox -s tests -- -k name`` chooses."""
+    install(session, "-e", ".[all]", *nox.project.dependency_groups(nox.project.load_toml(), "test"))
+    session.run("python", "sample_models/fetch.py")
+    session.run("pytest", "-m", "not gpu", *(session.posargs or ["-n", "2"]))

@@ -1,0 +1,41 @@
+"""optkit: make a trained model small and fast, and prove that it kept its quality.
+
+The verbs of the command line as functions of the same names: ``optkit.quantize("model.pt", precision="int8")``.
+They are imported on first use, so that ``import optkit`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from optkit.version import VERSION as __version__
+
+_FUNCTIONS = {
+    "benchmark": "optkit.verbs.benchmark",
+    "cache": "optkit.verbs.cache",
+    "compare": "optkit.verbs.compare",
+    "compile": "optkit.verbs.compile",
+    "doctor": "optkit.verbs.doctor",
+    "evaluate": "optkit.verbs.evaluate",
+    "export": "optkit.verbs.export",
+    "inspect": "optkit.verbs.inspect",
+    "load": "optkit.bundle",
+    "open": "optkit.model",
+    "plan": "optkit.verbs.plan",
+    "quantize": "optkit.verbs.quantize",
+    "report": "optkit.verbs.report",
+    "run": "optkit.verbs.run",
+}
+
+__all__ = ["__version__", *sorted(_FUNCTIONS)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FUNCTIONS:
+        raise AttributeError(f"module 'optkit' has no attribute {name!r}")
+    return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,121 @@
+"""The command line: one Typer application, one small file per verb, errors turned into a line and an exit code.
+
+Nothing on the path of ``--help`` imports a heavy library; the verbs import what they need when they run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from optkit import errors
+from optkit.cli.console import Console
+from optkit.version import VERSION
+
+
+def console_of(ctx: typer.Context) -> Console:
+    """The console of this process's command; made on first use, set up by ``--json``, ``-q`` and ``-v``."""
+    root = ctx.find_root()
+    if root.obj is None:
+        root.obj = Console()
+    console: Console = root.obj
+    return console
+
+
+class Verbs(TyperGroup):
+    """Shows our errors as a line with a hint and ends with their exit code, in the process and in tests alike."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except errors.OptkitError as error:
+            console_of(ctx).error(error)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            console_of(ctx).note("interrupted; nothing half-written was left behind", level="warning")
+            raise typer.Exit(errors.INTERRUPTED) from None
+        except OSError as error:
+            if error.errno is None or error.filename is None:
+                raise
+            failure = errors.OutputError(f"{error.filename}: {os.strerror(error.errno)}")
+            console_of(ctx).error(failure)
+            raise typer.Exit(failure.exit_code) from None
+
+
+class Verb(TyperCommand):
+    """A command that also takes the options every verb has: ``--json``, ``-q`` and ``-v``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += [
+            _flag(["--json"], "Print exactly one JSON document on stdout.", _set("json")),
+            _flag(["-q", "--quiet"], "Print the answer and warnings only.", _set("quiet")),
+            _flag(
+                ["-v", "--verbose"], "Say more on stderr; -vv says still more.", _set("verbose"), count=True
+            ),
+        ]
+
+
+def _flag(names: list[str], text: str, callback: Callable[..., Any], *, count: bool = False) -> TyperOption:
+    kind: dict[str, Any] = {"count": True} if count else {"is_flag": True}
+    return TyperOption(
+        param_decls=names, help=text, callback=callback, expose_value=False, is_eager=True, **kind
+    )
+
+
+def _set(name: str) -> Callable[..., Any]:
+    def callback(ctx: Any, _param: Any, value: Any) -> Any:
+        setattr(console_of(ctx), name, value)
+        return value
+
+    return callback
+
+
+def examples(*lines: str) -> str:
+    """The epilogue of a verb's help: its examples, a command each."""
+    return "Examples:\n\n\b\n" + "\n".join(f"  {line}" for line in lines)
+
+
+app = typer.Typer(
+    name="optkit",
+    cls=Verbs,
+    help="Make a trained model small and fast, and prove that it kept its quality.",
+    epilog=examples(
+        "optkit inspect model.onnx",
+        "optkit quantize model.pt --int8 --data data.npz -o small.onnx",
+        "optkit compare model.onnx small.onnx --data data.npz",
+    ),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"optkit {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Make a trained model small and fast, and prove that it kept its quality."""
+
+
+def main() -> None:
+    """The entry point of the ``optkit`` command."""
+    from optkit.cli import verbs
+
+    verbs.add_to(app)
+    app()
+    sys.exit(0)

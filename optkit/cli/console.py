@@ -1,0 +1,155 @@
+"""The one place that talks to the terminal: stdout is the answer, everything else goes to stderr.
+
+Commands build records and hand them to ``answer``; they print nothing themselves. Only this module knows rich.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from optkit.errors import OptkitError
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+
+    from optkit.results import NoteRecord, Root
+
+Progress = Callable[[str, int, int | None], None]
+
+
+@dataclass
+class Table:
+    """A table of text; cells in ``good`` or ``bad`` style are written ``good:1.92x``."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str | None = None
+
+
+@dataclass
+class Text:
+    """A paragraph, or a heading."""
+
+    text: str
+    style: str = ""
+
+
+Block = Table | Text
+
+
+@dataclass
+class Console:
+    """Output in one of three modes: human, json (one document on stdout) or quiet (the answer only)."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: int = 0
+    _stderr: RichConsole | None = field(default=None, repr=False)
+
+    def answer(self, record: Root, render: Callable[[], Sequence[Block]]) -> None:
+        """Print the record as JSON, or as ``render`` shows it to a person."""
+        if self.json:
+            sys.stdout.write(record.to_json() + "\n")
+            return
+        from rich.console import Console as RichConsole
+
+        out = RichConsole(highlight=False, soft_wrap=not sys.stdout.isatty())
+        for block in render():
+            _print(out, block)
+
+    def note(self, text: str, *, level: str = "info") -> None:
+        """A line on stderr; quiet hides all but warnings."""
+        if self.quiet and level == "info":
+            return
+        prefix = "[yellow]warning:[/] " if level == "warning" else ""
+        self.stderr.print(prefix + _escape(text))
+
+    def notes(self, notes: Sequence[NoteRecord]) -> None:
+        """Notes of a record, on stderr. In human mode they are not repeated in the answer."""
+        for note in notes:
+            where = f"{note.where}: " if note.where else ""
+            self.note(where + note.text, level=note.level)
+
+    def debug(self, text: str) -> None:
+        """A line that ``-v`` shows."""
+        if self.verbose:
+            self.stderr.print(f"[dim]{_escape(text)}[/]")
+
+    def error(self, error: OptkitError) -> None:
+        """The error's line and its hint on stderr; with ``--json`` also as the one document on stdout."""
+        if self.json:
+            import json
+
+            body = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+            document = {"schema": "optkit.error/1", "error": {"type": type(error).__name__} | body}
+            sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        self.stderr.print(f"[bold red]error:[/] {_escape(error.message)}", soft_wrap=True)
+        if error.hint:
+            self.stderr.print(f"[bold]hint:[/] {_escape(error.hint)}", soft_wrap=True)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """A progress bar on stderr for a terminal; nothing when quiet or not a terminal."""
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda what, done, total: None
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with RichProgress(*columns, TimeElapsedColumn(), console=self.stderr, transient=True) as bar:
+            tasks: dict[str, int] = {}
+
+            def update(what: str, done: int, total: int | None) -> None:
+                if what not in tasks:
+                    for task in tasks.values():
+                        bar.update(task, visible=False)  # type: ignore[arg-type]
+                    tasks[what] = bar.add_task(_escape(what), total=total)
+                bar.update(tasks[what], completed=done, total=total, visible=True)  # type: ignore[arg-type]
+
+            yield update
+
+    @property
+    def stderr(self) -> RichConsole:
+        if self._stderr is None:
+            from rich.console import Console as RichConsole
+
+            self._stderr = RichConsole(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+        return self._stderr
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _print(out: RichConsole, block: Block) -> None:
+    if isinstance(block, Text):
+        out.print(_escape(block.text), style=block.style)
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table as RichTable
+
+    table = RichTable(
+        box=SIMPLE_HEAD, title=block.title, title_justify="left", title_style="bold", pad_edge=False
+    )
+    for index, column in enumerate(block.columns):
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in block.rows:
+        table.add_row(*[_cell(cell) for cell in row])
+    # A pipe has no width: let the table be as wide as its text, so that nothing is cut.
+    if not out.is_terminal:
+        out.width = max(out.width, out.measure(table).maximum)
+    out.print(table)
+
+
+def _cell(text: str) -> str:
+    for style, colour in (("good", "green"), ("bad", "red"), ("warn", "yellow")):
+        if text.startswith(f"{style}:"):
+            return f"[{colour}]{_escape(text.removeprefix(f'{style}:'))}[/]"
+    return _escape(text)

@@ -1,0 +1,280 @@
+"""The versioned records of everything measured or decided: the product of a run, read by reports and by the gate.
+
+Seconds and bytes; ratios are baseline over candidate for time, so above one is faster; ``null`` is unknown.
+Each root record has a ``schema``. History: ``optkit.*/1``, the first.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """A frozen, strict record."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True, populate_by_name=True)
+
+
+class Root(Record):
+    """A record that stands alone in a file."""
+
+    def to_json(self) -> str:
+        """The record as indented JSON text; it reads back equal."""
+        return self.model_dump_json(indent=2)
+
+
+class Interval(Record):
+    """An estimate with its interval; ``confidence`` is the interval's nominal coverage."""
+
+    value: float
+    low: float
+    high: float
+    confidence: float = 0.95
+
+
+class NoteRecord(Record):
+    """One line for the user: what was chosen, assumed or left alone."""
+
+    text: str
+    where: str | None = None
+    level: Literal["info", "warning"] = "info"
+
+
+class TensorRecord(Record):
+    """One input or output; a dimension is a size or a name."""
+
+    name: str
+    dtype: str
+    shape: list[int | str] | None
+
+
+class SignatureRecord(Record):
+    inputs: list[TensorRecord]
+    outputs: list[TensorRecord]
+
+
+class ModelRecord(Record):
+    """A model on disk. ``size_bytes`` includes external data and weights beside it."""
+
+    path: str
+    format: str
+    digest: str
+    size_bytes: int
+    signature: SignatureRecord | None = None
+
+
+class DatasetRecord(Record):
+    """Which samples were used: their file, how many, a digest over their contents, which part of a split."""
+
+    path: str
+    part: str
+    count: int
+    digest: str
+    labelled: bool
+
+
+class QualityRecord(Record):
+    """A metric over ``count`` samples. ``loss`` is against the baseline in the metric's units, positive is worse."""
+
+    metric: str
+    value: Interval
+    count: int
+    higher_is_better: bool
+    needs_labels: bool
+    loss: Interval | None = None
+
+
+class LatencyRecord(Record):
+    """Seconds per inference over ``count`` inferences; a percentile is null with too few samples to support it."""
+
+    count: int
+    mean: float
+    median: float
+    p90: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    histogram_edges: list[float] = Field(default_factory=list)
+    histogram_counts: list[int] = Field(default_factory=list)
+
+
+class Row(Record):
+    """One model on one target: what it is, how it did, or why it failed.
+
+    ``speedup`` is the baseline's time over this one's, paired round by round; null for the baseline itself.
+    """
+
+    name: str
+    target: str
+    model: ModelRecord | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    status: Literal["ok", "failed"] = "ok"
+    reason: str | None = None
+    baseline: bool = False
+    batch: int | None = None
+    latency: LatencyRecord | None = None
+    throughput: float | None = None
+    speedup: Interval | None = None
+    speed_verdict: Literal["faster", "slower", "no difference", "inconclusive"] | None = None
+    memory_bytes: int | None = None
+    quality: QualityRecord | None = None
+    facts: dict[str, Any] = Field(default_factory=dict)
+    notes: list[NoteRecord] = Field(default_factory=list)
+
+
+class LibraryRecord(Record):
+    """An installed or missing library; ``error`` says why it does not import."""
+
+    name: str
+    version: str | None
+    extra: str | None = None
+    error: str | None = None
+
+
+class GpuRecord(Record):
+    name: str
+    memory_bytes: int | None = None
+    compute_capability: str | None = None
+    driver: str | None = None
+
+
+class Machine(Record):
+    """The fingerprint: what a measurement depends on besides the model."""
+
+    system: str
+    python: str
+    cpu: str
+    isa: list[str]
+    cores: int
+    cores_allowed: float
+    """Cores that affinity and the cgroup quota leave to this process."""
+    memory_bytes: int
+    memory_allowed_bytes: int
+    gpus: list[GpuRecord] = Field(default_factory=list)
+    libraries: list[LibraryRecord] = Field(default_factory=list)
+    noise: list[str] = Field(default_factory=list)
+    """What makes measurements on this machine noisy, a line each."""
+
+
+class Doctor(Root):
+    """What this machine has."""
+
+    schema_: Literal["optkit.doctor/1"] = Field("optkit.doctor/1", alias="schema")
+    machine: Machine
+    targets: list[LibraryRecord]
+    notes: list[NoteRecord] = Field(default_factory=list)
+
+
+class Refusal(Record):
+    """What a target would refuse in a model; ``accepted`` with no reason when nothing."""
+
+    target: str
+    accepted: bool
+    reason: str | None = None
+
+
+class Inspection(Root):
+    """What a model file is."""
+
+    schema_: Literal["optkit.inspection/1"] = Field("optkit.inspection/1", alias="schema")
+    model: ModelRecord
+    opsets: dict[str, int] = Field(default_factory=dict)
+    producer: str | None = None
+    parameters: int | None = None
+    operators: dict[str, int] = Field(default_factory=dict)
+    """Operator counts, subgraphs included."""
+    precisions: dict[str, int] = Field(default_factory=dict)
+    """Parameters by dtype."""
+    sparsity: float | None = None
+    """Share of weights that are exactly zero."""
+    quantized: str | None = None
+    """How the model is quantized already; null when it is not."""
+    targets: list[Refusal] = Field(default_factory=list)
+    notes: list[NoteRecord] = Field(default_factory=list)
+
+
+class Evaluation(Root):
+    """The quality of one model."""
+
+    schema_: Literal["optkit.evaluation/1"] = Field("optkit.evaluation/1", alias="schema")
+    row: Row
+    reference: Row | None = None
+    data: DatasetRecord
+    machine: Machine
+    seconds: float
+
+
+class Comparison(Root):
+    """Models side by side in one run; the first row is the baseline. Also what ``benchmark`` answers."""
+
+    schema_: Literal["optkit.comparison/1"] = Field("optkit.comparison/1", alias="schema")
+    rows: list[Row]
+    data: DatasetRecord | None = None
+    threads: int | None = None
+    batch: int
+    rounds: int
+    max_drop: float | None = None
+    machine: Machine
+    seconds: float
+    notes: list[NoteRecord] = Field(default_factory=list)
+
+
+class StageRecord(Record):
+    """One stage as it was carried out. ``fields`` are the stage's own; ``cached`` says it came from the store."""
+
+    stage: str
+    fields: dict[str, Any]
+    target: str | None
+    key: str
+    cached: bool = False
+    engine: str | None = None
+    method: str | None = None
+    seconds: float
+    engine_seconds: float | None = None
+    source: ModelRecord
+    result: ModelRecord
+    notes: list[NoteRecord] = Field(default_factory=list)
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+class Transformation(Root):
+    """What one of the verbs ``export``, ``quantize``, ``compile`` answers."""
+
+    schema_: Literal["optkit.transformation/1"] = Field("optkit.transformation/1", alias="schema")
+    output: str
+    stage: StageRecord
+    calibration: DatasetRecord | None = None
+    comparison: Comparison | None = None
+    notes: list[NoteRecord] = Field(default_factory=list)
+
+
+class Branch(Record):
+    """The stages of a run for one target and the bundle they end in; or why they failed."""
+
+    target: str
+    stages: list[StageRecord] = Field(default_factory=list)
+    bundle: str | None = None
+    status: Literal["ok", "failed"] = "ok"
+    reason: str | None = None
+
+
+class Run(Root):
+    """One execution of a recipe."""
+
+    schema_: Literal["optkit.run/1"] = Field("optkit.run/1", alias="schema")
+    recipe: dict[str, Any]
+    recipe_path: str
+    optkit: str
+    started: str
+    """ISO 8601, UTC."""
+    seconds: float
+    model: ModelRecord
+    calibration: DatasetRecord | None = None
+    evaluation: DatasetRecord | None = None
+    branches: list[Branch]
+    comparison: Comparison | None = None
+    chosen: str | None = None
+    """The row that is the result: the fastest inside the bound. The baseline when nothing beat it."""
+    machine: Machine
+    notes: list[NoteRecord] = Field(default_factory=list)

@@ -1,0 +1,97 @@
+"""The contract of a stage: one transformation of a model into a model.
+
+A stage is a frozen, strict pydantic model whose fields are the recipe's keys and the options of its command. It writes
+below ``context.workdir`` only and never changes its input. What it left alone, it says in notes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from optkit import lazy
+from optkit.data import Dataset
+from optkit.model import Model
+
+STAGES = {
+    "export": "optkit.stages.export:Export",
+    "quantize": "optkit.stages.quantize:Quantize",
+    "compile": "optkit.stages.compile:Compile",
+}
+
+Progress = Callable[[str, int, int | None], None]
+"""``progress(what, done, total)``; a total of ``None`` is unknown."""
+
+
+def no_progress(what: str, done: int, total: int | None) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """One line for the user: what was chosen, assumed or left alone, where (an operator, a file), and why."""
+
+    text: str
+    where: str | None = None
+    level: Literal["info", "warning"] = "info"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage may use besides its model.
+
+    ``workdir`` is an empty folder of its own. ``calibration`` and ``evaluation`` share no sample. ``target`` is the
+    runtime that the result is meant for.
+    """
+
+    workdir: Path
+    calibration: Dataset | None = None
+    evaluation: Dataset | None = None
+    target: str = "onnxruntime"
+    seed: int = 0
+    progress: Progress = no_progress
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A stage's result: the model it wrote below the workdir, what the user should know, and figures for the record.
+
+    ``engine`` and ``method`` name what did the work; ``engine_seconds`` is the time inside that library alone.
+    """
+
+    model: Model
+    notes: tuple[Note, ...] = ()
+    engine: str | None = None
+    method: str | None = None
+    engine_seconds: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Stage(BaseModel, ABC):
+    """One transformation. Members differ in their fields, in ``check`` and in ``apply``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    needs_target: ClassVar[bool] = True
+    """Whether the result depends on ``context.target``; where it does not, targets share it in the store."""
+    needs_calibration: ClassVar[bool] = False
+    """Whether the result depends on ``context.calibration``."""
+
+    def check(self, model: Model, context: Context) -> None:
+        """Refuse before work starts, with an OptkitError that says why. The default refuses nothing."""
+
+    @abstractmethod
+    def apply(self, model: Model, context: Context) -> Outcome:
+        """Transform ``model``. Raises OptkitError."""
+
+
+def stage_class(name: str) -> type[Stage]:
+    """The class of the stage called ``name``. Raises UsageError for an unknown one."""
+    found: type[Stage] = lazy.resolve(STAGES, name, kind="stage")
+    return found

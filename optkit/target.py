@@ -1,0 +1,89 @@
+"""The contract of a target: a runtime that executes models.
+
+Sessions are opened in a worker's child process (see ``optkit.worker``), except by ``optkit.load``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar
+
+from optkit import lazy
+from optkit.model import Model
+from optkit.tensors import Arrays, Signature
+
+TARGETS = {
+    "onnxruntime": "optkit.targets.onnxruntime:OnnxRuntime",
+    "openvino": "optkit.targets.openvino:OpenVino",
+    "torch": "optkit.targets.torch:Torch",
+    "fake": "optkit.targets.fake:Fake",
+}
+
+
+class Session(ABC):
+    """A model loaded on a target, ready to run; a context manager that owns the runtime's memory."""
+
+    signature: Signature
+
+    @abstractmethod
+    def run(self, feed: Arrays) -> Arrays:
+        """Outputs by name for one feed. Raises TargetError when the runtime fails."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the runtime really does: providers or device, precision, threads; plain JSON values."""
+        return {}
+
+    def close(self) -> None:
+        """Free the runtime's memory."""
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A model made ready for a target: the file to load and the options to load it with, as the runtime spells them."""
+
+    path: Path
+    format: str
+    options: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Target(ABC):
+    """A runtime. ``options`` are spelled as the runtime spells them and are plain JSON values."""
+
+    name: ClassVar[str]
+    formats: ClassVar[tuple[str, ...]]
+    """The formats of models that ``open`` takes."""
+
+    @abstractmethod
+    def version(self) -> str:
+        """The runtime's version. Raises MissingLibraryError."""
+
+    @abstractmethod
+    def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
+        """Every option that matters, made explicit: precision, threads, latency hint."""
+
+    @abstractmethod
+    def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
+        """Write what ``open`` loads fastest below ``workdir``. Raises TargetError, naming the refused operator."""
+
+    @abstractmethod
+    def open(self, model: Model, options: dict[str, Any]) -> Session:
+        """Load ``model``. Raises TargetError, naming the refused operator."""
+
+
+def target(name: str) -> Target:
+    """The target called ``name``. Raises UsageError for an unknown one."""
+    found: Target = lazy.resolve(TARGETS, name, kind="target")()
+    return found

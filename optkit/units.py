@@ -1,0 +1,59 @@
+"""Numbers as text: the only place where seconds, bytes and ratios are formatted."""
+
+from __future__ import annotations
+
+UNKNOWN = "-"
+
+
+def seconds(value: float | None) -> str:
+    """``0.00123`` -> ``1.23 ms``."""
+    if value is None:
+        return UNKNOWN
+    for limit, factor, unit in ((1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (120.0, 1.0, "s")):
+        if value < limit:
+            return f"{_three_digits(value * factor)} {unit}"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def size(value: float | None) -> str:
+    """``1234567`` bytes -> ``1.23 MB`` (powers of 1000)."""
+    if value is None:
+        return UNKNOWN
+    number = float(value)
+    for unit in ("B", "kB", "MB"):
+        if abs(number) < 1000:
+            return f"{number:.0f} B" if unit == "B" else f"{_three_digits(number)} {unit}"
+        number /= 1000
+    return f"{_three_digits(number)} GB"
+
+
+def ratio(value: float | None) -> str:
+    """``1.9234`` -> ``1.92x``."""
+    return UNKNOWN if value is None else f"{value:.2f}x"
+
+
+def quality(value: float | None) -> str:
+    """A metric's value, four digits behind the point: ``0.9312``."""
+    return UNKNOWN if value is None else f"{value:.4f}"
+
+
+def rate(value: float | None) -> str:
+    """Samples per second."""
+    return UNKNOWN if value is None else f"{_three_digits(value)}/s"
+
+
+def count(value: int | None) -> str:
+    """``23500000`` -> ``23,500,000``."""
+    return UNKNOWN if value is None else f"{value:,}"
+
+
+def percent(value: float | None) -> str:
+    """A share of one: ``0.25`` -> ``25.0 %``."""
+    return UNKNOWN if value is None else f"{value * 100:.1f} %"
+
+
+def _three_digits(value: float) -> str:
+    magnitude = abs(value)
+    digits = 0 if magnitude >= 100 else 1 if magnitude >= 10 else 2
+    return f"{value:.{digits}f}"
