@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from optkit.version import VERSION as __version__
+from optkit.version import VERSION
+
+__version__ = VERSION
 
 _FUNCTIONS = {
     "benchmark": "optkit.verbs.benchmark",
@@ -28,7 +30,7 @@ _FUNCTIONS = {
     "run": "optkit.verbs.run",
 }
 
-__all__ = ["__version__", *sorted(_FUNCTIONS)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_FUNCTIONS)]
 
 
 def __getattr__(name: str) -> Any:

@@ -75,7 +75,7 @@ class Dataset:
         raise NotImplementedError
 
 
-def open(path: str | Path, inputs: Sequence[TensorSpec] | None = None) -> Dataset:  # noqa: A001
+def open(path: str | Path, inputs: Sequence[TensorSpec] | None = None) -> Dataset:
     """All samples at ``path``: ``.npz``, a folder of them, an image folder or a text file described by a ``.yaml``, or
     ``FILE.py:CALLABLE``. ``inputs`` are the model's, needed to tell a sample axis from a whole feed. Raises DataError.
     """

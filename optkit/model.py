@@ -41,7 +41,7 @@ def files_of(path: Path, format: str) -> tuple[Path, ...]:
     raise NotImplementedError
 
 
-def open(  # noqa: A001
+def open(
     path: str | Path, *, inputs: tuple[str, ...] = (), code: str | None = None, trust: bool = False
 ) -> Model:
     """Open the model at ``path`` (a file, or the folder of a bundle) and find out what it is.

@@ -151,12 +151,8 @@ def synthetic_feed(inputs: Iterable[TensorSpec], *, batch: int = 1, seed: int = 
     feed: Arrays = {}
     for spec in inputs:
         if spec.shape is None:
-            raise SignatureError(
-                f"input {spec.name!r} has no known rank, so none can be made up", hint="give --data"
-            )
-        shape = [
-            dim if isinstance(dim, int) else batch if axis == 0 else 64 for axis, dim in enumerate(spec.shape)
-        ]
+            raise SignatureError(f"input {spec.name!r} has no known rank, so none can be made up", hint="give --data")
+        shape = [dim if isinstance(dim, int) else batch if axis == 0 else 64 for axis, dim in enumerate(spec.shape)]
         if spec.dtype.startswith(("float", "bfloat")):
             feed[spec.name] = generator.standard_normal(shape).astype(
                 "float32" if spec.dtype == "bfloat16" else spec.dtype

@@ -55,17 +55,13 @@ class Verb(TyperCommand):
         self.params += [
             _flag(["--json"], "Print exactly one JSON document on stdout.", _set("json")),
             _flag(["-q", "--quiet"], "Print the answer and warnings only.", _set("quiet")),
-            _flag(
-                ["-v", "--verbose"], "Say more on stderr; -vv says still more.", _set("verbose"), count=True
-            ),
+            _flag(["-v", "--verbose"], "Say more on stderr; -vv says still more.", _set("verbose"), count=True),
         ]
 
 
 def _flag(names: list[str], text: str, callback: Callable[..., Any], *, count: bool = False) -> TyperOption:
     kind: dict[str, Any] = {"count": True} if count else {"is_flag": True}
-    return TyperOption(
-        param_decls=names, help=text, callback=callback, expose_value=False, is_eager=True, **kind
-    )
+    return TyperOption(param_decls=names, help=text, callback=callback, expose_value=False, is_eager=True, **kind)
 
 
 def _set(name: str) -> Callable[..., Any]:

@@ -135,9 +135,7 @@ def _print(out: RichConsole, block: Block) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as RichTable
 
-    table = RichTable(
-        box=SIMPLE_HEAD, title=block.title, title_justify="left", title_style="bold", pad_edge=False
-    )
+    table = RichTable(box=SIMPLE_HEAD, title=block.title, title_justify="left", title_style="bold", pad_edge=False)
     for index, column in enumerate(block.columns):
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     for row in block.rows:

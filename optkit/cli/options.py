@@ -7,33 +7,34 @@ from typing import Annotated
 
 import typer
 
-ModelPath = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A torch, ONNX or OpenVINO model, or a bundle.")
-]
+ModelPath = Annotated[str, typer.Argument(metavar="MODEL", help="A torch, ONNX or OpenVINO model, or a bundle.")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Where the result goes.")]
 RequiredOutput = Annotated[Path, typer.Option("-o", "--output", help="Where the result goes.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="DATA", help="An .npz, a folder of .npz feeds, a .yaml that describes images or text, or FILE.py:CALLABLE."),
-]  # fmt: skip
+    typer.Option("--data", metavar="DATA", help=".npz, folder of .npz, .yaml (images, text) or FILE.py:CALLABLE."),
+]
 RequiredData = Annotated[
     str,
-    typer.Option("--data", metavar="DATA", help="An .npz, a folder of .npz feeds, a .yaml that describes images or text, or FILE.py:CALLABLE."),
-]  # fmt: skip
+    typer.Option("--data", metavar="DATA", help=".npz, folder of .npz, .yaml (images, text) or FILE.py:CALLABLE."),
+]
 Calibration = Annotated[
     str | None,
-    typer.Option(
-        "--calibration", metavar="DATA", help="Calibration data, when it is not to be split off --data."
-    ),
+    typer.Option("--calibration", metavar="DATA", help="Calibration data, when it is not to be split off --data."),
 ]
 CalibrationSamples = Annotated[
     int, typer.Option("--calibration-samples", min=1, help="How many samples calibrate at most.")
 ]
 Metric = Annotated[
     str | None,
-    typer.Option("--metric", metavar="METRIC[:OUTPUT]", help="accuracy, top5, f1, mae, rmse (labels); cosine, agreement, mae (fidelity to the baseline). Chosen from the data when not given."),
-]  # fmt: skip
+    typer.Option(
+        "--metric",
+        metavar="METRIC[:OUTPUT]",
+        help="accuracy, top5, f1, mae, rmse (need labels); cosine, agreement, mae (fidelity to the baseline). "
+        "By default chosen from the data.",
+    ),
+]
 MaxDrop = Annotated[
     float | None,
     typer.Option("--max-drop", min=0.0, help="The largest loss allowed, in the metric's own units."),
@@ -49,16 +50,18 @@ Threads = Annotated[
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Samples per inference.")]
 Inputs = Annotated[
     list[str] | None,
-    typer.Option("--input", metavar="NAME:DTYPE[DIM,DIM]", help="An input that the file does not tell, e.g. 'x:float32[batch,3,224,224]'; a word is a dynamic dimension."),
-]  # fmt: skip
+    typer.Option(
+        "--input",
+        metavar="NAME:DTYPE[DIM,DIM]",
+        help="An input, where the file does not tell; a word is a dynamic dimension.",
+    ),
+]
 Code = Annotated[
     str | None,
-    typer.Option("--code", metavar="FILE.py:CALLABLE", help="Builds the nn.Module of a state dict. This runs that file's code."),
-]  # fmt: skip
-Trust = Annotated[
-    bool, typer.Option("--trust", help="Let a pickled file that you made yourself run its code.")
+    typer.Option(
+        "--code", metavar="FILE.py:CALLABLE", help="Builds the nn.Module of a state dict. This runs that file's code."
+    ),
 ]
+Trust = Annotated[bool, typer.Option("--trust", help="Let a pickled file that you made yourself run its code.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that draws at random.")]
-Seconds = Annotated[
-    float, typer.Option("--seconds", min=0.1, help="Time for the measurement, per candidate.")
-]
+Seconds = Annotated[float, typer.Option("--seconds", min=0.1, help="Time for the measurement, per candidate.")]
