@@ -5,6 +5,7 @@ Sessions are opened in a worker's child process (see ``optkit.worker``), except 
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,14 @@ class Session(ABC):
     def facts(self) -> dict[str, Any]:
         """What the runtime really does: providers or device, precision, threads; plain JSON values."""
         return {}
+
+    def clock(self) -> float:
+        """Seconds on the clock that an inference is timed by."""
+        return time.perf_counter()
+
+    def peak_memory_bytes(self) -> int | None:
+        """The peak of memory that the operating system does not see (a device's); ``None`` when there is none."""
+        return None
 
     def close(self) -> None:
         """Free the runtime's memory."""

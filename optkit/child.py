@@ -1,0 +1,124 @@
+"""The other end of ``optkit.worker``: a process that opens one session and answers requests until its parent is gone.
+
+It imports what its target needs and nothing else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import resource
+import signal
+import sys
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from optkit.errors import OptkitError, WorkerError
+from optkit.model import Model
+from optkit.target import Session, target
+from optkit.tensors import Arrays, Signature
+
+_PR_SET_PDEATHSIG = 1
+_RESET_PEAK = "5"
+"""What ``/proc/self/clear_refs`` takes to set the peak back to what is resident now."""
+
+
+def main() -> None:
+    """Serve the socket whose number is the first argument, for the parent whose process id is the second."""
+    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    _die_with(parent)
+    with Connection(descriptor) as connection:
+        _serve(connection)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends; an idle child would see the socket close anyway."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("the parent ended before this process began")
+
+
+def _serve(connection: Connection) -> None:
+    desk = _Desk()
+    while True:
+        try:
+            request, arguments = connection.recv()
+        except EOFError:
+            desk.close()
+            return
+        connection.send(_answer(desk, request, arguments))
+
+
+def _answer(desk: _Desk, request: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
+    try:
+        return "done", getattr(desk, request)(*arguments)
+    except OptkitError as error:
+        return "error", error
+    except MemoryError:
+        return "error", WorkerError("out of memory")
+    except Exception:  # noqa: BLE001  a bug of ours: the parent shows this traceback
+        return "bug", traceback.format_exc()
+
+
+class _Desk:
+    """The requests that a worker makes, a method each."""
+
+    _session: Session
+
+    def __init__(self) -> None:
+        self._feeds: list[Arrays] = []
+
+    def open(self, model: Model, name: str, options: dict[str, Any]) -> tuple[Signature, dict[str, Any]]:
+        runtime = target(name)
+        runtime.version()
+        _reset_peak()
+        self._session = runtime.open(model, options)
+        return self._session.signature, self._session.facts()
+
+    def run(self, feed: Arrays) -> Arrays:
+        return self._session.run(feed)
+
+    def load(self, feeds: list[Arrays]) -> None:
+        self._feeds = feeds
+
+    def time(self, count: int) -> list[float]:
+        gc.disable()
+        try:
+            return [self._timed(self._feeds[index % len(self._feeds)]) for index in range(count)]
+        finally:
+            gc.enable()
+
+    def _timed(self, feed: Arrays) -> float:
+        start = self._session.clock()
+        self._session.run(feed)
+        return self._session.clock() - start
+
+    def peak_memory_bytes(self) -> int | None:
+        known = self._session.peak_memory_bytes()
+        return _peak() if known is None else known
+
+    def close(self) -> None:
+        if hasattr(self, "_session"):
+            self._session.close()
+
+
+def _reset_peak() -> None:
+    """Forget what importing took at its peak; where the kernel does not let us, the peak includes it."""
+    try:
+        Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
+    except OSError:
+        return
+
+
+def _peak() -> int:
+    """Bytes: the high-water mark of resident memory."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

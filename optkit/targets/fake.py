@@ -1,0 +1,99 @@
+"""A target that computes next to nothing and has its own clock.
+
+With it whole tables and reports are compared as text, and no test sleeps. It takes any model and reads no file: outputs
+follow from the inputs and the signature, times and faults from its options.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optkit.errors import SignatureError, TargetError
+from optkit.model import TORCH_FORMATS, Model
+from optkit.target import Compiled, Session, Target
+from optkit.tensors import Array, Arrays, Signature, TensorSpec
+
+
+class Fake(Target):
+    """Options: what an inference takes and how much that varies, how far outputs are off, and what goes wrong."""
+
+    name = "fake"
+    formats = (*TORCH_FORMATS, "onnx", "openvino")
+
+    def version(self) -> str:
+        return "1"
+
+    def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
+        return {
+            "seconds": 0.010,
+            "noise": 0.0,
+            "error": 0.0,
+            "seed": 0,
+            "memory_bytes": 50_000_000,
+            "threads": threads or 1,
+            "fault": None,
+        }
+
+    def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
+        path = workdir / model.path.name
+        path.write_bytes(model.path.read_bytes())
+        return Compiled(path, model.format, options, ("nothing was compiled: this target is fake",))
+
+    def open(self, model: Model, options: dict[str, Any]) -> Session:
+        if model.signature is None:
+            raise SignatureError(f"{model.path.name} does not tell its inputs", hint="give them with --input")
+        if options.get("fault") == "refuse":
+            raise TargetError(f"fake refuses {model.path.name}: no implementation of the operator Mystery (node_7)")
+        return FakeSession(model.signature, self.default_options() | options)
+
+
+class FakeSession(Session):
+    """Outputs that depend on the inputs alone; a clock that goes on with every run and at no other time."""
+
+    def __init__(self, signature: Signature, options: dict[str, Any]) -> None:
+        self.signature = signature
+        self._options = options
+        self._random = np.random.default_rng(options["seed"])
+        self._now = 0.0
+
+    def run(self, feed: Arrays) -> Arrays:
+        _fail(self._options["fault"])
+        self._now += self._options["seconds"] * float(np.exp(self._options["noise"] * self._random.standard_normal()))
+        return {spec.name: self._output(spec, feed) for spec in self.signature.outputs}
+
+    def _output(self, spec: TensorSpec, feed: Arrays) -> Array:
+        first = feed[self.signature.inputs[0].name]
+        count, *rest = [dim if isinstance(dim, int) else len(first) for dim in spec.shape or (len(first),)]
+        means = first.reshape(count, -1).astype(float).mean(axis=1) if first.size else np.zeros(count)
+        phases = 1000.0 * means[:, None] + np.arange(int(np.prod(rest)))
+        off = self._options["error"] * self._random.standard_normal(phases.shape)
+        output: Array = (np.sin(phases) + off).reshape(count, *rest).astype(spec.dtype)
+        return output
+
+    def facts(self) -> dict[str, Any]:
+        return {"threads": self._options["threads"], "precision": "f32"}
+
+    def clock(self) -> float:
+        return self._now
+
+    def peak_memory_bytes(self) -> int | None:
+        memory: int = self._options["memory_bytes"]
+        return memory
+
+
+def _fail(fault: str | None) -> None:
+    """Go wrong in the way of native libraries."""
+    if fault == "run":
+        raise TargetError("fake failed to run the model: Mystery (node_7): bad shape")
+    if fault == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if fault == "out of memory":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "hang":
+        threading.Event().wait()

@@ -1,0 +1,201 @@
+"""ONNX Runtime: ONNX models on its execution providers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optkit import lazy
+from optkit.errors import MissingDeviceError, TargetError, UsageError
+from optkit.machine import cores_allowed
+from optkit.model import Model, files_of
+from optkit.target import Compiled, Session, Target
+from optkit.tensors import Array, Arrays, Signature, TensorSpec
+
+_FATAL = 4
+"""Log severity: what is worth reading comes as an exception as well."""
+_PROTOBUF_LIMIT = 1_500_000_000
+"""Bytes from which the optimized graph's weights go to a file of their own, safely below protobuf's 2 GB."""
+_GROWTH = 1.1
+"""How much larger the optimized graph may be than its source before it is not worth keeping."""
+_DTYPES = {"float": "float32", "double": "float64"}
+
+
+class OnnxRuntime(Target):
+    """Options are the attributes of ``SessionOptions`` (enums by name), ``providers`` and ``session_config``."""
+
+    name = "onnxruntime"
+    formats = ("onnx",)
+
+    def version(self) -> str:
+        return str(_library().__version__)
+
+    def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
+        return {
+            "providers": ["CPUExecutionProvider"],
+            "graph_optimization_level": "ORT_ENABLE_ALL",
+            "execution_mode": "ORT_SEQUENTIAL",
+            "intra_op_num_threads": threads or max(1, int(cores_allowed())),
+            "inter_op_num_threads": 1,
+            # Threads may spin inside an inference, never between two: there they would steal a neighbour's core.
+            "session_config": {"session.force_spinning_stop": "1"},
+        }
+
+    def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
+        """Save the graph as ONNX Runtime has fused it, up to the level that any machine can load.
+
+        ORT_ENABLE_ALL would also write this CPU's blocked layouts into the file. So the file holds the extended level,
+        which is then found done at load, and ``options`` keep the level asked for, which adds the layouts there.
+        """
+        path = workdir / "model.onnx"
+        _open(model.path, _saving(options, path, large=model.size_bytes > _PROTOBUF_LIMIT))
+        if _bytes(workdir.iterdir()) > _GROWTH * model.size_bytes:
+            return self._uncompiled(model, options, workdir)
+        _open(path, options)
+        note = "the graph is saved with fusions up to ORT_ENABLE_EXTENDED; the layouts of a CPU are chosen at load"
+        return Compiled(path, "onnx", options, (note,))
+
+    def _uncompiled(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
+        for file in workdir.iterdir():
+            file.unlink()
+        for file in files_of(model.path, model.format):
+            copy = workdir / file.relative_to(model.path.parent)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+        note = "the graph is kept as it came: ONNX Runtime's optimized one is larger (weights folded to float32)"
+        return Compiled(workdir / model.path.name, "onnx", options, (note,))
+
+    def open(self, model: Model, options: dict[str, Any]) -> Session:
+        return OnnxRuntimeSession(_open(model.path, options), model.signature, options)
+
+
+class OnnxRuntimeSession(Session):
+    """An ``InferenceSession``."""
+
+    def __init__(self, session: Any, signature: Signature | None, options: dict[str, Any]) -> None:
+        self._session = session
+        self._options = options
+        self._outputs = [output.name for output in session.get_outputs()]
+        self.signature = signature or Signature(_specs(session.get_inputs()), _specs(session.get_outputs()))
+
+    def run(self, feed: Arrays) -> Arrays:
+        try:
+            arrays = self._session.run(self._outputs, feed)
+        except Exception as error:  # noqa: BLE001  the library raises plain Exceptions and ValueErrors
+            raise TargetError(f"onnxruntime failed to run the model: {_reason(error)}") from None
+        return dict(zip(self._outputs, map(_array, arrays), strict=True))
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "version": str(_library().__version__),
+            "providers": list(self._session.get_providers()),
+            "threads": self._options.get("intra_op_num_threads"),
+        }
+
+    def close(self) -> None:
+        self._session = None
+
+
+def _library() -> Any:
+    return lazy.require("onnxruntime", extra="onnxruntime")
+
+
+def _open(path: Path, options: dict[str, Any]) -> Any:
+    asked = _providers(options)
+    settings = _session_options(options)
+    try:
+        session = _library().InferenceSession(str(path), settings, providers=options["providers"])
+    except Exception as error:  # noqa: BLE001  the library's errors derive from Exception directly
+        raise TargetError(f"onnxruntime refuses {path.name}: {_reason(error)}") from None
+    session.disable_fallback()
+    missing = [name for name in asked if name not in session.get_providers()]
+    if missing:
+        raise MissingDeviceError(
+            f"{path.name}: {missing[0]} was asked for, but onnxruntime fell back to {session.get_providers()[0]}",
+            hint="the provider's libraries are missing or do not fit; optkit doctor",
+        )
+    return session
+
+
+def _providers(options: dict[str, Any]) -> list[str]:
+    """The names of the providers asked for; all of them are part of this build."""
+    names = [entry if isinstance(entry, str) else entry[0] for entry in options["providers"]]
+    known = _library().get_available_providers()
+    for name in names:
+        if name not in known:
+            raise MissingDeviceError(
+                f"this onnxruntime has no provider {name!r}", hint=lazy.did_you_mean(name, list(known))
+            )
+    return names
+
+
+def _session_options(options: dict[str, Any]) -> Any:
+    library = _library()
+    enums = {"graph_optimization_level": library.GraphOptimizationLevel, "execution_mode": library.ExecutionMode}
+    settings = library.SessionOptions()
+    settings.log_severity_level = _FATAL
+    for name, value in options.items():
+        if name == "session_config":
+            for key, text in value.items():
+                settings.add_session_config_entry(key, str(text))
+        elif name != "providers":
+            _set(settings, name, _member(enums[name], value, name) if name in enums else value)
+    return settings
+
+
+def _set(settings: Any, name: str, value: Any) -> None:
+    known = [key for key in dir(settings) if not key.startswith("_") and not callable(getattr(settings, key))]
+    if name not in known:
+        raise UsageError(f"onnxruntime has no session option {name!r}", hint=lazy.did_you_mean(name, known))
+    try:
+        setattr(settings, name, value)
+    except TypeError:
+        raise UsageError(f"onnxruntime's session option {name!r} cannot be {value!r}") from None
+
+
+def _member(enum: Any, value: str, name: str) -> Any:
+    if value not in enum.__members__:
+        hint = lazy.did_you_mean(value, list(enum.__members__))
+        raise UsageError(f"onnxruntime's session option {name!r} cannot be {value!r}", hint=hint)
+    return enum.__members__[value]
+
+
+def _saving(options: dict[str, Any], path: Path, *, large: bool) -> dict[str, Any]:
+    """``options`` that also write the optimized graph to ``path``, as portable as it can be."""
+    config = dict(options.get("session_config", {}))
+    if large:
+        config["session.optimized_model_external_initializers_file_name"] = f"{path.name}.data"
+    level = "ORT_ENABLE_EXTENDED" if options["graph_optimization_level"] == "ORT_ENABLE_ALL" else None
+    return options | {
+        "graph_optimization_level": level or options["graph_optimization_level"],
+        "optimized_model_filepath": str(path),
+        "session_config": config,
+    }
+
+
+def _specs(values: Iterable[Any]) -> tuple[TensorSpec, ...]:
+    return tuple(_spec(value) for value in values)
+
+
+def _spec(value: Any) -> TensorSpec:
+    kind = value.type.removeprefix("tensor(").removesuffix(")")
+    dims = [dim if isinstance(dim, int | str) else f"{value.name}_{axis}" for axis, dim in enumerate(value.shape or ())]
+    return TensorSpec(value.name, _DTYPES.get(kind, kind), tuple(dims))
+
+
+def _array(value: Any) -> Array:
+    """An output as an array; sequences and maps of classical models become arrays of objects."""
+    return value if isinstance(value, np.ndarray) else np.array(value, dtype=object)
+
+
+def _bytes(files: Iterable[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
+
+
+def _reason(error: Exception) -> str:
+    """The library's message without its prefix: ``[ONNXRuntimeError] : 1 : FAIL : ...``."""
+    return " ".join(str(error).split(" : ", 3)[-1].split())

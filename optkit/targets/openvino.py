@@ -1,0 +1,164 @@
+"""OpenVINO: ONNX models and its own IR, on its devices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from optkit import lazy
+from optkit.errors import TargetError
+from optkit.machine import cores_allowed
+from optkit.model import Model
+from optkit.target import Compiled, Session, Target
+from optkit.tensors import Arrays, Signature, TensorSpec
+
+_NOISE = ("Exception from ", "Check '", "FrontEnd API failed", "Model wasn't fully converted", "Summary:")
+"""How the lines of an error begin that say where in OpenVINO it arose, not what is wrong."""
+_DTYPES = {
+    "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "boolean": "bool", "string": "string",
+    "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64",
+    "u8": "uint8", "u16": "uint16", "u32": "uint32", "u64": "uint64",
+}  # fmt: skip
+
+
+class OpenVino(Target):
+    """Options are OpenVINO's properties and ``device``."""
+
+    name = "openvino"
+    formats = ("onnx", "openvino")
+
+    def version(self) -> str:
+        return str(_library().__version__).partition("-")[0]
+
+    def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
+        return {
+            "device": "CPU",
+            # Left alone, OpenVINO computes in bf16 wherever the CPU can. Integer operators are not touched by this.
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads or max(1, int(cores_allowed())),
+            "NUM_STREAMS": 1,
+            # Pinned threads of two processes would meet on the same cores.
+            "ENABLE_CPU_PINNING": False,
+            # Where weights alone are int8 or int4, activations are quantized on the fly in groups of this size.
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32,
+        }
+
+    def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
+        core = _library().Core()
+        graph = _read(core, model.path)
+        _compile(core, graph, options, model.path.name)
+        path = workdir / "model.xml"
+        _library().save_model(graph, path, compress_to_fp16=False)
+        return Compiled(path, "openvino", options, _notes(core, options))
+
+    def open(self, model: Model, options: dict[str, Any]) -> Session:
+        core = _library().Core()
+        compiled = _compile(core, _read(core, model.path), options, model.path.name)
+        return OpenVinoSession(compiled, model.signature)
+
+
+class OpenVinoSession(Session):
+    """A compiled model with one inference request."""
+
+    def __init__(self, compiled: Any, signature: Signature | None) -> None:
+        self._compiled = compiled
+        self._request = compiled.create_infer_request()
+        self.signature = signature or Signature(_specs(compiled.inputs), _specs(compiled.outputs))
+        self._outputs = _names(compiled.outputs, self.signature.outputs)
+
+    def run(self, feed: Arrays) -> Arrays:
+        try:
+            # Inputs are shared as onnxruntime shares them; outputs are copied, so that the next run leaves them alone.
+            arrays = self._request.infer(feed, share_inputs=True, share_outputs=False)
+        except Exception as error:  # noqa: BLE001  the library raises RuntimeError, TypeError and its own
+            raise TargetError(f"openvino failed to run the model: {_reason(error)}") from None
+        return dict(zip(self._outputs, arrays.to_tuple(), strict=True))
+
+    def facts(self) -> dict[str, Any]:
+        compiled = self._compiled
+        return {
+            "version": str(_library().__version__).partition("-")[0],
+            "devices": list(compiled.get_property("EXECUTION_DEVICES")),
+            "precision": str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string()),
+            "operators_by_precision": _precisions(compiled.get_runtime_model()),
+            "threads": int(compiled.get_property("INFERENCE_NUM_THREADS")),
+        }
+
+    def close(self) -> None:
+        self._request = self._compiled = None
+
+
+def _library() -> Any:
+    return lazy.require("openvino", extra="openvino")
+
+
+def _read(core: Any, path: Path) -> Any:
+    try:
+        return core.read_model(path)
+    except Exception as error:  # noqa: BLE001  frontends raise more than RuntimeError
+        raise TargetError(f"openvino refuses {path.name}: {_reason(error)}") from None
+
+
+def _compile(core: Any, graph: Any, options: dict[str, Any], name: str) -> Any:
+    properties = {key: value for key, value in options.items() if key != "device"}
+    try:
+        return core.compile_model(graph, options["device"], properties)
+    except Exception as error:  # noqa: BLE001  plugins raise more than RuntimeError
+        raise TargetError(f"openvino refuses {name} on {options['device']}: {_reason(error)}") from None
+
+
+def _notes(core: Any, options: dict[str, Any]) -> tuple[str, ...]:
+    """What differs from what OpenVINO would have done by itself."""
+    silent = str(core.get_property(options["device"], "INFERENCE_PRECISION_HINT").to_string())
+    chosen = options.get("INFERENCE_PRECISION_HINT", silent)
+    if chosen == silent:
+        return ()
+    return (f"float operators run in {chosen}; OpenVINO's own default on this machine is {silent}",)
+
+
+def _names(ports: Any, wanted: tuple[TensorSpec, ...]) -> list[str]:
+    """The model's own output names, in the order of ``ports``: one of a port's names, else the one in its place."""
+    names = [spec.name for spec in wanted]
+    fallback = names if len(names) == len(ports) else [_name(port, index) for index, port in enumerate(ports)]
+    return [next((n for n in names if n in port.get_names()), fallback[index]) for index, port in enumerate(ports)]
+
+
+def _name(port: Any, index: int) -> str:
+    return min(port.get_names(), default=f"output_{index}")
+
+
+def _specs(ports: Any) -> tuple[TensorSpec, ...]:
+    return tuple(_spec(port, _name(port, index)) for index, port in enumerate(ports))
+
+
+def _spec(port: Any, name: str) -> TensorSpec:
+    kind = port.get_element_type().to_string()
+    shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        return TensorSpec(name, _DTYPES.get(kind, kind), None)
+    # OpenVINO forgets the names of dynamic dimensions; a first one is the batch, by far the most common case.
+    dims = [
+        (("batch" if axis == 0 else f"{name}_{axis}") if dim.is_dynamic else dim.get_length())
+        for axis, dim in enumerate(shape)
+    ]
+    return TensorSpec(name, _DTYPES.get(kind, kind), tuple(dims))
+
+
+def _precisions(graph: Any) -> dict[str, int]:
+    """How many of the operators as executed compute in which precision."""
+    executed = (op.rt_info for op in graph.get_ops())
+    computing = (info for info in executed if str(_value(info["layerType"])) not in ("Input", "Output", "Const"))
+    return dict(Counter(str(_value(info["runtimePrecision"])) for info in computing))
+
+
+def _value(info: Any) -> Any:
+    return info.value if hasattr(info, "value") else info
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, in one line, out of a message that mostly says where it arose."""
+    lines = [line.strip(" -\t") for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(_NOISE)]
+    return "; ".join(telling or lines[-1:])

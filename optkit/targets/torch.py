@@ -1,0 +1,95 @@
+"""PyTorch: what the model that came in is measured with, in all of torch's formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from optkit import checkpoint, lazy
+from optkit.errors import SignatureError, TargetError
+from optkit.machine import cores_allowed
+from optkit.model import TORCH_FORMATS, Model
+from optkit.target import Compiled, Session, Target
+from optkit.tensors import Array, Arrays, Signature
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Torch(Target):
+    """Options: ``num_threads``, which torch keeps per process and not per session."""
+
+    name = "torch"
+    formats = TORCH_FORMATS
+
+    def version(self) -> str:
+        return str(_library().__version__)
+
+    def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
+        return {"num_threads": threads or max(1, int(cores_allowed()))}
+
+    def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
+        raise TargetError(
+            "torch has nothing to compile a model to",
+            hint="compile for another target: optkit compile MODEL --target onnxruntime -o BUNDLE",
+        )
+
+    def open(self, model: Model, options: dict[str, Any]) -> Session:
+        if model.signature is None:
+            raise SignatureError(
+                f"{model.path.name} does not tell its inputs", hint="give them: --input 'x:float32[batch,3,224,224]'"
+            )
+        _library().set_num_threads(options["num_threads"])
+        module = checkpoint.load(model)
+        return TorchSession(module.module() if model.format == "exported-program" else module, model.signature)
+
+
+class TorchSession(Session):
+    """A module in eval mode, called with the signature's inputs in order."""
+
+    def __init__(self, module: Any, signature: Signature) -> None:
+        self._module = module
+        self.signature = signature
+
+    def run(self, feed: Arrays) -> Arrays:
+        torch = _library()
+        try:
+            tensors = [torch.from_numpy(_writable(feed[spec.name])) for spec in self.signature.inputs]
+            with torch.inference_mode():
+                return self._named(self._module(*tensors))
+        except Exception as error:  # noqa: BLE001  a module may raise anything
+            reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+            raise TargetError(f"torch failed to run the model: {reason.strip()}") from None
+
+    def _named(self, outputs: Any) -> Arrays:
+        if isinstance(outputs, Mapping):
+            return {str(name): _array(value) for name, value in outputs.items()}
+        values = outputs if isinstance(outputs, Sequence) else [outputs]
+        names = [spec.name for spec in self.signature.outputs]
+        if len(names) != len(values):
+            names = ["output"] if len(values) == 1 else [f"output_{index}" for index in range(len(values))]
+        return dict(zip(names, map(_array, values), strict=True))
+
+    def facts(self) -> dict[str, Any]:
+        torch = _library()
+        return {"version": str(torch.__version__), "threads": int(torch.get_num_threads())}
+
+    def close(self) -> None:
+        self._module = None
+
+
+def _library() -> Any:
+    return lazy.require("torch", extra="torch")
+
+
+def _writable(array: Array) -> Array:
+    """torch warns of arrays that it could not write to."""
+    return array if array.flags.writeable else array.copy()
+
+
+def _array(tensor: Any) -> Array:
+    torch = _library()
+    array: Array = np.asarray(tensor.float() if tensor.dtype is torch.bfloat16 else tensor)
+    return array
