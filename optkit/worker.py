@@ -19,7 +19,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-import optkit
 from optkit import model as models
 from optkit.errors import TargetError, UsageError, WorkerError
 from optkit.lazy import did_you_mean
@@ -195,7 +194,7 @@ class Worker:
 def _start(output: IO[bytes]) -> tuple[Connection, subprocess.Popen[bytes]]:
     """A child at the other end of a private socket, in a session of its own: Ctrl-C reaches this process alone."""
     ours, theirs = socket.socketpair()
-    root = str(Path(optkit.__file__).parents[1])
+    root = str(Path(__file__).parents[1])
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", _BOOT, root, str(theirs.fileno()), str(os.getpid())],
