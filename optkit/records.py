@@ -1,0 +1,50 @@
+"""From what is open in memory to its record: models, signatures, datasets, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from optkit.data import Dataset
+from optkit.model import Model
+from optkit.results import DatasetRecord, ModelRecord, NoteRecord, SignatureRecord, TensorRecord
+from optkit.stage import Note
+from optkit.tensors import Signature, TensorSpec
+
+
+def of_model(model: Model) -> ModelRecord:
+    """The model's record; its size includes the files beside it."""
+    return ModelRecord(
+        path=str(model.path),
+        format=model.format,
+        digest=model.digest,
+        size_bytes=model.size_bytes,
+        signature=None if model.signature is None else of_signature(model.signature),
+    )
+
+
+def of_signature(signature: Signature) -> SignatureRecord:
+    """The signature's record."""
+    return SignatureRecord(inputs=_tensors(signature.inputs), outputs=_tensors(signature.outputs))
+
+
+def of_dataset(dataset: Dataset) -> DatasetRecord:
+    """The dataset's record; computing its digest reads all of it."""
+    return DatasetRecord(
+        path=str(dataset.source.path),
+        part=dataset.part,
+        count=len(dataset),
+        digest=dataset.digest,
+        labelled=dataset.labelled,
+    )
+
+
+def of_notes(notes: Iterable[Note]) -> list[NoteRecord]:
+    """Notes as records, in order."""
+    return [NoteRecord(text=note.text, where=note.where, level=note.level) for note in notes]
+
+
+def _tensors(specs: Sequence[TensorSpec]) -> list[TensorRecord]:
+    shapes = [None if spec.shape is None else list(spec.shape) for spec in specs]
+    return [
+        TensorRecord(name=spec.name, dtype=spec.dtype, shape=shape) for spec, shape in zip(specs, shapes, strict=True)
+    ]
