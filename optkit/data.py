@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from optkit.tensors import Array, Arrays, TensorSpec
+import numpy as np
+
+from optkit import dataspec, lazy
+from optkit.dataspec import DataSpec as DataSpec
+from optkit.errors import DataError, SignatureError
+from optkit.tensors import Array, Arrays, Signature, TensorSpec, check_feed
+
+SOURCES = {
+    "npz": "optkit.datasets.npz:Npz",
+    "feeds": "optkit.datasets.feeds:Feeds",
+    "images": "optkit.datasets.images:ImageFolder",
+    "text": "optkit.datasets.text:TextFile",
+    "callable": "optkit.datasets.callable:UserCode",
+}
+"""Each is made from a ``DataSpec`` and the model's inputs, where known."""
+
+LABELS = "labels"
+"""The array of labels in an ``.npz``."""
+_CALLABLE = re.compile(r"^.+\.py:\w+$")
+PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
@@ -24,8 +46,10 @@ class Source(ABC):
 
     path: Path
     labelled: bool
-    whole_feeds: bool
+    whole_feeds: bool = False
     """Whether a sample is a whole feed that must not be joined with others (shapes may differ)."""
+    variant: str = ""
+    """What the samples depend on besides their content: the preprocessing."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -34,9 +58,27 @@ class Source(ABC):
     def sample(self, index: int) -> Batch:
         """Sample ``index`` with its sample axis kept (size 1), or a whole feed. Raises DataError."""
 
-    @abstractmethod
+    def label(self, index: int) -> Array | None:
+        """The labels of sample ``index``; a source that knows a cheaper way than reading the sample overrides it."""
+        return self.sample(index).labels
+
+    def where(self, index: int) -> str:
+        """How messages name sample ``index``."""
+        return f"{self.path}, sample {index}"
+
+    def content(self, index: int) -> bytes:
+        """A digest of sample ``index``; computed anew by each call. Labels are not part of it: a leak is a leak."""
+        return digest_of(self.sample(index).feed)
+
     def identity(self, index: int) -> bytes:
-        """A digest of the sample's content: equal samples have equal digests."""
+        """A digest of the sample's content: equal samples have equal digests. Computed once."""
+        if index not in self._identities:
+            self._identities[index] = self.content(index)
+        return self._identities[index]
+
+    @cached_property
+    def _identities(self) -> dict[int, bytes]:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -54,32 +96,62 @@ class Dataset:
     def labelled(self) -> bool:
         return self.source.labelled
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """SHA-256 over the selected samples' identities, in order."""
-        raise NotImplementedError
+        """SHA-256 over the selected samples' identities and labels, in order."""
+        digest = hashlib.sha256(self.source.variant.encode())
+        for index in self.indices:
+            digest.update(self.source.identity(index))
+            labels = self.source.label(index) if self.labelled else None
+            if labels is not None:
+                digest.update(digest_of({"labels": labels}))
+        return digest.hexdigest()
 
-    def batches(self, size: int = 1) -> Iterator[Batch]:
-        """The samples in order, ``size`` at a time (whole feeds stay alone; the last batch may be smaller)."""
-        raise NotImplementedError
+    def batches(self, size: int = 1, *, pad: bool = False) -> Iterator[Batch]:
+        """The samples in order, ``size`` at a time (whole feeds stay alone; the last batch may be smaller).
+
+        ``pad`` fills the last feed up to ``size`` by repeating its last sample, for models of a fixed batch size;
+        its ``count`` and ``labels`` are of the real samples.
+        """
+        if self.source.whole_feeds:
+            yield from map(self.source.sample, self.indices)
+            return
+        for start in range(0, len(self), size):
+            chosen = self.indices[start : start + size]
+            missing = size - len(chosen) if pad else 0
+            yield _joined([self.source.sample(index) for index in chosen], missing)
 
     def take(self, count: int) -> Dataset:
         """The first ``count`` samples."""
-        raise NotImplementedError
+        return Dataset(self.source, self.indices[:count], self.part)
 
     def check(self, inputs: Sequence[TensorSpec], *, samples: int | None = None) -> None:
         """Check names, dtypes, shapes and that floats are finite against a model's inputs.
 
         Raises SignatureError or DataError naming the file and the sample.
         """
-        raise NotImplementedError
+        size = Signature(tuple(inputs)).fixed_batch or 1
+        chosen = self if samples is None else self.take(samples)
+        for number, batch in enumerate(chosen.batches(size, pad=True)):
+            step = 1 if self.source.whole_feeds else size
+            names = [self.source.where(index) for index in chosen.indices[number * step : (number + 1) * step]]
+            check_feed(batch.feed, inputs, where=names[0])
+            _check_finite(batch, names)
+            _check_labels(batch, names)
 
 
-def open(path: str | Path, inputs: Sequence[TensorSpec] | None = None) -> Dataset:
+def open(path: str | Path | DataSpec, inputs: Sequence[TensorSpec] | None = None) -> Dataset:
     """All samples at ``path``: ``.npz``, a folder of them, an image folder or a text file described by a ``.yaml``, or
     ``FILE.py:CALLABLE``. ``inputs`` are the model's, needed to tell a sample axis from a whole feed. Raises DataError.
     """
-    raise NotImplementedError
+    spec = path if isinstance(path, DataSpec) else DataSpec(path=str(path))
+    file = Path(spec.path)
+    if file.suffix in (".yaml", ".yml") and file.is_file():
+        spec = dataspec.read(file)
+    source: Source = lazy.resolve(SOURCES, _kind(spec), kind="kind of data")(spec, inputs)
+    if not len(source):
+        raise DataError(f"{source.path}: holds no samples")
+    return Dataset(source, range(len(source)))
 
 
 def split(dataset: Dataset, *, calibration_samples: int = 300, seed: int = 0) -> tuple[Dataset, Dataset]:
@@ -87,9 +159,153 @@ def split(dataset: Dataset, *, calibration_samples: int = 300, seed: int = 0) ->
 
     Equal samples fall into the same part. Raises DataError when there are too few samples.
     """
-    raise NotImplementedError
+    groups = _equal_samples(dataset)
+    if len(groups) < 2:
+        # Two is all that a split needs; whether so few samples show anything is for the intervals to say.
+        raise DataError(
+            f"{dataset.source.path}: too few samples to split: {len(dataset)} given, {len(groups)} different, at least "
+            "2 needed",
+            hint="give more samples, or calibration and evaluation data apart (--calibration)",
+        )
+    salt = str(seed).encode()
+    order = sorted(groups, key=lambda identity: hashlib.sha256(salt + identity).digest())
+    wanted = min(calibration_samples, len(dataset) // 2)
+    calibration = _fill(order, groups, wanted) or groups[min(order, key=lambda identity: len(groups[identity]))]
+    taken = set(calibration)
+    evaluation = [index for identity in order for index in groups[identity] if index not in taken]
+    return Dataset(dataset.source, calibration, "calibration"), Dataset(dataset.source, evaluation, "evaluation")
 
 
 def check_disjoint(calibration: Dataset, evaluation: Dataset) -> None:
     """Raise a DataError when two given sets share a sample."""
-    raise NotImplementedError
+    calibrating = _equal_samples(calibration)
+    shared = [index for index in evaluation.indices if evaluation.source.identity(index) in calibrating]
+    if shared:
+        raise DataError(
+            f"calibration and evaluation share {len(shared)} of {len(evaluation)} evaluation samples; the first is "
+            f"{evaluation.source.where(shared[0])}",
+            hint="quality on samples that calibrated the model proves nothing: give --data alone, it is split for you",
+        )
+
+
+def digest_of(feed: Arrays) -> bytes:
+    """SHA-256 of named arrays: names, dtypes, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(feed):
+        array = np.ascontiguousarray(feed[name])
+        digest.update(f"{name}:{array.dtype.str}{array.shape};".encode())
+        digest.update(array.tobytes())
+    return digest.digest()
+
+
+def check_names(names: Iterable[str], inputs: Sequence[TensorSpec] | None, where: str) -> None:
+    """Raise a SignatureError unless ``names`` are those of the model's inputs, where these are known."""
+    if inputs is None:
+        return
+    given, wanted = list(names), [spec.name for spec in inputs]
+    spare = [name for name in given if name not in wanted]
+    lacking = [name for name in wanted if name not in given]
+    if lacking:
+        raise SignatureError(
+            f"{where}: input {lacking[0]!r} of the model is missing; found {', '.join(given) or 'nothing'}",
+            hint=f"rename {spare[0]!r} to {lacking[0]!r}"
+            if spare
+            else "the model takes " + ", ".join(map(str, inputs)),
+        )
+    if spare:
+        raise SignatureError(f"{where}: the model has no input {spare[0]!r}", hint=lazy.did_you_mean(spare[0], wanted))
+
+
+def samples_in(feed: Arrays, inputs: Sequence[TensorSpec] | None) -> int:
+    """How many samples a whole feed holds: the first axis where all inputs share it, else one."""
+    signature = Signature(tuple(inputs or ()))
+    shared = inputs is None or signature.batch_dim is not None or signature.fixed_batch is not None
+    firsts = {array.shape[0] if array.ndim else 1 for array in feed.values()}
+    return int(firsts.pop()) if shared and len(firsts) == 1 else 1
+
+
+def _kind(spec: DataSpec) -> str:
+    path = Path(spec.path)
+    if _CALLABLE.match(spec.path) and not path.exists():
+        return "callable"
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder", hint=_near(path))
+    if spec.images is not None or spec.text is not None:
+        return "images" if spec.images is not None else "text"
+    if path.is_dir():
+        return _kind_of_folder(path)
+    if path.suffix == ".npz":
+        return "npz"
+    raise DataError(f"{path}: {path.suffix or 'this'} is no known form of data", hint=_HINTS.get(path.suffix, _FORMS))
+
+
+def _kind_of_folder(folder: Path) -> str:
+    files = (file for pattern in ("*", "*/*") for file in folder.glob(pattern))
+    suffixes = {file.suffix.lower() for file in files}
+    if any(folder.glob("*.npz")):
+        return "feeds"
+    if suffixes & set(PICTURES):
+        raise DataError(
+            f"{folder}: images need a description of their preprocessing",
+            hint=f"write images.yaml beside it and give that: path: {folder.name}, images: {{size: 224}}",
+        )
+    raise DataError(f"{folder}: holds neither .npz files nor images", hint=_FORMS)
+
+
+_FORMS = "data is an .npz, a folder of .npz feeds, a .yaml describing images or text, or FILE.py:CALLABLE"
+_DESCRIBE_TEXT = "write text.yaml: path: FILE, text: {tokenizer: tokenizer.json, text: COLUMN}; and give that"
+_HINTS = {
+    ".npy": "name the arrays: np.savez('data.npz', INPUT=array)",
+    ".py": "name the function that yields feeds: FILE.py:CALLABLE",
+    ".jsonl": _DESCRIBE_TEXT,
+    ".csv": _DESCRIBE_TEXT,
+}
+
+
+def _near(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f"the folder {folder} does not exist"
+    return lazy.did_you_mean(path.name, sorted(file.name for file in folder.iterdir())[:20])
+
+
+def _joined(samples: Sequence[Batch], missing: int) -> Batch:
+    feeds = [sample.feed for sample in samples] + [samples[-1].feed] * missing
+    feed = feeds[0] if len(feeds) == 1 else {name: np.concatenate([each[name] for each in feeds]) for name in feeds[0]}
+    labels = [sample.labels for sample in samples if sample.labels is not None]
+    return Batch(feed, np.concatenate(labels) if labels else None, sum(sample.count for sample in samples))
+
+
+def _equal_samples(dataset: Dataset) -> dict[bytes, list[int]]:
+    groups: dict[bytes, list[int]] = {}
+    for index in dataset.indices:
+        groups.setdefault(dataset.source.identity(index), []).append(index)
+    return groups
+
+
+def _fill(order: Sequence[bytes], groups: dict[bytes, list[int]], wanted: int) -> list[int]:
+    """Whole groups, in order, as far as they fit into ``wanted`` samples."""
+    chosen: list[int] = []
+    for identity in order:
+        if len(chosen) + len(groups[identity]) <= wanted:
+            chosen += groups[identity]
+    return chosen
+
+
+def _check_finite(batch: Batch, names: Sequence[str]) -> None:
+    for name, array in batch.feed.items():
+        if array.dtype.kind != "f" or np.isfinite(array).all():
+            continue
+        rows = np.isfinite(array).all(axis=tuple(range(1, array.ndim))) if array.ndim else np.isfinite(array)[None]
+        row = int(np.argmin(rows)) if len(names) > 1 else 0
+        kind = "NaN" if np.isnan(array).any() else "infinity"
+        raise DataError(f"{names[row]}: input {name!r} holds {kind}", hint="clean the data, or leave the sample out")
+
+
+def _check_labels(batch: Batch, names: Sequence[str]) -> None:
+    if batch.labels is None:
+        return
+    if len(batch.labels) != batch.count:
+        raise DataError(f"{names[0]}: {len(batch.labels)} labels for {batch.count} samples")
+    if batch.labels.dtype.kind == "f" and not np.isfinite(batch.labels).all():
+        raise DataError(f"{names[0]}: a label is NaN or infinite")

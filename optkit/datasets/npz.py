@@ -1,0 +1,70 @@
+"""A single ``.npz``: an array per input with the sample axis first, or with an extra leading axis of whole feeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from optkit import npyfile
+from optkit.data import LABELS, Batch, DataSpec, Source, check_names, samples_in
+from optkit.errors import DataError, SignatureError
+from optkit.npyfile import RowReader
+from optkit.tensors import Array, TensorSpec
+
+
+class Npz(Source):
+    """Rows are read from disk when asked for."""
+
+    def __init__(self, spec: DataSpec, inputs: Sequence[TensorSpec] | None) -> None:
+        self.path = Path(spec.path)
+        self._inputs = inputs
+        self._arrays = npyfile.open_npz(self.path)
+        named_so = any(given.name == LABELS for given in inputs or ())
+        self._labels = None if named_so else self._arrays.pop(LABELS, None)
+        self.labelled = self._labels is not None
+        check_names(self._arrays, inputs, str(self.path))
+        self._whole = {given.name for given in inputs or () if self._holds_feeds(given)}
+        self.whole_feeds = bool(self._whole)
+        self._count = self._common_length()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def sample(self, index: int) -> Batch:
+        feed = {
+            name: array.rows(index)[0] if name in self._whole else array.rows(index)
+            for name, array in self._arrays.items()
+        }
+        return Batch(feed, self.label(index), samples_in(feed, self._inputs) if self.whole_feeds else 1)
+
+    def label(self, index: int) -> Array | None:
+        if self._labels is None:
+            return None
+        row = self._labels.rows(index)
+        return row[0] if self.whole_feeds and row.ndim > 1 else row
+
+    def _holds_feeds(self, given: TensorSpec) -> bool:
+        """Whether the array has one axis more than the input."""
+        array = self._arrays[given.name]
+        if given.shape is None or array.ndim == len(given.shape):
+            return False
+        if array.ndim == len(given.shape) + 1:
+            return True
+        raise SignatureError(
+            f"{self.path}: array {given.name!r} has rank {array.ndim} (shape {list(array.shape)}), not "
+            f"{len(given.shape)} (samples) or {len(given.shape) + 1} (whole feeds)",
+            hint=f"the model takes {given}",
+        )
+
+    def _common_length(self) -> int:
+        named: dict[str, RowReader] = dict(self._arrays)
+        if not named:
+            raise DataError(f"{self.path}: holds no arrays of inputs", hint="np.savez(path, INPUT=array) writes one")
+        first, count = next((name, array.shape[0]) for name, array in named.items())
+        if self._labels is not None:
+            named[LABELS] = self._labels
+        for name, array in named.items():
+            if array.shape[0] != count:
+                what = "labels" if array is self._labels else f"samples in {name!r}"
+                raise DataError(f"{self.path}: {array.shape[0]} {what} for {count} samples in {first!r}")
+        return count
