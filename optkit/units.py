@@ -33,6 +33,21 @@ def ratio(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.2f}x"
 
 
+def interval(low: float, high: float) -> str:
+    """The interval of a ratio: ``(1.87 to 1.96)``."""
+    return f"({low:.2f} to {high:.2f})"
+
+
+def ratio_interval(value: float, low: float, high: float) -> str:
+    """``1.92x (1.87 to 1.96)``."""
+    return f"{ratio(value)} {interval(low, high)}"
+
+
+def quality_interval(value: float, low: float, high: float) -> str:
+    """``0.9312 (0.9101 to 0.9502)``."""
+    return f"{quality(value)} ({quality(low)} to {quality(high)})"
+
+
 def quality(value: float | None) -> str:
     """A metric's value, four digits behind the point: ``0.9312``."""
     return UNKNOWN if value is None else f"{value:.4f}"

@@ -101,10 +101,9 @@ def test_closing_a_worker_ends_its_child():
 
 
 def test_an_error_in_the_parent_ends_the_child():
-    with pytest.raises(KeyboardInterrupt), Worker(fake()) as worker:
-        pid = child_of(worker).pid
-        raise KeyboardInterrupt
-    assert not alive(pid)
+    worker = Worker(fake(fault="hang"))
+    worker.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert not alive(child_of(worker).pid)
 
 
 PARENT = """

@@ -1,0 +1,150 @@
+"""How good: the candidates' outputs on the same samples, assessed by labels or against the baseline's outputs.
+
+Each candidate runs in a process of its own. Batches are streamed through all of them, and what is kept of a batch is a
+row per sample, so memory does not grow with the outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from optkit import metrics
+from optkit.data import Batch, Dataset
+from optkit.errors import MetricError, OptkitError
+from optkit.metrics import Metric
+from optkit.results import QualityRecord
+from optkit.stage import Progress, no_progress
+from optkit.tensors import Array, Arrays
+from optkit.worker import Candidate, Worker
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A candidate's quality, or the error that it failed with; neither where nothing was assessed."""
+
+    quality: QualityRecord | None = None
+    error: OptkitError | None = None
+
+
+def assess(
+    candidates: Sequence[Candidate],
+    dataset: Dataset,
+    metric: str | None = None,
+    *,
+    batch: int = 1,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> list[Assessment]:
+    """Assess the candidates on all samples; the first is the baseline.
+
+    A model with a fixed batch size gets that size, its last batch filled up and the filling not counted. Raises the
+    baseline's error, DataError or SignatureError for data that does not fit it, MetricError.
+    """
+    with ExitStack() as stack:
+        lanes = [_Lane(candidate) for candidate in candidates]
+        for lane in lanes:
+            lane.attempt(lane.open, stack)
+        running = _running(lanes)
+        measure = _metric(metric, dataset, running)
+        dataset.check(running[0].worker.signature.inputs)
+        _stream(running, dataset, measure, batch, progress)
+    return [_assessment(lane, lanes[0], measure, seed) for lane in lanes]
+
+
+class _Lane:
+    """One candidate's way through the data: its worker, its rows so far, and what went wrong."""
+
+    worker: Worker
+
+    def __init__(self, candidate: Candidate) -> None:
+        self.candidate = candidate
+        self.error: OptkitError | None = None
+        self.outputs: Arrays = {}
+        self.rows: list[Array] = []
+
+    def attempt(self, step: Callable[..., None], *arguments: Any) -> None:
+        """Do ``step``; an error of it is this lane's result."""
+        try:
+            step(*arguments)
+        except OptkitError as error:
+            self.error = error
+
+    @property
+    def fixed_batch(self) -> int | None:
+        return self.worker.signature.fixed_batch
+
+    def open(self, stack: ExitStack) -> None:
+        self.worker = stack.enter_context(Worker(self.candidate))
+
+    def observe(self, batch: Batch, filled: int | None, metric: Metric, baseline: _Lane) -> None:
+        """Run one batch and keep its rows; the baseline has run it before."""
+        outputs = self.worker.run(batch.feed)
+        self.outputs = outputs if self is baseline else renamed(outputs, tuple(baseline.outputs))
+        own, reference, feed = (_real(each, batch, filled) for each in (self.outputs, baseline.outputs, batch.feed))
+        truth = reference if metric.needs == "reference" or batch.labels is None else batch.labels
+        self.rows.append(metric.observations(own, truth, feed))
+
+
+def renamed(outputs: Arrays, names: tuple[str, ...]) -> Arrays:
+    """The outputs under the baseline's names: by name where they have them all, else by position."""
+    if all(name in outputs for name in names):
+        return {name: outputs[name] for name in names}
+    if len(outputs) == len(names):
+        return dict(zip(names, outputs.values(), strict=True))
+    raise MetricError(f"outputs {', '.join(outputs)} are not those of the baseline: {', '.join(names)}")
+
+
+def _running(lanes: Sequence[_Lane]) -> list[_Lane]:
+    """The lanes that have not failed. Raises the baseline's error."""
+    if lanes[0].error is not None:
+        raise lanes[0].error
+    return [lane for lane in lanes if lane.error is None]
+
+
+def _metric(text: str | None, dataset: Dataset, lanes: Sequence[_Lane]) -> Metric:
+    chosen = metrics.choose(text, dataset, lanes[0].worker.signature)
+    if chosen.needs == "reference" and len(lanes) == 1:
+        raise MetricError(
+            f"metric {str(chosen)!r} compares with another model's outputs, and there is none",
+            hint="give --reference MODEL, or data with labels",
+        )
+    return chosen
+
+
+def _stream(lanes: Sequence[_Lane], dataset: Dataset, metric: Metric, batch: int, progress: Progress) -> None:
+    fixed = next((lane.fixed_batch for lane in lanes if lane.fixed_batch is not None), None)
+    filled = None if dataset.source.whole_feeds else fixed
+    done = 0
+    for found in dataset.batches(fixed or batch, pad=fixed is not None):
+        for lane in _running(lanes):
+            lane.attempt(lane.observe, found, filled, metric, lanes[0])
+        done += 1 if dataset.source.whole_feeds else found.count
+        progress("evaluating", done, len(dataset))
+    _running(lanes)
+
+
+def _real(arrays: Arrays, batch: Batch, filled: int | None) -> Arrays:
+    """The arrays without what filled the batch up to ``filled`` samples; ``None`` when nothing did."""
+    if filled is None or batch.count == filled:
+        return arrays
+    return {name: array[: batch.count] if array.shape[:1] == (filled,) else array for name, array in arrays.items()}
+
+
+def _assessment(lane: _Lane, baseline: _Lane, metric: Metric, seed: int) -> Assessment:
+    if lane.error is not None:
+        return Assessment(error=lane.error)
+    own, reference = metrics.join(lane.rows), metrics.join(baseline.rows)
+    loss = metrics.loss(own, None if metric.needs == "reference" else reference, metric, seed=seed)
+    return Assessment(
+        QualityRecord(
+            metric=str(metric),
+            value=metrics.interval(own, metric, seed=seed),
+            count=len(own),
+            higher_is_better=metric.higher_is_better,
+            needs_labels=metric.needs == "labels",
+            loss=None if lane is baseline else loss,
+        )
+    )
