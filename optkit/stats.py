@@ -61,12 +61,12 @@ def mean_interval(values: Numbers, *, confidence: float = 0.95, seed: int = 0) -
     if count < 2:
         raise ValueError(f"an interval needs at least two values, not {count}")
     picks = np.random.default_rng(seed).integers(0, count, size=(_RESAMPLES, count))
-    tail = _expanded_tail((1.0 - confidence) / 2.0, count)
+    tail = expanded_tail((1.0 - confidence) / 2.0, count)
     low, high = np.quantile(numbers[picks].mean(axis=1), [tail, 1.0 - tail])
     return Interval(value=float(numbers.mean()), low=float(low), high=float(high), confidence=confidence)
 
 
-def _expanded_tail(tail: float, count: int) -> float:
+def expanded_tail(tail: float, count: int) -> float:
     """The tail to cut so that the interval of ``count`` values has its nominal coverage (Hesterberg's correction)."""
     normal = NormalDist()
     z, freedom = normal.inv_cdf(1.0 - tail), count - 1
