@@ -43,15 +43,15 @@ def assess(
     A model with a fixed batch size gets that size, its last batch filled up and the filling not counted. Raises the
     baseline's error, DataError or SignatureError for data that does not fit it, MetricError.
     """
+    baseline, *others = lanes = [_Lane(candidate) for candidate in candidates]
     with ExitStack() as stack:
-        lanes = [_Lane(candidate) for candidate in candidates]
-        for lane in lanes:
+        baseline.open(stack)
+        measure = _metric(metric, dataset, baseline, others)
+        dataset.check(baseline.worker.signature.inputs)
+        for lane in others:
             lane.attempt(lane.open, stack)
-        running = _running(lanes)
-        measure = _metric(metric, dataset, running)
-        dataset.check(running[0].worker.signature.inputs)
-        _stream(running, dataset, measure, batch, progress)
-    return [_assessment(lane, lanes[0], measure, seed) for lane in lanes]
+        _stream(baseline, others, dataset, measure, batch, progress)
+    return [_assessment(lane, baseline, measure, seed) for lane in lanes]
 
 
 class _Lane:
@@ -71,10 +71,6 @@ class _Lane:
             step(*arguments)
         except OptkitError as error:
             self.error = error
-
-    @property
-    def fixed_batch(self) -> int | None:
-        return self.worker.signature.fixed_batch
 
     def open(self, stack: ExitStack) -> None:
         self.worker = stack.enter_context(Worker(self.candidate))
@@ -97,16 +93,9 @@ def renamed(outputs: Arrays, names: tuple[str, ...]) -> Arrays:
     raise MetricError(f"outputs {', '.join(outputs)} are not those of the baseline: {', '.join(names)}")
 
 
-def _running(lanes: Sequence[_Lane]) -> list[_Lane]:
-    """The lanes that have not failed. Raises the baseline's error."""
-    if lanes[0].error is not None:
-        raise lanes[0].error
-    return [lane for lane in lanes if lane.error is None]
-
-
-def _metric(text: str | None, dataset: Dataset, lanes: Sequence[_Lane]) -> Metric:
-    chosen = metrics.choose(text, dataset, lanes[0].worker.signature)
-    if chosen.needs == "reference" and len(lanes) == 1:
+def _metric(text: str | None, dataset: Dataset, baseline: _Lane, others: Sequence[_Lane]) -> Metric:
+    chosen = metrics.choose(text, dataset, baseline.worker.signature)
+    if chosen.needs == "reference" and not others:
         raise MetricError(
             f"metric {str(chosen)!r} compares with another model's outputs, and there is none",
             hint="give --reference MODEL, or data with labels",
@@ -114,16 +103,21 @@ def _metric(text: str | None, dataset: Dataset, lanes: Sequence[_Lane]) -> Metri
     return chosen
 
 
-def _stream(lanes: Sequence[_Lane], dataset: Dataset, metric: Metric, batch: int, progress: Progress) -> None:
-    fixed = next((lane.fixed_batch for lane in lanes if lane.fixed_batch is not None), None)
+def _stream(
+    baseline: _Lane, others: Sequence[_Lane], dataset: Dataset, metric: Metric, batch: int, progress: Progress
+) -> None:
+    """Run all batches; each through the baseline first, and then through the others that have not failed."""
+    sizes = [lane.worker.signature.fixed_batch for lane in (baseline, *others) if lane.error is None]
+    fixed = next((size for size in sizes if size is not None), None)
     filled = None if dataset.source.whole_feeds else fixed
     done = 0
     for found in dataset.batches(fixed or batch, pad=fixed is not None):
-        for lane in _running(lanes):
-            lane.attempt(lane.observe, found, filled, metric, lanes[0])
+        baseline.observe(found, filled, metric, baseline)
+        for lane in others:
+            if lane.error is None:
+                lane.attempt(lane.observe, found, filled, metric, baseline)
         done += 1 if dataset.source.whole_feeds else found.count
         progress("evaluating", done, len(dataset))
-    _running(lanes)
 
 
 def _real(arrays: Arrays, batch: Batch, filled: int | None) -> Arrays:
