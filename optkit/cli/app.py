@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperCommand, TyperGroup
 
 from optkit import errors
 from optkit.cli.console import Console
@@ -52,24 +52,36 @@ class Verb(TyperCommand):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params += [
-            _flag(["--json"], "Print exactly one JSON document on stdout.", _set("json")),
-            _flag(["-q", "--quiet"], "Print the answer and warnings only.", _set("quiet")),
-            _flag(["-v", "--verbose"], "Say more on stderr; -vv says still more.", _set("verbose"), count=True),
-        ]
-
-
-def _flag(names: list[str], text: str, callback: Callable[..., Any], *, count: bool = False) -> TyperOption:
-    kind: dict[str, Any] = {"count": True} if count else {"is_flag": True}
-    return TyperOption(param_decls=names, help=text, callback=callback, expose_value=False, is_eager=True, **kind)
+        self.params += _shared_options()
 
 
 def _set(name: str) -> Callable[..., Any]:
-    def callback(ctx: Any, _param: Any, value: Any) -> Any:
+    def callback(ctx: typer.Context, value: Any) -> Any:
         setattr(console_of(ctx), name, value)
         return value
 
     return callback
+
+
+def _flag(*names: str, text: str, sets: str, count: bool = False) -> Any:
+    shared = {"expose_value": False, "is_eager": True, "show_default": False}
+    return typer.Option(*names, help=text, callback=_set(sets), count=count, **shared)
+
+
+def _shared(
+    json: Annotated[bool, _flag("--json", text="Print exactly one JSON document on stdout.", sets="json")] = False,
+    quiet: Annotated[bool, _flag("-q", "--quiet", text="Print the answer and warnings only.", sets="quiet")] = False,
+    verbose: Annotated[
+        int, _flag("-v", "--verbose", text="Say more on stderr; -vv says still more.", sets="verbose", count=True)
+    ] = 0,
+) -> None:
+    """Never called: Typer makes the options of every verb out of its parameters."""
+
+
+def _shared_options() -> list[Any]:
+    donor = typer.Typer(add_completion=False)
+    donor.command()(_shared)
+    return [param for param in typer.main.get_command(donor).params if param.name != "help"]
 
 
 def examples(*lines: str) -> str:
