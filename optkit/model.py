@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from optkit.tensors import Signature
+from optkit import lazy, manifest, usercode
+from optkit.errors import ModelError, SignatureError
+from optkit.tensors import Signature, TensorSpec, parse_inputs
 
 Format = Literal["module", "state-dict", "torchscript", "exported-program", "onnx", "openvino", "bundle"]
 TORCH_FORMATS = ("module", "state-dict", "torchscript", "exported-program")
+_KNOWN = "a model is a torch file (.pt, .pth, .pt2, .safetensors), .onnx, an OpenVINO .xml, or a bundle"
+_KINDS = {
+    b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"GIF8": "a GIF image", b"%PDF": "a PDF",
+    b"\x93NUMPY": "a numpy array", b"\x89HDF": "an HDF5 file (Keras?)", b"\x1f\x8b": "a gzip file; unpack it first",
+    b"GGUF": "a GGUF file", b"version https://git-lfs": "a Git LFS pointer; fetch the file: git lfs pull",
+    b"PK": "a zip archive, but not torch's",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,15 +50,158 @@ class Model:
 
 def files_of(path: Path, format: str) -> tuple[Path, ...]:
     """All files that make up the model at ``path``: itself, ONNX external data, OpenVINO weights."""
-    raise NotImplementedError
+    if format == "onnx":
+        from optkit import graph
+
+        return (path, *graph.external_files(graph.parse(path), path))
+    if format == "openvino":
+        from optkit import ir
+
+        return tuple(file for file in (path, ir.weights_of(path)) if file.is_file())
+    return (path,)
 
 
-def open(
-    path: str | Path, *, inputs: tuple[str, ...] = (), code: str | None = None, trust: bool = False
-) -> Model:
+def open(path: str | Path, *, inputs: tuple[str, ...] = (), code: str | None = None, trust: bool = False) -> Model:
     """Open the model at ``path`` (a file, or the folder of a bundle) and find out what it is.
 
-    ``inputs`` are ``NAME:DTYPE[DIM,DIM]`` texts that give or override the signature. Raises ModelError for a file
-    that is missing, empty, truncated, renamed or of no known format; UntrustedError for one that would run code.
+    ``inputs`` are ``NAME:DTYPE[DIM,DIM]`` texts that give or override the signature. ``code`` counts for state dicts
+    and pickled modules only. Raises ModelError for a file that is missing, empty, truncated, renamed or of no known
+    format; UntrustedError for one that would run code.
     """
-    raise NotImplementedError
+    file = Path(path)
+    given = parse_inputs(inputs)
+    _check_there(file)
+    found = _open_bundle(file) if file.is_dir() else _open_file(file, code, trust)
+    return replace(found, signature=_merged(found, given)) if given else found
+
+
+def _open_file(path: Path, code: str | None, trust: bool) -> Model:
+    format, signature = _recognized(path)
+    if format not in TORCH_FORMATS:
+        return Model(path, format, manifest.sha256(*files_of(path, format)), signature)
+    from optkit import checkpoint
+
+    if not lazy.available("torch"):
+        lazy.require("torch", extra="torch")
+    if not trust:
+        format = checkpoint.check(path, format, code=code)
+    if format == "exported-program" and signature is None:
+        raise ModelError(
+            f"{path}: exported with inputs that are not tensors", hint="export it again with tensors as its only inputs"
+        )
+    kept = code if format == "state-dict" else None
+    return Model(path, format, _digest(path, kept), signature, code=kept, trusted=trust)
+
+
+def _recognized(path: Path) -> tuple[Format, Signature | None]:
+    """The format by the file's content, whatever its name, and the signature that the file holds."""
+    from optkit import torchfile
+
+    torch_format = torchfile.sniff(path)
+    if torch_format == "torchscript":
+        return torch_format, torchfile.traced_signature(path)
+    if torch_format == "exported-program":
+        from optkit import exported
+
+        return torch_format, exported.signature(path)
+    if torch_format:
+        return torch_format, None
+    head = _head(path)
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<?xml", b"<net")):
+        from optkit import ir
+
+        return "openvino", ir.signature(ir.read(path))
+    return "onnx", _onnx_signature(path, head)
+
+
+def _onnx_signature(path: Path, head: bytes) -> Signature:
+    from optkit import graph
+
+    try:
+        proto = graph.parse(path)
+    except ModelError:
+        # ONNX has no magic number; its first field is the version of the format.
+        if path.suffix == ".onnx" and head[:1] == b"\x08":
+            raise
+        raise _not_a_model(path, head) from None
+    graph.external_files(proto, path)
+    return graph.signature(proto)
+
+
+def _not_a_model(path: Path, head: bytes) -> ModelError:
+    kind = next((kind for magic, kind in _KINDS.items() if head.startswith(magic)), None)
+    if kind is None and head[:1] == b"\x80":
+        kind = "a pickle that torch.save did not write"
+    if kind is None and head.isascii() and b"\0" not in head:
+        kind = "a text file"
+    owner = next((path.with_suffix(suffix) for suffix in (".xml", ".onnx") if path.with_suffix(suffix).is_file()), None)
+    hint = f"the model is beside it: {owner}" if owner and owner != path else _KNOWN
+    return ModelError(f"{path}: not a model" + (f": it is {kind}" if kind else ""), hint=hint)
+
+
+def _check_there(path: Path) -> None:
+    if path.is_dir():
+        return
+    if not path.exists():
+        folder = path.parent if path.parent.is_dir() else Path()
+        near = get_close_matches(path.name, [entry.name for entry in folder.iterdir()], n=1)
+        hint = f"did you mean {folder / near[0]}?" if near else _KNOWN
+        raise ModelError(f"{path}: no such file", hint=hint)
+    if not path.is_file():
+        raise ModelError(f"{path}: not a regular file", hint=_KNOWN)
+    if path.stat().st_size == 0:
+        raise ModelError(f"{path}: the file is empty", hint="copy or export it again")
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(512)
+
+
+def _open_bundle(folder: Path) -> Model:
+    record = manifest.read(folder)
+    path = folder / record.model
+    return Model(
+        path,
+        record.format,
+        manifest.sha256(*files_of(path, record.format)),
+        manifest.signature(record.signature),
+        target=record.target,
+        options=record.options,
+    )
+
+
+def _digest(path: Path, code: str | None) -> str:
+    """The file's digest; a state dict is only half a model, so the code that builds the other half counts too."""
+    digest = manifest.sha256(path)
+    if code is None:
+        return digest
+    return hashlib.sha256(f"{digest} {manifest.sha256(usercode.file_of(code))} {code}".encode()).hexdigest()
+
+
+def _merged(model: Model, given: tuple[TensorSpec, ...]) -> Signature:
+    """The signature with the inputs given: they replace what a torch file tells and refine what a graph does."""
+    if model.signature is None or model.format in TORCH_FORMATS:
+        return Signature(given, model.signature.outputs if model.signature else ())
+    named = {spec.name: spec for spec in given}
+    known = {spec.name: spec for spec in model.signature.inputs}
+    for spec in given:
+        _check_refines(spec, known, model.path)
+    return Signature(tuple(named.get(spec.name, spec) for spec in model.signature.inputs), model.signature.outputs)
+
+
+def _check_refines(spec: TensorSpec, known: Mapping[str, TensorSpec], path: Path) -> None:
+    where = f"--input {spec}: {path.name}"
+    if spec.name not in known:
+        raise SignatureError(f"{where} has no such input", hint=lazy.did_you_mean(spec.name, known))
+    own = known[spec.name]
+    hint = f"the file says {own}"
+    if spec.dtype != own.dtype:
+        raise SignatureError(f"{where} takes {own.dtype}, not {spec.dtype}", hint=hint)
+    if own.shape is None or spec.shape is None:
+        return
+    if len(spec.shape) != len(own.shape):
+        raise SignatureError(f"{where} takes rank {len(own.shape)}, not {len(spec.shape)}", hint=hint)
+    for axis, (asked, fixed) in enumerate(zip(spec.shape, own.shape, strict=True)):
+        if isinstance(fixed, int) and asked != fixed:
+            raise SignatureError(f"{where} has the fixed size {fixed} at axis {axis}, not {asked}", hint=hint)

@@ -1,0 +1,309 @@
+"""Opening torch's files without running their code: pickled modules, state dicts, TorchScript, exported programs.
+
+What a file asks for is read first, without torch (``optkit.torchfile``); then torch's restricted unpickler loads it
+with nothing allowed but ``torch.nn``'s own modules. Only ``--trust`` and ``--code`` run anything else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optkit import exported, lazy, pickles, torchfile, usercode
+from optkit.errors import ModelError, UntrustedError
+
+if TYPE_CHECKING:
+    from optkit.model import Format, Model
+
+_FUNCTIONS = ("torch.nn.functional.relu", "torch.nn.functional.gelu", "torch._C._nn.gelu")
+"""Functions that ``torch.nn``'s own modules keep: a transformer layer's activation."""
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
+_SHOWN = 3
+_CODE_HINT = "give the code that builds the module: --code FILE.py:CALLABLE"
+
+
+def sniff(path: Path) -> Format:
+    """The torch format of the file. Raises ModelError for a file that is damaged or not torch's."""
+    found = torchfile.sniff(path)
+    if found is None:
+        raise ModelError(f"{path}: not a torch file")
+    return found
+
+
+def check(path: Path, format: str, *, code: str | None) -> Format:
+    """The format to load ``path`` as, once nothing that it asks for could run code. Raises UntrustedError.
+
+    With ``code``, a pickled module of foreign classes counts as the state dict that is taken out of it.
+    """
+    if format == "exported-program":
+        exported.check(path)
+        return "exported-program"
+    if format == "torchscript":
+        _refuse(path, torchfile.file_operators(path), "--trust, if you made this file yourself")
+        return "torchscript"
+    if torchfile.is_safetensors(path):
+        return "state-dict"
+    foreign = _foreign(path, format)
+    if not foreign:
+        return "module" if format == "module" else "state-dict"
+    if code is None:
+        hint = "--code FILE.py:CALLABLE takes only its weights; or --trust, if you made this file yourself"
+        _refuse(path, foreign, hint)
+    return "state-dict"
+
+
+def _foreign(path: Path, format: str) -> list[str]:
+    """What the pickle asks for besides tensors, and besides torch.nn's modules where it is a module."""
+    names = sorted(name for name in torchfile.content(path).globals if not pickles.is_plain(name))
+    if format != "module":
+        return names
+    return [name for name in names if _torch_class(name) is None]
+
+
+def _refuse(path: Path, names: list[str], hint: str) -> None:
+    if names:
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        raise UntrustedError(
+            f"{path}: loading it would run code; it asks for {', '.join(names[:_SHOWN])}{more}", hint=hint
+        )
+
+
+def load(model: Model) -> Any:
+    """The module in eval mode, the ScriptModule or the ExportedProgram, on the CPU.
+
+    Runs code of the file's only for a trusted model, and code of the user's only where ``model.code`` names it. Raises
+    ModelError, UntrustedError.
+    """
+    _library()
+    if not model.trusted:
+        check(model.path, model.format, code=model.code)
+    with _quiet(), _one_line(model.path):
+        if model.format == "torchscript":
+            return _load_script(model)
+        if model.format == "exported-program":
+            return _load_exported(model)
+        if model.format == "module":
+            return _load_module(model).eval()
+        return _load_state_dict(model).eval()
+
+
+def _load_script(model: Model) -> Any:
+    if not model.trusted:
+        _same_to_torch(model.path, ".py")
+    return _library().jit.load(str(model.path), map_location="cpu").eval()
+
+
+def _load_exported(model: Model) -> Any:
+    import torch.export
+
+    if model.trusted:
+        return torch.export.load(str(model.path))
+    _same_to_torch(model.path, ".json")
+    with _only_weights(), model.path.open("rb") as stream:
+        return torch.export.load(stream)
+
+
+def _load_module(model: Model) -> Any:
+    torch = _library()
+    if model.trusted:
+        with usercode.folder_importable(Path.cwd()), usercode.folder_importable(model.path.parent):
+            module = _found_module(torch.load(model.path, map_location="cpu", weights_only=False))
+    else:
+        names = [name for name in torchfile.content(model.path).globals if not pickles.is_plain(name)]
+        with torch.serialization.safe_globals([(_torch_class(name), name) for name in names]):
+            module = torch.load(model.path, map_location="cpu", weights_only=True)
+    if not isinstance(module, torch.nn.Module):
+        raise ModelError(f"{model.path}: it holds a {type(module).__name__}, not a module", hint=_CODE_HINT)
+    return module
+
+
+def _found_module(value: Any) -> Any:
+    """The module itself, or the one that a trusted checkpoint keeps under a usual key."""
+    held = [value[key] for key in ("model", "module", "net", "ema") if key in value] if isinstance(value, dict) else []
+    modules = [item for item in held if isinstance(item, _library().nn.Module)]
+    return modules[0] if modules else value
+
+
+def _load_state_dict(model: Model) -> Any:
+    if model.code is None:
+        raise ModelError(f"{model.path}: a state dict holds weights, but no module to put them in", hint=_CODE_HINT)
+    with usercode.running(model.code, ModelError) as build:
+        module = build()
+        if not isinstance(module, _library().nn.Module):
+            raise ModelError(f"{model.code} returns a {type(module).__name__}, not an nn.Module")
+        fill(module, state_dict(model), where=f"{model.path} with {model.code}")
+    return module
+
+
+def state_dict(model: Model) -> dict[str, Any]:
+    """The tensors by name of a state dict, a checkpoint or, as foreign classes are left inert, a pickled module."""
+    if torchfile.is_safetensors(model.path):
+        found: dict[str, Any] = lazy.require("safetensors.torch", extra="torch").load_file(str(model.path))
+        return found
+    torch = _library()
+    if model.trusted:
+        with usercode.folder_importable(Path.cwd()), usercode.folder_importable(model.path.parent):
+            held = torch.load(model.path, map_location="cpu", weights_only=False)
+    else:
+        names = [name for name in torchfile.content(model.path).globals if not pickles.is_plain(name)]
+        with torch.serialization.safe_globals([(_Inert, name) for name in names]):
+            held = torch.load(model.path, map_location="cpu", weights_only=True)
+    for key in torchfile.nested_keys(held, _tensors):
+        held = held[key]
+    return _tensors(held)
+
+
+class _Inert:
+    """Stands for an object of a class that is not trusted: takes what the pickle gives it and does nothing."""
+
+    def __new__(cls, *_: Any) -> _Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any) -> None:
+        self.state: Mapping[str, Any] = {}
+
+    def __setstate__(self, state: Any) -> None:
+        self.__dict__["state"] = state if isinstance(state, Mapping) else {}
+
+
+def _tensors(held: Any) -> dict[str, Any]:
+    """The tensors of a mapping, of a module, or of an inert stand-in for one."""
+    torch = _library()
+    if isinstance(held, Mapping):
+        return {str(key): value for key, value in held.items() if isinstance(value, torch.Tensor)}
+    if isinstance(held, torch.nn.Module):
+        return dict(held.state_dict())
+    found: dict[str, Any] = {}
+    for name, state in _states(held):
+        transient = state.get("_non_persistent_buffers_set") or ()
+        for kind in ("_parameters", "_buffers"):
+            tensors = _tensors(state.get(kind) or {})
+            found |= {f"{name}{key}": value for key, value in tensors.items() if key not in transient}
+    return found
+
+
+def _states(held: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The states of an inert module and of the modules in it, inert or not, with their prefix."""
+    state = held.__dict__.get("state", held.__dict__) if hasattr(held, "__dict__") else {}
+    children = state.get("_modules")
+    if not isinstance(children, Mapping):
+        return
+    yield prefix, state
+    for name, child in children.items():
+        yield from _states(child, f"{prefix}{name}.")
+
+
+def fill(module: Any, state: dict[str, Any], *, where: str) -> None:
+    """Put all of ``state`` into ``module``, and nothing less. Raises ModelError naming the first keys that differ."""
+    expected = module.state_dict()
+    state = _without_prefix(state, set(expected))
+    wrong = [
+        f"{key} is {list(state[key].shape)} in the file, {list(expected[key].shape)} in the module"
+        for key in expected
+        if key in state and hasattr(expected[key], "shape") and state[key].shape != expected[key].shape
+    ]
+    if wrong:
+        raise ModelError(f"{where}: other shapes: {_first(wrong)}", hint="build the module as it was trained")
+    missing, unexpected = module.load_state_dict(state, strict=False)
+    parts = [f"{label}: {_first(keys)}" for label, keys in (("missing", missing), ("unexpected", unexpected)) if keys]
+    if parts:
+        raise ModelError(f"{where}: the weights do not fit the module; {'; '.join(parts)}", hint="is it the same code?")
+
+
+def _without_prefix(state: dict[str, Any], expected: set[str]) -> dict[str, Any]:
+    """The state with the prefixes taken off that wrappers (data parallel, compile) put on, where that fits better."""
+    for prefix in _PREFIXES:
+        shorter = {key.removeprefix(prefix): value for key, value in state.items()}
+        if all(key.startswith(prefix) for key in state) and len(expected & set(shorter)) > len(expected & set(state)):
+            return _without_prefix(shorter, expected)
+    for prefix in _PREFIXES[:2]:
+        shorter = {key.removeprefix(prefix): value for key, value in state.items()}
+        if state and all(key.startswith(prefix) for key in state):
+            return _without_prefix(shorter, expected)
+    return state
+
+
+def _first(items: list[str]) -> str:
+    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return ", ".join(items[:_SHOWN]) + more
+
+
+def _torch_class(name: str) -> Any:
+    """The module class of torch.nn (or one of the few functions) called ``name``; ``None`` for anything else."""
+    torch = _library()
+    module, _, attribute = name.rpartition(".")
+    found = getattr(sys.modules.get(module), attribute, None)
+    if name in _FUNCTIONS:
+        return found
+    own = module.startswith("torch.nn.modules.") and isinstance(found, type) and issubclass(found, torch.nn.Module)
+    return found if own and found.__module__ == module else None
+
+
+def _same_to_torch(path: Path, suffix: str) -> None:
+    """Raise an UntrustedError when torch's reader sees other entries than the one that checked them.
+
+    Zip archives can be made so that two readers see two contents.
+    """
+    with torchfile.opened(path) as archive:
+        base = torchfile.root(archive)
+        checked = {name.removeprefix(base): archive.read(name) for name in archive.namelist() if name.endswith(suffix)}
+    if "serialized_exported_program.json" in checked:
+        return  # torch opens this older layout with the same reader as we do
+    reader = _library()._C.PyTorchFileReader(str(path))
+    names = [name for name in reader.get_all_records() if name.endswith(suffix)]
+    if {name: reader.get_record(name) for name in names} != checked:
+        raise UntrustedError(f"{path}: a zip archive that shows different contents to different readers")
+
+
+@contextmanager
+def _only_weights() -> Iterator[None]:
+    """Have torch unpickle nothing but tensors, also where it asks itself for more."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's warnings about its own formats (TorchScript is deprecated, …) from users who cannot act on them."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning, UserWarning):
+            warnings.filterwarnings("ignore", category=category, module=r"torch\..*")
+        yield
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Turn what torch raises on a damaged file into a ModelError, and on a forbidden global into an UntrustedError."""
+    import pickle
+
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        reason = str(error).partition("\n")[0]
+        raise UntrustedError(
+            f"{path}: torch's restricted unpickler refuses it: {reason}", hint="--trust, if you made this file yourself"
+        ) from None
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"{path}: it needs the module {error.name!r}, which is not importable", hint=_CODE_HINT
+        ) from None
+    except (RuntimeError, ValueError, AttributeError, KeyError, EOFError, AssertionError, TypeError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModelError(f"{path}: torch cannot load it: {reason}", hint="is it whole, and of this torch?") from error
+
+
+def _library() -> Any:
+    return lazy.require("torch", extra="torch")

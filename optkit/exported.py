@@ -1,0 +1,240 @@
+"""torch's exported programs (``.pt2``): their signature from the JSON inside, and what in them could run code.
+
+``torch.export.load`` unpickles, evaluates expressions, looks up functions by dotted names and compiles guards. All of
+it comes from the file; so all of it is checked here first, against the little that a model needs.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from optkit import pickles, torchfile
+from optkit.errors import ModelError, UntrustedError
+from optkit.tensors import Dim, Signature, TensorSpec
+
+_DTYPES = {
+    1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64", 12: "bool",
+    13: "bfloat16", 28: "uint16", 29: "uint32", 30: "uint64",
+}  # fmt: skip
+_OPERATOR = re.compile(
+    r"torch\.ops\.(aten|prims|quantized_decomposed|quantized|torchao)\.(?!from_file\b)\w+(\.\w+)?"
+    r"|torch\.ops\.higher_order\.(cond|while_loop|scan|associative_scan|map_impl|invoke_subgraph|flex_attention"
+    r"|wrap_with_set_grad_enabled|wrap_with_autocast)"
+    r"|torch\.sym_(int|float|max|min|not|ite|sum|sqrt)|torch\._sym_sqrt"
+    r"|_operator\.(add|sub|mul|floordiv|truediv|mod|pow|neg|pos|abs|eq|ne|lt|le|gt|ge|and_|or_|not_|getitem"
+    r"|lshift|rshift)"
+    r"|math\.(ceil|floor|trunc|sqrt)"
+)
+"""Functions that a graph's nodes may call: torch's operators and the arithmetic of sizes."""
+_SYMBOL = re.compile(r"Symbol\('(\w+)'")
+_TOKEN = re.compile(r"[A-Za-z_]\w*|'[^']*'|\d[\d.]*(?:e[+-]?\d+)?|[\s+\-*/%(),<>=&|~]")
+_WORD = re.compile(r"[A-Za-z]{1,4}\d+|'[A-Za-z]{1,4}\d+'|'[\d.e+-]+'|\d.*|\W")
+_WORDS = {
+    "Symbol", "positive", "integer", "nonnegative", "real", "zero", "finite", "evaluate", "precision", "True",
+    "False", "oo", "int_oo", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "Max", "Min", "Mod", "Abs",
+    "Add", "Mul", "Pow", "Integer", "Rational", "Float", "FloorDiv", "ModularIndexing", "Where", "PythonMod",
+    "CleanDiv", "CeilToInt", "FloorToInt", "CeilDiv", "LShift", "RShift", "PowByNatural", "FloatPow",
+    "FloatTrueDiv", "IntTrueDiv", "IsNonOverlappingAndDenseIndicator", "TruncToFloat", "ToFloat",
+}  # fmt: skip
+"""What expressions over sizes are made of; sympy evaluates them as Python, so nothing else may be in them."""
+_COMMENTS = ("metadata", "stack_trace", "nn_module_stack", "torch_fn", "source_fn_stack")
+"""Notes for people; torch neither evaluates nor compiles them."""
+_QUOTED = re.compile(r"""[^'"\\\n\r]*""")
+_PLAIN = re.compile(r"[\w.+\-:/@ ,\[\]]*")
+_NAME = re.compile(r"[\w.]*")
+_CONTAINERS = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
+_GUARD_NAMES = {"L", "True", "False", "None", "math", "torch"}
+_GUARD_ATTRIBUTES = {"size", "shape", "dtype", "device", "stride", "dim", "ndim", "item", "isnan", "inf"}
+_GUARD_CALLS = {"size", "stride", "dim", "item", "isnan", "len", "isinstance"}
+
+
+def signature(path: Path) -> Signature | None:
+    """The inputs that the program was exported with, dynamic dimensions named; ``None`` when they are not all tensors.
+
+    A dynamic first dimension that all inputs share is called ``batch``, others by torch's own symbols.
+    """
+    graph, specs = _graph(path)
+    tensors = graph["tensor_values"]
+    found = []
+    for spec in specs:
+        argument = spec.get("user_input", {}).get("arg", {}) if "user_input" in spec else None
+        if argument is None:
+            continue
+        if "as_tensor" not in argument:
+            return None
+        name = argument["as_tensor"]["name"]
+        found.append((name, tensors[name]))
+    shapes = [tuple(_dim(size) for size in meta["sizes"]) for _, meta in found]
+    firsts = {shape[0] if shape else None for shape in shapes}
+    batch = firsts.pop() if len(firsts) == 1 else None
+    return Signature(
+        tuple(
+            TensorSpec(name, _DTYPES.get(meta["dtype"], "unknown"), tuple(_named(dim, batch) for dim in shape))
+            for (name, meta), shape in zip(found, shapes, strict=True)
+        )
+    )
+
+
+def _graph(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    program = _program(path)
+    try:
+        module = program["graph_module"]
+        return module["graph"], module["signature"]["input_specs"]
+    except (KeyError, TypeError):
+        raise _damaged(path) from None
+
+
+def _program(path: Path) -> dict[str, Any]:
+    with torchfile.opened(path) as archive:
+        base = torchfile.root(archive)
+        names = [name for name in archive.namelist() if _is_program(name.removeprefix(base))]
+        if len(names) != 1:
+            raise ModelError(f"{path}: {len(names)} programs in one file; optkit opens files with one")
+        try:
+            program: dict[str, Any] = json.loads(archive.read(names[0]))
+        except ValueError:
+            raise _damaged(path) from None
+    return program
+
+
+def _is_program(name: str) -> bool:
+    return name == "serialized_exported_program.json" or (name.startswith("models/") and name.endswith(".json"))
+
+
+def _damaged(path: Path) -> ModelError:
+    return ModelError(f"{path}: a damaged exported program", hint="save it again with torch.export.save")
+
+
+def _dim(size: Mapping[str, Any]) -> Dim:
+    if "as_int" in size:
+        return int(size["as_int"])
+    text = str(size["as_expr"]["expr_str"])
+    match = _SYMBOL.search(text)
+    return match[1] if match else text
+
+
+def _named(dim: Dim, batch: Dim | None) -> Dim:
+    return "batch" if dim == batch and isinstance(dim, str) else dim
+
+
+def check(path: Path) -> None:
+    """Raise UntrustedError when loading the file could run code: not its operators, but Python smuggled in."""
+    asked = sorted(set(_dangers(path)))
+    if asked:
+        more = f" and {len(asked) - 3} more" if len(asked) > 3 else ""
+        raise UntrustedError(
+            f"{path}: loading it could run code; it asks for {', '.join(asked[:3])}{more}",
+            hint="--trust, if you made this file yourself",
+        )
+
+
+def _dangers(path: Path) -> Iterator[str]:
+    with torchfile.opened(path) as archive:
+        base = torchfile.root(archive)
+        for entry in archive.namelist():
+            name = entry.removeprefix(base)
+            if name.startswith("data/aotinductor/"):
+                yield "compiled code (data/aotinductor)"
+            elif "custom_obj" in name or "opaque_obj" in name:
+                yield f"a pickled object ({name})"
+            elif name.endswith(".json"):
+                yield from _json_dangers(_json(archive.read(entry), path))
+            elif name.endswith(".pt"):
+                yield from _pickle_dangers(archive.read(entry), path)
+
+
+def _json(data: bytes, path: Path) -> Any:
+    try:
+        return json.loads(data) if data else None
+    except (ValueError, RecursionError):
+        raise _damaged(path) from None
+
+
+def _json_dangers(value: Any, key: str = "") -> Iterator[str]:
+    """Walk a program's JSON. torch builds Python source out of its names, so each string has to be what it should."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if not _PLAIN.fullmatch(name):
+                yield f"the name {name!r}"
+            if name not in _COMMENTS or key == "graph_module":
+                yield from _json_dangers(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _json_dangers(item, key)
+    elif isinstance(value, str) and not _CHECKS.get(key, _PLAIN.fullmatch)(value):
+        yield f"{key} {value[:60]!r}"
+
+
+def _is_expression(text: str) -> bool:
+    tokens = _TOKEN.findall(text)
+    return "".join(tokens) == text and all(token in _WORDS or _WORD.fullmatch(token) for token in tokens)
+
+
+def _plain_containers(text: str) -> bool:
+    """Whether a tree of containers is made of tuples, lists and dicts alone."""
+    try:
+        _, todo = json.loads(text)
+        nodes = [todo]
+        for node in nodes:
+            if node["type"] not in _CONTAINERS or not _is_context(node["context"]):
+                return False
+            nodes.extend(node["children_spec"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return not text
+    return True
+
+
+def _is_context(text: str | None) -> bool:
+    """Whether a container's context is nothing, or the keys of a dictionary."""
+    keys = json.loads(text or "null")
+    plain = keys is None or isinstance(keys, list)
+    return plain and all(isinstance(key, int) or (isinstance(key, str) and _PLAIN.fullmatch(key)) for key in keys or ())
+
+
+def _is_guard(text: str) -> bool:
+    """Whether the code compares sizes of inputs, and nothing else."""
+    try:
+        tree = ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return all(_guards(node) for node in ast.walk(tree))
+
+
+def _guards(node: ast.AST) -> bool:
+    if isinstance(node, ast.Name):
+        return node.id in _GUARD_NAMES | _GUARD_CALLS
+    if isinstance(node, ast.Attribute):
+        return node.attr in _GUARD_ATTRIBUTES
+    if isinstance(node, ast.Call):
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        return called in _GUARD_CALLS and not node.keywords
+    kinds = (ast.expr_context, ast.operator, ast.cmpop, ast.boolop, ast.unaryop, ast.Expression, ast.Compare)
+    return isinstance(node, (*kinds, ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Subscript, ast.Constant))
+
+
+_CHECKS: dict[str, Callable[[str], Any]] = {
+    "target": _OPERATOR.fullmatch,
+    "as_operator": _OPERATOR.fullmatch,
+    "expr_str": _is_expression,
+    "in_spec": _plain_containers,
+    "out_spec": _plain_containers,
+    "guards_code": _is_guard,
+    "as_string": _QUOTED.fullmatch,
+    "name": _NAME.fullmatch,
+    "forward_arg_names": _NAME.fullmatch,
+}
+
+
+def _pickle_dangers(data: bytes, path: Path) -> Iterator[str]:
+    """What a torch file inside the torch file (sample inputs, weights) asks for besides tensors."""
+    if not data.startswith(torchfile.ZIP):
+        return
+    with torchfile.opened(path, io.BytesIO(data)) as inner:
+        held = pickles.read(inner.read(f"{torchfile.root(inner)}data.pkl"), where=str(path))
+    yield from (name for name in held.globals if not pickles.is_plain(name))

@@ -1,0 +1,138 @@
+"""OpenVINO's IR: what its XML tells without OpenVINO. The file may be hostile: no entities, no references outside."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections import Counter
+from pathlib import Path
+
+from optkit.errors import ModelError
+from optkit.tensors import Dim, Signature, TensorSpec
+
+DTYPES = {
+    "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "boolean": "bool", "string": "string",
+    "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64", "i4": "int4",
+    "u8": "uint8", "u16": "uint16", "u32": "uint32", "u64": "uint64", "u4": "uint4", "u1": "uint1",
+    "f8e4m3": "float8e4m3", "f8e5m2": "float8e5m2", "nf4": "nf4",
+}  # fmt: skip
+
+
+def weights_of(path: Path) -> Path:
+    """The file with the weights of the IR at ``path``."""
+    return path.with_suffix(".bin")
+
+
+def read(path: Path) -> ET.Element:
+    """The root of the IR at ``path``. Raises ModelError for other XML and for a missing or truncated ``.bin``."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+        if "<!DOCTYPE" in text or "<!ENTITY" in text:
+            raise ModelError(f"{path}: XML with a DOCTYPE; OpenVINO writes none, so it is not read")
+        root = ET.fromstring(text)  # noqa: S314  no DOCTYPE, so no entities
+    except (ET.ParseError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: damaged or truncated XML: {error}", hint="convert the model again") from None
+    if root.tag != "net" or root.find("layers") is None:
+        raise ModelError(f"{path}: XML, but not an OpenVINO model (its root is {root.tag!r}, not 'net')")
+    _check_weights(path, root)
+    return root
+
+
+def signature(root: ET.Element) -> Signature:
+    """Inputs and outputs; OpenVINO keeps no names of dynamic dimensions, so a first one is called ``batch``."""
+    layers = {layer.get("id"): layer for layer in root.iterfind("layers/layer")}
+    sources = {edge.get("to-layer"): edge for edge in root.iterfind("edges/edge")}
+    inputs = [layer for layer in layers.values() if layer.get("type") == "Parameter"]
+    results = [layer for layer in layers.values() if layer.get("type") == "Result"]
+    ports = [_source(layer, sources, layers) for layer in results]
+    return Signature(
+        tuple(_input(layer) for layer in inputs),
+        tuple(_output(port, layer) for port, layer in zip(ports, results, strict=True)),
+    )
+
+
+def operators(root: ET.Element) -> dict[str, int]:
+    """How often each operator occurs, subgraphs included, the most frequent first."""
+    kinds = (layer.get("type", "") for layer in root.iter("layer"))
+    counts = Counter(kind for kind in kinds if kind not in ("Const", "Parameter", "Result"))
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def constants(root: ET.Element) -> dict[str, int]:
+    """How many numbers the constants hold, by dtype."""
+    counts = Counter[str]()
+    for layer in root.iter("layer"):
+        data = layer.find("data")
+        if layer.get("type") == "Const" and data is not None:
+            kind = data.get("element_type", "")
+            counts[DTYPES.get(kind, kind)] += _count(data.get("shape", ""))
+    return dict(counts)
+
+
+def quantized(root: ET.Element) -> str | None:
+    """How the model is quantized already; ``None`` if it is not."""
+    kinds = constants(root)
+    if "FakeQuantize" in operators(root) or "FakeConvert" in operators(root):
+        return "static int8 (FakeQuantize)"
+    small = [kind for kind in ("int4", "uint4", "nf4", "int8", "uint8") if kinds.get(kind)]
+    largest = max(small, key=lambda kind: kinds[kind], default=None)
+    if largest and kinds[largest] > sum(kinds.get(kind, 0) for kind in ("float32", "float16", "bfloat16")):
+        return f"weight-only {largest}"
+    return "float16" if kinds.get("float16", 0) > kinds.get("float32", 0) else None
+
+
+def _check_weights(path: Path, root: ET.Element) -> None:
+    stored = [data for data in root.iter("data") if data.get("offset") is not None]
+    end = max((int(data.get("offset", 0)) + int(data.get("size", 0)) for data in stored), default=0)
+    weights = weights_of(path)
+    if end and not weights.is_file():
+        raise ModelError(f"{weights}: missing; {path.name} keeps its weights there", hint="copy it beside the .xml")
+    if end and weights.stat().st_size < end:
+        raise ModelError(f"{weights}: truncated; {path.name} needs {end} bytes of it", hint="copy it again")
+
+
+def _source(
+    layer: ET.Element, sources: dict[str | None, ET.Element], layers: dict[str | None, ET.Element]
+) -> ET.Element:
+    """The port that feeds ``layer``, a Result."""
+    edge = sources[layer.get("id")]
+    ports = layers[edge.get("from-layer")].iterfind("output/port")
+    return next(port for port in ports if port.get("id") == edge.get("from-port"))
+
+
+def _input(layer: ET.Element) -> TensorSpec:
+    port, data = layer.find("output/port"), layer.find("data")
+    name = _name(port, layer)
+    kind = "" if data is None else data.get("element_type", "")
+    shape = None if data is None else data.get("shape")
+    if shape is None or "..." in shape:
+        return TensorSpec(name, DTYPES.get(kind, kind), None)
+    dims = [dim.strip() for dim in shape.split(",") if dim.strip()]
+    return TensorSpec(name, DTYPES.get(kind, kind), tuple(_dim(dim, name, axis) for axis, dim in enumerate(dims)))
+
+
+def _output(port: ET.Element, layer: ET.Element) -> TensorSpec:
+    name = _name(port, layer)
+    kind = port.get("precision", "").lower()
+    dims = [dim.text or "" for dim in port.iterfind("dim")]
+    shape = tuple(_dim(dim, name, axis) for axis, dim in enumerate(dims))
+    return TensorSpec(
+        name, DTYPES.get({"fp32": "f32", "fp16": "f16", "fp64": "f64", "bool": "boolean"}.get(kind, kind), kind), shape
+    )
+
+
+def _name(port: ET.Element | None, layer: ET.Element) -> str:
+    """The smallest of a tensor's names, as the openvino target takes it; the layer's name where it has none."""
+    names = "" if port is None else port.get("names", "")
+    return min((name for name in names.split(",") if name), default=layer.get("name", ""))
+
+
+def _dim(text: str, name: str, axis: int) -> Dim:
+    """``3`` is a size; ``?``, ``-1`` and ``1..8`` are dynamic."""
+    return int(text) if text.isdigit() else "batch" if axis == 0 else f"{name}_{axis}"
+
+
+def _count(shape: str) -> int:
+    count = 1
+    for dim in shape.split(","):
+        count *= int(dim) if dim.strip() else 1
+    return count

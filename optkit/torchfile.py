@@ -1,0 +1,229 @@
+"""What a torch file is, holds and asks for, told without torch and without running anything in it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from optkit import pickles
+from optkit.errors import ModelError
+from optkit.pickles import Pickle, Tensor
+from optkit.tensors import Dim, Signature, TensorSpec
+
+TorchFormat = Literal["module", "state-dict", "torchscript", "exported-program"]
+ZIP = b"PK\x03\x04"
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How files begin that torch wrote before 1.6, or with ``_use_new_zipfile_serialization=False``."""
+_NESTED = (
+    "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params",
+    "ema_state_dict", "model_ema", "ema",
+)  # fmt: skip
+"""Under which keys checkpoints keep the state dict, the most telling first."""
+_HEADER_LIMIT = 100_000_000
+_SAFETENSORS = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
+    "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+
+
+def sniff(path: Path) -> TorchFormat | None:
+    """The torch format of the file, by its content; ``None`` when it is no torch file.
+
+    Raises ModelError for one that is damaged, or torch's but no model.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(len(LEGACY))
+    if head.startswith(ZIP):
+        return _sniff_zip(path)
+    if head == LEGACY:
+        return _kind(path, content(path))
+    return "state-dict" if is_safetensors(path) else None
+
+
+def content(path: Path) -> Pickle:
+    """The pickle of a module, state dict or checkpoint."""
+    if not _starts(path, ZIP):
+        with path.open("rb") as stream:
+            for _ in range(3):  # magic number, protocol, system
+                pickles.read(stream, where=str(path))
+            return pickles.read(stream, where=str(path))
+    with opened(path) as archive:
+        return pickles.read(archive.read(f"{root(archive)}data.pkl"), where=str(path))
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict, checkpoint or module, by name."""
+    if is_safetensors(path):
+        header = safetensors_header(path)
+        return {
+            name: Tensor(_SAFETENSORS.get(entry["dtype"], entry["dtype"].lower()), tuple(entry["shape"]))
+            for name, entry in header.items()
+            if name != "__metadata__"
+        }
+    held = content(path).content
+    for key in nested_keys(held, pickles.weights):
+        held = held[key]
+    return pickles.weights(held)
+
+
+def nested_keys(held: Any, weights: Any) -> tuple[str, ...]:
+    """The keys that lead to the state dict inside a checkpoint; ``weights(value)`` tells the tensors of a value."""
+    if not isinstance(held, Mapping):
+        return ()
+    inner = [key for key in _NESTED if _holds(held.get(key), weights)]
+    others = [key for key, value in held.items() if isinstance(key, str) and _holds(value, weights)]
+    if not inner and (weights(held) or len(others) != 1):
+        return ()
+    key = (inner or others)[0]
+    return (key, *nested_keys(held[key], weights))
+
+
+def _holds(value: Any, weights: Any) -> bool:
+    """Whether there are tensors in ``value``, a mapping or a module, or in what lies under a well-known key of it."""
+    if isinstance(value, Mapping):
+        return bool(weights(value)) or any(_holds(value.get(key), weights) for key in _NESTED)
+    return bool(weights(value))
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether the file begins as safetensors do: the length of a JSON header, then the header."""
+    with path.open("rb") as stream:
+        head = stream.read(9)
+    return len(head) == 9 and head[8:] == b"{" and 2 <= struct.unpack("<Q", head[:8])[0] <= _HEADER_LIMIT
+
+
+def safetensors_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file. Raises ModelError for a damaged or truncated file."""
+    truncated = ModelError(f"{path}: a damaged or truncated safetensors file", hint="copy it again")
+    with path.open("rb") as stream:
+        length = struct.unpack("<Q", stream.read(8))[0]
+        text = stream.read(length)
+    try:
+        header: dict[str, Any] = json.loads(text)
+        ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        raise truncated from None
+    if path.stat().st_size < 8 + length + max(ends, default=0):
+        raise truncated
+    return header
+
+
+@contextmanager
+def opened(path: Path, stream: IO[bytes] | None = None) -> Iterator[zipfile.ZipFile]:
+    """The zip archive at ``path``, or the one inside it that ``stream`` reads.
+
+    Raises ModelError for a damaged archive, or one with two entries of one name.
+    """
+    try:
+        with zipfile.ZipFile(stream or path) as archive:
+            names = archive.namelist()
+            if len(names) != len(set(names)):
+                raise ModelError(f"{path}: a zip archive with two entries of one name", hint="save the model again")
+            yield archive
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, KeyError):
+        raise ModelError(f"{path}: a damaged or truncated torch file (zip)", hint="copy or save it again") from None
+
+
+def root(archive: zipfile.ZipFile) -> str:
+    """The folder inside the archive that all entries are in, with its slash."""
+    names = archive.namelist()
+    first = names[0].partition("/")[0] + "/" if names else ""
+    return first if all(name.startswith(first) for name in names) else ""
+
+
+def _sniff_zip(path: Path) -> TorchFormat | None:
+    with opened(path) as archive:
+        names = {name.removeprefix(root(archive)) for name in archive.namelist()}
+    if "serialized_exported_program.json" in names or any(name.startswith("models/") for name in names):
+        return "exported-program"
+    if any(name.startswith("data/aotinductor/") for name in names):
+        raise ModelError(f"{path}: a package of compiled code (AOTInductor), not a model", hint="torch.export.save")
+    if "data.pkl" not in names:
+        return None
+    if any(name.startswith("code/") for name in names) or "constants.pkl" in names:
+        return "torchscript"
+    return _kind(path, content(path))
+
+
+def _kind(path: Path, pickle: Pickle) -> TorchFormat:
+    held = pickle.content
+    if pickles.is_module(held) or (isinstance(held, pickles.Made) and pickles.tensor(held) is None):
+        return "module"
+    keys = nested_keys(held, pickles.weights)
+    for key in keys:
+        held = held[key]
+    if not pickles.weights(held):
+        kind = "a tensor" if pickles.tensor(held) else f"a {type(held).__name__} without tensors"
+        raise ModelError(f"{path}: a torch file, but not a model: it holds {kind}", hint="save a module or state dict")
+    return "state-dict"
+
+
+def traced_signature(path: Path) -> Signature | None:
+    """The inputs that a TorchScript file was traced with, named by its ``forward``; ``None`` when it keeps none.
+
+    A first axis that all inputs share counts as the batch: a trace does not say which dimensions are dynamic.
+    """
+    with opened(path) as archive:
+        base = root(archive)
+        if f"{base}traced_inputs.pkl" not in archive.namelist():
+            return None
+        traced = pickles.read(archive.read(f"{base}traced_inputs.pkl"), where=str(path)).content
+        values = traced.get("forward") if isinstance(traced, dict) else None
+        tensors = [pickles.tensor(value) for value in values or ()]
+        names = _forward_names(archive, base, path)
+    if not tensors or None in tensors:
+        return None
+    return _signature(names, [tensor for tensor in tensors if tensor is not None])
+
+
+def _signature(names: list[str], tensors: list[Tensor]) -> Signature:
+    if len(names) < len(tensors):
+        names = [f"input_{index}" for index in range(len(tensors))]
+    batched = len({tensor.shape[:1] for tensor in tensors}) == 1 and all(tensor.shape for tensor in tensors)
+    shapes: list[tuple[Dim, ...]] = [("batch", *tensor.shape[1:]) if batched else tensor.shape for tensor in tensors]
+    dtypes = [tensor.dtype for tensor in tensors]
+    return Signature(tuple(TensorSpec(*each) for each in zip(names, dtypes, shapes, strict=False)))
+
+
+def _forward_names(archive: zipfile.ZipFile, base: str, path: Path) -> list[str]:
+    """The arguments of ``forward`` in the code of the archive's outermost class."""
+    held = pickles.read(archive.read(f"{base}data.pkl"), where=str(path)).content
+    wanted = held.callee.name if isinstance(held, pickles.Made) and isinstance(held.callee, pickles.Global) else ""
+    module, _, name = wanted.rpartition(".")
+    entry = f"{base}code/{module.replace('.', '/')}.py"
+    if entry not in archive.namelist():
+        return []
+    try:
+        tree = ast.parse(archive.read(entry))
+    except (SyntaxError, ValueError):
+        return []
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+    functions = [node for each in classes for node in each.body if isinstance(node, ast.FunctionDef)]
+    forward = [node for node in functions if node.name == "forward"]
+    return [argument.arg for argument in forward[0].args.args[1:]] if forward else []
+
+
+_GAP = r"(?:\s|\\|\#[^\n]*\n)*"
+_FILE_OPERATORS = re.compile(rf"\.{_GAP}(from_file|save|load_tensor){_GAP}\(")
+
+
+def file_operators(path: Path) -> list[str]:
+    """Operators in a TorchScript file's code that read or write files; its code may run as early as on loading."""
+    found: set[str] = set()
+    with opened(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".py"):
+                found |= set(_FILE_OPERATORS.findall(archive.read(name).decode("utf-8", "replace")))
+    return sorted(f"torch.{name}" for name in found)
+
+
+def _starts(path: Path, magic: bytes) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(magic)) == magic
