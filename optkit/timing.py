@@ -144,9 +144,12 @@ def _running(lanes: Sequence[_Lane]) -> list[_Lane]:
 
 
 def _plan_rounds(lanes: Sequence[_Lane], feeds: Sequence[Arrays], seconds: float) -> None:
-    """How many inferences make a round: whole turns over the same feeds for all, as many feeds as the time allows."""
+    """How many inferences make a round: whole turns over the same feeds for all.
+
+    Of slow models fewer feeds are kept, so that the time still allows enough rounds.
+    """
     slowest = max(lane.typical for lane in lanes)
-    kept = max(1, min(len(feeds), int(seconds / (2 * _FEWEST_ROUNDS * slowest))))
+    kept = max(1, min(len(feeds), int(seconds / (_ROUNDS_BEFORE_STOPPING * slowest))))
     for lane in lanes:
         lane.count = _count(kept, lane.typical)
         if kept < len(feeds):

@@ -34,13 +34,13 @@ def ratio(value: float | None) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """The interval of a ratio: ``(1.87 to 1.96)``."""
-    return f"({low:.2f} to {high:.2f})"
+    """The interval of a ratio: ``1.87 to 1.96``."""
+    return f"{low:.2f} to {high:.2f}"
 
 
 def ratio_interval(value: float, low: float, high: float) -> str:
     """``1.92x (1.87 to 1.96)``."""
-    return f"{ratio(value)} {interval(low, high)}"
+    return f"{ratio(value)} ({interval(low, high)})"
 
 
 def quality_interval(value: float, low: float, high: float) -> str:
@@ -69,6 +69,6 @@ def percent(value: float | None) -> str:
 
 
 def _three_digits(value: float) -> str:
-    magnitude = abs(value)
+    magnitude = abs(float(f"{value:.3g}"))
     digits = 0 if magnitude >= 100 else 1 if magnitude >= 10 else 2
     return f"{value:.{digits}f}"

@@ -7,12 +7,13 @@ from optkit.results import Comparison, Row
 
 
 def speed(row: Row) -> str:
-    """``1.92x faster (1.87 to 1.96)``, ``no difference (0.99 to 1.01)``; what the row is where there is no ratio."""
+    """``1.92x faster (95 %: 1.87 to 1.96)``, ``no difference (95 %: 0.99 to 1.01)``; no ratio: what it is."""
     if row.status == "failed":
         return "failed"
     if row.speedup is None or row.speed_verdict is None:
         return "baseline" if row.baseline else units.UNKNOWN
-    low_to_high = units.interval(row.speedup.low, row.speedup.high)
+    confidence = f"{row.speedup.confidence * 100:g} %"
+    low_to_high = f"({confidence}: {units.interval(row.speedup.low, row.speedup.high)})"
     if row.speed_verdict in ("faster", "slower"):
         return f"{units.ratio(row.speedup.value)} {row.speed_verdict} {low_to_high}"
     return f"{row.speed_verdict} {low_to_high}"
@@ -26,7 +27,8 @@ def beyond(row: Row, max_drop: float | None) -> bool:
 
 def verdict(row: Row, comparison: Comparison) -> str:
     """One candidate against the baseline, in a sentence."""
-    name = f"{row.name} on {row.target}"
+    batches = {other.batch for other in comparison.rows}
+    name = f"{row.name} on {row.target}" + (f" at batch {row.batch}" if len(batches) > 1 else "")
     if row.status == "failed":
         return f"{name} failed: {row.reason}"
     parts = [speed(row), _size(row, comparison.rows[0]), _loss(row, comparison.max_drop)]
@@ -36,7 +38,8 @@ def verdict(row: Row, comparison: Comparison) -> str:
 def _size(row: Row, baseline: Row) -> str:
     if row.model is None or baseline.model is None or not baseline.model.size_bytes:
         return ""
-    return f"{units.percent(row.model.size_bytes / baseline.model.size_bytes)} of the size"
+    share = row.model.size_bytes / baseline.model.size_bytes
+    return "" if share == 1 else f"{units.percent(share)} of the size"
 
 
 def _loss(row: Row, max_drop: float | None) -> str:

@@ -64,8 +64,15 @@ def _set(name: str) -> Callable[..., Any]:
 
 
 def _flag(*names: str, text: str, sets: str, count: bool = False) -> Any:
-    shared = {"expose_value": False, "is_eager": True, "show_default": False}
-    return typer.Option(*names, help=text, callback=_set(sets), count=count, **shared)
+    return typer.Option(
+        *names,
+        help=text,
+        callback=_set(sets),
+        count=count,
+        expose_value=False,
+        is_eager=True,
+        show_default=False,
+    )
 
 
 def _shared(

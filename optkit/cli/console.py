@@ -135,14 +135,21 @@ def _print(out: RichConsole, block: Block) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as RichTable
 
-    table = RichTable(box=SIMPLE_HEAD, title=block.title, title_justify="left", title_style="bold", pad_edge=False)
+    table = RichTable(
+        box=SIMPLE_HEAD,
+        title=block.title,
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for index, column in enumerate(block.columns):
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     for row in block.rows:
         table.add_row(*[_cell(cell) for cell in row])
     # A pipe has no width: let the table be as wide as its text, so that nothing is cut.
     if not out.is_terminal:
-        out.width = max(out.width, out.measure(table).maximum)
+        out.width = max(out.width, out.measure(table, options=out.options.update(width=10_000)).maximum)
     out.print(table)
 
 

@@ -12,10 +12,17 @@ _COLOURS = {"faster": "good:", "slower": "bad:", "inconclusive": "warn:"}
 
 
 def comparison_blocks(comparison: Comparison) -> list[Block]:
-    """Tables of at most a hundred columns, and a sentence for each candidate."""
-    blocks: list[Block] = [_speed_table(comparison), _quality_table(comparison.rows, comparison.max_drop)]
-    blocks += [_sentence(row, comparison) for row in comparison.rows if not row.baseline or row.status == "failed"]
-    return blocks
+    """Tables that fit a hundred columns, one of speed for each batch size, and a sentence for each candidate."""
+    assessed = any(row.quality for row in comparison.rows)
+    sizes = list(dict.fromkeys(row.batch for row in comparison.rows))
+    titles = [f"batch {size}" if len(sizes) > 1 else None for size in sizes]
+    blocks: list[Block] = [
+        _speed_table([row for row in comparison.rows if row.batch == size], title, with_size=not assessed)
+        for size, title in zip(sizes, titles, strict=True)
+    ]
+    if assessed:
+        blocks.append(_quality_table(comparison.rows, comparison.max_drop))
+    return blocks + [_sentence(row, comparison) for row in comparison.rows if not row.baseline]
 
 
 def evaluation_blocks(evaluation: Evaluation) -> list[Block]:
@@ -24,25 +31,27 @@ def evaluation_blocks(evaluation: Evaluation) -> list[Block]:
     return [_quality_table(rows, max_drop=None)]
 
 
-def _speed_table(comparison: Comparison) -> Table:
-    batches = len({row.batch for row in comparison.rows}) > 1
-    columns = ("model", "target", *(["batch"] if batches else []), "median", "p90", "p99", "rate", "memory", "speed-up")
-    return Table(columns, [_speed_cells(row, batches) for row in comparison.rows])
+def _speed_table(rows: Sequence[Row], title: str | None, *, with_size: bool) -> Table:
+    """Throughput is shown where it says more than the latency: for batches."""
+    cells = [_speed_cells(row) for row in rows]
+    hidden = ({"size"} if not with_size else set()) | ({"rate"} if rows[0].batch == 1 else set())
+    columns = [name for name in cells[0] if name not in hidden]
+    return Table(columns, [[row[name] for name in columns] for row in cells], title=title)
 
 
-def _speed_cells(row: Row, batches: bool) -> list[str]:
-    batch = [units.count(row.batch)] if batches else []
+def _speed_cells(row: Row) -> dict[str, str]:
     latency = row.latency
-    times = (latency.median, latency.p90, latency.p99) if latency else (None, None, None)
-    return [
-        row.name,
-        row.target,
-        *batch,
-        *map(units.seconds, times),
-        units.rate(row.throughput),
-        units.size(row.memory_bytes),
-        _speed_up(row),
-    ]
+    return {
+        "model": row.name,
+        "target": row.target,
+        "size": _size(row),
+        "median": units.seconds(latency.median if latency else None),
+        "p90": units.seconds(latency.p90 if latency else None),
+        "p99": units.seconds(latency.p99 if latency else None),
+        "rate": units.rate(row.throughput),
+        "memory": units.size(row.memory_bytes),
+        "speed-up (95 %)": _speed_up(row),
+    }
 
 
 def _speed_up(row: Row) -> str:
@@ -58,23 +67,21 @@ def _quality_table(rows: Sequence[Row], max_drop: float | None) -> Table:
     assessed = next((row.quality for row in rows if row.quality), None)
     columns = ["model", "target", "size"]
     if assessed:
-        columns += [assessed.metric, "loss", "samples"]
+        columns += [assessed.metric, "loss (95 %)", "samples"]
     return Table(columns, [_quality_cells(row, assessed, max_drop) for row in rows])
 
 
 def _quality_cells(row: Row, assessed: QualityRecord | None, max_drop: float | None) -> list[str]:
-    cells = [row.name, row.target, units.size(row.model.size_bytes if row.model else None)]
+    cells = [row.name, row.target, _size(row)]
     if assessed is None:
         return cells
     if row.quality is None:
         return [*cells, units.UNKNOWN, units.UNKNOWN, units.UNKNOWN]
-    value = row.quality.value
-    return [
-        *cells,
-        units.quality_interval(value.value, value.low, value.high),
-        _loss(row, max_drop),
-        units.count(row.quality.count),
-    ]
+    return [*cells, units.quality(row.quality.value.value), _loss(row, max_drop), units.count(row.quality.count)]
+
+
+def _size(row: Row) -> str:
+    return units.size(row.model.size_bytes if row.model else None)
 
 
 def _loss(row: Row, max_drop: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -197,5 +198,6 @@ def _bytes(files: Iterable[Path]) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """The library's message without its prefix: ``[ONNXRuntimeError] : 1 : FAIL : ...``."""
-    return " ".join(str(error).split(" : ", 3)[-1].split())
+    """The library's message without ``[ONNXRuntimeError] : 1 : FAIL : Load model from x.onnx failed:``."""
+    text = " ".join(str(error).split(" : ", 3)[-1].split())
+    return re.sub(r"^Load model from .*? failed: ?(Fatal error: )?", "", text)
