@@ -156,7 +156,9 @@ SIGNATURE = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("
 def fake(folder, name, size, **options):
     path = folder / name
     path.write_bytes(bytes(size))
-    return Candidate(name, Model(path, "onnx", "sha256:0", SIGNATURE), "fake", Fake().default_options() | options)
+    return Candidate(
+        name, Model(path, "torchscript", "sha256:0", SIGNATURE), "fake", Fake().default_options() | options
+    )
 
 
 @pytest.fixture

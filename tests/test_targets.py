@@ -202,6 +202,48 @@ def test_torch_needs_to_be_told_the_inputs(tmp_path):
         session(Model(tmp_path / "weights.pth", "state-dict", ""), "torch")
 
 
+def scripted(path, forward):
+    """A TorchScript file whose forward returns what ``forward`` makes of its input."""
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+
+    class Net(torch.nn.Module):
+        def forward(self, x):
+            return forward(x)
+
+    torch.jit.trace(Net(), torch.ones(2, 3), strict=False).save(path)
+    inputs = (TensorSpec("x", "float32", ("batch", 3)),)
+    return Model(path, "torchscript", "", Signature(inputs))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("forward", "names"),
+    [
+        (lambda x: x + 1, ["output"]),
+        (lambda x: (x + 1, x * 2), ["output_0", "output_1"]),
+        (lambda x: {"sum": x + 1, "product": x * 2}, ["sum", "product"]),
+    ],
+)
+def test_outputs_of_torch_are_named_by_their_keys_or_places(tmp_path, forward, names):
+    model = scripted(tmp_path / "net.pt", forward)
+    feed = np.ones((4, 3), np.float32)
+    feed.flags.writeable = False
+    with session(model, "torch") as opened:
+        outputs = opened.run({"x": feed})
+        assert opened.facts()["threads"] == 1
+    assert list(outputs) == names
+    np.testing.assert_array_equal(outputs[names[0]], feed + 1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_error_inside_a_torch_module_is_one_line(tmp_path):
+    model = scripted(tmp_path / "net.pt", lambda x: x @ x.new_ones(3, 2))
+    with session(model, "torch") as opened, pytest.raises(TargetError, match="torch failed to run") as caught:
+        opened.run({"x": np.ones((4, 5), np.float32)})
+    assert "\n" not in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("library", "name", "command"),
     [("openvino", "openvino", "pip install 'optkit[openvino]'"), ("torch", "torch", "pip install 'optkit[torch]'")],
