@@ -24,6 +24,8 @@ _FUNCTIONS = ("torch.nn.functional.relu", "torch.nn.functional.gelu", "torch._C.
 """Functions that ``torch.nn``'s own modules keep: a transformer layer's activation."""
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
 _SHOWN = 3
+_FOREIGN_HINT = "--code FILE.py:CALLABLE takes only its weights; or --trust, if you made this file yourself"
+_LEGACY_HINT = "save it again with today's torch, or its state dict; or --trust, if you made this file yourself"
 _CODE_HINT = "give the code that builds the module: --code FILE.py:CALLABLE"
 
 
@@ -48,12 +50,14 @@ def check(path: Path, format: str, *, code: str | None) -> Format:
         return "torchscript"
     if torchfile.is_safetensors(path):
         return "state-dict"
+    if format == "module" and torchfile.is_legacy(path):
+        # Pickles of this age carry the classes' source; torch's restricted unpickler takes none of them.
+        _refuse(path, ["a module in the format of torch before 1.6"], _LEGACY_HINT)
     foreign = _foreign(path, format)
     if not foreign:
         return "module" if format == "module" else "state-dict"
     if code is None:
-        hint = "--code FILE.py:CALLABLE takes only its weights; or --trust, if you made this file yourself"
-        _refuse(path, foreign, hint)
+        _refuse(path, foreign, _FOREIGN_HINT)
     return "state-dict"
 
 
@@ -292,7 +296,8 @@ def _one_line(path: Path) -> Iterator[None]:
     try:
         yield
     except pickle.UnpicklingError as error:
-        reason = str(error).partition("\n")[0]
+        told = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
+        reason = told.strip().partition("\n")[0].partition(" Please use")[0]
         raise UntrustedError(
             f"{path}: torch's restricted unpickler refuses it: {reason}", hint="--trust, if you made this file yourself"
         ) from None

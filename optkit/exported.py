@@ -54,40 +54,38 @@ _GUARD_ATTRIBUTES = {"size", "shape", "dtype", "device", "stride", "dim", "ndim"
 _GUARD_CALLS = {"size", "stride", "dim", "item", "isnan", "len", "isinstance"}
 
 
-def signature(path: Path) -> Signature | None:
-    """The inputs that the program was exported with, dynamic dimensions named; ``None`` when they are not all tensors.
+def signature(path: Path) -> Signature:
+    """The inputs that the program was exported with, dynamic dimensions named.
 
-    A dynamic first dimension that all inputs share is called ``batch``, others by torch's own symbols.
+    A dynamic first dimension that all inputs share is called ``batch``, others by torch's own symbols. Raises
+    ModelError for inputs that are not tensors.
     """
-    graph, specs = _graph(path)
-    tensors = graph["tensor_values"]
-    found = []
-    for spec in specs:
-        argument = spec.get("user_input", {}).get("arg", {}) if "user_input" in spec else None
-        if argument is None:
-            continue
-        if "as_tensor" not in argument:
-            return None
-        name = argument["as_tensor"]["name"]
-        found.append((name, tensors[name]))
-    shapes = [tuple(_dim(size) for size in meta["sizes"]) for _, meta in found]
+    program = _program(path)
+    try:
+        graph = program["graph_module"]["graph"]
+        arguments = [
+            spec["user_input"]["arg"]
+            for spec in program["graph_module"]["signature"]["input_specs"]
+            if "user_input" in spec
+        ]
+        if not all("as_tensor" in argument for argument in arguments):
+            raise ModelError(f"{path}: exported with inputs that are not tensors", hint="export it with tensors alone")
+        names = [argument["as_tensor"]["name"] for argument in arguments]
+        return _signature({name: graph["tensor_values"][name] for name in names})
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        raise _damaged(path) from None
+
+
+def _signature(tensors: dict[str, Any]) -> Signature:
+    shapes = [tuple(_dim(size) for size in meta["sizes"]) for meta in tensors.values()]
     firsts = {shape[0] if shape else None for shape in shapes}
     batch = firsts.pop() if len(firsts) == 1 else None
     return Signature(
         tuple(
             TensorSpec(name, _DTYPES.get(meta["dtype"], "unknown"), tuple(_named(dim, batch) for dim in shape))
-            for (name, meta), shape in zip(found, shapes, strict=True)
+            for (name, meta), shape in zip(tensors.items(), shapes, strict=True)
         )
     )
-
-
-def _graph(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    program = _program(path)
-    try:
-        module = program["graph_module"]
-        return module["graph"], module["signature"]["input_specs"]
-    except (KeyError, TypeError):
-        raise _damaged(path) from None
 
 
 def _program(path: Path) -> dict[str, Any]:

@@ -22,6 +22,8 @@ OLDEST_OPSET = 9
 EMBEDDED_LIMIT = 2_000_000_000
 """Bytes of weights from which on a model keeps them in a file beside it: protobuf ends at 2 GiB."""
 _DEFAULT_DOMAINS = ("", "ai.onnx")
+_NAMELESS = ("", "?", "-1", "None", "*")
+"""What exporters write for a dynamic dimension without a name; two of them need not be of one size."""
 _IR_VERSION = 8
 """What belongs to opset 17; from 4 on initializers need not be inputs too."""
 
@@ -210,7 +212,8 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
 def _dim(dim: onnx.TensorShapeProto.Dimension, name: str, axis: int) -> Dim:
     if dim.dim_value > 0:  # some exporters write -1 or 0 for a dynamic dimension
         return int(dim.dim_value)
-    return dim.dim_param or ("batch" if axis == 0 else f"{name}_{axis}")
+    named = dim.dim_param not in _NAMELESS
+    return dim.dim_param if named else "batch" if axis == 0 else f"{name}_{axis}"
 
 
 def dtype_name(elem_type: int) -> str:

@@ -76,45 +76,37 @@ def open(path: str | Path, *, inputs: tuple[str, ...] = (), code: str | None = N
 
 
 def _open_file(path: Path, code: str | None, trust: bool) -> Model:
-    format, signature = _recognized(path)
-    if format not in TORCH_FORMATS:
-        return Model(path, format, manifest.sha256(*files_of(path, format)), signature)
-    from optkit import checkpoint
+    from optkit import torchfile
+
+    torch_format = torchfile.sniff(path)
+    if torch_format:
+        return _open_torch(path, torch_format, code, trust)
+    head = _head(path)
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<?xml", b"<net")):
+        from optkit import ir
+
+        signature = ir.signature(ir.read(path))
+        return Model(path, "openvino", manifest.sha256(*files_of(path, "openvino")), signature)
+    return _open_onnx(path, head)
+
+
+def _open_torch(path: Path, format: Format, code: str | None, trust: bool) -> Model:
+    from optkit import checkpoint, exported, torchfile
 
     if not lazy.available("torch"):
         lazy.require("torch", extra="torch")
     if not trust:
         format = checkpoint.check(path, format, code=code)
-    if format == "exported-program" and signature is None:
-        raise ModelError(
-            f"{path}: exported with inputs that are not tensors", hint="export it again with tensors as its only inputs"
-        )
+    signature = None
+    if format == "torchscript":
+        signature = torchfile.traced_signature(path)
+    elif format == "exported-program":
+        signature = exported.signature(path)
     kept = code if format == "state-dict" else None
     return Model(path, format, _digest(path, kept), signature, code=kept, trusted=trust)
 
 
-def _recognized(path: Path) -> tuple[Format, Signature | None]:
-    """The format by the file's content, whatever its name, and the signature that the file holds."""
-    from optkit import torchfile
-
-    torch_format = torchfile.sniff(path)
-    if torch_format == "torchscript":
-        return torch_format, torchfile.traced_signature(path)
-    if torch_format == "exported-program":
-        from optkit import exported
-
-        return torch_format, exported.signature(path)
-    if torch_format:
-        return torch_format, None
-    head = _head(path)
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<?xml", b"<net")):
-        from optkit import ir
-
-        return "openvino", ir.signature(ir.read(path))
-    return "onnx", _onnx_signature(path, head)
-
-
-def _onnx_signature(path: Path, head: bytes) -> Signature:
+def _open_onnx(path: Path, head: bytes) -> Model:
     from optkit import graph
 
     try:
@@ -124,8 +116,8 @@ def _onnx_signature(path: Path, head: bytes) -> Signature:
         if path.suffix == ".onnx" and head[:1] == b"\x08":
             raise
         raise _not_a_model(path, head) from None
-    graph.external_files(proto, path)
-    return graph.signature(proto)
+    files = (path, *graph.external_files(proto, path))
+    return Model(path, "onnx", manifest.sha256(*files), graph.signature(proto))
 
 
 def _not_a_model(path: Path, head: bytes) -> ModelError:

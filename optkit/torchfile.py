@@ -42,7 +42,7 @@ def sniff(path: Path) -> TorchFormat | None:
         head = stream.read(len(LEGACY))
     if head.startswith(ZIP):
         return _sniff_zip(path)
-    if head == LEGACY:
+    if is_legacy(path):
         return _kind(path, content(path))
     return "state-dict" if is_safetensors(path) else None
 
@@ -90,6 +90,11 @@ def _holds(value: Any, weights: Any) -> bool:
     if isinstance(value, Mapping):
         return bool(weights(value)) or any(_holds(value.get(key), weights) for key in _NESTED)
     return bool(weights(value))
+
+
+def is_legacy(path: Path) -> bool:
+    """Whether torch wrote the file in its format from before 1.6: pickles one after the other, no zip."""
+    return _starts(path, LEGACY)
 
 
 def is_safetensors(path: Path) -> bool:
