@@ -1,0 +1,304 @@
+"""Reading and checking a recipe. Nothing runs here.
+
+A recipe's keys are the words of the command line's options, and a stage's keys are that stage's fields. Relative paths
+are relative to the recipe.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, WithJsonSchema
+
+from optkit import metrics, yamlfile
+from optkit.dataspec import Block, DataSpec
+from optkit.errors import MetricError, RecipeError, UsageError
+from optkit.stage import STAGES, Stage, stage_class
+from optkit.target import TARGETS
+from optkit.yamlfile import Document, Place
+
+
+def _path_alone(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+class ModelSpec(Block):
+    """The model that comes in. The keys are the options ``--input``, ``--code`` and ``--trust``."""
+
+    path: str
+    inputs: list[str] = Field(default_factory=list)
+    """``NAME:DTYPE[DIM,DIM]`` where the file does not tell."""
+    code: str | None = None
+    """``FILE.py:CALLABLE`` that builds the module of a state dict."""
+    trust: bool = False
+    """Whether a pickled file may run its code."""
+
+    def beside(self, folder: Path) -> ModelSpec:
+        """The same with relative paths taken from ``folder``."""
+        code = self.code and os.path.normpath(folder / self.code)
+        return self.model_copy(update={"path": os.path.normpath(folder / self.path), "code": code})
+
+
+class Benchmark(Block):
+    """How the results are measured."""
+
+    seconds: float = Field(10.0, gt=0)
+    threads: Annotated[int, Field(gt=0)] | None = None
+    batch: Annotated[int, Field(gt=0)] = 1
+
+
+_Data = Annotated[DataSpec, BeforeValidator(_path_alone, json_schema_input_type=str | DataSpec)]
+_Stages = Annotated[list[SerializeAsAny[Stage]], WithJsonSchema({"$ref": "#/$defs/Stages"})]
+_Targets = Annotated[list[str], Field(min_length=1)]
+
+
+class Recipe(Block):
+    """What a run does."""
+
+    model: Annotated[ModelSpec, BeforeValidator(_path_alone, json_schema_input_type=str | ModelSpec)]
+    data: _Data | None = None
+    """Split into calibration and evaluation parts, unless ``calibration`` is given."""
+    calibration: _Data | None = None
+    calibration_samples: Annotated[int, Field(gt=0)] = 300
+    seed: int = 0
+    metric: str | None = None
+    max_drop: Annotated[float, Field(ge=0)] | None = None
+    """The largest loss allowed, in the metric's own units."""
+    targets: _Targets = Field(default_factory=lambda: ["onnxruntime"])
+    stages: _Stages = Field(default_factory=list)
+    benchmark: Benchmark = Benchmark()
+
+    def beside(self, folder: Path) -> Recipe:
+        """The same recipe with relative paths taken from ``folder``."""
+        return self.model_copy(
+            update={
+                "model": self.model.beside(folder),
+                "data": self.data and _data_beside(self.data, folder),
+                "calibration": self.calibration and _data_beside(self.calibration, folder),
+            }
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The recipe as plain values, as a file would hold it, every default made explicit."""
+        content = self.model_dump(mode="json", exclude={"stages"})
+        return content | {"stages": [{stage.name: stage.model_dump(mode="json")} for stage in self.stages]}
+
+
+def read(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe at ``path``, with ``settings`` (``a.b=value``) put in, its paths relative to the current folder.
+
+    Raises RecipeError naming file and line; UsageError for a setting that does not fit.
+    """
+    file = Path(path)
+    document = yamlfile.read(file, RecipeError)
+    if not isinstance(document.content, dict):
+        raise RecipeError(f"{document.where(())}: a recipe is a mapping of keys to values", hint=_EXAMPLE)
+    reading = _Reading(document)
+    for setting in settings:
+        reading.set(setting)
+    return reading.recipe().beside(file.parent)
+
+
+_EXAMPLE = "for example: {model: model.onnx, data: data.npz, stages: [{quantize: {precision: int8}}]}"
+
+
+class _Reading:
+    """One recipe on its way from plain values to a Recipe, and where to point when something is wrong."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.content: dict[str, Any] = document.content
+        self.settings: dict[Place, str] = {}
+        self._unfold()
+
+    def recipe(self) -> Recipe:
+        """The whole, checked."""
+        self._unfold()
+        entries = self.content.get("stages", [])
+        stages = [self._stage(index, entry) for index, entry in enumerate(entries)] if _is_list(entries) else entries
+        try:
+            recipe = Recipe.model_validate(self.content | {"stages": stages})
+        except ValidationError as error:
+            raise self._explained(error, Recipe) from None
+        self._check(recipe)
+        return recipe
+
+    def set(self, setting: str) -> None:
+        """Put ``a.b=value`` in; the value is YAML."""
+        name, equals, text = setting.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set {setting!r} is not KEY=VALUE", hint="for example --set benchmark.seconds=5")
+        place: Place = tuple(int(part) if part.isdigit() else part for part in name.split("."))
+        self.settings[place] = setting
+        holder = self._holder(place)
+        holder[place[-1]] = _value(text, setting)
+
+    def _holder(self, place: Place) -> Any:
+        """What holds the last key of ``place``; mappings on the way are made where the recipe leaves them out."""
+        holder: Any = self.content
+        for depth, key in enumerate(place[:-1]):
+            self._check_holds(holder, key, place, depth)
+            if isinstance(holder, dict) and holder.get(key) is None:
+                holder[key] = {}
+            holder = holder[key]
+        self._check_holds(holder, place[-1], place, len(place) - 1)
+        return holder
+
+    def _check_holds(self, holder: Any, key: str | int, place: Place, depth: int) -> None:
+        name = _dotted(place[:depth])
+        if _is_list(holder) and not (isinstance(key, int) and key < len(holder)):
+            raise self.failure(place, f"{name} has {len(holder)} items, counted from 0, and no item {key!r}")
+        if not isinstance(holder, dict | list):
+            raise self.failure(place, f"{name} is {_short(holder)} and has no keys")
+
+    def failure(self, place: Place, text: str, *, hint: str | None = None) -> UsageError:
+        """The error that something is wrong at ``place``: in a ``--set``, or in a line of the file."""
+        for given, setting in self.settings.items():
+            if place[: len(given)] == given:
+                return UsageError(f"--set {setting}: {text}", hint=hint)
+        return RecipeError(f"{self.document.where(place)}: {text}", hint=hint)
+
+    def unknown(self, place: Place, what: str, name: str, known: Iterable[str]) -> UsageError:
+        """An unknown name, with the nearest known one."""
+        listing = list(known)
+        near = get_close_matches(str(name), listing, n=1)
+        guess = f"; did you mean {near[0]!r}?" if near else ""
+        around = _dotted(place[:-1])
+        inside = f" in {around}" if around else ""
+        return self.failure(place, f"unknown {what} {name!r}{inside}{guess}", hint=f"known: {', '.join(listing)}")
+
+    def _unfold(self) -> None:
+        """Bring what may be written short to its full form."""
+        for key in ("model", "data", "calibration"):
+            if key in self.content:
+                self.content[key] = _path_alone(self.content[key])
+        entries = self.content.get("stages")
+        if isinstance(entries, list):
+            self.content["stages"] = [_unfolded(entry) for entry in entries]
+
+    def _stage(self, index: int, entry: Any) -> Stage:
+        place: Place = ("stages", index)
+        for name in entry if isinstance(entry, dict) else ():
+            if name not in STAGES:
+                raise self.unknown((*place, name), "stage", name, STAGES)
+        if not isinstance(entry, dict) or len(entry) != 1:
+            text = f"stages[{index}] should be one stage's name with its fields, not {_short(entry)}"
+            raise self.failure(place, text, hint=f"for example {{quantize: {{precision: int8}}}}; known: {_STAGES}")
+        name, fields = next(iter(entry.items()))
+        kind = stage_class(name)
+        try:
+            # As JSON, so that a list may stand for a tuple and nothing else is converted.
+            return kind.model_validate_json(json.dumps(fields, default=str), strict=True)
+        except ValidationError as error:
+            raise self._explained(error, kind, (*place, name)) from None
+
+    def _explained(self, error: ValidationError, root: type[BaseModel], prefix: Place = ()) -> UsageError:
+        """The first of pydantic's complaints, in our words."""
+        first = error.errors(include_url=False)[0]
+        place = prefix + first["loc"]
+        if first["type"] == "extra_forbidden":
+            return self.unknown(place, "key", str(place[-1]), _fields(root, first["loc"][:-1]))
+        if first["type"] == "missing":
+            around = _dotted(place[:-1]) or "the recipe"
+            return self.failure(place[:-1], f"{around} needs the key {place[-1]!r}", hint=_EXAMPLE)
+        name = _dotted(self._existing(place)) or "the recipe"
+        if first["type"] in ("value_error", "assertion_error"):
+            return self.failure(place, f"{name}: {first['msg'].removeprefix('Value error, ')}")
+        return self.failure(place, f"{name} {first['msg'].removeprefix('Input ')}, not {_short(first['input'])}")
+
+    def _existing(self, place: Place) -> Place:
+        """``place`` without the names of alternatives that pydantic adds to it."""
+        found: Any = self.content
+        for depth, key in enumerate(place):
+            try:
+                found = found[key]
+            except (KeyError, IndexError, TypeError):
+                return place[:depth]
+        return place
+
+    def _check(self, recipe: Recipe) -> None:
+        for index, name in enumerate(recipe.targets):
+            if name not in TARGETS:
+                raise self.unknown(("targets", index), "target", name, TARGETS)
+            if name in recipe.targets[:index]:
+                raise self.failure(("targets", index), f"the target {name!r} is given twice")
+        if recipe.metric is not None:
+            self._check_metric(recipe.metric)
+        for key in ("metric", "max_drop"):
+            if getattr(recipe, key) is not None and recipe.data is None:
+                raise self.failure((key,), f"{key} does nothing without data", hint="add data: PATH")
+        for index, stage in enumerate(recipe.stages[:-1]):
+            if stage.name == "compile":
+                raise self.failure(
+                    ("stages", index), f"compile must be the last stage, and stages[{index + 1}] follows"
+                )
+
+    def _check_metric(self, metric: str) -> None:
+        name = metric.partition(":")[0]
+        if name not in metrics.METRICS:
+            raise self.unknown(("metric",), "metric", name, metrics.METRICS)
+        try:
+            metrics.parse(metric)
+        except MetricError as error:
+            raise self.failure(("metric",), error.message, hint=error.hint) from None
+
+
+_STAGES = ", ".join(STAGES)
+
+
+def _data_beside(spec: DataSpec, folder: Path) -> DataSpec:
+    moved = spec.beside(folder)
+    return moved.model_copy(update={"path": os.path.normpath(moved.path)})
+
+
+def _unfolded(entry: Any) -> Any:
+    if isinstance(entry, str):
+        return {entry: {}}
+    if isinstance(entry, dict) and len(entry) == 1:
+        return {name: {} if fields is None else fields for name, fields in entry.items()}
+    return entry
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _value(text: str, setting: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.load(text, yamlfile.Loader)  # noqa: S506  a SafeLoader
+    except yaml.YAMLError:
+        raise UsageError(f"--set {setting}: the value is not valid YAML") from None
+
+
+def _dotted(place: Place) -> str:
+    """``stages[1].quantize.precision``."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return text.removeprefix(".")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _fields(root: type[BaseModel], place: Place) -> Mapping[str, Any]:
+    """The keys known at ``place`` below ``root``."""
+    for key in place:
+        found = root.model_fields.get(str(key))
+        root = next(iter(_models(found.annotation)), root) if found else root
+    return root.model_fields
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models among the alternatives of an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for each in typing.get_args(annotation) for model in _models(each)]

@@ -1,0 +1,328 @@
+"""Content-addressed results of stages, so that nothing is computed twice and a killed run loses nothing it finished.
+
+An entry is a folder ``entries/KEY`` with the model's files and a ``record.json``. It is written aside, its record last,
+and moved into place in one step; what cannot be read, or has another digest than its record says, counts as absent.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from optkit import machine, manifest, records
+from optkit.errors import OutputError, StageError
+from optkit.model import TORCH_FORMATS, Model, files_of
+from optkit.results import Root, StageRecord
+from optkit.stage import Context, Outcome, Stage
+from optkit.version import VERSION
+
+RECORD = "record.json"
+_KEY_LENGTH = 64
+_ENGINES = (
+    "numpy", "onnx", "onnxruntime", "onnxscript", "torch", "torchao", "openvino", "nncf", "neural-compressor",
+)  # fmt: skip
+"""Libraries whose version decides what a stage writes."""
+
+
+class Stored(Root):
+    """What an entry says of itself. Paths are relative to its folder."""
+
+    schema_: Literal["optkit.store/1"] = Field("optkit.store/1", alias="schema")
+    stage: StageRecord
+    target: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    files: dict[str, str]
+    """SHA-256 by file."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished result of a stage: its model, and the record of how it came about."""
+
+    key: str
+    folder: Path
+    model: Model
+    record: StageRecord
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An entry as the cache's listing shows it; ``stage`` is ``None`` where its record cannot be read."""
+
+    key: str
+    folder: Path
+    stage: str | None
+    target: str | None
+    size_bytes: int
+    used: float
+    """Seconds since the epoch when it was last written or served."""
+
+
+def default_root() -> Path:
+    """``OPTKIT_CACHE``, else ``optkit`` in the user's cache folder."""
+    named = os.environ.get("OPTKIT_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "optkit"
+
+
+def key(stage: Stage, source: Model, context: Context) -> str:
+    """The digest of all that a stage's result depends on."""
+    parts: dict[str, Any] = {
+        "stage": stage.name,
+        "fields": stage.model_dump(mode="json"),
+        "source": [source.digest, source.format, repr(source.signature), source.target, source.options],
+        "seed": context.seed,
+        "versions": _versions(),
+    }
+    if stage.needs_calibration:
+        parts["calibration"] = context.calibration and context.calibration.digest
+    if stage.needs_target:
+        parts["target"] = context.target
+    if stage.needs_target or stage.needs_calibration:
+        # What runs while a model is calibrated or compiled rounds as this processor does and counts its cores.
+        parts["machine"] = [sorted(machine.fingerprint().isa), machine.cores_allowed()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class Store:
+    """The folder of entries; made on first use. All that writes happens inside ``using``."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or default_root()
+        self._entries = self.root / "entries"
+        self._aside = self.root / "tmp"
+
+    @contextmanager
+    def using(self) -> Iterator[None]:
+        """Keep others from clearing away what is in use. Whoever finds the store idle clears leftovers of the killed.
+
+        The lock goes with the process, however that ends.
+        """
+        with self._lock_file() as file:
+            if _locked(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                self._clear_aside()
+            fcntl.flock(file, fcntl.LOCK_SH)
+            yield
+
+    def get(self, key: str, source: Model) -> Entry | None:
+        """The entry of ``key``, every file checked against its digest; ``None`` where it is absent or corrupt."""
+        folder = self._entries / key
+        stored = _read(folder)
+        if stored is None or not _intact(folder, stored):
+            return None
+        os.utime(folder)
+        return _entry(key, folder, stored, source)
+
+    @contextmanager
+    def workdir(self) -> Iterator[Path]:
+        """An empty folder aside, for a stage to write in; gone afterwards unless ``put`` moved it into place."""
+        folder = Path(tempfile.mkdtemp(dir=self._aside))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def put(self, record: StageRecord, outcome: Outcome, folder: Path, source: Model) -> Entry:
+        """Move a stage's result, written in the workdir ``folder``, into place under ``record.key``.
+
+        Another run that was faster with the same wins; its result is as good.
+        """
+        model = _brought_in(outcome.model, folder)
+        files = {str(file.relative_to(folder)) for file in files_of(model.path, model.format)}
+        _keep_only(folder, files)
+        stored = Stored(
+            stage=record.model_copy(update={"result": _relative(model, folder)}),
+            target=model.target,
+            options=model.options,
+            files={name: manifest.sha256(folder / name) for name in sorted(files)},
+        )
+        _write_down(folder, stored)
+        self._move_into_place(folder, record.key, source)
+        return _entry(record.key, self._entries / record.key, stored, source)
+
+    def listing(self) -> list[Listed]:
+        """All entries, the last used first."""
+        found = [_listed(folder) for folder in self._folders()]
+        return sorted(found, key=lambda entry: entry.used, reverse=True)
+
+    def prune(
+        self, *, older_than_days: float | None = None, max_bytes: int | None = None, everything: bool = False
+    ) -> list[Listed]:
+        """Remove entries unused for so many days, then the longest unused until the rest fits; or everything.
+
+        Raises OutputError while a run uses the store.
+        """
+        with self._lock_file() as file:
+            if not _locked(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                raise OutputError(f"{self.root}: a run is using the cache", hint="wait until it has ended")
+            self._clear_aside()
+            removed = _superfluous(self.listing(), older_than_days, max_bytes, everything)
+            for entry in removed:
+                # Renamed first: a removal that is interrupted must not leave half an entry.
+                shutil.rmtree(entry.folder.rename(self._aside / entry.key))
+        return removed
+
+    @contextmanager
+    def _lock_file(self) -> Iterator[IO[str]]:
+        for folder in (self._entries, self._aside):
+            folder.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lock").open("a") as file:
+            yield file
+
+    def _folders(self) -> list[Path]:
+        if not self._entries.is_dir():
+            return []
+        return sorted(folder for folder in self._entries.iterdir() if len(folder.name) == _KEY_LENGTH)
+
+    def _clear_aside(self) -> None:
+        for leftover in self._aside.iterdir():
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def _move_into_place(self, folder: Path, key: str, source: Model) -> None:
+        place = self._entries / key
+        try:
+            folder.rename(place)
+        except OSError:
+            if self.get(key, source) is not None:
+                return
+            # Corrupt: out of the way with it.
+            place.rename(Path(tempfile.mkdtemp(dir=self._aside)) / key)
+            folder.rename(place)
+        _sync(self._entries)
+
+
+def _versions() -> dict[str, str]:
+    return {"optkit": VERSION} | {name: version for name in _ENGINES if (version := _version(name))}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _locked(file: IO[str], how: int) -> bool:
+    try:
+        fcntl.flock(file, how)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(folder: Path) -> Stored | None:
+    try:
+        return Stored.model_validate_json((folder / RECORD).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _intact(folder: Path, stored: Stored) -> bool:
+    try:
+        return all(manifest.sha256(folder / name) == digest for name, digest in stored.files.items())
+    except OSError:
+        return False
+
+
+def _entry(key: str, folder: Path, stored: Stored, source: Model) -> Entry:
+    """The entry, its model as if the stage had just written it from ``source``."""
+    result = stored.stage.result
+    torch_file = result.format in TORCH_FORMATS
+    model = Model(
+        folder / result.path,
+        result.format,  # type: ignore[arg-type]  # a record's format is any text
+        result.digest,
+        None if result.signature is None else manifest.signature(result.signature),
+        code=source.code if torch_file else None,
+        trusted=source.trusted if torch_file else False,
+        target=stored.target,
+        options=stored.options,
+    )
+    record = stored.stage.model_copy(update={"source": records.of_model(source), "result": records.of_model(model)})
+    return Entry(key, folder, model, record)
+
+
+def _brought_in(model: Model, folder: Path) -> Model:
+    """The model, copied into ``folder`` where a stage handed on the one that it was given."""
+    if model.path.is_relative_to(folder):
+        return model
+    for file in files_of(model.path, model.format):
+        if not file.is_relative_to(model.path.parent):
+            raise StageError(f"{file} does not lie beside its model {model.path}")
+        copy = folder / file.relative_to(model.path.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+    return replace(model, path=folder / model.path.name)
+
+
+def _relative(model: Model, folder: Path) -> Any:
+    return records.of_model(model).model_copy(update={"path": str(model.path.relative_to(folder))})
+
+
+def _keep_only(folder: Path, files: set[str]) -> None:
+    """Remove what a stage left behind besides its result."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif str(path.relative_to(folder)) not in files:
+            path.unlink()
+
+
+def _write_down(folder: Path, stored: Stored) -> None:
+    """Write the record once all that it vouches for is on the disk."""
+    for name in stored.files:
+        _sync(folder / name)
+    (folder / RECORD).write_text(stored.to_json(), encoding="utf-8")
+    _sync(folder / RECORD)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _listed(folder: Path) -> Listed:
+    stored = _read(folder)
+    files = [file.stat() for file in folder.rglob("*") if file.is_file()]
+    return Listed(
+        key=folder.name,
+        folder=folder,
+        stage=stored.stage.stage if stored else None,
+        target=stored.stage.target if stored else None,
+        size_bytes=sum(file.st_size for file in files),
+        used=folder.stat().st_mtime,
+    )
+
+
+def _superfluous(
+    listing: list[Listed], older_than_days: float | None, max_bytes: int | None, everything: bool
+) -> list[Listed]:
+    """The entries to remove out of ``listing``, which is in order of use."""
+    if everything:
+        return listing
+    oldest = 0.0 if older_than_days is None else time.time() - older_than_days * 86400
+    removed, room = [], float("inf") if max_bytes is None else max_bytes
+    for entry in listing:
+        room -= entry.size_bytes
+        if entry.used < oldest or room < 0:
+            removed.append(entry)
+    return removed
