@@ -278,3 +278,57 @@ class Run(Root):
     """The row that is the result: the fastest inside the bound. The baseline when nothing beat it."""
     machine: Machine
     notes: list[NoteRecord] = Field(default_factory=list)
+
+
+class PlannedStage(Record):
+    """One stage as it would be carried out.
+
+    ``cached`` is null where that shows only once the stages before it have run; ``refused`` says why it cannot work.
+    """
+
+    stage: str
+    fields: dict[str, Any]
+    key: str | None = None
+    cached: bool | None = None
+    refused: str | None = None
+    notes: list[NoteRecord] = Field(default_factory=list)
+
+
+class PlannedBranch(Record):
+    """The stages for one target."""
+
+    target: str
+    stages: list[PlannedStage]
+
+
+class Plan(Root):
+    """What a recipe would do, and which of it is in the store already."""
+
+    schema_: Literal["optkit.plan/1"] = Field("optkit.plan/1", alias="schema")
+    recipe: dict[str, Any]
+    recipe_path: str
+    model: ModelRecord
+    calibration: DatasetRecord | None = None
+    evaluation: DatasetRecord | None = None
+    branches: list[PlannedBranch]
+    notes: list[NoteRecord] = Field(default_factory=list)
+
+
+class CacheEntry(Record):
+    """A result of a stage in the store; ``used`` is ISO 8601, UTC. An unreadable one has no stage."""
+
+    key: str
+    stage: str | None
+    target: str | None
+    size_bytes: int
+    used: str
+
+
+class Cache(Root):
+    """The store's entries, or those that were removed from it."""
+
+    schema_: Literal["optkit.cache/1"] = Field("optkit.cache/1", alias="schema")
+    path: str
+    entries: list[CacheEntry]
+    removed: list[CacheEntry] = Field(default_factory=list)
+    size_bytes: int
