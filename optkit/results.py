@@ -122,6 +122,11 @@ class Row(Record):
     facts: dict[str, Any] = Field(default_factory=dict)
     notes: list[NoteRecord] = Field(default_factory=list)
 
+    @property
+    def title(self) -> str:
+        """``int8 on openvino``."""
+        return f"{self.name} on {self.target}"
+
 
 class LibraryRecord(Record):
     """An installed or missing library; ``error`` says why it does not import."""
