@@ -6,22 +6,26 @@ import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from optkit.errors import ModelError, OutputError
+from optkit.nodes import DEFAULT_DOMAINS, graphs, operators, tensors, walk
 from optkit.tensors import Dim, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
+
+__all__ = [
+    "constants_to_initializers", "dtype_name", "external_files", "graphs", "infer_shapes", "load", "operators",
+    "opset_of", "opsets", "parse", "quantized", "save", "signature", "tensors", "upgrade", "walk", "weight_bytes",
+]  # fmt: skip
 
 OPSET = 17
 """The opset that stages work on: per-channel DequantizeLinear needs 13, LayerNormalization is one operator from 17."""
 OLDEST_OPSET = 9
 EMBEDDED_LIMIT = 2_000_000_000
 """Bytes of weights from which on a model keeps them in a file beside it: protobuf ends at 2 GiB."""
-_DEFAULT_DOMAINS = ("", "ai.onnx")
 _NAMELESS = ("", "?", "-1", "None", "*")
 """What exporters write for a dynamic dimension without a name; two of them need not be of one size."""
 _IR_VERSION = 8
@@ -57,17 +61,17 @@ def parse(path: Path) -> onnx.ModelProto:
     return proto
 
 
-def save(proto: onnx.ModelProto, path: Path) -> None:
-    """Write the model to ``path`` in one step; past 2 GB its weights go to ``path.data`` beside it and leave ``proto``.
+def save(proto: onnx.ModelProto, path: Path, *, embedded_limit: int = EMBEDDED_LIMIT) -> None:
+    """Write the model to ``path`` in one step.
 
-    Raises OutputError where nothing can be written.
+    Past ``embedded_limit`` bytes its weights go to ``path.data`` beside it, and leave ``proto``. Raises OutputError where nothing can be written.
     """
     from onnx.external_data_helper import convert_model_to_external_data, write_external_data_tensors
 
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".optkit-") as folder:
             data = Path(folder) / f"{path.name}.data"
-            if weight_bytes(proto) > EMBEDDED_LIMIT:
+            if weight_bytes(proto) > embedded_limit:
                 convert_model_to_external_data(proto, location=data.name, size_threshold=1024)
                 proto = write_external_data_tensors(proto, folder)
                 data.replace(path.parent / data.name)
@@ -114,69 +118,9 @@ def _check_extent(path: Path, file: Path, entries: dict[str, str], tensor: onnx.
         raise ModelError(f"{file}: truncated; the data of {tensor.name!r} ends at byte {end}", hint="copy it again")
 
 
-def graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    """The main graph and every subgraph in it and in the functions."""
-    yield from _with_subgraphs(proto.graph)
-    for function in proto.functions:
-        for graph in _subgraphs(function.node):
-            yield from _with_subgraphs(graph)
-
-
-def walk(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Every node: of the main graph, of subgraphs and of functions."""
-    for graph in graphs(proto):
-        yield from graph.node
-    for function in proto.functions:
-        yield from function.node
-
-
-def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor: initializers and attributes (``Constant`` nodes among them), subgraphs and functions included."""
-    for graph in graphs(proto):
-        yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-    for node in walk(proto):
-        for attribute in node.attribute:
-            yield from _attribute_tensors(attribute)
-
-
-def _attribute_tensors(attribute: onnx.AttributeProto) -> Iterator[onnx.TensorProto]:
-    if attribute.HasField("t"):
-        yield attribute.t
-    yield from attribute.tensors
-    sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
-    for each in (*sparse, *attribute.sparse_tensors):
-        yield from (each.values, each.indices)
-
-
-def _with_subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for inner in _subgraphs(graph.node):
-        yield from _with_subgraphs(inner)
-
-
-def _subgraphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield attribute.g
-            yield from attribute.graphs
-
-
-def operators(proto: onnx.ModelProto) -> dict[str, int]:
-    """How often each operator occurs, the most frequent first; outside ONNX's own domain as ``domain.Operator``."""
-    counts = Counter(_operator(node) for node in walk(proto))
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _operator(node: onnx.NodeProto) -> str:
-    return node.op_type if node.domain in _DEFAULT_DOMAINS else f"{node.domain}.{node.op_type}"
-
-
 def opset_of(proto: onnx.ModelProto) -> int:
     """The version of ONNX's own operators that the model uses."""
-    return max((entry.version for entry in proto.opset_import if entry.domain in _DEFAULT_DOMAINS), default=OPSET)
+    return max((entry.version for entry in proto.opset_import if entry.domain in DEFAULT_DOMAINS), default=OPSET)
 
 
 def opsets(proto: onnx.ModelProto) -> dict[str, int]:
@@ -290,7 +234,7 @@ def _constant(node: onnx.NodeProto) -> Any:
     import numpy as np
     from onnx import helper, numpy_helper
 
-    if node.op_type != "Constant" or node.domain not in _DEFAULT_DOMAINS or len(node.attribute) != 1:
+    if node.op_type != "Constant" or node.domain not in DEFAULT_DOMAINS or len(node.attribute) != 1:
         return None
     attribute = node.attribute[0]
     if attribute.name == "value":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ET
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from optkit.errors import ModelError
@@ -29,11 +31,14 @@ def read(path: Path) -> ET.Element:
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
             raise ModelError(f"{path}: XML with a DOCTYPE; OpenVINO writes none, so it is not read")
         root = ET.fromstring(text)  # noqa: S314  no DOCTYPE, so no entities
-    except (ET.ParseError, UnicodeDecodeError) as error:
+        if root.tag != "net" or root.find("layers") is None:
+            raise ModelError(f"{path}: XML, but not an OpenVINO model (its root is {root.tag!r}, not 'net')")
+        signature(root)
+        _check_weights(path, root)
+    except ET.ParseError as error:
         raise ModelError(f"{path}: damaged or truncated XML: {error}", hint="convert the model again") from None
-    if root.tag != "net" or root.find("layers") is None:
-        raise ModelError(f"{path}: XML, but not an OpenVINO model (its root is {root.tag!r}, not 'net')")
-    _check_weights(path, root)
+    except (KeyError, ValueError, StopIteration):
+        raise ModelError(f"{path}: a damaged OpenVINO model; its layers do not fit", hint="convert it again") from None
     return root
 
 
@@ -57,27 +62,33 @@ def operators(root: ET.Element) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def constants(root: ET.Element) -> dict[str, int]:
-    """How many numbers the constants hold, by dtype."""
-    counts = Counter[str]()
+def constants(root: ET.Element) -> Iterator[tuple[str, tuple[int, ...], int]]:
+    """The dtype, the shape and the place in the weights' file of each constant."""
     for layer in root.iter("layer"):
         data = layer.find("data")
         if layer.get("type") == "Const" and data is not None:
             kind = data.get("element_type", "")
-            counts[DTYPES.get(kind, kind)] += _count(data.get("shape", ""))
-    return dict(counts)
+            shape = tuple(int(dim) for dim in data.get("shape", "").split(",") if dim.strip())
+            yield DTYPES.get(kind, kind), shape, int(data.get("offset", 0))
+
+
+def producer(root: ET.Element) -> str | None:
+    """The OpenVINO that wrote the model, where it says so."""
+    version = root.find("rt_info/Runtime_version")
+    return None if version is None else f"OpenVINO {version.get('value', '')}".strip()
 
 
 def quantized(root: ET.Element) -> str | None:
     """How the model is quantized already; ``None`` if it is not."""
-    kinds = constants(root)
+    kinds = Counter[str]()
+    for dtype, shape, _ in constants(root):
+        kinds[dtype] += math.prod(shape)
     if "FakeQuantize" in operators(root) or "FakeConvert" in operators(root):
         return "static int8 (FakeQuantize)"
-    small = [kind for kind in ("int4", "uint4", "nf4", "int8", "uint8") if kinds.get(kind)]
-    largest = max(small, key=lambda kind: kinds[kind], default=None)
-    if largest and kinds[largest] > sum(kinds.get(kind, 0) for kind in ("float32", "float16", "bfloat16")):
-        return f"weight-only {largest}"
-    return "float16" if kinds.get("float16", 0) > kinds.get("float32", 0) else None
+    small = max(("int4", "uint4", "nf4", "int8", "uint8"), key=lambda kind: kinds[kind])
+    if kinds[small] > kinds["float32"] + kinds["float16"] + kinds["bfloat16"]:
+        return f"weight-only {small}"
+    return "float16" if kinds["float16"] > kinds["float32"] else None
 
 
 def _check_weights(path: Path, root: ET.Element) -> None:
@@ -129,10 +140,3 @@ def _name(port: ET.Element | None, layer: ET.Element) -> str:
 def _dim(text: str, name: str, axis: int) -> Dim:
     """``3`` is a size; ``?``, ``-1`` and ``1..8`` are dynamic."""
     return int(text) if text.isdigit() else "batch" if axis == 0 else f"{name}_{axis}"
-
-
-def _count(shape: str) -> int:
-    count = 1
-    for dim in shape.split(","):
-        count *= int(dim) if dim.strip() else 1
-    return count

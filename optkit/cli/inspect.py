@@ -1,0 +1,91 @@
+"""``optkit inspect``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from optkit.cli import options
+from optkit.cli.app import console_of
+from optkit.cli.console import Block, Table, Text
+
+if TYPE_CHECKING:
+    from optkit.results import Inspection, Refusal, TensorRecord
+
+Targets = Annotated[
+    str | None,
+    typer.Option("--target", metavar="NAME,NAME", help="Which targets to ask; by default all that are installed."),
+]
+_ROWS = 25
+
+
+def inspect(
+    ctx: typer.Context,
+    model: options.ModelPath,
+    target: Targets = None,
+    inputs: options.Inputs = None,
+    code: options.Code = None,
+    trust: options.Trust = False,
+) -> None:
+    """Say what a model is: format, signature, operators, weights, and what each target would refuse."""
+    from optkit.verbs.inspect import inspect as verb
+
+    console = console_of(ctx)
+    names = [name.strip() for name in (target or "").split(",") if name.strip()]
+    with console.progress() as progress:
+        found = verb(model, targets=names, inputs=tuple(inputs or ()), code=code, trust=trust, progress=progress)
+    console.notes(found.notes)
+    console.answer(found, lambda: _blocks(found, whole=bool(console.verbose)))
+
+
+def _blocks(found: Inspection, *, whole: bool) -> list[Block]:
+    blocks: list[Block] = [Table(("model", found.model.path), _facts(found))]
+    blocks += [Table(("tensor", "dtype", "shape"), _tensors(found))] if found.model.signature else []
+    blocks += [_operators(found.operators, whole=whole)] if found.operators else []
+    blocks += [Table(("target", "opens it"), [_target(each) for each in found.targets])] if found.targets else []
+    if found.model.signature is None:
+        blocks.append(Text("The file does not tell its inputs: give them with --input 'x:float32[batch,3,224,224]'."))
+    return blocks
+
+
+def _facts(found: Inspection) -> list[tuple[str, str]]:
+    from optkit import units
+
+    precisions = ", ".join(f"{units.count(count)} {dtype}" for dtype, count in found.precisions.items())
+    facts = {
+        "format": found.model.format,
+        "made by": found.producer,
+        "opset": ", ".join(f"{domain} {version}" for domain, version in found.opsets.items()),
+        "size": units.size(found.model.size_bytes),
+        "parameters": units.count(found.parameters),
+        "precision": precisions,
+        "sparsity": units.percent(found.sparsity),
+        "quantized": found.quantized or "no",
+        "digest": found.model.digest[:16],
+    }
+    return [(name, value) for name, value in facts.items() if value]
+
+
+def _tensors(found: Inspection) -> list[tuple[str, str, str]]:
+    signature = found.model.signature
+    if signature is None:
+        return []
+    rows = [("input", each) for each in signature.inputs] + [("output", each) for each in signature.outputs]
+    return [(f"{kind} {tensor.name}", tensor.dtype, _shape(tensor)) for kind, tensor in rows]
+
+
+def _shape(tensor: TensorRecord) -> str:
+    return "unknown" if tensor.shape is None else f"[{', '.join(str(dim) for dim in tensor.shape)}]"
+
+
+def _operators(operators: dict[str, int], *, whole: bool) -> Table:
+    rows = [(name, f"{count:,}") for name, count in operators.items()]
+    shown = rows if whole else rows[:_ROWS]
+    if len(shown) < len(rows):
+        shown.append((f"{len(rows) - len(shown)} more (-v shows them)", ""))
+    return Table(("operator", "count"), shown)
+
+
+def _target(refusal: Refusal) -> tuple[str, str]:
+    return refusal.target, "good:yes" if refusal.accepted else f"bad:no: {refusal.reason}"

@@ -1,0 +1,83 @@
+"""``inspect``: what a model file is, what it holds, and which targets take it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from optkit import contents, lazy, records
+from optkit import model as models
+from optkit.errors import MissingLibraryError, OptkitError
+from optkit.model import Model
+from optkit.results import Inspection, Refusal
+from optkit.stage import Progress, no_progress
+from optkit.target import TARGETS, target
+from optkit.worker import Worker, candidate
+
+
+def inspect(
+    model: str | Path | Model,
+    *,
+    targets: Sequence[str] = (),
+    inputs: tuple[str, ...] = (),
+    code: str | None = None,
+    trust: bool = False,
+    progress: Progress = no_progress,
+) -> Inspection:
+    """Say what the model at ``model`` is, and what each of ``targets`` (all that are installed) would refuse in it.
+
+    Each target opens the model in a process of its own. Raises ModelError, UntrustedError, UsageError.
+    """
+    for name in targets:
+        if name not in TARGETS:
+            lazy.resolve(TARGETS, name, kind="target")
+    opened = model if isinstance(model, Model) else models.open(model, inputs=inputs, code=code, trust=trust)
+    found = contents.of(opened)
+    return Inspection(
+        model=records.of_model(opened),
+        opsets=found.opsets,
+        producer=found.producer,
+        parameters=sum(found.precisions.values()),
+        operators=found.operators,
+        precisions=found.precisions,
+        sparsity=found.sparsity,
+        quantized=found.quantized,
+        targets=_refusals(opened, targets, progress),
+        notes=records.of_notes(found.notes),
+    )
+
+
+def _refusals(model: Model, asked: Sequence[str], progress: Progress) -> list[Refusal]:
+    names = list(asked) or list(_installed(model))
+    refusals = []
+    for index, name in enumerate(names):
+        progress("opening on each target", index, len(names))
+        refusals.append(_refusal(model, name))
+    return refusals
+
+
+def _installed(model: Model) -> Iterable[str]:
+    """The targets on this machine that run models; none for a state dict without its code."""
+    for name in TARGETS:
+        if name == "fake" or (model.format == "state-dict" and model.code is None):
+            continue
+        try:
+            target(name).version()
+        except MissingLibraryError:
+            continue
+        yield name
+
+
+def _refusal(model: Model, name: str) -> Refusal:
+    try:
+        with Worker(candidate(model, target=name)):
+            return Refusal(target=name, accepted=True)
+    except OptkitError as error:
+        return Refusal(target=name, accepted=False, reason=_reason(error))
+
+
+def _reason(error: Any) -> str:
+    """What the target says; how to make the model fit when that is a command."""
+    hint = error.hint or ""
+    return f"{error.message} ({hint})" if hint.startswith("optkit ") else str(error.message)
