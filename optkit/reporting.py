@@ -1,0 +1,21 @@
+"""Reports: a run's record as text of a format. Each is a pure function of the record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from optkit import lazy
+from optkit.results import Run
+
+REPORTS = {
+    "markdown": "optkit.reports.markdown:render",
+    "html": "optkit.reports.html:render",
+    "json": "optkit.reports.json:render",
+    "csv": "optkit.reports.csv:render",
+}
+
+
+def render(run: Run, format: str) -> str:
+    """The report in ``format``. Raises UsageError for an unknown one."""
+    renderer: Callable[[Run], str] = lazy.resolve(REPORTS, format, kind="format of reports")
+    return renderer(run)

@@ -1,0 +1,10 @@
+"""The record itself."""
+
+from __future__ import annotations
+
+from optkit.results import Run
+
+
+def render(run: Run) -> str:
+    """The record as it lies in the run's folder."""
+    return run.to_json() + "\n"

@@ -1,0 +1,39 @@
+"""A run as Markdown: for a pull request, an issue, a README."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from optkit import summary
+from optkit.results import Run
+from optkit.summary import Sheet
+
+
+def render(run: Run) -> str:
+    """The report."""
+    environment = Environment(  # noqa: S701  Markdown has no tags to escape; ``cell`` sees to the rest
+        loader=PackageLoader("optkit", "reports"), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    environment.filters |= {"sheet": _sheet, "cell": _cell}
+    text: str = environment.get_template("report.md.jinja").render(run=run, summary=summary)
+    return text
+
+
+def _sheet(sheet: Sheet) -> str:
+    """A table; the marked row in bold."""
+    lines = [_line(sheet.columns), "|" + " --- |" * len(sheet.columns)]
+    for number, row in enumerate(sheet.rows):
+        cells = [_cell(cell.text) for cell in row]
+        lines.append(_line([f"**{cell}**" for cell in cells] if number == sheet.marked else cells))
+    return "\n".join(lines)
+
+
+def _line(cells: Any) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(text: str) -> str:
+    """Text that neither ends its cell nor starts a tag."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

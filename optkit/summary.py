@@ -1,0 +1,246 @@
+"""What a run says, as text: headline, figures, tables. The terminal and all reports show the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from optkit import units, wording
+from optkit.results import Branch, Comparison, DatasetRecord, Machine, NoteRecord, Row, Run, StageRecord
+
+Tone = Literal["", "good", "bad", "warn"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table's cell and whether it is good news."""
+
+    text: str
+    tone: Tone = ""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table; ``marked`` is the row that stands out."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    marked: int | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the result: what it is, its value, and what to hold it against."""
+
+    label: str
+    value: str
+    detail: str
+    tone: Tone = ""
+
+
+def chosen(run: Run) -> Row | None:
+    """The row that is the run's result."""
+    rows = run.comparison.rows if run.comparison else []
+    return next((row for row in rows if row.title == run.chosen), None)
+
+
+def headline(run: Run) -> str:
+    """The run's result in a line."""
+    row = chosen(run)
+    if row is None or run.comparison is None:
+        reasons = [f"{branch.target}: {branch.reason}" for branch in run.branches if branch.reason]
+        return "The run ended without a result. " + " ".join(reasons)
+    if row.baseline:
+        return f"Nothing beat {row.title}, so it stays as it is: never ship worse."
+    values = [figure.value for figure in figures(run) if figure.label == "speed"]
+    smaller = [f"{figure.value} of the size" for figure in figures(run) if figure.label == "size"]
+    return f"{row.title}: {', '.join(values + smaller)}"
+
+
+def figures(run: Run) -> list[Figure]:
+    """The result against the baseline: speed, size, quality, memory."""
+    row = chosen(run)
+    if row is None or run.comparison is None:
+        return []
+    baseline = run.comparison.rows[0]
+    found = [
+        _speed(row, baseline),
+        _size(row, baseline),
+        _quality(row, baseline, run.comparison),
+        _memory(row, baseline),
+    ]
+    return [figure for figure in found if figure is not None]
+
+
+def comparison_sheet(comparison: Comparison, marked: str | None = None) -> Sheet:
+    """Every row with what was measured of it."""
+    assessed = next((row.quality for row in comparison.rows if row.quality), None)
+    columns = ["model", "target", "size", "median", "p99", "speed-up (95 %)", "memory"]
+    columns += [assessed.metric, "loss (95 %)"] if assessed else []
+    rows = [_cells(row, comparison.max_drop)[: len(columns)] for row in comparison.rows]
+    titles = [row.title for row in comparison.rows]
+    return Sheet(columns, rows, titles.index(marked) if marked in titles else None)
+
+
+def verdicts(comparison: Comparison) -> list[str]:
+    """A sentence for each candidate."""
+    return [wording.verdict(row, comparison) for row in comparison.rows if not row.baseline]
+
+
+def stages_sheet(branch: Branch) -> Sheet:
+    """What was done for one target, stage by stage."""
+    columns = ["stage", "by", "size before", "size after", "time"]
+    return Sheet(columns, [[Cell(text) for text in stage_line(stage)] for stage in branch.stages])
+
+
+def stage_line(stage: StageRecord) -> list[str]:
+    """``quantize int8 | onnxruntime, static | 1.24 MB | 338 kB | 1.90 s``."""
+    by = ", ".join(text for text in (stage.engine, stage.method) if text) or units.UNKNOWN
+    time = f"{units.seconds(stage.seconds)}, from the store" if stage.cached else units.seconds(stage.seconds)
+    before, after = units.size(stage.source.size_bytes), units.size(stage.result.size_bytes)
+    return [stage_title(stage), by, before, after, time]
+
+
+def stage_title(stage: StageRecord) -> str:
+    """``quantize int8``: the stage with the precision that it brings, where it brings one."""
+    precision = stage.fields.get("precision")
+    return f"{stage.stage} {precision}" if isinstance(precision, str) else stage.stage
+
+
+def notes(run: Run) -> list[str]:
+    """All notes, each with its place, none twice."""
+    found = [_note(note) for note in run.notes]
+    for branch in run.branches:
+        found += [
+            f"{stage.stage} for {branch.target}: {_note(note)}" for stage in branch.stages for note in stage.notes
+        ]
+    if run.comparison:
+        found += [_note(note) for note in run.comparison.notes]
+        found += [f"{row.title}: {_note(note)}" for row in run.comparison.rows for note in row.notes]
+    return list(dict.fromkeys(found))
+
+
+def data_sheet(run: Run) -> Sheet | None:
+    """Which samples were used for what."""
+    used = [record for record in (run.calibration, run.evaluation) if record is not None]
+    if not used:
+        return None
+    return Sheet(["part", "samples", "labels", "file", "SHA-256"], [_data_cells(record) for record in used])
+
+
+def machine_facts(machine: Machine) -> list[tuple[str, str]]:
+    """What the figures depend on besides the models."""
+    cores = f"{machine.cores_allowed:g} of {machine.cores} cores"
+    memory = f"{units.size(machine.memory_allowed_bytes)} of {units.size(machine.memory_bytes)} memory"
+    libraries = [f"{library.name} {library.version}" for library in machine.libraries if library.version]
+    facts = [
+        ("processor", f"{machine.cpu}, {cores}, {memory}"),
+        ("instructions", ", ".join(machine.isa) or units.UNKNOWN),
+        ("GPU", ", ".join(gpu.name for gpu in machine.gpus)),
+        ("system", f"{machine.system}, Python {machine.python}"),
+        ("libraries", ", ".join(libraries)),
+        ("noise", "; ".join(machine.noise)),
+    ]
+    return [(name, text) for name, text in facts if text]
+
+
+def measured(comparison: Comparison) -> str:
+    """How the figures came about, in a sentence."""
+    threads = (
+        f"{comparison.threads} thread{'s' if comparison.threads != 1 else ''}" if comparison.threads else "all cores"
+    )
+    return (
+        f"Each model ran in a process of its own with {threads}, batch {comparison.batch}, taking turns over "
+        f"{units.count(comparison.rounds)} rounds; ratios are paired round by round."
+    )
+
+
+def recipe_text(run: Run) -> str:
+    """The recipe as YAML, every default made explicit."""
+    import yaml
+
+    return yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True).strip()
+
+
+def _speed(row: Row, baseline: Row) -> Figure | None:
+    if row.latency is None or baseline.latency is None:
+        return None
+    after, before = units.seconds(row.latency.median), units.seconds(baseline.latency.median)
+    if row.speedup is None:
+        return Figure("speed", after, "median inference, the baseline's own")
+    low_to_high = units.interval(row.speedup.low, row.speedup.high)
+    tone: Tone = {"faster": "good", "slower": "bad"}.get(row.speed_verdict or "", "")  # type: ignore[assignment]
+    value = f"{units.ratio(row.speedup.value)} {row.speed_verdict}"
+    return Figure("speed", value, f"95 %: {low_to_high}; median {before} → {after}", tone)
+
+
+def _size(row: Row, baseline: Row) -> Figure | None:
+    if row.model is None or baseline.model is None:
+        return None
+    after, before = row.model.size_bytes, baseline.model.size_bytes
+    if row.baseline or not before:
+        return Figure("size", units.size(after), "on disk")
+    tone: Tone = "good" if after < before else "bad" if after > before else ""
+    return Figure("size", units.percent(after / before), f"{units.size(before)} → {units.size(after)}", tone)
+
+
+def _quality(row: Row, baseline: Row, comparison: Comparison) -> Figure | None:
+    quality = row.quality
+    if quality is None:
+        return None
+    value, samples = units.quality(quality.value.value), f"{units.count(quality.count)} samples"
+    if quality.loss is None:
+        return Figure(quality.metric, value, samples)
+    loss = f"loss {units.quality_interval(quality.loss.value, quality.loss.low, quality.loss.high)}, {samples}"
+    if baseline.quality and quality.needs_labels:
+        loss = f"was {units.quality(baseline.quality.value.value)}; {loss}"
+    return Figure(quality.metric, value, loss, "bad" if wording.beyond(row, comparison.max_drop) else "")
+
+
+def _memory(row: Row, baseline: Row) -> Figure | None:
+    if row.memory_bytes is None:
+        return None
+    detail = (
+        "peak of its process" if row.baseline else f"peak of its process; baseline {units.size(baseline.memory_bytes)}"
+    )
+    return Figure("memory", units.size(row.memory_bytes), detail)
+
+
+def _cells(row: Row, max_drop: float | None) -> list[Cell]:
+    latency, quality = row.latency, row.quality
+    loss = quality.loss if quality else None
+    return [
+        Cell(row.name),
+        Cell(row.target),
+        Cell(units.size(row.model.size_bytes if row.model else None)),
+        Cell(units.seconds(latency.median if latency else None)),
+        Cell(units.seconds(latency.p99 if latency else None)),
+        _speed_cell(row),
+        Cell(units.size(row.memory_bytes)),
+        Cell(units.quality(quality.value.value if quality else None)),
+        Cell(
+            units.quality_interval(loss.value, loss.low, loss.high) if loss else units.UNKNOWN,
+            "bad" if wording.beyond(row, max_drop) else "",
+        ),
+    ]
+
+
+def _speed_cell(row: Row) -> Cell:
+    if row.status == "failed":
+        return Cell("failed", "bad")
+    if row.speedup is None:
+        return Cell("baseline" if row.baseline else units.UNKNOWN)
+    tones: dict[str | None, Tone] = {"faster": "good", "slower": "bad", "inconclusive": "warn"}
+    text = units.ratio_interval(row.speedup.value, row.speedup.low, row.speedup.high)
+    return Cell(text, tones.get(row.speed_verdict, ""))
+
+
+def _data_cells(record: DatasetRecord) -> list[Cell]:
+    labels = "yes" if record.labelled else "no"
+    texts = [record.part, units.count(record.count), labels, record.path, record.digest[:16]]
+    return [Cell(text) for text in texts]
+
+
+def _note(note: NoteRecord) -> str:
+    return f"{note.where}: {note.text}" if note.where else note.text
