@@ -6,6 +6,7 @@ with nothing allowed but ``torch.nn``'s own modules. Only ``--trust`` and ``--co
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -105,11 +106,12 @@ def _load_script(model: Model) -> Any:
 def _load_exported(model: Model) -> Any:
     import torch.export
 
-    if model.trusted:
-        return torch.export.load(str(model.path))
-    _same_to_torch(model.path, ".json")
-    with _only_weights(), model.path.open("rb") as stream:
-        return torch.export.load(stream)
+    with model.path.open("rb") as stream:
+        if model.trusted:
+            return torch.export.load(stream)
+        _same_to_torch(model.path, ".json")
+        with _only_weights():
+            return torch.export.load(stream)
 
 
 def _load_module(model: Model) -> Any:
@@ -282,10 +284,15 @@ def _only_weights() -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep torch's warnings about its own formats (TorchScript is deprecated, …) from users who cannot act on them."""
-    with warnings.catch_warnings():
-        for category in (DeprecationWarning, FutureWarning, UserWarning):
-            warnings.filterwarnings("ignore", category=category, module=r"torch\..*")
-        yield
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for category in (DeprecationWarning, FutureWarning, UserWarning):
+                warnings.filterwarnings("ignore", category=category, module=r"torch\..*")
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from optkit.errors import ModelError
 from optkit.model import Model
 from optkit.stage import Note
 
@@ -67,15 +68,12 @@ def of(model: Model) -> Contents:
 
 
 def _onnx(model: Model) -> Contents:
-    from onnx import numpy_helper
-
     from optkit import graph
 
     proto, tally = graph.load(model.path), _Tally()
     for tensor in graph.tensors(proto):
         dtype = graph.dtype_name(tensor.data_type)
-        readable = dtype in _WITH_ZEROS and len(tensor.dims) > 1
-        tally.add(dtype, tuple(tensor.dims), numpy_helper.to_array(tensor) if readable else None)
+        tally.add(dtype, tuple(tensor.dims), _array(tensor, model) if dtype in _WITH_ZEROS else None)
     return Contents(
         operators=graph.operators(proto),
         precisions=tally.precisions,
@@ -85,6 +83,15 @@ def _onnx(model: Model) -> Contents:
         producer=f"{proto.producer_name} {proto.producer_version}".strip() or None,
         notes=tuple(_onnx_notes(proto)),
     )
+
+
+def _array(tensor: Any, model: Model) -> Any:
+    from onnx import numpy_helper
+
+    try:
+        return numpy_helper.to_array(tensor)
+    except ValueError as error:
+        raise ModelError(f"{model.path}: a damaged ONNX file: the tensor {tensor.name!r}: {error}") from None
 
 
 def _onnx_notes(proto: Any) -> Iterator[Note]:
@@ -135,7 +142,7 @@ def _torch(model: Model) -> Contents:
 def _state(loaded: Any) -> Mapping[str, Any]:
     """All tensors of a module, or of an exported program, whose state is a property."""
     state = loaded.state_dict
-    return state() if callable(state) else {**state, **loaded.constants}  # type: ignore[no-any-return]
+    return state() if callable(state) else {**state, **loaded.constants}
 
 
 def _torch_tally(state: Mapping[str, Any]) -> _Tally:

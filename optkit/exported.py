@@ -32,7 +32,6 @@ _OPERATOR = re.compile(
     r"|math\.(ceil|floor|trunc|sqrt)"
 )
 """Functions that a graph's nodes may call: torch's operators and the arithmetic of sizes."""
-_SYMBOL = re.compile(r"Symbol\('(\w+)'")
 _TOKEN = re.compile(r"[A-Za-z_]\w*|'[^']*'|\d[\d.]*(?:e[+-]?\d+)?|[\s+\-*/%(),<>=&|~]")
 _WORD = re.compile(r"[A-Za-z]{1,4}\d+|'[A-Za-z]{1,4}\d+'|'[\d.e+-]+'|\d.*|\W")
 _WORDS = {
@@ -57,8 +56,8 @@ _GUARD_CALLS = {"size", "stride", "dim", "item", "isnan", "len", "isinstance"}
 def signature(path: Path) -> Signature:
     """The inputs that the program was exported with, dynamic dimensions named.
 
-    A dynamic first dimension that all inputs share is called ``batch``, others by torch's own symbols. Raises
-    ModelError for inputs that are not tensors.
+    A dynamic first dimension that all inputs share is called ``batch``, others after the input and axis where they
+    first occur. Raises ModelError for inputs that are not tensors.
     """
     program = _program(path)
     try:
@@ -77,15 +76,25 @@ def signature(path: Path) -> Signature:
 
 
 def _signature(tensors: dict[str, Any]) -> Signature:
-    shapes = [tuple(_dim(size) for size in meta["sizes"]) for meta in tensors.values()]
-    firsts = {shape[0] if shape else None for shape in shapes}
-    batch = firsts.pop() if len(firsts) == 1 else None
-    return Signature(
-        tuple(
-            TensorSpec(name, _DTYPES.get(meta["dtype"], "unknown"), tuple(_named(dim, batch) for dim in shape))
-            for (name, meta), shape in zip(tensors.items(), shapes, strict=True)
-        )
-    )
+    names: dict[str, str] = {}
+    firsts = [_symbol(meta["sizes"][0]) if meta["sizes"] else None for meta in tensors.values()]
+    if firsts and firsts[0] and len(set(firsts)) == 1:
+        names[firsts[0]] = "batch"
+    return Signature(tuple(_spec(name, meta, names) for name, meta in tensors.items()))
+
+
+def _spec(name: str, meta: dict[str, Any], names: dict[str, str]) -> TensorSpec:
+    """One input; ``names`` keeps what each dynamic size is called, after the first place where it occurs."""
+    dims: list[Dim] = []
+    for axis, size in enumerate(meta["sizes"]):
+        symbol = _symbol(size)
+        dims.append(int(size["as_int"]) if symbol is None else names.setdefault(symbol, f"{name}_{axis}"))
+    return TensorSpec(name, _DTYPES.get(meta["dtype"], "unknown"), tuple(dims))
+
+
+def _symbol(size: Mapping[str, Any]) -> str | None:
+    """torch's expression for a dynamic size; ``None`` for a fixed one."""
+    return None if "as_int" in size else str(size["as_expr"]["expr_str"])
 
 
 def _program(path: Path) -> dict[str, Any]:
@@ -107,18 +116,6 @@ def _is_program(name: str) -> bool:
 
 def _damaged(path: Path) -> ModelError:
     return ModelError(f"{path}: a damaged exported program", hint="save it again with torch.export.save")
-
-
-def _dim(size: Mapping[str, Any]) -> Dim:
-    if "as_int" in size:
-        return int(size["as_int"])
-    text = str(size["as_expr"]["expr_str"])
-    match = _SYMBOL.search(text)
-    return match[1] if match else text
-
-
-def _named(dim: Dim, batch: Dim | None) -> Dim:
-    return "batch" if dim == batch and isinstance(dim, str) else dim
 
 
 def check(path: Path) -> None:

@@ -51,8 +51,11 @@ def parse(path: Path) -> onnx.ModelProto:
         proto = onnx.ModelProto.FromString(path.read_bytes())
     except DecodeError:
         raise ModelError(f"{path}: a damaged or truncated ONNX file", hint="copy or export it again") from None
-    if not proto.opset_import or not proto.HasField("graph") or not proto.graph.output:
-        raise ModelError(f"{path}: a damaged or truncated ONNX file: it holds no graph", hint="copy or export it again")
+    whole = proto.opset_import and proto.HasField("graph") and proto.graph.output
+    if not whole or not all(isinstance(node.op_type, str) for node in walk(proto)):  # damaged text comes as bytes
+        raise ModelError(
+            f"{path}: a damaged or truncated ONNX file: it holds no valid graph", hint="copy or export it again"
+        )
     if opset_of(proto) < OLDEST_OPSET:
         raise ModelError(
             f"{path}: opset {opset_of(proto)}; the oldest that optkit opens is {OLDEST_OPSET}",
@@ -64,7 +67,8 @@ def parse(path: Path) -> onnx.ModelProto:
 def save(proto: onnx.ModelProto, path: Path, *, embedded_limit: int = EMBEDDED_LIMIT) -> None:
     """Write the model to ``path`` in one step.
 
-    Past ``embedded_limit`` bytes its weights go to ``path.data`` beside it, and leave ``proto``. Raises OutputError where nothing can be written.
+    Past ``embedded_limit`` bytes its weights go to ``path.data`` beside it, and leave ``proto``. Raises OutputError
+    where nothing can be written.
     """
     from onnx.external_data_helper import convert_model_to_external_data, write_external_data_tensors
 
@@ -165,7 +169,8 @@ def dtype_name(elem_type: int) -> str:
     import onnx
 
     names = {"float": "float32", "double": "float64"}
-    name = onnx.TensorProto.DataType.Name(elem_type).lower() if elem_type else "unknown"
+    known = elem_type in onnx.TensorProto.DataType.values() and elem_type != onnx.TensorProto.UNDEFINED
+    name = onnx.TensorProto.DataType.Name(elem_type).lower() if known else "unknown"
     return names.get(name, name)
 
 

@@ -75,7 +75,7 @@ def constants(root: ET.Element) -> Iterator[tuple[str, tuple[int, ...], int]]:
 def producer(root: ET.Element) -> str | None:
     """The OpenVINO that wrote the model, where it says so."""
     version = root.find("rt_info/Runtime_version")
-    return None if version is None else f"OpenVINO {version.get('value', '')}".strip()
+    return None if version is None else f"OpenVINO {version.get('value', '').partition('-')[0]}".strip()
 
 
 def quantized(root: ET.Element) -> str | None:

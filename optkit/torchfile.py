@@ -7,6 +7,7 @@ import json
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,11 @@ _NESTED = (
     "ema_state_dict", "model_ema", "ema",
 )  # fmt: skip
 """Under which keys checkpoints keep the state dict, the most telling first."""
+_BROKEN = (
+    zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, EOFError, OSError, KeyError,
+    ValueError,
+)  # fmt: skip
+"""What zipfile raises on damaged archives."""
 _HEADER_LIMIT = 100_000_000
 _SAFETENSORS = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
@@ -38,12 +44,13 @@ def sniff(path: Path) -> TorchFormat | None:
 
     Raises ModelError for one that is damaged, or torch's but no model.
     """
-    with path.open("rb") as stream:
-        head = stream.read(len(LEGACY))
-    if head.startswith(ZIP):
-        return _sniff_zip(path)
-    if is_legacy(path):
-        return _kind(path, content(path))
+    try:
+        if _starts(path, ZIP):
+            return _sniff_zip(path)
+        if is_legacy(path):
+            return _kind(path, content(path))
+    except RecursionError:
+        raise ModelError(f"{path}: a damaged torch file: it holds itself", hint="save the model again") from None
     return "state-dict" if is_safetensors(path) else None
 
 
@@ -132,7 +139,7 @@ def opened(path: Path, stream: IO[bytes] | None = None) -> Iterator[zipfile.ZipF
             if len(names) != len(set(names)):
                 raise ModelError(f"{path}: a zip archive with two entries of one name", hint="save the model again")
             yield archive
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, KeyError):
+    except _BROKEN:
         raise ModelError(f"{path}: a damaged or truncated torch file (zip)", hint="copy or save it again") from None
 
 

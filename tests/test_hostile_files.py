@@ -148,6 +148,13 @@ def test_nested_names_do_not_lead_out_of_torch_nn(
     assert not sentinel.exists()
 
 
+def test_a_dictionary_that_holds_itself_is_refused(net: nn.Module, tmp_path: Path) -> None:
+    state: dict[str, Any] = dict(net.state_dict())
+    state["model"] = state
+    with pytest.raises(ModelError, match="it holds itself"):
+        model.open(save(state, tmp_path / "m.pt"))
+
+
 def test_a_module_of_a_class_of_ones_own_is_named(tmp_path: Path) -> None:
     path = save(nn.Sequential(Own()), tmp_path / "m.pt")
     with pytest.raises(UntrustedError, match=r"asks for .*test_hostile_files.Own"):

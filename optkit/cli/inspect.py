@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,13 +41,20 @@ def inspect(
 
 
 def _blocks(found: Inspection, *, whole: bool) -> list[Block]:
-    blocks: list[Block] = [Table(("model", found.model.path), _facts(found))]
+    blocks: list[Block] = [Text(found.model.path, "bold"), Text(_lines(_facts(found)))]
     blocks += [Table(("tensor", "dtype", "shape"), _tensors(found))] if found.model.signature else []
     blocks += [_operators(found.operators, whole=whole)] if found.operators else []
-    blocks += [Table(("target", "opens it"), [_target(each) for each in found.targets])] if found.targets else []
+    blocks += (
+        [Text("Which targets open it", "bold"), Text(_lines(map(_target, found.targets)))] if found.targets else []
+    )
     if found.model.signature is None:
         blocks.append(Text("The file does not tell its inputs: give them with --input 'x:float32[batch,3,224,224]'."))
     return blocks
+
+
+def _lines(pairs: Iterable[tuple[str, str]]) -> str:
+    """Names and values in two columns, both from the left."""
+    return "\n".join(f"{name:<13} {value}" for name, value in pairs)
 
 
 def _facts(found: Inspection) -> list[tuple[str, str]]:
@@ -60,7 +68,7 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
         "size": units.size(found.model.size_bytes),
         "parameters": units.count(found.parameters),
         "precision": precisions,
-        "sparsity": units.percent(found.sparsity),
+        "sparsity": "" if found.sparsity is None else units.percent(found.sparsity),
         "quantized": found.quantized or "no",
         "digest": found.model.digest[:16],
     }
@@ -88,4 +96,4 @@ def _operators(operators: dict[str, int], *, whole: bool) -> Table:
 
 
 def _target(refusal: Refusal) -> tuple[str, str]:
-    return refusal.target, "good:yes" if refusal.accepted else f"bad:no: {refusal.reason}"
+    return refusal.target, "yes" if refusal.accepted else f"no: {refusal.reason}"

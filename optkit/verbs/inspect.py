@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from optkit import contents, lazy, records
 from optkit import model as models
@@ -57,13 +56,16 @@ def _refusals(model: Model, asked: Sequence[str], progress: Progress) -> list[Re
     return refusals
 
 
-def _installed(model: Model) -> Iterable[str]:
-    """The targets on this machine that run models; none for a state dict without its code."""
+def _installed(model: Model) -> Iterator[str]:
+    """The targets on this machine that the model could come to run on; none for a state dict without its code."""
     for name in TARGETS:
         if name == "fake" or (model.format == "state-dict" and model.code is None):
             continue
+        found = target(name)
+        if model.format not in (*found.formats, *models.TORCH_FORMATS):
+            continue
         try:
-            target(name).version()
+            found.version()
         except MissingLibraryError:
             continue
         yield name
@@ -74,10 +76,5 @@ def _refusal(model: Model, name: str) -> Refusal:
         with Worker(candidate(model, target=name)):
             return Refusal(target=name, accepted=True)
     except OptkitError as error:
-        return Refusal(target=name, accepted=False, reason=_reason(error))
-
-
-def _reason(error: Any) -> str:
-    """What the target says; how to make the model fit when that is a command."""
-    hint = error.hint or ""
-    return f"{error.message} ({hint})" if hint.startswith("optkit ") else str(error.message)
+        hint = f" ({error.hint})" if (error.hint or "").startswith("optkit ") else ""
+        return Refusal(target=name, accepted=False, reason=error.message.removeprefix(f"{model.path}: ") + hint)
