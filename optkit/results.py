@@ -300,8 +300,9 @@ class PlannedStage(Record):
 
 
 class PlannedBranch(Record):
-    """The stages for one target."""
+    """The stages for one target, under the name that their result has in tables."""
 
+    name: str
     target: str
     stages: list[PlannedStage]
 
