@@ -38,7 +38,14 @@ class Text:
     style: str = ""
 
 
-Block = Table | Text
+@dataclass
+class Raw:
+    """Text that is the answer itself, written as it is: a report."""
+
+    text: str
+
+
+Block = Table | Text | Raw
 
 
 @dataclass
@@ -129,6 +136,9 @@ def _escape(text: str) -> str:
 
 
 def _print(out: RichConsole, block: Block) -> None:
+    if isinstance(block, Raw):
+        sys.stdout.write(block.text)
+        return
     if isinstance(block, Text):
         out.print(_escape(block.text), style=block.style)
         return

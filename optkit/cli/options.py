@@ -65,3 +65,10 @@ Code = Annotated[
 Trust = Annotated[bool, typer.Option("--trust", help="Let a pickled file that you made yourself run its code.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that draws at random.")]
 Seconds = Annotated[float, typer.Option("--seconds", min=0.1, help="Time for the measurement, per candidate.")]
+RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Put a value into the recipe: benchmark.seconds=5, targets.0=openvino."
+    ),
+]
