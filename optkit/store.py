@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -94,7 +93,7 @@ def key(stage: Stage, source: Model, context: Context) -> str:
         parts["target"] = context.target
     if stage.needs_target or stage.needs_calibration:
         # What runs while a model is calibrated or compiled rounds as this processor does and counts its cores.
-        parts["machine"] = [sorted(machine.fingerprint().isa), machine.cores_allowed()]
+        parts["machine"] = [sorted(machine.isa()), machine.cores_allowed()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -206,14 +205,7 @@ class Store:
 
 
 def _versions() -> dict[str, str]:
-    return {"optkit": VERSION} | {name: version for name in _ENGINES if (version := _version(name))}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+    return {"optkit": VERSION} | {name: version for name in _ENGINES if (version := machine.version(name))}
 
 
 def _locked(file: IO[str], how: int) -> bool:

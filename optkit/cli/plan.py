@@ -1,0 +1,50 @@
+"""``optkit plan``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from optkit.cli import options
+from optkit.cli.app import console_of
+
+if TYPE_CHECKING:
+    from optkit.cli.console import Block
+    from optkit.results import Plan, PlannedStage
+
+
+def plan(ctx: typer.Context, recipe: options.RecipePath, settings: options.Settings = None) -> None:
+    """Show what a recipe would do, and which of it is in the store."""
+    from optkit.verbs.plan import plan as verb
+
+    record = verb(recipe, settings=tuple(settings or ()))
+    console = console_of(ctx)
+    console.notes(record.notes)
+    console.answer(record, lambda: _blocks(record))
+
+
+def _blocks(plan: Plan) -> list[Block]:
+    from optkit.cli.console import Table, Text
+
+    rows = [
+        [branch.name, branch.target, step.stage, _fields(step), _state(step)]
+        for branch in plan.branches
+        for step in branch.stages
+    ]
+    return [Table(["result", "target", "stage", "fields", "state"], rows), *(Text(line) for line in _data(plan))]
+
+
+def _fields(step: PlannedStage) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in step.fields.items() if value not in (None, [], {}))
+
+
+def _state(step: PlannedStage) -> str:
+    if step.refused:
+        return f"bad:refused: {step.refused}"
+    return {True: "good:in the store", False: "to do", None: "to do"}[step.cached]
+
+
+def _data(plan: Plan) -> list[str]:
+    used = [record for record in (plan.calibration, plan.evaluation) if record is not None]
+    return [f"{record.part}: {record.count} samples of {record.path}" for record in used]

@@ -1,0 +1,293 @@
+"""Planning and running the stages of a recipe through the store, a branch for each target."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from optkit import (
+    bundle,
+    choice,
+    comparison,
+    execution,
+    machine,
+    manifest,
+    records,
+    reporting,
+    runfolder,
+    store,
+    worker,
+)
+from optkit import chains as all_chains
+from optkit import data as datasets
+from optkit import model as models
+from optkit.chains import FLOAT, Chain
+from optkit.data import Dataset
+from optkit.errors import OptkitError
+from optkit.manifest import Speedup
+from optkit.model import TORCH_FORMATS, Model
+from optkit.recipe import Recipe
+from optkit.results import Branch, Comparison, Plan, PlannedBranch, PlannedStage, Row, Run, StageRecord
+from optkit.stage import Context, Note, Progress, Stage, no_progress
+from optkit.store import Entry, Store
+from optkit.target import target
+from optkit.version import VERSION
+from optkit.worker import Candidate
+
+_NOWHERE = Path("nowhere")
+"""The workdir of a stage that is only planned."""
+_BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a recipe works with, opened and checked: its model, also as the baseline of all measurements, and data."""
+
+    recipe: Recipe
+    baseline: Candidate
+    calibration: Dataset | None
+    evaluation: Dataset | None
+
+    @property
+    def model(self) -> Model:
+        return self.baseline.model
+
+    @property
+    def chains(self) -> list[Chain]:
+        return all_chains.chains(self.recipe, self.model, self.baseline.target)
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        return all_chains.notes(self.recipe, self.model)
+
+    def context(self, target_name: str, progress: Progress = no_progress) -> Context:
+        """What the stages for one target get."""
+        return Context(_NOWHERE, self.calibration, self.evaluation, target_name, self.recipe.seed, progress)
+
+
+@dataclass
+class Result:
+    """How a chain ended: its stages as far as they went, and its bundle as a candidate or the error."""
+
+    chain: Chain
+    stages: list[StageRecord]
+    candidate: Candidate | None = None
+    error: OptkitError | None = None
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Open the model and the data, and make sure that every target is there. Raises OptkitError."""
+    for name in recipe.targets:
+        target(name).version()
+    spec = recipe.model
+    model = models.open(spec.path, inputs=tuple(spec.inputs), code=spec.code, trust=spec.trust)
+    baseline = worker.candidate(model, threads=recipe.benchmark.threads)
+    calibration, evaluation = _data(recipe, model)
+    return Prepared(recipe, baseline, calibration, evaluation)
+
+
+def plan(recipe: Recipe, recipe_path: str | Path, *, cache: Store | None = None) -> Plan:
+    """What ``run`` would do, which of it is in the store, and what a stage refuses already."""
+    prepared, cache = prepare(recipe), cache or Store()
+    with cache.using():
+        branches = [_planned(chain, prepared, cache) for chain in prepared.chains]
+    return Plan(
+        recipe=recipe.document(),
+        recipe_path=str(recipe_path),
+        model=records.of_model(prepared.model),
+        calibration=prepared.calibration and records.of_dataset(prepared.calibration),
+        evaluation=prepared.evaluation and records.of_dataset(prepared.evaluation),
+        branches=branches,
+        notes=records.of_notes(prepared.notes),
+    )
+
+
+def run(
+    recipe: Recipe,
+    recipe_path: str | Path,
+    folder: Path,
+    *,
+    force: bool = False,
+    cache: Store | None = None,
+    progress: Progress = no_progress,
+) -> Run:
+    """Carry out ``recipe`` and write everything into ``folder``; run again to go on with what was killed.
+
+    A branch that fails carries its reason and others go on; where all fail, the first error is raised.
+    """
+    started, begun = datetime.now(UTC), time.monotonic()
+    prepared = prepare(recipe)
+    runfolder.prepare(folder, recipe, force=force)
+    results = carry_out(prepared, folder, cache or Store(), progress)
+    compared = _compare(prepared, results, progress)
+    best, notes = choice.choose(compared)
+    _prove(compared.rows, results, folder)
+    notes += _deliver(prepared, best, results, folder)
+    record = Run(
+        recipe=recipe.document(),
+        recipe_path=str(recipe_path),
+        optkit=VERSION,
+        started=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        seconds=time.monotonic() - begun,
+        model=records.of_model(prepared.model),
+        calibration=prepared.calibration and records.of_dataset(prepared.calibration),
+        evaluation=prepared.evaluation and records.of_dataset(prepared.evaluation),
+        branches=[_branch(result) for result in results if result.chain.name != FLOAT],
+        comparison=compared,
+        chosen=best.title,
+        machine=machine.fingerprint(),
+        notes=records.of_notes([*prepared.notes, *notes]),
+    )
+    reports = {"report.md": reporting.render(record, "markdown"), "report.html": reporting.render(record, "html")}
+    runfolder.finish(folder, record, reports)
+    return record
+
+
+def carry_out(prepared: Prepared, folder: Path, cache: Store, progress: Progress) -> list[Result]:
+    """Every chain through the store, and the bundles they end in. Raises the first error where all fail."""
+    with cache.using():
+        results = [_carry_out(chain, prepared, folder, cache, progress) for chain in prepared.chains]
+    errors = [result.error for result in results if result.error is not None]
+    if len(errors) == len(results):
+        raise errors[0]
+    return results
+
+
+def step(stage: Stage, source: Model, context: Context, cache: Store) -> Entry:
+    """One stage's result: out of the store, or made and put there."""
+    key = store.key(stage, source, context)
+    found = cache.get(key, source)
+    if found is not None:
+        return replace(found, record=found.record.model_copy(update={"cached": True}))
+    with cache.workdir() as workdir:
+        outcome, record = execution.carry_out(stage, source, replace(context, workdir=workdir), key=key)
+        return cache.put(record, outcome, workdir, source)
+
+
+def _data(recipe: Recipe, model: Model) -> tuple[Dataset | None, Dataset | None]:
+    """Calibration and evaluation data, which share no sample."""
+    inputs = None if model.signature is None else model.signature.inputs
+    given = None if recipe.data is None else datasets.open(recipe.data, inputs)
+    if recipe.calibration is not None:
+        calibrating = datasets.open(recipe.calibration, inputs).take(recipe.calibration_samples)
+        if given is not None:
+            datasets.check_disjoint(calibrating, given)
+        return replace(calibrating, part="calibration"), given and replace(given, part="evaluation")
+    if given is None or not any(stage.needs_calibration for stage in recipe.stages):
+        return None, given and replace(given, part="evaluation")
+    return datasets.split(given, calibration_samples=recipe.calibration_samples, seed=recipe.seed)
+
+
+def _planned(chain: Chain, prepared: Prepared, cache: Store) -> PlannedBranch:
+    context = prepared.context(chain.target)
+    source: Model | None = prepared.model
+    planned = []
+    for stage in chain.stages:
+        planned_stage, source = _planned_stage(stage, source, context, cache)
+        planned.append(planned_stage)
+    return PlannedBranch(name=chain.name, target=chain.target, stages=planned)
+
+
+def _planned_stage(
+    stage: Stage, source: Model | None, context: Context, cache: Store
+) -> tuple[PlannedStage, Model | None]:
+    """The stage as planned and, where it is in the store, the model that it leads to."""
+    planned = PlannedStage(stage=stage.name, fields=stage.model_dump(mode="json"))
+    if source is None:
+        return planned, None
+    key = store.key(stage, source, context)
+    entry = cache.get(key, source)
+    refused = None if entry else _refusal(stage, source, context)
+    known = {"key": key, "cached": entry is not None, "refused": refused}
+    return planned.model_copy(update=known), entry.model if entry else None
+
+
+def _refusal(stage: Stage, source: Model, context: Context) -> str | None:
+    try:
+        stage.check(source, context)
+    except OptkitError as error:
+        return error.message
+    return None
+
+
+def _carry_out(chain: Chain, prepared: Prepared, folder: Path, cache: Store, progress: Progress) -> Result:
+    result = Result(chain, [])
+    context = prepared.context(chain.target, progress)
+    model = prepared.model
+    try:
+        for number, stage in enumerate(chain.stages):
+            progress(f"{chain.title}: {stage.name}", number, len(chain.stages))
+            entry = step(stage, model, context, cache)
+            result.stages.append(entry.record)
+            model = entry.model
+        place = folder / runfolder.BUNDLES / chain.bundle
+        bundled = bundle.write(place, model, stages=result.stages, force=True)
+        result.candidate = replace(worker.candidate(bundled), name=chain.title)
+    except OptkitError as error:
+        result.error = error
+    return result
+
+
+def _compare(prepared: Prepared, results: Sequence[Result], progress: Progress) -> Comparison:
+    """The model that came in and every bundle, measured now; what came to no bundle is a row with its reason."""
+    recipe = prepared.recipe
+    done = [(result.chain, result.candidate) for result in results if result.candidate is not None]
+    found = comparison.side_by_side(
+        [prepared.baseline, *(candidate for _, candidate in done)],
+        dataset=prepared.evaluation,
+        metric=recipe.metric,
+        max_drop=recipe.max_drop,
+        batch=recipe.benchmark.batch,
+        seconds=recipe.benchmark.seconds,
+        seed=recipe.seed,
+        threads=recipe.benchmark.threads,
+        progress=progress,
+    )
+    rows = [row.model_copy(update={"name": chain.name}) for row, (chain, _) in zip(found.rows[1:], done, strict=True)]
+    failed = [_failed(result.chain, result.error, found) for result in results if result.error]
+    return found.model_copy(update={"rows": [found.rows[0], *rows, *failed]})
+
+
+def _failed(chain: Chain, error: OptkitError, compared: Comparison) -> Row:
+    return Row(name=chain.name, target=chain.target, batch=compared.batch, status="failed", reason=error.message)
+
+
+def _prove(rows: Sequence[Row], results: Sequence[Result], folder: Path) -> None:
+    """Write into each bundle's manifest what was measured of it."""
+    by_title = {row.title: row for row in rows}
+    for chain in (result.chain for result in results if result.candidate):
+        row, place = by_title[chain.title], folder / runfolder.BUNDLES / chain.bundle
+        ratio = row.speedup
+        if ratio is None:
+            continue
+        speedup = Speedup(ratio=ratio.value, low=ratio.low, high=ratio.high, baseline=rows[0].title)
+        proven = manifest.read(place).model_copy(update={"quality": row.quality, "speedup": speedup})
+        runfolder.write(place / manifest.FILE_NAME, proven.to_json() + "\n")
+
+
+def _deliver(prepared: Prepared, best: Row, results: Sequence[Result], folder: Path) -> list[Note]:
+    """Let the run's ``bundle`` be the chosen row's; the baseline gets one of its own where its target loads it."""
+    if not best.baseline:
+        runfolder.link_bundle(folder, next(each.chain.bundle for each in results if each.chain.title == best.title))
+        return []
+    found = prepared.baseline
+    if found.model.format in TORCH_FORMATS:
+        runfolder.link_bundle(folder, None)
+        return [Note(f"the result is the model that came in, {found.model.path}; a torch file makes no bundle")]
+    model = replace(found.model, target=found.target, options=found.options)
+    bundle.write(folder / runfolder.BUNDLES / _BASELINE, model, stages=(), force=True)
+    runfolder.link_bundle(folder, _BASELINE)
+    return []
+
+
+def _branch(result: Result) -> Branch:
+    return Branch(
+        target=result.chain.target,
+        stages=result.stages,
+        bundle=f"{runfolder.BUNDLES}/{result.chain.bundle}" if result.candidate else None,
+        status="failed" if result.error else "ok",
+        reason=result.error.message if result.error else None,
+    )

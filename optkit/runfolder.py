@@ -1,0 +1,105 @@
+"""The folder of a run: its recipe first, its record last; what has no record is unfinished and can be run again."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from optkit import output
+from optkit.errors import ModelError, OutputError, UsageError
+from optkit.recipe import Recipe
+from optkit.results import Run
+
+RECORD = "record.json"
+RECIPE = "recipe.yaml"
+BUNDLE = "bundle"
+BUNDLES = "bundles"
+_ASIDE = ".optkit-"
+"""How folders begin that ``output.writing`` works in."""
+
+
+def default(recipe_path: str | Path) -> Path:
+    """``runs/NAME-20260102-030405`` in the current folder."""
+    return Path("runs") / f"{Path(recipe_path).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def prepare(folder: Path, recipe: Recipe, *, force: bool = False) -> None:
+    """Make ``folder`` ready for a run of ``recipe``: a new one, or an unfinished one of the same recipe.
+
+    Raises OutputError for one that holds something else; ``force`` replaces an earlier run, and never anything else.
+    """
+    text = recipe_text(recipe)
+    if not _resumable(folder, text):
+        if not force:
+            raise OutputError(f"{folder}: exists already", hint="choose another with -o, or replace it with --force")
+        if not (folder / RECIPE).is_file():
+            raise OutputError(f"{folder}: is no run's folder, so --force does not replace it", hint="choose another")
+        shutil.rmtree(folder)
+    _clear_leftovers(folder)
+    output.claim(folder, force=True)
+    folder.mkdir(exist_ok=True)
+    write(folder / RECIPE, text)
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The recipe as it is carried out: settings put in, paths made absolute, so that the copy runs where it lies."""
+    document = recipe.beside(Path.cwd()).document()
+    head = "# The recipe as it was carried out: every default and setting made explicit.\n"
+    return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def link_bundle(folder: Path, bundle: str | None) -> None:
+    """Let ``bundle`` point to the one chosen, or to none."""
+    link = folder / BUNDLE
+    link.unlink(missing_ok=True)
+    if bundle is not None:
+        link.symlink_to(f"{BUNDLES}/{bundle}", target_is_directory=True)
+
+
+def finish(folder: Path, run: Run, reports: Mapping[str, str]) -> None:
+    """Write the reports (text by file name), and last the record, which says that the run is finished."""
+    for name, text in reports.items():
+        write(folder / name, text)
+    write(folder / RECORD, run.to_json() + "\n")
+
+
+def read(path: str | Path) -> Run:
+    """The record of the run in the folder ``path``, or in the file. Raises UsageError, ModelError."""
+    given = Path(path)
+    file = given / RECORD if given.is_dir() else given
+    if not file.is_file():
+        known = given.is_dir() and (given / RECIPE).is_file()
+        hint = f"the run is unfinished; go on: optkit run {given / RECIPE} -o {given}" if known else None
+        raise UsageError(f"{file}: no such file", hint=hint)
+    try:
+        return Run.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ModelError(f"{file}: not the record of a run: {where + ': ' if where else ''}{first['msg']}") from None
+
+
+def write(file: Path, text: str) -> None:
+    """Write ``file`` whole or not at all."""
+    with output.writing(file, force=True) as aside:
+        (aside / file.name).write_text(text, encoding="utf-8")
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what a killed run was writing."""
+    for leftover in (*folder.glob(f"{_ASIDE}*"), *folder.glob(f"{BUNDLES}/{_ASIDE}*")):
+        shutil.rmtree(leftover)
+
+
+def _resumable(folder: Path, recipe_text: str) -> bool:
+    if not folder.exists():
+        return True
+    if folder.is_dir() and all(entry.name.startswith(_ASIDE) for entry in folder.iterdir()):
+        return True
+    own = folder / RECIPE
+    return own.is_file() and not (folder / RECORD).exists() and own.read_text(encoding="utf-8") == recipe_text

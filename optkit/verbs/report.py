@@ -1,0 +1,20 @@
+"""``report``: a run's record as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from optkit import output as outputs
+from optkit import reporting, runfolder
+
+
+def report(run: str | Path, *, format: str = "markdown", output: str | Path | None = None, force: bool = False) -> str:
+    """The report of the run in the folder ``run``; also written to ``output``, where one is given.
+
+    Raises UsageError for an unknown format and an unfinished run, OutputError.
+    """
+    text = reporting.render(runfolder.read(run), format)
+    if output is not None:
+        with outputs.writing(Path(output), force=force) as aside:
+            (aside / Path(output).name).write_text(text, encoding="utf-8")
+    return text

@@ -1,0 +1,28 @@
+"""``run``: carry out a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from optkit import pipeline, runfolder
+from optkit import recipe as recipes
+from optkit.results import Run
+from optkit.stage import Progress, no_progress
+
+
+def run(
+    recipe: str | Path,
+    *,
+    settings: Sequence[str] = (),
+    output: str | Path | None = None,
+    force: bool = False,
+    progress: Progress = no_progress,
+) -> Run:
+    """Carry out ``recipe``, with ``settings`` (``a.b=value``) put in, into the folder ``output``.
+
+    A branch that failed says why in the record. Raises OptkitError where there is no result at all.
+    """
+    read = recipes.read(recipe, settings)
+    folder = runfolder.default(recipe) if output is None else Path(output)
+    return pipeline.run(read, recipe, folder, force=force, progress=progress)
