@@ -1,0 +1,51 @@
+"""Intervals of quality: proportions, paired proportions, and anything else by resampling the samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from statistics import NormalDist
+
+import numpy as np
+
+from optkit.results import Interval
+from optkit.stats import expanded_tail
+
+CONFIDENCE = 0.95
+_RESAMPLES = 1000
+_Z = NormalDist().inv_cdf((1.0 + CONFIDENCE) / 2.0)
+
+
+def proportion(hits: float, count: int) -> Interval:
+    """Wilson's interval of ``hits`` in ``count``: never empty, also where all or none hit."""
+    share, z2 = hits / count, _Z**2
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = _Z * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
+    return _around(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
+def paired_proportions(only_first: int, only_second: int, count: int) -> Interval:
+    """The first proportion less the second, of ``count`` pairs, by Bonett and Price's adjusted interval.
+
+    Samples on which both agree tell something too: no difference seen in 200 pairs still leaves room for one.
+    """
+    first, second = ((hits + 1) / (count + 2) for hits in (only_first, only_second))
+    half = _Z * math.sqrt((first + second - (first - second) ** 2) / (count + 2))
+    low, high = first - second - half, first - second + half
+    return _around((only_first - only_second) / count, max(-1.0, low), min(1.0, high))
+
+
+def bootstrap(statistic: Callable[[np.ndarray], float], count: int, *, seed: int) -> Interval:
+    """``statistic`` over the indices of ``count`` samples, with its bootstrap interval; needs two samples.
+
+    The percentiles are widened for few samples, as Student's t is.
+    """
+    generator = np.random.default_rng(seed)
+    values = [statistic(generator.integers(0, count, count)) for _ in range(_RESAMPLES)]
+    tail = expanded_tail((1.0 - CONFIDENCE) / 2.0, count)
+    low, high = np.quantile(values, [tail, 1.0 - tail])
+    return _around(statistic(np.arange(count)), float(low), float(high))
+
+
+def _around(value: float, low: float, high: float) -> Interval:
+    return Interval(value=value, low=min(low, value), high=max(high, value), confidence=CONFIDENCE)

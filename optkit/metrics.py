@@ -1,0 +1,319 @@
+"""Quality measures and which way is better.
+
+A metric turns each batch into *observations*, an array with a row per sample, and aggregates the rows of all batches
+into one value; so the samples can be resampled for an interval, and paired with another model's. Labels of -100 are
+ignored. An output with NaN scores worst where a metric has a worst, and is an error where it has none.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from optkit import classes, fidelity, intervals
+from optkit.data import Dataset
+from optkit.errors import DataError, MetricError, TargetError
+from optkit.lazy import did_you_mean
+from optkit.results import Interval
+from optkit.tensors import Array, Arrays, Signature
+
+Needs = Literal["labels", "reference"]
+
+
+@dataclass(frozen=True)
+class Metric(ABC):
+    """How good outputs are, by labels or by a reference's outputs (fidelity). ``output`` is the one compared."""
+
+    name: ClassVar[str]
+    takes: ClassVar[tuple[Needs, ...]] = ("labels",)
+    """What it can be computed from, the preferred first."""
+    higher_is_better: ClassVar[bool] = True
+    counts: ClassVar[bool] = False
+    """Whether a sample is either right or wrong, so that the value is a proportion."""
+
+    output: str | None = None
+    needs: Needs = "labels"
+
+    def __str__(self) -> str:
+        return self.name if self.output is None else f"{self.name}:{self.output}"
+
+    @property
+    def perfect(self) -> float:
+        """The value that nothing exceeds."""
+        return 1.0 if self.higher_is_better else 0.0
+
+    @abstractmethod
+    def observations(self, outputs: Arrays, truth: Array | Arrays, feed: Arrays) -> Array:
+        """A row per sample. ``truth`` is the labels, or the reference's outputs where it ``needs`` these."""
+
+    def aggregate(self, observations: Array) -> float:
+        """One value of all rows; here of rows (sum, weight)."""
+        total, weight = observations.sum(axis=0)
+        if not weight:
+            raise DataError(f"{self}: every label is ignored (-100), so that nothing is left to compare")
+        return float(total / weight)
+
+    def chosen(self, outputs: Arrays) -> tuple[str, Array]:
+        """The output that is compared, by default the first, with its name. Raises MetricError."""
+        name = self.output or next(iter(outputs))
+        if name not in outputs:
+            raise MetricError(
+                f"metric {str(self)!r}: the model has no output {name!r}", hint=did_you_mean(name, list(outputs))
+            )
+        return name, outputs[name]
+
+
+class Accuracy(Metric):
+    """The share of right classes."""
+
+    name = "accuracy"
+    counts = True
+
+    def observations(self, outputs: Arrays, truth: Array | Arrays, feed: Arrays) -> Array:
+        predicted, labels = classes.decisions(*self.chosen(outputs), _labels(truth))
+        counted = labels != classes.IGNORED
+        return _share((predicted == labels) & counted, counted)
+
+
+class Top5(Metric):
+    """The share of samples whose class is among the five that score highest."""
+
+    name = "top5"
+    counts = True
+
+    def observations(self, outputs: Arrays, truth: Array | Arrays, feed: Arrays) -> Array:
+        hits, counted = classes.among_best(*self.chosen(outputs), _labels(truth), 5)
+        return _share(hits, counted)
+
+
+class F1(Metric):
+    """The unweighted mean over classes of the harmonic mean of precision and recall."""
+
+    name = "f1"
+
+    def observations(self, outputs: Arrays, truth: Array | Arrays, feed: Arrays) -> Array:
+        predicted, labels = classes.decisions(*self.chosen(outputs), _labels(truth))
+        return np.stack([predicted, labels], axis=-1).reshape(len(labels), -1, 2)
+
+    def aggregate(self, observations: Array) -> float:
+        return classes.macro_f1(observations.reshape(-1, 2))
+
+
+class MeanAbsoluteError(Metric):
+    """The mean distance to the labels, or to the reference's output."""
+
+    name = "mae"
+    takes = ("labels", "reference")
+    higher_is_better = False
+
+    def observations(self, outputs: Arrays, truth: Array | Arrays, feed: Arrays) -> Array:
+        name, output = self.chosen(outputs)
+        expected = self.chosen(truth)[1] if isinstance(truth, dict) else truth
+        values, wanted, keep = fidelity.aligned(name, output, expected, feed)
+        _require_finite(self, name, values, wanted, keep)
+        difference = np.where(keep, values, 0.0) - np.where(keep, wanted, 0.0)
+        return np.stack([self.size(difference).sum(axis=1), keep.sum(axis=1)], axis=1)
+
+    def size(self, difference: Array) -> Array:
+        """How much each difference counts."""
+        distance: Array = np.abs(difference)
+        return distance
+
+
+class RootMeanSquareError(MeanAbsoluteError):
+    """The root of the mean squared distance."""
+
+    name = "rmse"
+
+    def size(self, difference: Array) -> Array:
+        square: Array = np.square(difference)
+        return square
+
+    def aggregate(self, observations: Array) -> float:
+        return float(np.sqrt(super().aggregate(observations)))
+
+
+class Pearson(Metric):
+    """The linear correlation of one output per sample with the labels; 0 where either does not vary."""
+
+    name = "pearson"
+
+    def observations(self, outputs: Arrays, truth: Array | Arrays, feed: Arrays) -> Array:
+        name, output = self.chosen(outputs)
+        values, wanted, keep = fidelity.aligned(name, output, _labels(truth), {})
+        if values.shape[1] != 1:
+            raise MetricError(f"{self}: output {name!r} has {values.shape[1]} values per sample, not one")
+        _require_finite(self, name, values, wanted, keep)
+        return np.concatenate([values, wanted], axis=1)
+
+    def aggregate(self, observations: Array) -> float:
+        return fidelity.correlation(*observations.T)
+
+
+class Spearman(Pearson):
+    """The correlation of the ranks."""
+
+    name = "spearman"
+
+    def aggregate(self, observations: Array) -> float:
+        return fidelity.correlation(*(fidelity.ranks(column) for column in observations.T))
+
+
+class Cosine(Metric):
+    """The cosine of the angle between a sample's output and the reference's; of several outputs the worst counts."""
+
+    name = "cosine"
+    takes = ("reference",)
+
+    def observations(self, outputs: Arrays, truth: Array | Arrays, feed: Arrays) -> Array:
+        reference = _reference(truth)
+        names = [self.output] if self.output else [name for name in reference if reference[name].dtype.kind in "fiub"]
+        chosen = [replace(self, output=name) for name in names]
+        each = [fidelity.cosines(*one.chosen(outputs), one.chosen(reference)[1], feed) for one in chosen]
+        worst = np.min(each, axis=0)
+        return np.stack([worst, np.ones_like(worst)], axis=1)
+
+
+class Agreement(Metric):
+    """The share of decisions (the class that scores highest) that are the reference's."""
+
+    name = "agreement"
+    takes = ("reference",)
+    counts = True
+
+    def observations(self, outputs: Arrays, truth: Array | Arrays, feed: Arrays) -> Array:
+        name, output = self.chosen(outputs)
+        same, counted = fidelity.agreements(name, output, self.chosen(_reference(truth))[1], feed)
+        return _share(same, counted)
+
+
+METRICS: dict[str, type[Metric]] = {
+    metric.name: metric
+    for metric in (
+        Accuracy, Top5, F1, MeanAbsoluteError, RootMeanSquareError, Pearson, Spearman, Cosine, Agreement,
+    )
+}  # fmt: skip
+FIDELITY = tuple(name for name, metric in METRICS.items() if "reference" in metric.takes)
+
+
+def parse(text: str, *, labelled: bool = True) -> Metric:
+    """``METRIC[:OUTPUT]`` for data with or without labels. Raises MetricError."""
+    name, colon, output = text.partition(":")
+    if name not in METRICS:
+        raise MetricError(f"unknown metric {name!r}", hint=did_you_mean(name, METRICS))
+    if colon and not output:
+        raise MetricError(f"metric {text!r} names no output after the colon", hint=f"for example {name}:logits")
+    kind = METRICS[name]
+    if not labelled and "reference" not in kind.takes:
+        raise MetricError(
+            f"metric {name!r} needs labels, and the data has none",
+            hint=f"add an array 'labels', or measure fidelity to the baseline: {', '.join(FIDELITY)}",
+        )
+    return kind(output or None, "labels" if labelled and "labels" in kind.takes else "reference")
+
+
+def choose(text: str | None, dataset: Dataset, signature: Signature) -> Metric:
+    """The metric that ``text`` names, or the default, made sure to fit the data and the model. Raises MetricError."""
+    metric = parse(text or default(dataset, signature), labelled=dataset.labelled)
+    known = [output.name for output in signature.outputs]
+    if metric.output is not None and known and metric.output not in known:
+        raise MetricError(
+            f"metric {text!r}: the model has no output {metric.output!r}", hint=did_you_mean(metric.output, known)
+        )
+    return metric
+
+
+def default(dataset: Dataset, signature: Signature) -> str:
+    """``accuracy`` for class labels, ``mae`` for real ones, ``cosine`` without labels."""
+    if not dataset.labelled or not len(dataset):
+        return Cosine.name
+    labels = dataset.source.label(dataset.indices[0])
+    if labels is None or labels.dtype.kind not in "iubf":
+        return Cosine.name
+    if labels.dtype.kind == "f":
+        return MeanAbsoluteError.name
+    shape = signature.outputs[0].shape if signature.outputs else None
+    single = shape is not None and (len(shape) == 1 or shape[-1] == 1)
+    # Whole numbers beside a single output are classes only as long as there are two of them.
+    return MeanAbsoluteError.name if single and _exceeds_one(dataset) else Accuracy.name
+
+
+def join(parts: Sequence[Array]) -> Array:
+    """The observations of several batches as one array, also where texts of differing lengths gave f1 wider rows."""
+    width = max(part.shape[1] for part in parts)
+    blank = [[(0, 0), (0, width - part.shape[1])] + [(0, 0)] * (part.ndim - 2) for part in parts]
+    padded = [np.pad(part, pad, constant_values=classes.IGNORED) for part, pad in zip(parts, blank, strict=True)]
+    return np.concatenate(padded)
+
+
+def interval(observations: Array, metric: Metric, *, seed: int = 0) -> Interval:
+    """The metric's value with its interval over the samples. Raises DataError for a single sample."""
+    if metric.counts and _is_plain(observations):
+        return intervals.proportion(float(observations[:, 0].sum()), len(observations))
+    _require_two(observations, metric)
+    return intervals.bootstrap(lambda rows: metric.aggregate(observations[rows]), len(observations), seed=seed)
+
+
+def loss(candidate: Array, baseline: Array | None, metric: Metric, *, seed: int = 0) -> Interval:
+    """How much worse the candidate is than the baseline on the same samples, in the metric's units.
+
+    ``baseline`` is ``None`` for fidelity, where it is perfect by definition.
+    """
+    sign = 1.0 if metric.higher_is_better else -1.0
+    if baseline is None:
+        own = interval(candidate, metric, seed=seed)
+        ends = sorted(sign * (metric.perfect - end) + 0.0 for end in (own.low, own.high))
+        return Interval(value=sign * (metric.perfect - own.value) + 0.0, low=ends[0], high=ends[1])
+    if metric.counts and _is_plain(candidate) and _is_plain(baseline):
+        difference = baseline[:, 0] - candidate[:, 0]
+        return intervals.paired_proportions(int((difference > 0).sum()), int((difference < 0).sum()), len(difference))
+    _require_two(candidate, metric)
+
+    def lost(rows: Array) -> float:
+        return sign * (metric.aggregate(baseline[rows]) - metric.aggregate(candidate[rows])) + 0.0
+
+    return intervals.bootstrap(lost, len(candidate), seed=seed)
+
+
+def _exceeds_one(dataset: Dataset) -> bool:
+    labels = (dataset.source.label(index) for index in dataset.indices[:1000])
+    return any(label is not None and label.size > 0 and label.max() > 1 for label in labels)
+
+
+def _is_plain(observations: Array) -> bool:
+    """Whether each sample is one decision, right or wrong."""
+    return bool((observations[:, 1] == 1).all() and np.isin(observations[:, 0], (0, 1)).all())
+
+
+def _require_two(observations: Array, metric: Metric) -> None:
+    if len(observations) < 2:
+        raise DataError(f"{metric}: one sample has no interval", hint="evaluate on at least two samples, better 200")
+
+
+def _require_finite(metric: Metric, name: str, values: Array, wanted: Array, keep: Array) -> None:
+    broken = (keep & ~(np.isfinite(values) & np.isfinite(wanted))).any(axis=1)
+    if broken.any():
+        raise TargetError(
+            f"output {name!r} holds NaN or infinity in {broken.sum()} of {len(broken)} samples: {metric} has no value"
+        )
+
+
+def _share(hits: Array, counted: Array) -> Array:
+    rows = len(hits)
+    return np.stack([hits.reshape(rows, -1).sum(axis=1), counted.reshape(rows, -1).sum(axis=1)], axis=1).astype(float)
+
+
+def _labels(truth: Array | Arrays) -> Array:
+    if isinstance(truth, dict):
+        raise TypeError("this metric takes labels")
+    return truth
+
+
+def _reference(truth: Array | Arrays) -> Arrays:
+    if not isinstance(truth, dict):
+        raise TypeError("this metric takes a reference's outputs")
+    return truth
