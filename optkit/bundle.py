@@ -1,0 +1,93 @@
+"""The deployable folder: a model, the runtime and options to run it with, and the proof of what it is worth."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from optkit import manifest, output, records
+from optkit import model as models
+from optkit.errors import UsageError
+from optkit.machine import fingerprint
+from optkit.manifest import MadeBy, Manifest, Speedup
+from optkit.model import Model, files_of
+from optkit.results import QualityRecord, StageRecord
+from optkit.target import Session, target
+from optkit.tensors import Arrays, Signature, check_feed
+
+
+def write(
+    folder: Path,
+    model: Model,
+    *,
+    stages: Sequence[StageRecord],
+    quality: QualityRecord | None = None,
+    speedup: Speedup | None = None,
+    force: bool = False,
+) -> Model:
+    """Write a compiled model with all that its runtime needs to ``folder``, in one step.
+
+    Raises UsageError for a model that was not compiled, OutputError where nothing can be written.
+    """
+    if model.target is None:
+        raise UsageError(f"{model.path} was compiled for no target", hint="optkit compile MODEL --target TARGET")
+    with output.writing(folder, force=force) as aside:
+        inside = aside / folder.name
+        inside.mkdir()
+        files = files_of(model.path, model.format)
+        for file in files:
+            shutil.copyfile(file, inside / file.name)
+        written = Manifest(
+            target=model.target,
+            model=model.path.name,
+            format=model.format,
+            options=model.options,
+            signature=records.of_signature(model.signature or Signature(())),
+            quality=quality,
+            speedup=speedup,
+            digests={file.name: manifest.sha256(inside / file.name) for file in files},
+            made_by=_made_by(stages),
+        )
+        (inside / manifest.FILE_NAME).write_text(written.to_json() + "\n")
+    return models.open(folder)
+
+
+def _made_by(stages: Sequence[StageRecord]) -> MadeBy:
+    here = fingerprint()
+    steps = [{"stage": stage.stage, "engine": stage.engine, "method": stage.method} | stage.fields for stage in stages]
+    versions = {library.name: library.version for library in here.libraries if library.version}
+    return MadeBy(stages=steps, versions=versions, machine=here)
+
+
+class Checked(Session):
+    """A session that refuses a feed that does not fit, before the runtime sees it."""
+
+    def __init__(self, session: Session, signature: Signature) -> None:
+        self._session = session
+        self.signature = signature
+
+    def run(self, feed: Arrays) -> Arrays:
+        """Outputs by name. Raises SignatureError for a feed that does not fit, TargetError from the runtime."""
+        check_feed(feed, self.signature.inputs, where="feed")
+        return self._session.run(feed)
+
+    def facts(self) -> dict[str, Any]:
+        return self._session.facts()
+
+    def close(self) -> None:
+        self._session.close()
+
+
+def load(path: str | Path) -> Session:
+    """Open a bundle, or any model file on its own target, in this process.
+
+    ``optkit.load(bundle).run({"x": array})`` gives outputs by name. Raises ModelError, TargetError,
+    MissingLibraryError.
+    """
+    from optkit.worker import candidate
+
+    chosen = candidate(path)
+    session = target(chosen.target).open(chosen.model, chosen.options)
+    return Checked(session, chosen.model.signature or session.signature)

@@ -1,0 +1,53 @@
+"""Carrying out one stage, and keeping what it made."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from optkit import graph, output, records
+from optkit import model as models
+from optkit.model import Model, files_of
+from optkit.results import StageRecord
+from optkit.stage import Context, Outcome, Stage
+
+
+def carry_out(stage: Stage, model: Model, context: Context, *, key: str = "") -> tuple[Outcome, StageRecord]:
+    """Check and apply a stage, and write down what it did; ``key`` is its place in the store, if it has one.
+
+    Raises what the stage raises.
+    """
+    stage.check(model, context)
+    started = time.monotonic()
+    outcome = stage.apply(model, context)
+    return outcome, StageRecord(
+        stage=stage.name,
+        fields=stage.model_dump(mode="json"),
+        target=context.target if stage.needs_target else None,
+        key=key,
+        engine=outcome.engine,
+        method=outcome.method,
+        seconds=time.monotonic() - started,
+        engine_seconds=outcome.engine_seconds,
+        source=records.of_model(model),
+        result=records.of_model(outcome.model),
+        notes=records.of_notes(outcome.notes),
+        facts=outcome.facts,
+    )
+
+
+def place(model: Model, destination: Path, *, force: bool = False) -> Model:
+    """Copy a stage's result to ``destination``, with the files beside it renamed to match.
+
+    Raises OutputError.
+    """
+    with output.writing(destination, force=force) as folder:
+        if model.format == "onnx" and len(files_of(model.path, model.format)) > 1:
+            graph.save(graph.load(model.path), folder / destination.name, embedded_limit=0)
+        else:
+            for file in files_of(model.path, model.format):
+                shutil.copyfile(file, folder / (destination.stem + file.suffix))
+    placed = models.open(destination)
+    return replace(placed, signature=model.signature, target=model.target, options=model.options)

@@ -1,0 +1,47 @@
+"""Compile: a model made ready for one target, with every runtime option that matters made explicit."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from optkit import model as models
+from optkit.errors import UsageError
+from optkit.model import Model
+from optkit.stage import Context, Note, Outcome, Stage
+from optkit.target import target
+
+
+class Compile(Stage):
+    """The file that the target loads fastest, and the options to load it with."""
+
+    name: ClassVar[str] = "compile"
+
+    threads: int | None = Field(None, ge=1, description="Threads per session; by default all cores allowed.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Runtime options, as the runtime spells them.")
+
+    def check(self, model: Model, context: Context) -> None:
+        """Refuse a format that the target does not take."""
+        formats = target(context.target).formats
+        if model.format not in formats:
+            raise UsageError(
+                f"{model.path}: {context.target} takes {', '.join(formats)}, not {model.format}",
+                hint="export it first" if "onnx" in formats and model.format != "openvino" else "choose another target",
+            )
+
+    def apply(self, model: Model, context: Context) -> Outcome:
+        """Write the target's own form. Raises TargetError, naming what the target refuses."""
+        runtime = target(context.target)
+        kept = model.options if model.target == context.target else {}
+        options = runtime.default_options(threads=self.threads) | kept | self.options
+        started = time.monotonic()
+        compiled = runtime.compile(model, options, context.workdir)
+        seconds = time.monotonic() - started
+        result = replace(
+            models.open(compiled.path), signature=model.signature, target=context.target, options=compiled.options
+        )
+        notes = tuple(Note(text) for text in compiled.notes)
+        return Outcome(result, notes, context.target, "compile", seconds, compiled.facts)
