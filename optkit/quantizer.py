@@ -1,0 +1,157 @@
+"""The contract of a quantizer: one method of one engine that lowers a model's precision."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from optkit import graph, lazy
+from optkit.data import Dataset
+from optkit.model import Model
+from optkit.stage import Note, Progress, no_progress
+from optkit.tensors import Arrays
+
+QUANTIZERS = {
+    "onnxruntime-dynamic": "optkit.quantizers.onnxruntime_dynamic:quantize",
+    "onnxruntime-static": "optkit.quantizers.onnxruntime_static:quantize",
+    "onnxruntime-weight-only": "optkit.quantizers.onnxruntime_weight_only:quantize",
+    "onnxruntime-convert": "optkit.quantizers.onnxruntime_float16:quantize",
+    "nncf-static": "optkit.quantizers.nncf_static:quantize",
+    "nncf-weight-only": "optkit.quantizers.nncf_weight_only:quantize",
+    "openvino-convert": "optkit.quantizers.openvino_convert:quantize",
+}
+"""By engine and method."""
+
+QUANTIZABLE = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+"""Operators whose integer kernels win; what lies between them is cheaper left in float than converted twice."""
+
+Calibrate = Literal["minmax", "entropy", "percentile"]
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent inside the engine."""
+
+    seconds: float = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to do to which model. ``exclude`` holds names of nodes and operators to keep in float."""
+
+    model: Model
+    workdir: Path
+    bits: int
+    calibration: Dataset | None = None
+    calibrate: Calibrate = "minmax"
+    per_channel: bool = True
+    exclude: tuple[str, ...] = ()
+    progress: Progress = no_progress
+    engine: Stopwatch = field(default_factory=Stopwatch)
+
+    def feeds(self) -> Iterator[Arrays]:
+        """Calibration feeds, one at a time, so that memory does not grow with their number."""
+        if self.calibration is None:
+            return
+        size = (self.model.signature.fixed_batch if self.model.signature else None) or 1
+        total = len(self.calibration)
+        for number, batch in enumerate(self.calibration.batches(size, pad=True)):
+            self.progress("calibrate", min(number * size, total), total)
+            yield batch.feed
+
+    def excludes(self, node: Any) -> bool:
+        """Whether the user wants this ONNX node kept in float."""
+        return node.name in self.exclude or node.op_type in self.exclude
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The file that a quantizer wrote, runtime options that belong to it, and what the user should know."""
+
+    path: Path
+    options: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+Quantizer = Callable[[Request], Quantized]
+
+
+def quantizer(engine: str, method: str) -> Quantizer:
+    """The quantizer of an engine's method. Raises UsageError where the engine has no such method."""
+    found: Quantizer = lazy.resolve(QUANTIZERS, f"{engine}-{method}", kind="engine and method")
+    return found
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Engines' log lines, progress bars on stdout and warnings off: what matters becomes a note."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def prepared(model: Model) -> tuple[Any, tuple[Note, ...]]:
+    """An ONNX graph that quantizers can work on: a recent opset, weights as initializers, every node named."""
+    proto = graph.load(model.path)
+    notes = []
+    old = graph.opset_of(proto)
+    proto, upgraded = graph.upgrade(proto)
+    if upgraded:
+        notes.append(Note(f"opset {old} raised to {graph.opset_of(proto)}: scales per channel need 13"))
+    moved = graph.constants_to_initializers(proto)
+    if moved:
+        notes.append(Note(f"{moved} weights moved from Constant nodes to initializers, where quantizers look"))
+    _name_nodes(proto)
+    return graph.infer_shapes(proto), tuple(notes)
+
+
+def _name_nodes(proto: Any) -> None:
+    taken = {node.name for node in graph.walk(proto)}
+    for index, node in enumerate(proto.graph.node):
+        if not node.name:
+            name = f"{node.op_type}_{index}"
+            node.name = name if name not in taken else f"{name}_unnamed"
+
+
+def weighted_nodes(proto: Any, operators: tuple[str, ...] = QUANTIZABLE) -> list[Any]:
+    """The main graph's nodes of these operators whose second input is a constant weight."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    return [
+        node
+        for node in proto.graph.node
+        if node.op_type in operators and len(node.input) > 1 and node.input[1] in weights
+    ]
+
+
+def kept_in_float(proto: Any, chosen: list[Any], request: Request) -> tuple[Note, ...]:
+    """Notes on operators with integer kernels that stay in float, and why."""
+    names = {node.name for node in chosen}
+    reasons: dict[str, int] = {}
+    for node in graph.walk(proto):
+        if node.op_type not in QUANTIZABLE or node.name in names:
+            continue
+        why = "asked for with exclude" if request.excludes(node) else "it has no constant weight, or lies in a subgraph"
+        reasons[f"{node.op_type} kept in float: {why}"] = reasons.get(f"{node.op_type} kept in float: {why}", 0) + 1
+    return tuple(Note(f"{count} x {reason}") for reason, count in reasons.items())

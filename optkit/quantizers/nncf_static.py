@@ -1,0 +1,52 @@
+"""Static INT8 with NNCF for OpenVINO: ranges from calibration data, with a scheme of its own for transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optkit import lazy
+from optkit.errors import StageError
+from optkit.quantizer import Quantized, Request, silent
+from optkit.stage import Note
+
+
+def quantize(request: Request) -> Quantized:
+    """Quantize the OpenVINO graph. Raises StageError where NNCF fails."""
+    openvino = lazy.require("openvino", extra="openvino")
+    with silent():
+        nncf = lazy.require("nncf", extra="openvino")
+        graph = openvino.Core().read_model(request.model.path)
+        transformer = _is_transformer(graph)
+        names = [operation.get_friendly_name() for operation in graph.get_ops()]
+        ignored = nncf.IgnoredScope(
+            names=[name for name in request.exclude if name in names],
+            types=[name for name in request.exclude if name not in names],
+            validate=False,
+        )
+        try:
+            with request.engine.running():
+                quantized = nncf.quantize(
+                    graph,
+                    nncf.Dataset(request.feeds()),
+                    subset_size=len(request.calibration or ()),
+                    model_type=nncf.ModelType.TRANSFORMER if transformer else None,
+                    # Asymmetric activations keep what comes before a GELU or a hard swish; MIXED picks them there only.
+                    preset=nncf.QuantizationPreset.MIXED,
+                    ignored_scope=ignored,
+                )
+        except Exception as error:  # noqa: BLE001  NNCF and OpenVINO raise many kinds
+            reason = " ".join(str(error).split())[:200]
+            raise StageError(
+                f"{request.model.path}: nncf cannot quantize it: {type(error).__name__}: {reason}"
+            ) from None
+    path = request.workdir / "model.xml"
+    openvino.save_model(quantized, path, compress_to_fp16=False)
+    pairs = sum(operation.get_type_name() == "FakeQuantize" for operation in quantized.get_ops())
+    scheme = "nncf's scheme for transformers: the graph has Softmax between MatMuls" if transformer else "mixed preset"
+    return Quantized(path, notes=(Note(scheme),), facts={"quantizers": pairs, "transformer": transformer})
+
+
+def _is_transformer(graph: Any) -> bool:
+    kinds = [operation.get_type_name() for operation in graph.get_ordered_ops()]
+    fused = "ScaledDotProductAttention" in kinds
+    return fused or ("Softmax" in kinds and "Convolution" not in kinds and kinds.count("MatMul") > 3)

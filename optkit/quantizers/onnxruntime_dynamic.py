@@ -1,0 +1,45 @@
+"""Dynamic INT8 with ONNX Runtime: weights ahead of time, activations as they come; needs no data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optkit import graph
+from optkit.errors import StageError
+from optkit.quantizer import Quantized, Request, kept_in_float, prepared, weighted_nodes
+from optkit.stage import Note
+
+_RECURRENT = ("LSTM",)
+_OPERATORS = ("MatMul", "Gemm")
+"""Not Conv: ConvInteger measures its input anew each time and runs many times slower than float."""
+
+
+def quantize(request: Request) -> Quantized:
+    """Quantize MatMul, Gemm and LSTM. Raises StageError where the model has none with constant weights."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    proto, notes = prepared(request.model)
+    chosen = [node for node in _candidates(proto) if not request.excludes(node)]
+    if not chosen:
+        raise StageError(
+            f"{request.model.path}: dynamic INT8 finds no MatMul, Gemm or LSTM with constant weights",
+            hint="give --data for static INT8, or --method weight-only",
+        )
+    left = kept_in_float(proto, chosen, request)
+    path = request.workdir / "model.onnx"
+    with request.engine.running():
+        quantize_dynamic(
+            proto,
+            path,
+            op_types_to_quantize=[*_OPERATORS, *_RECURRENT],
+            nodes_to_quantize=[node.name for node in chosen],
+            per_channel=request.per_channel,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=graph.weight_bytes(proto) > graph.EMBEDDED_LIMIT,
+            extra_options={"MatMulConstBOnly": True},
+        )
+    return Quantized(path, notes=(*notes, *left, Note("activations are measured at every run")))
+
+
+def _candidates(proto: Any) -> list[Any]:
+    return [*weighted_nodes(proto, _OPERATORS), *weighted_nodes(proto, _RECURRENT)]

@@ -1,0 +1,32 @@
+"""FP16 with ONNX Runtime: weights and operators in half precision, inputs and outputs as they were."""
+
+from __future__ import annotations
+
+import warnings
+
+from optkit import graph
+from optkit.quantizer import Quantized, Request, prepared
+from optkit.stage import Note
+
+_CPU = Note(
+    "FP16 halves the file; on a CPU onnxruntime casts to float32 and back, so it is hardly ever faster there",
+    level="warning",
+)
+
+
+def quantize(request: Request) -> Quantized:
+    """Convert to float16; operators that overflow or have no half kernel keep float32."""
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    proto, notes = prepared(request.model)
+    blocked = [*DEFAULT_OP_BLOCK_LIST, *request.exclude]
+    with request.engine.running(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one line per weight below the smallest half, which becomes zero
+        converted = convert_float_to_float16(
+            proto, keep_io_types=True, op_block_list=blocked, node_block_list=list(request.exclude)
+        )
+    path = request.workdir / "model.onnx"
+    graph.save(converted, path)
+    left = sorted({node.op_type for node in graph.walk(converted)} & set(blocked))
+    kept = (Note(f"kept in float32, having no half kernel: {', '.join(left)}"),) if left else ()
+    return Quantized(path, notes=(*notes, *kept, _CPU))

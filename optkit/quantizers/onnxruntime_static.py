@@ -1,0 +1,129 @@
+"""Static INT8 with ONNX Runtime: Q/DQ around Conv, MatMul and Gemm, ranges from calibration data."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from optkit import graph, machine
+from optkit.errors import StageError
+from optkit.quantizer import Quantized, Request, kept_in_float, prepared, silent, weighted_nodes
+from optkit.stage import Note
+from optkit.tensors import Arrays
+
+_INTEGER_DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
+
+
+def quantize(request: Request) -> Quantized:
+    """Calibrate feed by feed, then quantize. Raises StageError where nothing can be quantized, or the engine fails."""
+    proto, notes = prepared(request.model)
+    proto = _simplified(proto, request)
+    chosen = [node for node in weighted_nodes(proto) if not request.excludes(node)]
+    if not chosen:
+        raise StageError(
+            f"{request.model.path}: static INT8 finds no Conv, MatMul or Gemm with constant weights",
+            hint="the model may be quantized or of another kind: optkit inspect shows its operators",
+        )
+    ranges = _ranges(proto, sorted({node.op_type for node in chosen}), request)
+    left = kept_in_float(proto, chosen, request)
+    reduced = not machine.isa() & _INTEGER_DOT_PRODUCT
+    if reduced:
+        notes += (Note("weights in 7 bits: this CPU has no VNNI, and 8 would saturate", level="warning"),)
+    quantized, fallback = _inserted(proto, ranges, chosen, reduced, request)
+    path = request.workdir / "model.onnx"
+    graph.save(quantized, path)
+    facts = {"quantized_nodes": len(chosen), "calibrate": request.calibrate}
+    return Quantized(path, notes=(*notes, *fallback, *left), facts=facts)
+
+
+def _simplified(proto: Any, request: Request) -> Any:
+    """The graph with batch norms folded and constants computed, as ONNX Runtime would do on loading it."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    path = request.workdir / "simplified.onnx"
+    with request.engine.running(), silent():
+        try:
+            quant_pre_process(proto, str(path), skip_symbolic_shape=True, verbose=0)
+        except Exception:  # noqa: BLE001  an optional step: the graph as it stands can be quantized too
+            return proto
+    return graph.load(path)
+
+
+def _ranges(proto: Any, operators: list[str], request: Request) -> Any:
+    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+
+    method = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}[request.calibrate]
+    with tempfile.TemporaryDirectory(dir=request.workdir) as name:
+        source = Path(name) / "float.onnx"
+        graph.save(proto, source)
+        with request.engine.running(), silent():
+            calibrator = create_calibrator(
+                source,
+                operators,
+                augmented_model_path=str(Path(name) / "augmented.onnx"),
+                calibrate_method=CalibrationMethod[method],
+                use_external_data_format=graph.weight_bytes(proto) > graph.EMBEDDED_LIMIT,
+            )
+        for feed in request.feeds():
+            # The calibrator keeps every intermediate output until collect_data returns: one feed at a time.
+            with request.engine.running():
+                calibrator.collect_data(_One(feed))
+        with request.engine.running():
+            return calibrator.compute_data()
+
+
+class _One:
+    """One feed as the calibrator wants to read it."""
+
+    def __init__(self, feed: Arrays) -> None:
+        self._feed: Arrays | None = feed
+
+    def get_next(self) -> Arrays | None:
+        feed, self._feed = self._feed, None
+        return feed
+
+
+def _inserted(
+    proto: Any, ranges: Any, chosen: list[Any], reduced: bool, request: Request
+) -> tuple[Any, tuple[Note, ...]]:
+    """The graph with Q/DQ pairs; per tensor where the engine cannot do it per channel, which a note then says."""
+    try:
+        return _with_pairs(proto, ranges, chosen, reduced, request, per_channel=request.per_channel), ()
+    except Exception as error:  # noqa: BLE001  the engine raises ValueError, KeyError and more on some graphs
+        if not request.per_channel:
+            raise StageError(f"{request.model.path}: onnxruntime cannot quantize it: {_line(error)}") from None
+        note = Note(f"one scale per tensor: onnxruntime failed per channel ({_line(error)})", level="warning")
+    try:
+        return _with_pairs(proto, ranges, chosen, reduced, request, per_channel=False), (note,)
+    except Exception as error:  # noqa: BLE001  as above
+        raise StageError(f"{request.model.path}: onnxruntime cannot quantize it: {_line(error)}") from None
+
+
+def _with_pairs(
+    proto: Any, ranges: Any, chosen: list[Any], reduced: bool, request: Request, *, per_channel: bool
+) -> Any:
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    copied = type(proto)()
+    copied.CopyFrom(proto)
+    with request.engine.running(), silent():
+        engine = QDQQuantizer(
+            copied,
+            per_channel,
+            reduced,
+            QuantType.QInt8,
+            QuantType.QUInt8,
+            ranges,
+            [node.name for node in chosen],
+            [],
+            sorted({node.op_type for node in chosen}),
+            {"WeightSymmetric": True, "ActivationSymmetric": False},
+        )
+        engine.quantize_model()
+    return engine.model.model
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -1,0 +1,28 @@
+"""FP16 and bf16 with OpenVINO: FP16 is how weights are stored, bf16 is how the CPU computes."""
+
+from __future__ import annotations
+
+from optkit import lazy, machine
+from optkit.errors import UsageError
+from optkit.quantizer import Quantized, Request
+from optkit.stage import Note
+
+_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
+
+
+def quantize(request: Request) -> Quantized:
+    """Write the IR. Raises UsageError for bf16 on a CPU without it."""
+    openvino = lazy.require("openvino", extra="openvino")
+    half = request.bits == 16
+    if not half and not machine.isa() & _BF16:
+        raise UsageError("this CPU has no bf16 instructions", hint="optkit doctor shows what it has; --fp16 works")
+    path = request.workdir / "model.xml"
+    with request.engine.running():
+        graph = openvino.Core().read_model(request.model.path)
+        openvino.save_model(graph, path, compress_to_fp16=half)
+    if half:
+        text = "weights stored in FP16; the CPU computes in float32, so this is a choice of size"
+        return Quantized(path, notes=(Note(text),))
+    return Quantized(
+        path, {"INFERENCE_PRECISION_HINT": "bf16"}, (Note("computes in bf16; the weights on disk stay float32"),)
+    )

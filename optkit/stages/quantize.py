@@ -1,0 +1,131 @@
+"""Quantize: lower precision by the method that fits the model, the target and the data at hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from optkit import graph, ir
+from optkit import model as models
+from optkit.errors import UsageError
+from optkit.model import TORCH_FORMATS, Model
+from optkit.quantizer import QUANTIZERS, Calibrate, Request, quantizer
+from optkit.stage import Context, Note, Outcome, Stage
+
+Precision = Literal["int8", "fp16", "bf16", "int4"]
+Method = Literal["auto", "dynamic", "static", "weight-only"]
+Engine = Literal["auto", "onnxruntime", "nncf"]
+
+_DATA_HINT = "give --data (or --calibration), or --method dynamic or weight-only"
+
+
+class Quantize(Stage):
+    """A model in lower precision. With ``auto``, data, target and operators decide, and a note says so."""
+
+    name: ClassVar[str] = "quantize"
+    needs_calibration: ClassVar[bool] = True
+
+    precision: Precision = Field("int8", description="int8, fp16, bf16 or int4 (weights).")
+    method: Method = Field("auto", description="How INT8 comes about; auto chooses by model, target and data.")
+    engine: Engine = Field("auto", description="The library that does it; auto takes the target's own.")
+    calibrate: Calibrate = Field("minmax", description="How onnxruntime turns values seen into ranges.")
+    per_channel: bool = Field(True, description="A scale for each output channel of a weight.")
+    exclude: tuple[str, ...] = Field((), description="Nodes or operators to keep in float, by name.")
+
+    def check(self, model: Model, context: Context) -> None:
+        """Refuse combinations that cannot work, before any work."""
+        if model.format in TORCH_FORMATS:
+            raise UsageError(f"{model.path}: quantize works on ONNX, not on {model.format}", hint="export it first")
+        if model.format == "openvino" and context.target != "openvino":
+            raise UsageError(f"{model.path}: an OpenVINO model is quantized for openvino", hint="--target openvino")
+        if context.target not in ("onnxruntime", "openvino"):
+            raise UsageError(
+                f"nothing is quantized for target {context.target}", hint="--target onnxruntime or openvino"
+            )
+        if self.precision == "bf16" and context.target != "openvino":
+            raise UsageError("onnxruntime has no bf16 kernels on CPUs", hint="--target openvino, or --fp16")
+        if self.precision == "int4" and self.method not in ("auto", "weight-only"):
+            raise UsageError(f"int4 is for weights only, not {self.method}", hint="leave --method out")
+        if self.method == "static" and context.calibration is None:
+            raise UsageError("static quantization needs calibration data", hint=_DATA_HINT)
+        engine, method = self._engine(context), self.method
+        if method != "auto" and f"{engine}-{method}" not in QUANTIZERS:
+            known = ", ".join(sorted(name for name in QUANTIZERS if name.startswith(engine)))
+            raise UsageError(f"{engine} has no method {method!r} for {context.target}", hint=f"known: {known}")
+
+    def apply(self, model: Model, context: Context) -> Outcome:
+        """Write the quantized model. Raises StageError where nothing can be quantized."""
+        found = _quantized(model)
+        if found is not None:
+            return Outcome(model, (Note(f"already quantized ({found}): not done again", level="warning"),))
+        engine, method, why = self._choose(model, context)
+        request = Request(
+            model=model,
+            workdir=context.workdir,
+            bits=self._bits(),
+            calibration=context.calibration,
+            calibrate=self.calibrate,
+            per_channel=self.per_channel,
+            exclude=self.exclude,
+            progress=context.progress,
+        )
+        done = quantizer(engine, method)(request)
+        result = replace(
+            models.open(done.path),
+            signature=model.signature,
+            target=context.target if done.options else model.target,
+            options=model.options | done.options,
+        )
+        notes = (why, *done.notes, *_size_notes(model, result))
+        return Outcome(result, notes, engine, f"{self.precision} {method}", request.engine.seconds, done.facts)
+
+    def _engine(self, context: Context) -> str:
+        if self.engine != "auto":
+            return self.engine
+        return "onnxruntime" if context.target == "onnxruntime" else "nncf"
+
+    def _bits(self) -> int:
+        return {"int4": 4, "int8": 8, "fp16": 16, "bf16": 0}[self.precision]
+
+    def _choose(self, model: Model, context: Context) -> tuple[str, str, Note]:
+        engine = self._engine(context)
+        if self.precision in ("fp16", "bf16"):
+            engine = "onnxruntime" if context.target == "onnxruntime" else "openvino"
+            return engine, "convert", Note(f"{self.precision} by converting the graph with {engine}")
+        if self.precision == "int4":
+            return engine, "weight-only", Note(f"int4 weights with {engine}")
+        if self.method != "auto":
+            return engine, self.method, Note(f"{self.method} int8 with {engine}, as asked for")
+        if context.calibration is not None:
+            count = len(context.calibration)
+            return engine, "static", Note(f"static int8 with {engine}: {count} calibration samples give the ranges")
+        return self._choose_without_data(engine, model)
+
+    def _choose_without_data(self, engine: str, model: Model) -> tuple[str, str, Note]:
+        more = "with --data, static int8 would also make Conv and the activations int8"
+        if engine == "onnxruntime" and _mostly_matrices(model):
+            return engine, "dynamic", Note(f"dynamic int8 with {engine}: MatMul and Gemm dominate, no data; {more}")
+        why = "dynamic int8 makes Conv many times slower" if engine == "onnxruntime" else "no data was given"
+        return engine, "weight-only", Note(f"weight-only int8 with {engine}: {why}; {more}")
+
+
+def _quantized(model: Model) -> str | None:
+    if model.format == "openvino":
+        return ir.quantized(ir.read(model.path))
+    found = graph.quantized(graph.parse(model.path))
+    return None if found == "float16" else found
+
+
+def _mostly_matrices(model: Model) -> bool:
+    counts: Counter[str] = Counter(graph.operators(graph.parse(model.path)))
+    return counts["MatMul"] + counts["Gemm"] + counts["LSTM"] > counts["Conv"] + counts["ConvTranspose"]
+
+
+def _size_notes(before: Model, after: Model) -> tuple[Note, ...]:
+    if after.size_bytes <= before.size_bytes or before.format != after.format:
+        return ()
+    grown = after.size_bytes / before.size_bytes
+    return (Note(f"the file grew to {grown:.2f} times its size: the weights are too few to pay", level="warning"),)
