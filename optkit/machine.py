@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import shutil
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-import psutil
-
+from optkit import cgroup
 from optkit.results import GpuRecord, LibraryRecord, Machine
 
 LIBRARIES = {
@@ -25,46 +27,50 @@ LIBRARIES = {
 }
 """The libraries that results depend on, with the extra that brings each."""
 
+# What decides the speed or the result of quantized models: by the kernel's name, by ours.
 _ISA = {
-    "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16",
-    "asimd", "asimddp", "i8mm", "bf16", "sve",
-}  # fmt: skip
-_CGROUP = Path("/sys/fs/cgroup")
+    name: name
+    for name in (
+        "avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16",
+        "asimddp", "i8mm", "bf16", "sve", "sve2",
+    )
+} | {"asimd": "neon"}  # fmt: skip
+_ROOT = Path("/")
 _BUSY = 0.25
 """A load of a quarter of a core by others is enough to move medians by percents."""
 
 
-def fingerprint() -> Machine:
-    """This machine as a record; cheap, imports no runtime."""
-    name, flags = _cpu()
-    memory = psutil.virtual_memory().total
+def fingerprint(root: Path = _ROOT) -> Machine:
+    """This machine as a record; cheap, imports no runtime. ``root`` is where ``/proc`` and ``/sys`` are looked for."""
+    name, flags = _cpu(root)
+    memory = _memory(root)
+    limit = cgroup.limits(root).memory_bytes
     return Machine(
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         cpu=name,
-        isa=sorted(flags & _ISA),
+        isa=sorted(isa(root)),
         cores=os.cpu_count() or 1,
-        cores_allowed=cores_allowed(),
+        cores_allowed=cores_allowed(root),
         memory_bytes=memory,
-        memory_allowed_bytes=min(memory, _memory_limit() or memory),
-        gpus=_gpus(),
+        memory_allowed_bytes=memory if limit is None else min(memory, limit),
+        gpus=list(_gpus()),
         libraries=[
-            LibraryRecord(name=library, version=version(library), extra=LIBRARIES[library]) for library in LIBRARIES
+            LibraryRecord(name=library, version=version(library), extra=extra) for library, extra in LIBRARIES.items()
         ],
-        noise=_noise(flags),
+        noise=_noise(flags, root),
     )
 
 
-def cores_allowed() -> float:
-    """Cores that affinity and the cgroup's quota leave to this process."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cpu_quota()
-    return float(affinity) if quota is None else min(float(affinity), quota)
+def cores_allowed(root: Path = _ROOT) -> float:
+    """Cores that affinity and the control group's quota leave to this process."""
+    quota = cgroup.limits(root).cpus
+    return float(_affinity()) if quota is None else min(float(_affinity()), quota)
 
 
-def isa() -> frozenset[str]:
+def isa(root: Path = _ROOT) -> frozenset[str]:
     """The instruction sets of this CPU that matter to models: ``avx512_vnni``, ``amx_int8``, …"""
-    return frozenset(_cpu()[1] & _ISA)
+    return frozenset(_ISA[flag] for flag in _cpu(root)[1] & _ISA.keys())
 
 
 def version(library: str) -> str | None:
@@ -75,61 +81,67 @@ def version(library: str) -> str | None:
         return None
 
 
-def _cpu() -> tuple[str, set[str]]:
-    text = _read(Path("/proc/cpuinfo")) or ""
-    fields = [line.partition(":") for line in text.splitlines()]
-    found = {key.strip().lower(): value.strip() for key, _, value in reversed(fields)}
+def _affinity() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu(root: Path) -> tuple[str, set[str]]:
+    """The name and the flags of the first core; ARM's kernel gives numbers for a name."""
+    first, _, _ = (cgroup.read(root / "proc/cpuinfo") or "").partition("\n\n")
+    pairs = (line.partition(":") for line in first.splitlines())
+    found = {key.strip().lower(): value.strip() for key, _, value in pairs}
     flags = set((found.get("flags") or found.get("features") or "").split())
+    if "cpu part" in found:
+        return f"{platform.machine()} implementer {found['cpu implementer']} part {found['cpu part']}", flags
     return found.get("model name") or platform.processor() or platform.machine(), flags
 
 
-def _cpu_quota() -> float | None:
-    text = _read(_CGROUP / "cpu.max")
-    if text is not None:
-        quota, _, period = text.strip().partition(" ")
-    else:
-        quota = (_read(_CGROUP / "cpu/cpu.cfs_quota_us") or "-1").strip()
-        period = (_read(_CGROUP / "cpu/cpu.cfs_period_us") or "100000").strip()
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+def _memory(root: Path) -> int:
+    kilobytes = _meminfo(root).get("MemTotal")
+    if kilobytes is None:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return kilobytes * 1024
 
 
-def _memory_limit() -> int | None:
-    text = _read(_CGROUP / "memory.max") or _read(_CGROUP / "memory/memory.limit_in_bytes") or ""
-    return int(text) if text.strip().isdigit() else None
+def _meminfo(root: Path) -> dict[str, int]:
+    lines = re.findall(r"^(\w+):\s+(\d+) kB", cgroup.read(root / "proc/meminfo") or "", re.MULTILINE)
+    return {name: int(kilobytes) for name, kilobytes in lines}
 
 
-def _gpus() -> list[GpuRecord]:
+@cache
+def _gpus() -> tuple[GpuRecord, ...]:
+    """What ``nvidia-smi`` tells; asked once, for it may take a second."""
+    if shutil.which("nvidia-smi") is None:
+        return ()
     query = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap,driver_version", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
-        return []
-    rows = [[cell.strip() for cell in line.split(",")] for line in answer.splitlines() if line.count(",") == 3]
-    return [
-        GpuRecord(name=name, memory_bytes=int(float(mebibytes) * 2**20), compute_capability=capability, driver=driver)
-        for name, mebibytes, capability, driver in rows
-    ]
+        return ()
+    return tuple(_gpu(line) for line in answer.splitlines() if line.count(",") == 3)
 
 
-def _noise(flags: set[str]) -> list[str]:
+def _gpu(line: str) -> GpuRecord:
+    name, memory, capability, driver = (cell.strip() for cell in line.split(","))
+    size = int(memory) << 20 if memory.isdigit() else None  # "[N/A]" where GPU and CPU share it
+    return GpuRecord(name=name, memory_bytes=size, compute_capability=capability, driver=driver)
+
+
+def _noise(flags: set[str], root: Path) -> list[str]:
     found = []
-    load = os.getloadavg()[0]
+    affinity, allowed, memory = _affinity(), cores_allowed(root), _meminfo(root)
+    load = float((cgroup.read(root / "proc/loadavg") or "0").split()[0])
     if load > _BUSY:
-        found.append(f"other work is running: load {load:.2f}")
-    if cores_allowed() < len(os.sched_getaffinity(0)):
-        found.append(f"a cgroup quota of {cores_allowed():.1f} cores interrupts work that uses more")
+        found.append(f"other work is running: load {load:.2f} over the last minute, on {affinity} cores")
+    if allowed < affinity:
+        found.append(f"a cgroup quota of {allowed:g} cores: work on more of the {affinity} is interrupted")
     if "hypervisor" in flags:
         found.append("a virtual machine: neighbours can take its time")
-    governor = (_read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or "performance").strip()
+    if cgroup.read(root / "sys/devices/system/cpu/smt/active") == "1":
+        found.append("SMT is on: two threads share one core")
+    governor = cgroup.read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "performance"
     if governor != "performance":
         found.append(f"the CPU's frequency moves: governor {governor}")
-    if psutil.swap_memory().used:
+    if memory.get("SwapTotal", 0) > memory.get("SwapFree", 0):
         found.append("memory has been swapped out")
     return found
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text()
-    except OSError:
-        return None

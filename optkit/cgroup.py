@@ -1,0 +1,67 @@
+"""What a Linux control group (a container, a batch system, systemd) leaves to this process; versions 1 and 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+_Number = TypeVar("_Number", int, float)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """CPUs' worth of time and bytes of memory; ``None`` where nothing limits them."""
+
+    cpus: float | None = None
+    memory_bytes: int | None = None
+
+
+def limits(root: Path = Path("/")) -> Limits:
+    """The tightest limits of this process's groups and of all groups above them."""
+    return Limits(
+        cpus=_least(_cpus_of(folder) for folder in _folders(root, "cpu")),
+        memory_bytes=_least(_memory_of(folder) for folder in _folders(root, "memory")),
+    )
+
+
+def read(path: Path) -> str | None:
+    """The text of a file of the kernel's; ``None`` where there is none."""
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _folders(root: Path, controller: str) -> Iterator[Path]:
+    """The group's folder and those above it, in whichever hierarchies the controller can be."""
+    mounts = root / "sys/fs/cgroup"
+    for line in (read(root / "proc/self/cgroup") or "").splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        # Version 2 has one hierarchy; beside version 1 it is mounted as "unified".
+        tops = (mounts / controllers, mounts / controller) if controllers else (mounts, mounts / "unified")
+        inside = Path(group.lstrip("/"))
+        for top in dict.fromkeys(tops):
+            # In a container the group's path may be the host's, and the mount begin at the group itself.
+            yield from (top / part for part in (inside, *inside.parents) if (top / part).is_dir())
+
+
+def _cpus_of(folder: Path) -> float | None:
+    both = read(folder / "cpu.max")
+    if both is not None:
+        quota, _, period = both.partition(" ")
+    else:
+        quota, period = (read(folder / f"cpu.cfs_{name}_us") or "" for name in ("quota", "period"))
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
+
+
+def _memory_of(folder: Path) -> int | None:
+    text = read(folder / "memory.max") or read(folder / "memory.limit_in_bytes") or ""
+    return int(text) if text.isdigit() else None
+
+
+def _least(values: Iterator[_Number | None]) -> _Number | None:
+    return min((value for value in values if value is not None), default=None)
