@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from optkit import units, wording
 from optkit.cli.console import Block, Table, Text
-from optkit.results import Comparison, Evaluation, QualityRecord, Row
+from optkit.results import Comparison, Evaluation, QualityRecord, Row, Transformation
 
 _COLOURS = {"faster": "good:", "slower": "bad:", "inconclusive": "warn:"}
 
@@ -29,6 +29,16 @@ def evaluation_blocks(evaluation: Evaluation) -> list[Block]:
     """One table: the model, after its reference if there is one."""
     rows = [row for row in (evaluation.reference, evaluation.row) if row is not None]
     return [_quality_table(rows, max_drop=None)]
+
+
+def transformation_blocks(done: Transformation) -> list[Block]:
+    """What a stage made of which model, where it is, and how it compares."""
+    stage = done.stage
+    how = f" by {stage.engine} ({stage.method})" if stage.engine else ""
+    sizes = f"{units.size(stage.source.size_bytes)} -> {units.size(stage.result.size_bytes)}"
+    line = f"{done.output}: {stage.stage}{how} in {units.seconds(stage.seconds)}, {sizes}"
+    compared = comparison_blocks(done.comparison) if done.comparison else []
+    return [*compared, Text(line, style="bold")]
 
 
 def _speed_table(rows: Sequence[Row], title: str | None, *, with_size: bool) -> Table:

@@ -41,12 +41,13 @@ def _simplified(proto: Any, request: Request) -> Any:
     """The graph with batch norms folded and constants computed, as ONNX Runtime would do on loading it."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    path = request.workdir / "simplified.onnx"
+    source, path = request.workdir / "prepared.onnx", request.workdir / "simplified.onnx"
+    graph.save(proto, source)  # given a graph instead of a file, the engine takes its weights away
     with request.engine.running(), silent():
         try:
-            quant_pre_process(proto, str(path), skip_symbolic_shape=True, verbose=0)
+            quant_pre_process(source, path, skip_symbolic_shape=True, verbose=0)
         except Exception:  # noqa: BLE001  an optional step: the graph as it stands can be quantized too
-            return proto
+            return graph.load(source)
     return graph.load(path)
 
 

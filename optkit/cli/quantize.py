@@ -1,0 +1,94 @@
+"""``optkit quantize``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from optkit.cli import options
+from optkit.cli.app import console_of
+from optkit.errors import UsageError
+
+Precision = Literal["int8", "fp16", "bf16", "int4"]
+Method = Literal["auto", "dynamic", "static", "weight-only"]
+Engine = Literal["auto", "onnxruntime", "nncf"]
+Calibrate = Literal["minmax", "entropy", "percentile"]
+
+
+def quantize(
+    ctx: typer.Context,
+    model: options.ModelPath,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="8-bit integers; static with data, else what needs none.")
+    ] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 arithmetic, where target and CPU have it.")] = False,
+    int4: Annotated[bool, typer.Option("--int4", help="4-bit weights, arithmetic in float.")] = False,
+    output: options.Output = None,
+    data: options.Data = None,
+    calibration: options.Calibration = None,
+    calibration_samples: options.CalibrationSamples = 300,
+    target: options.TargetName = "onnxruntime",
+    method: Annotated[Method, typer.Option("--method", help="How INT8 comes about.")] = "auto",
+    engine: Annotated[Engine, typer.Option("--engine", help="The library that does it.")] = "auto",
+    calibrate: Annotated[
+        Calibrate, typer.Option("--calibrate", help="How onnxruntime turns values into ranges.")
+    ] = "minmax",
+    per_channel: Annotated[bool, typer.Option(help="A scale for each output channel of a weight.")] = True,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Node or operator kept in float.")] = None,
+    metric: options.Metric = None,
+    max_drop: options.MaxDrop = None,
+    measure: Annotated[bool, typer.Option(help="Compare the result with the model that came in.")] = True,
+    threads: options.Threads = None,
+    seconds: options.Seconds = 5.0,
+    inputs: options.Inputs = None,
+    code: options.Code = None,
+    trust: options.Trust = False,
+    seed: options.Seed = 0,
+    force: options.Force = False,
+) -> None:
+    """Quantize a model by the method that fits it, and prove what that brought."""
+    precision = _precision(int8=int8, fp16=fp16, bf16=bf16, int4=int4)
+    from optkit.cli.tables import transformation_blocks
+    from optkit.verbs.quantize import quantize as verb
+
+    console = console_of(ctx)
+    with console.progress() as progress:
+        done = verb(
+            model,
+            output,
+            precision=precision,
+            method=method,
+            engine=engine,
+            calibrate=calibrate,
+            per_channel=per_channel,
+            exclude=tuple(exclude or ()),
+            target=target,
+            data=data,
+            calibration=calibration,
+            calibration_samples=calibration_samples,
+            metric=metric,
+            max_drop=max_drop,
+            measure=measure,
+            threads=threads,
+            seconds=seconds,
+            inputs=tuple(inputs or ()),
+            code=code,
+            trust=trust,
+            seed=seed,
+            force=force,
+            progress=progress,
+        )
+    notes = done.comparison.notes if done.comparison else []
+    console.notes([*done.stage.notes, *notes, *done.notes])
+    console.answer(done, lambda: transformation_blocks(done))
+
+
+def _precision(**flags: bool) -> Precision:
+    names: tuple[Precision, ...] = ("int8", "fp16", "bf16", "int4")
+    chosen = [name for name in names if flags[name]]
+    if len(chosen) != 1:
+        given = " and ".join(f"--{name}" for name in chosen) or "none of them"
+        raise UsageError(f"give one of --int8, --fp16, --bf16, --int4; you gave {given}")
+    return chosen[0]

@@ -1,0 +1,37 @@
+"""``compile``: a bundle for one target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from optkit import bundle, records
+from optkit import output as outputs
+from optkit.results import Transformation
+from optkit.stage import Progress, no_progress
+from optkit.stages.compile import Compile
+from optkit.transformation import Request, transformed
+
+
+def compile(
+    model: str | Path,
+    output: str | Path,
+    *,
+    target: str,
+    threads: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    inputs: tuple[str, ...] = (),
+    code: str | None = None,
+    trust: bool = False,
+    seed: int = 0,
+    force: bool = False,
+    progress: Progress = no_progress,
+) -> Transformation:
+    """Write a bundle of ``model`` for ``target`` to the folder ``output``. Raises TargetError where it is refused."""
+    outputs.claim(Path(output), force=force)
+    request = Request(model, inputs=inputs, code=code, trust=trust, target=target, seed=seed, progress=progress)
+    with transformed(Compile(threads=threads, options=dict(options or {})), request) as done:
+        written = bundle.write(Path(output), done.outcome.model, stages=[done.record], force=force)
+        stage = done.record.model_copy(update={"result": records.of_model(written)})
+        return Transformation(output=str(output), stage=stage, notes=records.of_notes(done.notes))

@@ -1,0 +1,37 @@
+"""``export``: torch to ONNX, dynamic dimensions kept, parity checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from optkit import output as outputs
+from optkit import records
+from optkit.execution import place
+from optkit.results import Transformation
+from optkit.stage import Progress, no_progress
+from optkit.stages.export import Export
+from optkit.transformation import Request, transformed
+
+
+def export(
+    model: str | Path,
+    output: str | Path,
+    *,
+    opset: int = 18,
+    rtol: float = 1e-3,
+    atol: float = 1e-4,
+    data: str | Path | None = None,
+    inputs: tuple[str, ...] = (),
+    code: str | None = None,
+    trust: bool = False,
+    seed: int = 0,
+    force: bool = False,
+    progress: Progress = no_progress,
+) -> Transformation:
+    """Write ``model`` as ONNX to ``output``. Raises ParityError where the result computes something else."""
+    outputs.claim(Path(output), force=force)
+    request = Request(model, inputs=inputs, code=code, trust=trust, data=data, seed=seed, progress=progress)
+    with transformed(Export(opset=opset, rtol=rtol, atol=atol), request) as done:
+        placed = place(done.outcome.model, Path(output), force=force)
+        stage = done.record.model_copy(update={"result": records.of_model(placed)})
+        return Transformation(output=str(output), stage=stage)
