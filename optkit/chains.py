@@ -1,4 +1,4 @@
-"""The stages that a recipe means for each target: what it leaves out added, and the same without what changes numbers."""
+"""The stages that a recipe means for each target, and the same without what changes the model's numbers."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from optkit import summary, units, wording
 from optkit.results import Comparison, Row, Run
@@ -93,6 +93,7 @@ def _latency(comparison: Comparison) -> Chart | None:
         if high > 6 * low:
             axes.set_xscale("log")
             axes.set_xlim(low / 1.15, high * 1.15)
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         else:
             axes.set_xlim(max(0.0, low - 0.08 * (high - low)), high + 0.08 * (high - low))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.seconds(value)))
@@ -143,12 +144,9 @@ def _quality(comparison: Comparison) -> Chart | None:
 
 
 def _size(run: Run) -> Chart | None:
-    bars: list[tuple[str, int, str]] = [("as it came", run.model.size_bytes, _BASELINE)]
-    for branch in run.branches:
-        bars += [
-            (f"{branch.target}: {summary.stage_title(stage)}", stage.result.size_bytes, _SERIES)
-            for stage in branch.stages
-        ]
+    bars = [("as it came", run.model.size_bytes, _BASELINE)] + [
+        (f"{target}: {title}" if target else title, size, _SERIES) for target, title, size in _sizes(run)
+    ]
     if len(bars) == 1:
         return None
 
@@ -164,6 +162,12 @@ def _size(run: Run) -> Chart | None:
     return Chart(
         "Size", "Bytes on disk after each stage.", _svg("size", "Size after each stage", words, draw, len(bars))
     )
+
+
+def _sizes(run: Run) -> list[tuple[str | None, str, int]]:
+    """Target, stage and size of every result, what the targets share only once."""
+    stages = {stage.key: stage for branch in run.branches for stage in branch.stages}
+    return [(stage.target, summary.stage_title(stage), stage.result.size_bytes) for stage in stages.values()]
 
 
 def _bound(comparison: Comparison) -> float | None:

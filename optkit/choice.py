@@ -17,13 +17,14 @@ _BOUNDED = ("cosine", "agreement")
 def choose(comparison: Comparison) -> tuple[Row, list[Note]]:
     """The fastest candidate that beats the baseline inside the bound, else the baseline; and what to know about it.
 
-    To beat it is to be faster, or smaller at no difference in speed. Without ``max_drop`` the bound is that the loss
-    must not be clearly above nothing.
+    To beat it is to be faster, or smaller at no difference in speed. Where the intervals cannot tell candidates apart
+    from the fastest, the smallest of them is taken. Without ``max_drop`` the bound is that the loss must not be clearly
+    above nothing.
     """
     baseline, *others = comparison.rows
     better = [row for row in others if _beats(row, baseline)]
     within = [row for row in better if inside(row.quality, comparison.max_drop)]
-    best = max(within, key=_speed, default=baseline)
+    best = min(_fastest(within), key=_size_bytes, default=baseline)
     return best, [*_quality_unknown(best), *_left_out(best, better, within, comparison.max_drop)]
 
 
@@ -39,12 +40,23 @@ def inside(quality: QualityRecord | None, max_drop: float | None) -> bool:
 
 
 def _beats(row: Row, baseline: Row) -> bool:
-    if row.status == "failed" or row.speedup is None:
+    if row.status == "failed":
         return False
-    if row.speed_verdict == "faster":
-        return True
-    sizes = row.model is not None and baseline.model is not None
-    return row.speed_verdict == "no difference" and sizes and row.model.size_bytes < baseline.model.size_bytes  # type: ignore[union-attr]
+    if row.speed_verdict == "no difference":
+        return _size_bytes(row) < _size_bytes(baseline)
+    return row.speed_verdict == "faster"
+
+
+def _fastest(rows: Sequence[Row]) -> list[Row]:
+    """The rows whose speed-up may be the highest, as far as the intervals tell."""
+    top = max(rows, key=_speed, default=None)
+    if top is None or top.speedup is None:
+        return []
+    return [row for row in rows if row.speedup is not None and row.speedup.high >= top.speedup.low]
+
+
+def _size_bytes(row: Row) -> float:
+    return row.model.size_bytes if row.model else float("inf")
 
 
 def _speed(row: Row) -> float:

@@ -54,7 +54,7 @@ class Benchmark(Block):
 
 
 _Data = Annotated[DataSpec, BeforeValidator(_path_alone, json_schema_input_type=str | DataSpec)]
-_Stages = Annotated[list[SerializeAsAny[Stage]], WithJsonSchema({"$ref": "#/$defs/Stages"})]
+_Stages = Annotated[list[SerializeAsAny[Stage]], WithJsonSchema({"type": "array"})]
 _Targets = Annotated[list[str], Field(min_length=1)]
 
 

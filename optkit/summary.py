@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from optkit import units, wording
-from optkit.results import Branch, Comparison, DatasetRecord, Machine, NoteRecord, Row, Run, StageRecord
+from optkit.results import Branch, Comparison, DatasetRecord, Machine, NoteRecord, PlannedStage, Row, Run, StageRecord
 
 Tone = Literal["", "good", "bad", "warn"]
 
@@ -102,7 +102,7 @@ def stage_line(stage: StageRecord) -> list[str]:
     return [stage_title(stage), by, before, after, time]
 
 
-def stage_title(stage: StageRecord) -> str:
+def stage_title(stage: StageRecord | PlannedStage) -> str:
     """``quantize int8``: the stage with the precision that it brings, where it brings one."""
     precision = stage.fields.get("precision")
     return f"{stage.stage} {precision}" if isinstance(precision, str) else stage.stage

@@ -96,7 +96,7 @@ def stage(name, before, after, *, target=None, engine=None, method=None, cached=
         stage=name,
         fields={"precision": "int8"} if name == "quantize" else {},
         target=target,
-        key="0" * 64,
+        key=f"{name} for {target}",
         cached=cached,
         engine=engine,
         method=method,
@@ -201,7 +201,7 @@ def test_a_baseline_that_nothing_beat_stays():
 
 def test_a_failed_row_says_so_in_table_and_sentence():
     first, *_, last = sample().comparison.rows
-    failed = Row(name="int8", target="openvino", status="failed", reason="crashed (SIGSEGV)", model=last.model)
+    failed = Row(name="int8", target="openvino", batch=1, status="failed", reason="crashed (SIGSEGV)", model=last.model)
     comparison = sample().comparison.model_copy(update={"rows": [first, failed]})
     for format in ("markdown", "html"):
         text = reporting.render(sample(comparison=comparison, chosen=first.title), format)

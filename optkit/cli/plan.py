@@ -25,10 +25,11 @@ def plan(ctx: typer.Context, recipe: options.RecipePath, settings: options.Setti
 
 
 def _blocks(plan: Plan) -> list[Block]:
+    from optkit import summary
     from optkit.cli.console import Table, Text
 
     rows = [
-        [branch.name, branch.target, step.stage, _fields(step), _state(step)]
+        [branch.name, branch.target, summary.stage_title(step), _fields(step), _state(step)]
         for branch in plan.branches
         for step in branch.stages
     ]
@@ -36,7 +37,11 @@ def _blocks(plan: Plan) -> list[Block]:
 
 
 def _fields(step: PlannedStage) -> str:
-    return ", ".join(f"{name}: {value}" for name, value in step.fields.items() if value not in (None, [], {}))
+    """The fields that are not at their defaults."""
+    from optkit.stage import stage_class
+
+    usual = stage_class(step.stage)().model_dump(mode="json")
+    return ", ".join(f"{name}: {value}" for name, value in step.fields.items() if value != usual[name])
 
 
 def _state(step: PlannedStage) -> str:
