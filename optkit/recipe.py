@@ -160,7 +160,8 @@ class _Reading:
     def failure(self, place: Place, text: str, *, hint: str | None = None) -> UsageError:
         """The error that something is wrong at ``place``: in a ``--set``, or in a line of the file."""
         for given, setting in self.settings.items():
-            if place[: len(given)] == given:
+            made_by_it = given[: len(place)] == place and place not in self.document.lines
+            if place[: len(given)] == given or made_by_it:
                 return UsageError(f"--set {setting}: {text}", hint=hint)
         return RecipeError(f"{self.document.where(place)}: {text}", hint=hint)
 
