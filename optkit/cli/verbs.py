@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 
 import typer
 
@@ -69,7 +68,5 @@ VERBS: dict[str, tuple[str, str, str]] = {
 def add_to(app: typer.Typer) -> None:
     """Register every verb, in the table's order."""
     for verb, lines in VERBS.items():
-        if importlib.util.find_spec(f"optkit.cli.{verb}") is None:
-            continue  # TEMPORARY while the verbs are being written
         module = importlib.import_module(f"optkit.cli.{verb}")
         app.command(verb, cls=Verb, epilog=examples(*lines))(module.__dict__[verb])

@@ -6,7 +6,7 @@ from typing import Any
 
 from optkit import graph
 from optkit.errors import StageError
-from optkit.quantizer import Quantized, Request, kept_in_float, prepared, weighted_nodes
+from optkit.quantizer import Quantized, Request, kept_in_float, prepared, silent, weighted_nodes
 from optkit.stage import Note
 
 _RECURRENT = ("LSTM",)
@@ -27,7 +27,7 @@ def quantize(request: Request) -> Quantized:
         )
     left = kept_in_float(proto, chosen, request)
     path = request.workdir / "model.onnx"
-    with request.engine.running():
+    with request.engine.running(), silent():
         quantize_dynamic(
             proto,
             path,

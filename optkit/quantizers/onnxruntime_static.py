@@ -68,9 +68,9 @@ def _ranges(proto: Any, operators: list[str], request: Request) -> Any:
             )
         for feed in request.feeds():
             # The calibrator keeps every intermediate output until collect_data returns: one feed at a time.
-            with request.engine.running():
+            with request.engine.running(), silent():
                 calibrator.collect_data(_One(feed))
-        with request.engine.running():
+        with request.engine.running(), silent():
             return calibrator.compute_data()
 
 

@@ -45,7 +45,7 @@ def load(part: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def read_idx(file: Path) -> np.ndarray:
-    raw = (gzip.open(file) if file.suffix == ".gz" else file.open("rb")).read()
+    raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     rank = raw[3]
     shape = np.frombuffer(raw, ">i4", rank, 4)
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape).copy()
@@ -73,9 +73,7 @@ def fit(module: nn.Module, images: torch.Tensor, labels: torch.Tensor, *, epochs
 
 @torch.inference_mode()
 def accuracy(module: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
-    hits = sum(
-        int((module(x).argmax(1) == y).sum()) for x, y in zip(images.split(500), labels.split(500), strict=True)
-    )
+    hits = sum(int((module(x).argmax(1) == y).sum()) for x, y in zip(images.split(500), labels.split(500), strict=True))
     return hits / len(labels)
 
 

@@ -1,0 +1,35 @@
+"""What all tests share: the samples, a store of their own, and the command as a user runs it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The folder of the committed CNN and its data."""
+    return ROOT / "sample_models" / "fashion_cnn"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """No test meets what another, or the user, has in the store."""
+    monkeypatch.setenv("OPTKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def optkit():
+    """Run ``optkit`` as a process of its own."""
+
+    def run(*arguments, cwd=None, **environment):
+        command = [sys.executable, "-c", "from optkit.cli.app import main; main()", *map(str, arguments)]
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=cwd, env=os.environ | environment, timeout=300
+        )
+
+    return run

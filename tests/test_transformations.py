@@ -1,0 +1,152 @@
+"""Export, quantize and compile on the sample, as functions and as commands."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+import optkit
+from optkit import graph
+from optkit.errors import ModelError, OutputError, SignatureError, StageError, UsageError
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def _accuracy(session, samples):
+    data = np.load(samples / "evaluation.npz")
+    x, labels = data["x"][:200], data["labels"][:200]
+    return float((session.run({"x": x})[session.signature.outputs[0].name].argmax(1) == labels).mean())
+
+
+@pytest.mark.parametrize("name", ["traced.pt", "program.pt2", "weights.pth"])
+def test_every_torch_form_exports_with_its_dynamic_batch_and_computes_the_same(name, samples, tmp_path):
+    extra = {}
+    if name == "weights.pth":
+        extra = {"code": f"{samples / 'net.py'}:build", "inputs": ("x:float32[batch,1,28,28]",)}
+    done = optkit.export(samples / name, tmp_path / "out.onnx", data=samples / "evaluation.npz", **extra)
+    shape = graph.signature(onnx.load(tmp_path / "out.onnx")).inputs[0].shape
+    assert isinstance(shape[0], str)
+    assert shape[1:] == (1, 28, 28)
+    assert done.stage.facts["parity"]["max_difference"] < 1e-4
+    assert _accuracy(optkit.load(tmp_path / "out.onnx"), samples) > 0.85
+
+
+def test_a_state_dict_without_inputs_is_refused_with_an_example(samples, tmp_path):
+    with pytest.raises(SignatureError) as caught:
+        optkit.export(samples / "weights.pth", tmp_path / "out.onnx", code=f"{samples / 'net.py'}:build")
+    assert "--input" in caught.value.hint
+
+
+def test_a_model_that_draws_random_numbers_fails_parity_and_leaves_nothing(optkit, tmp_path):
+    (tmp_path / "noisy.py").write_text(
+        "import torch\n"
+        "class Noisy(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.line = torch.nn.Linear(4, 3)\n"
+        "    def forward(self, x):\n        return self.line(x) + torch.rand_like(x[:, :3])\n"
+        "def build():\n    return Noisy()\n"
+    )
+    torch = pytest.importorskip("torch")
+    torch.save(torch.nn.ModuleDict({"line": torch.nn.Linear(4, 3)}).state_dict(), tmp_path / "weights.pth")
+    arguments = ("export", "weights.pth", "--code", "noisy.py:build", "--input", "x:float32[batch,4]", "-o", "out.onnx")
+    done = optkit(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "output 'output': the export differs" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
+def test_static_int8_is_smaller_and_keeps_the_accuracy(target, samples, tmp_path):
+    suffix = "onnx" if target == "onnxruntime" else "xml"
+    output = tmp_path / f"small.{suffix}"
+    data = samples / "evaluation.npz"
+    done = optkit.quantize(samples / "model.onnx", output, data=data, target=target, seconds=0.2)
+    before, after = done.comparison.rows
+    assert done.stage.method == "int8 static"
+    assert after.model.size_bytes < 0.6 * before.model.size_bytes
+    assert after.quality.loss.value < 0.03
+    assert done.calibration.count + after.quality.count == 1500
+
+
+def test_int8_without_data_takes_a_method_that_needs_none_and_says_what_data_would_bring(samples, tmp_path):
+    done = optkit.quantize(samples / "model.onnx", tmp_path / "small.onnx", measure=False)
+    assert done.stage.method == "int8 weight-only"
+    assert any("with --data" in note.text for note in done.stage.notes)
+    assert _accuracy(optkit.load(tmp_path / "small.onnx"), samples) > 0.85
+
+
+def test_a_quantized_model_is_not_quantized_again(samples, tmp_path):
+    optkit.quantize(samples / "model.onnx", tmp_path / "once.onnx", data=samples / "evaluation.npz", measure=False)
+    again = optkit.quantize(tmp_path / "once.onnx", tmp_path / "twice.onnx", measure=False)
+    assert any("already quantized" in note.text for note in again.stage.notes)
+    assert (tmp_path / "twice.onnx").read_bytes() == (tmp_path / "once.onnx").read_bytes()
+
+
+def test_fp16_says_what_it_does_on_a_cpu(samples, tmp_path):
+    done = optkit.quantize(samples / "model.onnx", tmp_path / "half.onnx", precision="fp16", measure=False)
+    assert any("hardly ever faster" in note.text for note in done.stage.notes)
+    assert done.stage.result.size_bytes < 0.6 * done.stage.source.size_bytes
+    assert _accuracy(optkit.load(tmp_path / "half.onnx"), samples) > 0.85
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"method": "static"}, UsageError),
+        ({"precision": "bf16"}, UsageError),
+        ({"precision": "int4", "method": "dynamic"}, UsageError),
+        ({"precision": "int4"}, StageError),
+        ({"engine": "nncf", "method": "dynamic", "target": "openvino"}, UsageError),
+    ],
+)
+def test_what_cannot_be_quantized_is_refused_with_a_hint(options, error, samples, tmp_path):
+    with pytest.raises(error) as caught:
+        optkit.quantize(samples / "model.onnx", tmp_path / "out", measure=False, **options)
+    assert caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_exists_is_kept_unless_forced(samples, tmp_path):
+    output = tmp_path / "out.onnx"
+    output.write_text("mine")
+    with pytest.raises(OutputError):
+        optkit.quantize(samples / "model.onnx", output, measure=False)
+    assert output.read_text() == "mine"
+    optkit.quantize(samples / "model.onnx", output, measure=False, force=True)
+    assert onnx.load(output).graph.node
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
+def test_a_bundle_runs_and_names_every_option(target, samples, tmp_path):
+    optkit.compile(samples / "model.onnx", tmp_path / "bundle", target=target, threads=1)
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    assert manifest["target"] == target
+    assert manifest["options"]
+    with optkit.load(tmp_path / "bundle") as session:
+        assert _accuracy(session, samples) > 0.85
+        with pytest.raises(SignatureError):
+            session.run({"x": np.zeros((1, 28, 28), np.float32)})
+
+
+def test_a_bundle_whose_files_changed_does_not_load(samples, tmp_path):
+    optkit.compile(samples / "model.onnx", tmp_path / "bundle", target="onnxruntime")
+    file = next((tmp_path / "bundle").glob("*.onnx"))
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelError):
+        optkit.load(tmp_path / "bundle")
+
+
+def test_calibration_data_may_not_be_evaluation_data(optkit, samples, tmp_path):
+    data = samples / "evaluation.npz"
+    arguments = ("quantize", samples / "model.onnx", "--int8", "--data", data, "--calibration", data)
+    done = optkit(*arguments, "-o", tmp_path / "out.onnx")
+    assert done.returncode == 2
+    assert "share 300 of 1500 evaluation samples" in done.stderr
+
+
+@pytest.mark.parametrize("flags", [(), ("--int8", "--fp16")])
+def test_exactly_one_precision_is_wanted(flags, optkit, samples):
+    done = optkit("quantize", samples / "model.onnx", *flags)
+    assert done.returncode == 2
+    assert "give one of --int8" in done.stderr
