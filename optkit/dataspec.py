@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from optkit import yamlfile
 from optkit.errors import DataError
 from optkit.lazy import did_you_mean
+from optkit.yamlfile import Document
 
 Positive = Annotated[int, Field(gt=0)]
 Channels = float | list[float]
@@ -95,33 +97,37 @@ class DataSpec(Block):
 
 def read(file: Path) -> DataSpec:
     """The description in a ``.yaml``; its relative paths are relative to that file. Raises DataError."""
-    import yaml
-
+    document = yamlfile.read(file, DataError)
+    if not isinstance(document.content, dict):
+        raise DataError(f"{document.where(())}: a data description is a mapping of keys to values", hint=EXAMPLE)
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: not readable as YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{file}: a data description is a mapping with the key 'path'", hint=EXAMPLE)
-    try:
-        spec = DataSpec.model_validate(content)
+        spec = DataSpec.model_validate(document.content)
     except ValidationError as error:
-        raise _readable(file, error) from error
+        raise _readable(document, error) from None
     if spec.images is None and spec.text is None:
         raise DataError(f"{file}: needs a block 'images' or 'text'", hint=EXAMPLE)
     return spec.beside(file.parent)
 
 
-EXAMPLE = "for example: path: photos, images: {size: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}"
+EXAMPLE = "for example: {path: photos, images: {size: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}}"
 _BLOCKS: dict[Any, type[Block]] = {"images": Images, "text": Text}
 
 
-def _readable(file: Path, error: ValidationError) -> DataError:
+def _readable(document: Document, error: ValidationError) -> DataError:
+    """The first mistake with its line, and what was allowed."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the description"
+    place = first["loc"]
+    where, key = document.where(place), ".".join(str(part) for part in place if not _is_type(part))
     if first["type"] == "extra_forbidden":
-        *block, key = first["loc"]
-        known = _BLOCKS.get(block[0], DataSpec).model_fields if block else DataSpec.model_fields
-        return DataError(f"{file}: unknown key {where!r}", hint=did_you_mean(str(key), list(known)))
-    got = "" if first["type"] in ("missing", "value_error") else f", not {first['input']!r}"
-    return DataError(f"{file}: {where}: {first['msg'].removeprefix('Value error, ')}{got}", hint=EXAMPLE)
+        known = (_BLOCKS[place[0]] if len(place) > 1 else DataSpec).model_fields
+        return DataError(f"{where}: unknown key {key!r}", hint=did_you_mean(str(place[-1]), list(known)))
+    if first["type"] == "missing":
+        return DataError(f"{where}: {key!r} is missing", hint=EXAMPLE)
+    said = first["msg"].removeprefix("Value error, ")
+    got = "" if first["type"] == "value_error" else f", not {first['input']!r}"
+    return DataError(f"{where}: {key}: {said}{got}" if key else f"{where}: {said}")
+
+
+def _is_type(part: int | str) -> bool:
+    """Whether a part of a place is the name of one of several types allowed there, which is no key of the file."""
+    return isinstance(part, str) and (part in ("float", "int") or "[" in part)
