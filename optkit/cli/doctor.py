@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import typer
 
 from optkit.cli.app import console_of
+from optkit.cli.console import Block, Table, Text
 
 if TYPE_CHECKING:
-    from optkit.cli.console import Block
-    from optkit.results import Doctor
+    from optkit.results import Doctor, GpuRecord, LibraryRecord, Machine
 
 
 def doctor(ctx: typer.Context) -> None:
@@ -20,27 +21,53 @@ def doctor(ctx: typer.Context) -> None:
     console = console_of(ctx)
     found = verb()
     console.notes(found.notes)
-    console.answer(found, lambda: _blocks(found))
+    console.answer(found, lambda: _blocks(found, whole=bool(console.verbose)))
 
 
-def _blocks(found: Doctor) -> list[Block]:
+def _blocks(found: Doctor, *, whole: bool) -> list[Block]:
+    targets = Table(("target", "version", "state"), [_target(target) for target in found.targets])
+    blocks: list[Block] = [Text("This machine", "bold"), Text(_lines(_facts(found.machine))), targets]
+    if whole:
+        libraries = [(each.name, each.version or "-", each.extra or "core") for each in found.machine.libraries]
+        blocks.append(Table(("library", "version", "comes with"), libraries))
+    return blocks
+
+
+def _facts(here: Machine) -> Iterable[tuple[str, str]]:
     from optkit import units
-    from optkit.cli.console import Table
 
-    here = found.machine
-    facts = [
-        ["system", f"{here.system}, Python {here.python}"],
-        ["CPU", here.cpu],
-        ["instruction sets", ", ".join(here.isa) or "none that matter"],
-        ["cores", f"{here.cores_allowed:g} of {here.cores} allowed"],
-        ["memory", f"{units.size(here.memory_allowed_bytes)} of {units.size(here.memory_bytes)} allowed"],
-        ["GPUs", ", ".join(gpu.name for gpu in here.gpus) or "none"],
-        *(["noise", line] for line in here.noise),
-    ]
-    targets = [[each.name, each.version or "-", f"bad:{each.error}" if each.error else "ok"] for each in found.targets]
-    libraries = [[each.name, each.version or "-", each.extra or "core"] for each in here.libraries]
-    return [
-        Table(["machine", ""], facts),
-        Table(["target", "version", "state"], targets),
-        Table(["library", "version", "extra"], libraries),
-    ]
+    yield "system", f"{here.system}, Python {here.python}"
+    yield "CPU", here.cpu
+    yield "instructions", ", ".join(here.isa) or "none that matter to models"
+    yield "cores", _of(f"{here.cores_allowed:g}", str(here.cores))
+    yield "memory", _of(units.size(here.memory_allowed_bytes), units.size(here.memory_bytes))
+    for gpu in here.gpus:
+        yield "GPU", _gpu(gpu)
+    for line in here.noise:
+        yield "noise", line
+
+
+def _of(allowed: str, whole: str) -> str:
+    return whole if allowed == whole else f"{allowed} of {whole}, which is what limits leave to this process"
+
+
+def _gpu(gpu: GpuRecord) -> str:
+    from optkit import units
+
+    parts = (gpu.name, units.size(gpu.memory_bytes), f"compute capability {gpu.compute_capability}", gpu.driver)
+    return ", ".join(part for part in parts if part)
+
+
+def _target(target: LibraryRecord) -> tuple[str, str, str]:
+    if target.error is None:
+        return target.name, target.version or "-", "good:works"
+    return target.name, target.version or "-", target.error if target.version is None else f"bad:{target.error}"
+
+
+def _lines(pairs: Iterable[tuple[str, str]]) -> str:
+    """Names and values in two columns, a name that repeats only once."""
+    lines, last = [], None
+    for name, value in pairs:
+        lines.append(f"{'' if name == last else name:<13} {value}")
+        last = name
+    return "\n".join(lines)

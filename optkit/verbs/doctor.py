@@ -1,15 +1,36 @@
-"""``doctor``: what this machine has."""
+"""``doctor``: what this machine has, and what stands in the way."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-from optkit import machine
-from optkit.results import Doctor, LibraryRecord, NoteRecord
+from optkit import lazy, machine
+from optkit.results import Doctor, LibraryRecord, Machine, NoteRecord
 
-_RUNTIMES = {"onnxruntime": None, "openvino": "openvino", "torch": "torch"}
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a target is made of: the first of ``modules`` that there is; the extra that brings it, if one does."""
+
+    name: str
+    modules: tuple[str, ...]
+    extra: str | None = None
+
+
+RUNTIMES = (
+    Runtime("onnxruntime", ("onnxruntime",)),
+    Runtime("openvino", ("openvino",), "openvino"),
+    Runtime("torch", ("torch",), "torch"),
+    Runtime("tensorrt", ("tensorrt", "tensorrt_rtx")),
+)
 _TIME_LIMIT = 120
+_NOT_INSTALLED = "not installed"
 _VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}
 _BF16 = {"avx512_bf16", "amx_bf16"}
 
@@ -17,33 +38,72 @@ _BF16 = {"avx512_bf16", "amx_bf16"}
 def doctor() -> Doctor:
     """The machine, and each target as it really imports: a broken install is a line with the reason."""
     here = machine.fingerprint()
-    targets = [_tried(name, extra) for name, extra in _RUNTIMES.items()]
-    return Doctor(machine=here, targets=targets, notes=_notes(set(here.isa), targets))
+    with ThreadPoolExecutor(max(1, int(here.cores_allowed))) as pool:
+        targets = list(pool.map(tried, RUNTIMES))
+    return Doctor(machine=here, targets=targets, notes=[*of_libraries(here, targets), *of_cpu(here, targets)])
 
 
-def _tried(name: str, extra: str | None) -> LibraryRecord:
-    version = machine.version(name)
-    if version is None:
-        return LibraryRecord(name=name, version=None, extra=extra, error="not installed")
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", f"import {name}"], capture_output=True, text=True, timeout=_TIME_LIMIT, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return LibraryRecord(name=name, version=version, extra=extra, error=f"no import within {_TIME_LIMIT} s")
-    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    return LibraryRecord(name=name, version=version, extra=extra, error=lines[-1] if done.returncode else None)
+def tried(runtime: Runtime) -> LibraryRecord:
+    """Import the runtime in a process of its own, which it may crash."""
+    module = next((module for module in runtime.modules if lazy.available(module)), None)
+    if module is None:
+        return LibraryRecord(name=runtime.name, version=None, extra=runtime.extra, error=_NOT_INSTALLED)
+    version, error = _imported(module)
+    return LibraryRecord(
+        name=runtime.name, version=machine.version(module) or version, extra=runtime.extra, error=error
+    )
 
 
-def _notes(isa: set[str], targets: list[LibraryRecord]) -> list[NoteRecord]:
-    notes = [
-        NoteRecord(text=f"{target.name} is not installed: pip install 'optkit[{target.extra}]'")
-        for target in targets
-        if target.version is None
-    ]
+def _imported(module: str) -> tuple[str | None, str | None]:
+    """The module's own word on its version, and why it does not import."""
+    code = f"import {module}; print(getattr({module}, '__version__', ''))"
+    # In a folder of its own, so that no file in the user's folder is taken for a library.
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", code],
+                capture_output=True, text=True, errors="replace", timeout=_TIME_LIMIT, cwd=folder, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return None, f"does not import within {_TIME_LIMIT} s"
+    if done.returncode:
+        return None, _reason(done)
+    return done.stdout.strip() or None, None
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode < 0:
+        return f"crashes on import: {signal.Signals(-done.returncode).name}"
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else f"ends with exit code {done.returncode} on import"
+
+
+def of_libraries(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[NoteRecord]:
+    """What is missing, with the command that brings it; what is broken; what gets in each other's way."""
+    missing: dict[str, list[str]] = {}
+    for library in (*targets, *here.libraries):
+        if library.extra is not None and library.version is None and library.error in (None, _NOT_INSTALLED):
+            missing.setdefault(library.extra, []).append(library.name)
+    for extra, names in missing.items():
+        one = "is" if len(set(names)) == 1 else "are"
+        text = f"{', '.join(dict.fromkeys(names))} {one} not installed: pip install 'optkit[{extra}]'"
+        yield NoteRecord(text=text)
+    for target in targets:
+        if target.error not in (None, _NOT_INSTALLED):
+            text = f"is installed and does not work: {target.error}"
+            yield NoteRecord(text=text, where=target.name, level="warning")
+    if all(machine.version(name) for name in ("onnxruntime", "onnxruntime-gpu")):
+        text = "onnxruntime and onnxruntime-gpu overwrite each other's files: uninstall both, install one"
+        yield NoteRecord(text=text, where="onnxruntime", level="warning")
+
+
+def of_cpu(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[NoteRecord]:
+    """What the processor means for quantized models."""
+    isa = set(here.isa)
     if "avx2" in isa and not isa & _VNNI:
-        text = "this CPU has no VNNI: 8-bit weights can saturate, and INT8 brings less speed"
-        notes.append(NoteRecord(text=text, level="warning"))
-    if isa & _BF16:
-        notes.append(NoteRecord(text="this CPU computes bf16; OpenVINO would choose it unasked, optkit asks for f32"))
-    return notes
+        text = "no VNNI: INT8 sums saturate on this CPU, so the same INT8 file computes something else than elsewhere"
+        yield NoteRecord(text=f"{text}, and INT8 gains less speed", where="CPU", level="warning")
+    working = {target.name for target in targets if target.error is None}
+    if "openvino" in working and isa & _BF16:
+        text = "this CPU has bf16, and OpenVINO chooses it by itself; optkit sets the precision that it measured"
+        yield NoteRecord(text=text, where="openvino")
