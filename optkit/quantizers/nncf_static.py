@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from optkit import lazy
+from optkit import irnames, lazy
 from optkit.errors import StageError
 from optkit.quantizer import Quantized, Request, silent
 from optkit.stage import Note
@@ -12,10 +12,9 @@ from optkit.stage import Note
 
 def quantize(request: Request) -> Quantized:
     """Quantize the OpenVINO graph. Raises StageError where NNCF fails."""
-    openvino = lazy.require("openvino", extra="openvino")
     with silent():
         nncf = lazy.require("nncf", extra="openvino")
-        graph = openvino.Core().read_model(request.model.path)
+        graph = irnames.read(request.model.path)
         transformer = _is_transformer(graph)
         names = [operation.get_friendly_name() for operation in graph.get_ops()]
         ignored = nncf.IgnoredScope(
@@ -40,7 +39,7 @@ def quantize(request: Request) -> Quantized:
                 f"{request.model.path}: nncf cannot quantize it: {type(error).__name__}: {reason}"
             ) from None
     path = request.workdir / "model.xml"
-    openvino.save_model(quantized, path, compress_to_fp16=False)
+    irnames.save(quantized, path)
     pairs = sum(operation.get_type_name() == "FakeQuantize" for operation in quantized.get_ops())
     scheme = "nncf's scheme for transformers: the graph has Softmax between MatMuls" if transformer else "mixed preset"
     return Quantized(path, notes=(Note(scheme),), facts={"quantizers": pairs, "transformer": transformer})

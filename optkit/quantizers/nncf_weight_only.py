@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optkit import lazy
+from optkit import irnames, lazy
 from optkit.errors import StageError
 from optkit.quantizer import Quantized, Request, silent
 from optkit.stage import Note
@@ -13,10 +13,9 @@ _GROUP = 32
 
 def quantize(request: Request) -> Quantized:
     """Compress constant weights. Raises StageError where NNCF finds none or fails."""
-    openvino = lazy.require("openvino", extra="openvino")
     with silent():
         nncf = lazy.require("nncf", extra="openvino")
-        graph = openvino.Core().read_model(request.model.path)
+        graph = irnames.read(request.model.path)
         modes = nncf.CompressWeightsMode
         ignored = nncf.IgnoredScope(names=list(request.exclude), validate=False)
         try:
@@ -36,7 +35,7 @@ def quantize(request: Request) -> Quantized:
     if not done:
         raise StageError(f"{request.model.path}: nncf found no weights to compress")
     path = request.workdir / "model.xml"
-    openvino.save_model(compressed, path, compress_to_fp16=False)
+    irnames.save(compressed, path)
     return Quantized(path, notes=(Note(f"weights in INT{request.bits} where they are constant; activations in float"),))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optkit import lazy, machine
+from optkit import irnames, machine
 from optkit.errors import UsageError
 from optkit.quantizer import Quantized, Request
 from optkit.stage import Note
@@ -12,14 +12,12 @@ _BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 
 def quantize(request: Request) -> Quantized:
     """Write the IR. Raises UsageError for bf16 on a CPU without it."""
-    openvino = lazy.require("openvino", extra="openvino")
     half = request.bits == 16
     if not half and not machine.isa() & _BF16:
         raise UsageError("this CPU has no bf16 instructions", hint="optkit doctor shows what it has; --fp16 works")
     path = request.workdir / "model.xml"
     with request.engine.running():
-        graph = openvino.Core().read_model(request.model.path)
-        openvino.save_model(graph, path, compress_to_fp16=half)
+        irnames.save(irnames.read(request.model.path), path, half=half)
     if half:
         text = "weights stored in FP16; the CPU computes in float32, so this is a choice of size"
         return Quantized(path, notes=(Note(text),))

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from optkit import lazy
+from optkit import irnames, lazy
 from optkit.errors import TargetError
 from optkit.machine import cores_allowed
 from optkit.model import Model
@@ -50,7 +50,7 @@ class OpenVino(Target):
         graph = _read(core, model.path)
         _compile(core, graph, options, model.path.name)
         path = workdir / "model.xml"
-        _library().save_model(graph, path, compress_to_fp16=False)
+        irnames.save(graph, path)
         return Compiled(path, "openvino", options, _notes(core, options))
 
     def open(self, model: Model, options: dict[str, Any]) -> Session:
