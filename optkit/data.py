@@ -7,6 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
@@ -263,10 +264,11 @@ _HINTS = {
 
 
 def _near(path: Path) -> str:
-    folder = path.parent
-    if not folder.is_dir():
-        return f"the folder {folder} does not exist"
-    return lazy.did_you_mean(path.name, sorted(file.name for file in folder.iterdir())[:20])
+    """What a path with a typing error may have meant."""
+    if not path.parent.is_dir():
+        return f"the folder {path.parent} does not exist"
+    near = get_close_matches(path.name, [file.name for file in path.parent.iterdir()], n=1)
+    return f"did you mean '{path.with_name(near[0])}'?" if near else _FORMS
 
 
 def _joined(samples: Sequence[Batch], missing: int) -> Batch:

@@ -162,7 +162,7 @@ def test_an_array_that_claims_more_than_the_file_holds_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("files", "given", "message", "hint"),
     [
-        (["data.npz"], "date.npz", "date.npz: no such file or folder", "did you mean 'data.npz'"),
+        (["data.npz"], "date.npz", "date.npz: no such file or folder", "data.npz'?"),
         (["x.npy"], "x.npy", ".npy is no known form of data", "np.savez"),
         (["x.jsonl"], "x.jsonl", ".jsonl is no known form", "tokenizer: tokenizer.json"),
         (["make.py"], "make.py", ".py is no known form", "FILE.py:CALLABLE"),
@@ -413,7 +413,7 @@ def test_another_preprocessing_is_another_digest(tmp_path):
         ("path: photos", "needs a block 'images' or 'text'", "path: photos"),
         ("- photos", "a data description is a mapping", "path: photos"),
         ("path: [", "not valid YAML", None),
-        ("path: nowhere\nimages: {size: 4}", "nowhere: no such file or folder", "photos"),
+        ("path: nowhere\nimages: {size: 4}", "nowhere: no such file or folder", "a .yaml describing images"),
         ("path: photos\nimages: {classes: [dog]}", "the folder 'cat' is not among the classes", "dog"),
         ("path: photos\nimages: {input: img}", "the model has no input 'img'", "image"),
         ("path: photos\nimages: {resize: 2}", "resized to 2 x 2, it does not fill 4 x 4", "raise 'resize'"),

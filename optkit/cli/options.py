@@ -31,7 +31,7 @@ Metric = Annotated[
     typer.Option(
         "--metric",
         metavar="METRIC[:OUTPUT]",
-        help="accuracy, top5, f1, mae, rmse (need labels); cosine, agreement, mae (fidelity to the baseline). "
+        help="accuracy, top5, f1, mae, rmse, pearson, spearman (need labels); cosine, agreement, mae (fidelity to the baseline). "
         "By default chosen from the data.",
     ),
 ]
