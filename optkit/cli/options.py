@@ -31,8 +31,8 @@ Metric = Annotated[
     typer.Option(
         "--metric",
         metavar="METRIC[:OUTPUT]",
-        help="accuracy, top5, f1, mae, rmse, pearson, spearman (need labels); cosine, agreement, mae (fidelity to the baseline). "
-        "By default chosen from the data.",
+        help="accuracy, top5, f1, mae, rmse, pearson, spearman (need labels); cosine, agreement, mae (fidelity to the "
+        "baseline). By default chosen from the data.",
     ),
 ]
 MaxDrop = Annotated[
