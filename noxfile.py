@@ -31,3 +31,11 @@ def tests(session: nox.Session) -> None:
     """All tests, the slow ones included. ``nox -s tests -- -k name`` chooses."""
     install(session, "-e", ".[all]", *nox.project.dependency_groups(nox.project.load_toml(), "test"))
     session.run("pytest", "-m", "not gpu", *(session.posargs or ["-n", "2"]))
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """What the closing figures come from; wants an idle machine."""
+    install(session, "-e", ".[all]")
+    for script in ("startup", "calibration_memory", "same_model", "kill"):
+        session.run("python", f"benchmarks/{script}.py")

@@ -86,16 +86,6 @@ def test_one_model_on_two_targets_computes_the_same(here):
     assert found.rows[1].facts["precision"] == "f32"
 
 
-@pytest.mark.slow
-def test_a_real_model_is_never_faster_or_slower_than_itself(here):
-    net(here / "big.onnx", RANDOM.standard_normal((16, 5)).astype(np.float32))
-    verdicts = [
-        compare("big.onnx", ["big.onnx"], threads=1, seconds=3.0, batch=32, seed=seed).rows[1].speed_verdict
-        for seed in range(3)
-    ]
-    assert verdicts.count("no difference") + verdicts.count("inconclusive") >= 2
-
-
 def test_a_model_against_itself_shows_no_great_difference(here):
     found = compare("model.onnx", ["model.onnx"], data="data.npz", threads=1, seconds=0.5)
     assert [row.name for row in found.rows] == ["model.onnx", "model.onnx (2)"]
