@@ -110,15 +110,20 @@ def stage_title(stage: StageRecord | PlannedStage) -> str:
 
 def notes(run: Run) -> list[str]:
     """All notes, each with its place, none twice."""
-    found = [_note(note) for note in run.notes]
+    return [_note(note) for note in all_notes(run)]
+
+
+def all_notes(run: Run) -> list[NoteRecord]:
+    """The notes of the run, its stages and its rows; what is not the run's own names its stage or row."""
+    found = list(run.notes)
     for branch in run.branches:
-        found += [
-            f"{stage.stage} for {branch.target}: {_note(note)}" for stage in branch.stages for note in stage.notes
-        ]
+        for stage in branch.stages:
+            name = f"{stage.stage} for {stage.target}" if stage.target else stage.stage
+            found += [_placed(note, name) for note in stage.notes]
     if run.comparison:
-        found += [_note(note) for note in run.comparison.notes]
-        found += [f"{row.title}: {_note(note)}" for row in run.comparison.rows for note in row.notes]
-    return list(dict.fromkeys(found))
+        found += run.comparison.notes
+        found += [_placed(note, row.title) for row in run.comparison.rows for note in row.notes]
+    return list({_note(note): note for note in found}.values())
 
 
 def data_sheet(run: Run) -> Sheet | None:
@@ -240,6 +245,10 @@ def _data_cells(record: DatasetRecord) -> list[Cell]:
     labels = "yes" if record.labelled else "no"
     texts = [record.part, units.count(record.count), labels, record.path, record.digest[:16]]
     return [Cell(text) for text in texts]
+
+
+def _placed(note: NoteRecord, name: str) -> NoteRecord:
+    return note.model_copy(update={"where": f"{name}: {note.where}" if note.where else name})
 
 
 def _note(note: NoteRecord) -> str:

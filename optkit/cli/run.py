@@ -23,14 +23,14 @@ def run(
     force: options.Force = False,
 ) -> None:
     """Carry out a recipe: transform, measure, choose, report."""
-    from optkit import runfolder
+    from optkit import runfolder, summary
     from optkit.verbs.run import run as verb
 
     console = console_of(ctx)
     folder = output or runfolder.default(recipe)
     with console.progress() as progress:
         record = verb(recipe, settings=tuple(settings or ()), output=folder, force=force, progress=progress)
-    console.notes(record.notes)
+    console.notes(summary.all_notes(record))
     console.answer(record, lambda: _blocks(record, folder))
     if any(branch.status == "failed" for branch in record.branches):
         raise typer.Exit(1)
