@@ -152,6 +152,6 @@ def kept_in_float(proto: Any, chosen: list[Any], request: Request) -> tuple[Note
     for node in graph.walk(proto):
         if node.op_type not in QUANTIZABLE or node.name in names:
             continue
-        why = "asked for with exclude" if request.excludes(node) else "it has no constant weight, or lies in a subgraph"
+        why = "asked for with exclude" if request.excludes(node) else "not of this method, or without a constant weight"
         reasons[f"{node.op_type} kept in float: {why}"] = reasons.get(f"{node.op_type} kept in float: {why}", 0) + 1
     return tuple(Note(f"{count} x {reason}") for reason, count in reasons.items())

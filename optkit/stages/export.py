@@ -169,17 +169,25 @@ def _output_names(outputs: Any, inputs: list[str]) -> list[str]:
 
 
 def _name_dimensions(path: Path, model: Model) -> None:
-    """Give the dynamic dimensions of the inputs the names they came with. Raises StageError for one that was lost."""
+    """Give dynamic dimensions the names they came with. Raises StageError for one that torch made a number."""
     proto = graph.load(path)
     wanted = {spec.name: spec for spec in (model.signature.inputs if model.signature else ())}
-    for spec in graph.signature(proto).inputs:
-        for axis, dim in _dynamic(wanted[spec.name]).items() if spec.name in wanted else ():
-            if spec.shape is not None and isinstance(spec.shape[axis], int):
+    renamed: dict[str, str] = {}
+    for value in proto.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        for axis, name in _dynamic(wanted[value.name]).items() if value.name in wanted else ():
+            if not dims[axis].dim_param:
                 raise StageError(
-                    f"{model.path.name}: torch fixed the dynamic dimension {dim!r} of input {spec.name!r} to "
-                    f"{spec.shape[axis]}",
-                    hint=f"the model's code depends on this size; give it as a number: --input '{spec}'",
+                    f"{model.path.name}: torch fixed the dynamic dimension {name!r} of input {value.name!r} to "
+                    f"{dims[axis].dim_value}",
+                    hint="the model's code depends on this size; give it as a number in --input",
                 )
+            renamed[dims[axis].dim_param] = name
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in renamed:
+                dim.dim_param = renamed[dim.dim_param]
+    graph.save(proto, path)
 
 
 def _feeds(source: Model, context: Context) -> tuple[list[Arrays], str]:
