@@ -460,5 +460,4 @@ def _killed(arguments, line, delay, environment):
 
 def _forget(entry):
     """Make the next run do this stage again."""
-    if entry.exists():
-        (entry / "record.json").unlink()
+    (entry / "record.json").unlink(missing_ok=True)
