@@ -143,16 +143,20 @@ def _check_array(array: Array, spec: TensorSpec, sizes: dict[str, int], where: s
             )
 
 
-def synthetic_feed(inputs: Iterable[TensorSpec], *, batch: int = 1, seed: int = 0) -> Arrays:
+def synthetic_feed(inputs: Iterable[TensorSpec], *, batch: int = 1, size: int = 64, seed: int = 0) -> Arrays:
     """One made-up feed for timing only: normal floats, zeros and ones for integers; dynamic dimensions become
-    ``batch`` where they come first and 64 elsewhere. Raises SignatureError for an input of unknown rank.
+    ``batch`` where they first come first and ``size`` elsewhere. Raises SignatureError for an input of unknown rank.
     """
     generator = np.random.default_rng(seed)
     feed: Arrays = {}
+    sizes: dict[str, int] = {}
     for spec in inputs:
         if spec.shape is None:
             raise SignatureError(f"input {spec.name!r} has no known rank, so none can be made up", hint="give --data")
-        shape = [dim if isinstance(dim, int) else batch if axis == 0 else 64 for axis, dim in enumerate(spec.shape)]
+        shape = [
+            dim if isinstance(dim, int) else sizes.setdefault(dim, batch if axis == 0 else size)
+            for axis, dim in enumerate(spec.shape)
+        ]
         if spec.dtype.startswith(("float", "bfloat")):
             feed[spec.name] = generator.standard_normal(shape).astype(
                 "float32" if spec.dtype == "bfloat16" else spec.dtype

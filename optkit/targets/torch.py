@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optkit import checkpoint, lazy
+from optkit import checkpoint, lazy, torchoutputs
 from optkit.errors import SignatureError, TargetError
 from optkit.machine import cores_allowed
 from optkit.model import TORCH_FORMATS, Model
@@ -64,13 +64,11 @@ class TorchSession(Session):
             raise TargetError(f"torch failed to run the model: {reason.strip()}") from None
 
     def _named(self, outputs: Any) -> Arrays:
-        if isinstance(outputs, Mapping):
-            return {str(name): _array(value) for name, value in outputs.items()}
-        values = outputs if isinstance(outputs, Sequence) else [outputs]
+        found = torchoutputs.named(outputs)
         names = [spec.name for spec in self.signature.outputs]
-        if len(names) != len(values):
-            names = ["output"] if len(values) == 1 else [f"output_{index}" for index in range(len(values))]
-        return dict(zip(names, map(_array, values), strict=True))
+        if isinstance(outputs, Mapping) or len(names) != len(found):
+            names = list(found)
+        return {name: _array(value) for name, value in zip(names, found.values(), strict=True)}
 
     def facts(self) -> dict[str, Any]:
         torch = _library()

@@ -1,0 +1,192 @@
+"""Parity: whether two models compute the same, at several sizes of their dynamic dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from optkit import worker
+from optkit.data import Dataset
+from optkit.errors import ParityError, StageError, TargetError
+from optkit.model import Model
+from optkit.tensors import Array, Arrays, Signature, synthetic_feed
+from optkit.worker import Worker
+
+BATCHES = (1, 5)
+"""One, as most models are deployed; and another, so that a batch frozen into the graph shows."""
+_ROUNDING = 8
+"""How many rounding units of an output's own dtype are always allowed; decides for float16 only."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The bound on the difference of an element: ``rtol`` of the element plus ``atol`` of the largest element."""
+
+    rtol: float
+    atol: float
+
+    def __str__(self) -> str:
+        return f"{self.rtol:g} of the element plus {self.atol:g} of the output's largest"
+
+    def bound(self, wanted: Array) -> Array:
+        """The difference allowed, element by element; none for integers."""
+        if wanted.dtype.kind != "f":
+            return np.zeros(wanted.shape)
+        least = _ROUNDING * float(np.finfo(wanted.dtype).eps)
+        sizes = np.abs(np.where(np.isfinite(wanted), wanted, 0).astype(np.float64))
+        return max(self.rtol, least) * sizes + max(self.atol, least) * max(1.0, float(sizes.max(initial=0.0)))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where an output of two models differs most; ``excess`` is the difference as a multiple of what is allowed."""
+
+    output: str
+    size: str
+    largest: float
+    excess: float
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two models that compute the same: their worst difference, the sizes they were run at, sizes left out and why."""
+
+    worst: Difference
+    sizes: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+
+def feeds(signature: Signature, dataset: Dataset | None, *, size: int) -> tuple[list[Arrays], str]:
+    """Feeds at two batch sizes where the batch is dynamic, of real data where there is some; and what they are.
+
+    ``size`` is that of other dynamic dimensions in made-up feeds.
+    """
+    free = signature.batch_dim or (dataset is None and signature.fixed_batch is None)
+    batches = BATCHES if free else (signature.fixed_batch or 1,)
+    if dataset is None:
+        made_up = [synthetic_feed(signature.inputs, batch=batch, size=size, seed=batch) for batch in batches]
+        return made_up, "made-up inputs (give --data for real ones)"
+    if dataset.source.whole_feeds:
+        chosen = dataset.take(len(BATCHES))
+        chosen.check(signature.inputs)
+        return [batch.feed for batch in chosen.batches()], f"real feeds of {dataset.source.path}"
+    dataset.check(signature.inputs, samples=max(batches))
+    return [next(dataset.batches(batch, pad=True)).feed for batch in batches], f"samples of {dataset.source.path}"
+
+
+def shortened(feed: Arrays, signature: Signature) -> Arrays | None:
+    """The feed with all dynamic dimensions but the batch at half their size; ``None`` where there are none."""
+    cut = dict(feed)
+    for spec in signature.inputs:
+        for axis, dim in enumerate(spec.shape or ()):
+            if isinstance(dim, str) and dim != signature.batch_dim:
+                half = (feed[spec.name].shape[axis] + 1) // 2
+                cut[spec.name] = np.ascontiguousarray(np.take(cut[spec.name], range(half), axis))
+    return None if all(cut[name].shape == feed[name].shape for name in feed) else cut
+
+
+def prove(
+    source: Model, result: Model, signature: Signature, given: Sequence[Arrays], tolerance: Tolerance
+) -> Agreement:
+    """Run both models on the feeds, and on the last one shortened where the source takes that.
+
+    Raises ParityError where they differ by more than ``tolerance``, StageError where the source itself fails.
+    """
+    skipped: tuple[str, ...] = ()
+    with Worker(worker.candidate(source)) as expected, _opened(result) as actual:
+        pairs = [(feed, _run_source(expected, feed, signature)) for feed in given]
+        shorter = shortened(given[-1], signature)
+        if shorter is not None:
+            try:
+                pairs.append((shorter, expected.run(shorter)))
+            except TargetError as error:
+                skipped = (f"not shown at {_size(shorter, signature)}: the source itself fails: {error.message}",)
+        differences = [_compared(wanted, actual, feed, signature, tolerance) for feed, wanted in pairs]
+    worst = max(differences, key=lambda each: each.excess)
+    if worst.excess > 1:
+        raise ParityError(
+            f"output {worst.output!r}: the export differs from {source.path.name} by {worst.largest:.3g} at "
+            f"{worst.size}, {worst.detail}; allowed is {tolerance}",
+            hint="a model that draws random numbers or branches on its data cannot be exported as it stands; "
+            "--rtol and --atol allow more",
+        )
+    return Agreement(worst, tuple(each.size for each in differences), skipped)
+
+
+def _opened(result: Model) -> Worker:
+    try:
+        return Worker(worker.candidate(result))
+    except TargetError as error:
+        raise StageError(
+            f"the export is no model that runs: {error.message}",
+            hint="in float32 it may: save the model after .float(); or try another --opset",
+        ) from None
+
+
+def _run_source(session: Worker, feed: Arrays, signature: Signature) -> Arrays:
+    try:
+        return session.run(feed)
+    except TargetError as error:
+        raise StageError(
+            f"{session.candidate.name}: the model itself fails at {_size(feed, signature)}: {error.message}",
+            hint="give the size that it needs as a number in --input, or data that it takes: --data",
+        ) from None
+
+
+def _compared(wanted: Arrays, session: Worker, feed: Arrays, signature: Signature, tolerance: Tolerance) -> Difference:
+    """The worst difference among the outputs for one feed."""
+    size = _size(feed, signature)
+    try:
+        got = session.run(feed)
+    except TargetError as error:
+        raise ParityError(
+            f"the export fails at {size}, where its source runs: {error.message}",
+            hint="the model's code depends on this size; give it as a number in --input",
+        ) from None
+    if len(wanted) != len(got):
+        raise ParityError(f"the export has {len(got)} outputs, its source {len(wanted)}")
+    pairs = zip(got.items(), wanted.values(), strict=True)
+    worst = [difference(name, right, found, feed, size, tolerance) for (name, found), right in pairs]
+    return max(worst, key=lambda each: each.excess)
+
+
+def difference(name: str, wanted: Array, got: Array, feed: Arrays, size: str, tolerance: Tolerance) -> Difference:
+    """How far ``got`` is from ``wanted`` where no mask hides them. Raises ParityError for another shape."""
+    if wanted.shape != got.shape:
+        raise ParityError(
+            f"output {name!r}: at {size} the export has the shape {list(got.shape)}, its source {list(wanted.shape)}",
+            hint="squeeze() without an axis drops a batch of one: name the axis",
+        )
+    bound = tolerance.bound(wanted)
+    same = (wanted == got) | ((wanted != wanted) & (got != got))
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        apart = np.where(same, 0.0, np.abs(wanted.astype(np.float64) - got.astype(np.float64)))
+        apart = np.where(_unmasked(apart, feed), np.where(np.isnan(apart), np.inf, apart), 0.0)
+        excess = np.where(apart == 0, 0.0, apart / bound)
+    if not excess.size:
+        return Difference(name, size, 0.0, 0.0)
+    place = np.unravel_index(int(np.argmax(excess)), excess.shape)
+    where = f"where it is {got[place]:g} at {[int(index) for index in place]} and not {wanted[place]:g}"
+    return Difference(name, size, float(apart.max()), float(excess[place]), where)
+
+
+def _unmasked(array: Array, feed: Arrays) -> Array:
+    """Whether an ``attention_mask`` keeps the position, or there is none; padding may hold anything."""
+    mask = feed.get("attention_mask")
+    if mask is None or mask.ndim != 2 or array.shape[:2] != mask.shape:
+        return np.ones(array.shape, bool)
+    return np.broadcast_to((mask != 0).reshape(mask.shape + (1,) * (array.ndim - 2)), array.shape)
+
+
+def _size(feed: Arrays, signature: Signature) -> str:
+    """The sizes of the dynamic dimensions: ``batch 5, seq 32``; of the first axis where all are fixed."""
+    sizes = {
+        dim: feed[spec.name].shape[axis]
+        for spec in signature.inputs
+        for axis, dim in enumerate(spec.shape or ())
+        if isinstance(dim, str)
+    }
+    return ", ".join(f"{name} {size}" for name, size in sizes.items()) or "its fixed size"

@@ -1,0 +1,59 @@
+"""Names in an ONNX graph, as users read them: outputs and dynamic dimensions; unique, as runtimes want them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import TYPE_CHECKING
+
+from optkit import graph
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def outputs(proto: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Call the model's outputs ``names``, in order and in place; inner values of these names get others.
+
+    Runtimes refuse a graph that defines a name twice.
+    """
+    from onnx import helper
+
+    given = {value.name for value in (*proto.graph.input, *proto.graph.initializer)}
+    renamed: dict[str, str] = {}
+    for value, name in zip(proto.graph.output, names, strict=True):
+        if value.name in given or value.name in renamed:
+            proto.graph.node.append(helper.make_node("Identity", [value.name], [name], name=f"output/{name}"))
+            value.name = name
+        else:
+            renamed[value.name] = name
+    _rename_values(proto, _apart(proto, set(names), renamed) | renamed)
+
+
+def _apart(proto: onnx.ModelProto, taken: set[str], renamed: Mapping[str, str]) -> dict[str, str]:
+    """New names for inner values that bear a name of ``taken`` and are not an output."""
+    identities = {node.output[0] for node in proto.graph.node if node.name.startswith("output/")}
+    inner = {name for node in graph.walk(proto) for name in node.output}
+    inner |= {tensor.name for each in graph.graphs(proto) for tensor in each.initializer}
+    clashing = sorted((inner & taken) - set(renamed) - identities)
+    free = (name for name in (f"value_{index}" for index in count()) if name not in inner | taken)
+    return {name: next(free) for name in clashing}
+
+
+def _rename_values(proto: onnx.ModelProto, renamed: Mapping[str, str]) -> None:
+    for node in graph.walk(proto):
+        for names in (node.input, node.output):
+            names[:] = [renamed.get(name, name) for name in names]
+    for each in graph.graphs(proto):
+        for named in (*each.output, *each.value_info, *each.initializer):
+            named.name = renamed.get(named.name, named.name)
+
+
+def dimensions(proto: onnx.ModelProto, renamed: Mapping[str, str]) -> None:
+    """Rename dynamic dimensions everywhere, in place, also inside of expressions: ``2*s77`` -> ``2*batch``."""
+    for each in graph.graphs(proto):
+        for value in (*each.input, *each.output, *each.value_info):
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.dim_param:
+                    dim.dim_param = re.sub(r"\w+", lambda word: renamed.get(word[0], word[0]), dim.dim_param)

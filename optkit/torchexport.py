@@ -1,0 +1,336 @@
+"""torch's two exporters to ONNX: through ``torch.export``, and by tracing what that cannot keep dynamic."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import logging
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optkit import graph, lazy, renaming, torchoutputs
+from optkit.errors import OptkitError, StageError
+from optkit.tensors import Arrays, Signature, TensorSpec, synthetic_feed
+
+if TYPE_CHECKING:
+    import onnx
+
+SIZES = (64, 32, 224, 128, 16, 8)
+"""Sizes tried for made-up inputs, for dynamic dimensions other than the first; models have limits of their own."""
+_BATCH = 2
+"""torch takes a size of one for a fixed one."""
+_TRACED_BATCH = 3
+_TRACED_OPSETS = 20
+"""The newest opset that torch's tracing exporter writes."""
+_REFINEMENTS = 5
+_FIX = re.compile(r"^  (\w+) = (.+)$", re.MULTILINE)
+_PLACEHOLDER = re.compile(r"result_\d+_of_\d+")
+_FIXED_HINT = "the model's code depends on this size; give it as a number in --input"
+
+
+class FixedDimensionError(StageError):
+    """A dimension that was to stay dynamic, and that torch made a number of."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """Inputs that the model runs on, and the names of what it returns. ``size`` is that of made-up dimensions."""
+
+    feed: Arrays
+    tensors: tuple[Any, ...]
+    outputs: tuple[str, ...]
+    size: int = SIZES[0]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What torch found out about dynamic dimensions: ``seq`` is at most 48, ``width`` is a multiple of 8."""
+
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def example(loaded: Any, signature: Signature, real: Arrays | None, *, name: str) -> Example:
+    """Inputs that the model takes: ``real`` ones, else the first made-up ones that it runs on. Raises StageError."""
+    tried = [(SIZES[0], _doubled(real, signature))] if real is not None else _made_up(signature)
+    reason = ""
+    for size, feed in tried:
+        tensors = tuple(_tensor(feed[spec.name], spec) for spec in signature.inputs)
+        try:
+            return Example(feed, tensors, tuple(torchoutputs.named(_run(loaded, tensors))), size)
+        except Exception as error:  # noqa: BLE001  a module may raise anything
+            reason = reason or _reason(error)
+    what = "on the data" if real is not None else f"on made-up inputs of {', '.join(map(str, signature.inputs))}"
+    raise StageError(
+        f"{name}: the model itself fails {what}: {reason}",
+        hint="does --input fit the model? or give inputs that it takes: --data",
+    )
+
+
+def _made_up(signature: Signature) -> list[tuple[int, Arrays]]:
+    free = any(isinstance(dim, str) for spec in signature.inputs for dim in (spec.shape or ())[1:])
+    sizes = SIZES if free else SIZES[:1]
+    return [(size, synthetic_feed(signature.inputs, batch=_BATCH, size=size, seed=_BATCH)) for size in sizes]
+
+
+def _doubled(feed: Arrays, signature: Signature) -> Arrays:
+    """A batch of two, where the batch is dynamic and of one."""
+    import numpy as np
+
+    if signature.batch_dim is None or any(len(array) != 1 for array in feed.values()):
+        return feed
+    return {name: np.concatenate([array, array]) for name, array in feed.items()}
+
+
+def _tensor(array: Any, spec: TensorSpec) -> Any:
+    import torch
+
+    return torch.from_numpy(array.copy()).to(getattr(torch, spec.dtype))
+
+
+def _run(loaded: Any, tensors: tuple[Any, ...]) -> Any:
+    import torch
+    from torch.export import ExportedProgram
+
+    with torch.no_grad():
+        return (loaded.module() if isinstance(loaded, ExportedProgram) else loaded)(*tensors)
+
+
+def by_program(loaded: Any, given: Example, signature: Signature, opset: int) -> tuple[onnx.ModelProto, Limits]:
+    """Export a module or an ExportedProgram; dynamic dimensions are proven to be so.
+
+    Raises FixedDimensionError for one that is not, and whatever torch raises.
+    """
+    import torch
+    from torch.export import ExportedProgram
+
+    if isinstance(loaded, ExportedProgram):
+        program, limits = loaded, Limits()
+    else:
+        program, limits = _program(loaded, given.tensors, signature.inputs)
+    names = [spec.name for spec in signature.inputs]
+    exported = torch.onnx.export(
+        program,
+        dynamo=True,
+        opset_version=opset,
+        input_names=names,
+        output_names=_placeholders(given),
+        verbose=False,
+    )
+    if exported is None:
+        raise StageError("torch returned no model")
+    return _tidied(exported.model_proto, signature, given.outputs, opset), limits
+
+
+def by_trace(loaded: Any, given: Example, signature: Signature, opset: int) -> onnx.ModelProto:
+    """Export a ScriptModule, or trace a module: what code does with sizes is kept only as far as operators do it.
+
+    Raises whatever torch raises.
+    """
+    import torch
+
+    names = [spec.name for spec in signature.inputs]
+    axes = {spec.name: dynamic(spec) for spec in signature.inputs}
+    with tempfile.TemporaryDirectory(prefix="optkit-") as folder:
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(
+            loaded,
+            given.tensors,
+            str(path),
+            dynamo=False,
+            opset_version=min(opset, _TRACED_OPSETS),
+            input_names=names,
+            output_names=_placeholders(given),
+            dynamic_axes=axes | _dynamic_outputs(loaded, given, signature),
+        )
+        return _tidied(graph.load(path), signature, given.outputs, min(opset, _TRACED_OPSETS))
+
+
+def dynamic(spec: TensorSpec) -> dict[int, str]:
+    """The dynamic dimensions by axis."""
+    return {axis: dim for axis, dim in enumerate(spec.shape or ()) if isinstance(dim, str)}
+
+
+def _program(module: Any, tensors: tuple[Any, ...], inputs: Sequence[TensorSpec]) -> tuple[Any, Limits]:
+    """The module exported, with dimensions as free as its code lets them be."""
+    import torch
+
+    names = {name for spec in inputs for name in dynamic(spec).values()}
+    dims: dict[str, Any] = {name: torch.export.Dim(name) for name in sorted(names)}
+    limits = Limits()
+    for _ in range(_REFINEMENTS):
+        shapes = tuple({axis: dims[dim] for axis, dim in dynamic(spec).items()} for spec in inputs)
+        try:
+            return torch.export.export(module, tensors, dynamic_shapes=_nested(module, shapes)), limits
+        except Exception as error:  # of a private class of torch, told by its text
+            fixes = _fixes(str(error))
+            if not fixes:
+                raise
+            _refine(dims, fixes, limits)
+    raise StageError(f"torch does not settle on the sizes of {', '.join(dims)}", hint=_FIXED_HINT)
+
+
+def _nested(module: Any, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A forward of ``*args`` nests its inputs' shapes one tuple deeper."""
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    return (shapes,) if kinds[:1] == [inspect.Parameter.VAR_POSITIONAL] else shapes
+
+
+def _fixes(message: str) -> dict[str, str]:
+    """What torch suggests: ``seq = Dim('seq', max=48)``, ``seq = 64``, ``w = 8*_w``, ``h = w``."""
+    return dict(_FIX.findall(message.partition("Suggested fixes:")[2]))
+
+
+def _refine(dims: dict[str, Any], fixes: Mapping[str, str], limits: Limits) -> None:
+    from torch.export import Dim
+
+    for name, fix in fixes.items():
+        if name not in dims:
+            continue
+        multiple = re.fullmatch(r"(\d+)\*(\w+)", fix)
+        if fix.isdecimal():
+            raise FixedDimensionError(f"torch fixes the dynamic dimension {name!r} at {fix}", hint=_FIXED_HINT)
+        if multiple:
+            dims[name] = int(multiple[1]) * Dim(multiple[2], **_bounds(fixes.get(multiple[2], "")))
+            limits.notes[name] = f"a multiple of {multiple[1]}"
+        elif fix.startswith("Dim("):
+            bounds = _bounds(fix)
+            dims[name] = Dim(name, **bounds)
+            words = {"min": "at least", "max": "at most"}
+            limits.notes[name] = " and ".join(f"{words[key]} {value}" for key, value in bounds.items())
+        else:
+            raise FixedDimensionError(
+                f"the model takes only {name} = {fix}", hint="give equal dimensions one name in --input"
+            )
+
+
+def _bounds(fix: str) -> dict[str, int]:
+    return {key: int(value) for key, value in re.findall(r"(min|max)=(\d+)", fix)}
+
+
+def _dynamic_outputs(script: Any, given: Example, signature: Signature) -> dict[str, dict[int, str]]:
+    """Which output dimensions follow which input dimension: what changes between runs at two sizes."""
+    feed = synthetic_feed(signature.inputs, batch=_TRACED_BATCH, size=given.size // 2, seed=0)
+    tensors = tuple(_tensor(feed[spec.name], spec) for spec in signature.inputs)
+    try:
+        first, second = (torchoutputs.named(_run(script, each)) for each in (given.tensors, tensors))
+    except Exception:  # noqa: BLE001  a module may raise anything; then its outputs keep the sizes that torch infers
+        return {}
+    followed = {
+        (given.feed[spec.name].shape[axis], feed[spec.name].shape[axis]): dim
+        for spec in signature.inputs
+        for axis, dim in dynamic(spec).items()
+    }
+    return {
+        placeholder: {
+            axis: followed.get(sizes, f"{name}_{axis}")
+            for axis, sizes in enumerate(zip(first[name].shape, second[name].shape, strict=False))
+            if sizes[0] != sizes[1]
+        }
+        for placeholder, name in zip(_placeholders(given), first, strict=True)
+    }
+
+
+def _placeholders(given: Example) -> list[str]:
+    """Names that torch gives to the outputs; it neither sees to it that names are unique, nor do these clash."""
+    return [f"result_{index}_of_{len(given.outputs)}" for index in range(len(given.outputs))]
+
+
+def _tidied(proto: onnx.ModelProto, signature: Signature, outputs: Sequence[str], opset: int) -> onnx.ModelProto:
+    """The graph with the user's names, and without torch's notes on how it came about.
+
+    Those are most of a small model's size, and hold the paths of this machine. Raises StageError for another number of
+    outputs or another opset, FixedDimensionError for a dimension that was lost.
+    """
+    if graph.opset_of(proto) != opset:
+        raise StageError(
+            f"torch writes this model at opset {graph.opset_of(proto)} only, not {opset}",
+            hint=f"--opset {graph.opset_of(proto)}",
+        )
+    if len(proto.graph.output) != len(outputs):
+        raise StageError(f"torch exported {len(proto.graph.output)} of {len(outputs)} outputs")
+    taken = {spec.name for spec in signature.inputs}
+    renaming.outputs(proto, [f"{name}_out" if name in taken else name for name in outputs])
+    renaming.dimensions(proto, _dimension_names(proto, signature) | _result_dimensions(proto))
+    for each in graph.graphs(proto):
+        del each.metadata_props[:]
+        for noted in (*each.node, *each.value_info, *each.input, *each.output, *each.initializer):
+            del noted.metadata_props[:]
+            noted.doc_string = ""
+    return proto
+
+
+def _dimension_names(proto: onnx.ModelProto, signature: Signature) -> dict[str, str]:
+    """What torch calls each dynamic dimension -> what the user does."""
+    values = {value.name: value.type.tensor_type.shape.dim for value in proto.graph.input}
+    names: dict[str, str] = {}
+    for spec in signature.inputs:
+        for axis, dim in dynamic(spec).items():
+            if spec.name in values and not values[spec.name][axis].dim_param:
+                raise FixedDimensionError(
+                    f"torch fixes the dynamic dimension {dim!r} of input {spec.name!r} at "
+                    f"{values[spec.name][axis].dim_value}",
+                    hint=_FIXED_HINT,
+                )
+            if spec.name in values and values[spec.name][axis].dim_param.isidentifier():
+                names.setdefault(values[spec.name][axis].dim_param, dim)
+    return names
+
+
+def _result_dimensions(proto: onnx.ModelProto) -> dict[str, str]:
+    """Names that torch made up from a placeholder -> the output's name and axis."""
+    return {
+        dim.dim_param: f"{value.name}_{axis}"
+        for value in proto.graph.output
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim)
+        if _PLACEHOLDER.search(dim.dim_param)
+    }
+
+
+@contextlib.contextmanager
+def in_one_line(path: Path) -> Iterator[None]:
+    """torch's chatter off, and its failures as a StageError of one line."""
+    lazy.require("onnxscript", extra="torch")
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    except OptkitError as error:
+        raise type(error)(f"{path}: {error.message.removeprefix(f'{path}: ')}", hint=error.hint) from None
+    except Exception as error:  # noqa: BLE001  torch raises dozens of kinds, all meaning: this cannot be exported
+        raise StageError(f"{path}: torch cannot export it: {_reason(error)}", hint=_hint(error)) from None
+    finally:
+        logging.disable(level)
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what lies at the bottom of torch's chain of exceptions."""
+    root = _root(error)
+    first = next((line.strip() for line in str(root).splitlines() if line.strip()), "no reason given")
+    return f"{type(root).__name__}: {first[:300]}"
+
+
+def _hint(error: BaseException) -> str:
+    root = _root(error)
+    if "DataDependent" in type(root).__name__ or "data-dependent" in str(root):
+        return "the model branches on its data, as in `if x.sum() > 0`: use torch.where or torch.cond instead"
+    if "No ONNX function" in str(root):
+        return "ONNX has no such operator: write this part of the model with other ones"
+    return "does --input fit the model? try a number for a dimension's name, as in 'x:float32[1,3,224,224]'"

@@ -1,0 +1,36 @@
+"""What a torch model returns, flat and named: the same names for its own session and for its export."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def named(outputs: Any) -> dict[str, Any]:
+    """The tensors in ``outputs`` by name, in the order in which torch flattens them.
+
+    A tensor without a key is called ``output``; where a name stands for several, they are numbered: ``output_0``.
+    What is ``None`` counts as absent.
+    """
+    leaves = list(_leaves(outputs, "output"))
+    counts = Counter(name for name, _ in leaves)
+    seen: Counter[str] = Counter()
+    found: dict[str, Any] = {}
+    for name, value in leaves:
+        found[name if counts[name] == 1 else f"{name}_{seen[name]}"] = value
+        seen[name] += 1
+    return found
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if value is None:
+        return
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, str(key))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item, name)
+    else:
+        yield name, value
