@@ -33,12 +33,14 @@ def write(
     """
     if model.target is None:
         raise UsageError(f"{model.path} was compiled for no target", hint="optkit compile MODEL --target TARGET")
-    with output.writing(folder, force=force) as aside:
+    with output.writing(folder, force=force, folder=True) as aside:
         inside = aside / folder.name
         inside.mkdir()
         files = files_of(model.path, model.format)
-        for file in files:
-            shutil.copyfile(file, inside / file.name)
+        names = {file.relative_to(model.path.parent).as_posix(): file for file in files}
+        for name, file in names.items():
+            (inside / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, inside / name)
         written = Manifest(
             target=model.target,
             model=model.path.name,
@@ -47,7 +49,7 @@ def write(
             signature=records.of_signature(model.signature or Signature(())),
             quality=quality,
             speedup=speedup,
-            digests={file.name: manifest.sha256(inside / file.name) for file in files},
+            digests={name: manifest.sha256(inside / name) for name in names},
             made_by=_made_by(stages),
         )
         (inside / manifest.FILE_NAME).write_text(written.to_json() + "\n")

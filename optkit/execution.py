@@ -9,6 +9,7 @@ from pathlib import Path
 
 from optkit import graph, output, records
 from optkit import model as models
+from optkit.errors import OutputError
 from optkit.model import Model, files_of
 from optkit.results import StageRecord
 from optkit.stage import Context, Outcome, Stage
@@ -43,11 +44,21 @@ def place(model: Model, destination: Path, *, force: bool = False) -> Model:
 
     Raises OutputError.
     """
+    _check_suffix(model, destination)
     with output.writing(destination, force=force) as folder:
         if model.format == "onnx" and len(files_of(model.path, model.format)) > 1:
             graph.save(graph.load(model.path), folder / destination.name, embedded_limit=0)
         else:
             for file in files_of(model.path, model.format):
-                shutil.copyfile(file, folder / (destination.stem + file.suffix))
+                shutil.copyfile(file, folder / destination.with_suffix(file.suffix).name)
     placed = models.open(destination)
     return replace(placed, signature=model.signature, target=model.target, options=model.options)
+
+
+def _check_suffix(model: Model, destination: Path) -> None:
+    """Runtimes tell formats by the suffix."""
+    if destination.suffix != model.path.suffix:
+        raise OutputError(
+            f"{destination}: the result is {model.format}, whose files end in {model.path.suffix}",
+            hint=f"for example -o {destination.with_suffix(model.path.suffix)}",
+        )

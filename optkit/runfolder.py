@@ -41,7 +41,7 @@ def prepare(folder: Path, recipe: Recipe, *, force: bool = False) -> None:
             raise OutputError(f"{folder}: is no run's folder, so --force does not replace it", hint="choose another")
         shutil.rmtree(folder)
     _clear_leftovers(folder)
-    output.claim(folder, force=True)
+    output.make_writable(folder.parent)
     folder.mkdir(exist_ok=True)
     write(folder / RECIPE, text)
 

@@ -44,6 +44,12 @@ class Transformed:
     calibration: Dataset | None
     evaluation: Dataset | None
     notes: tuple[Note, ...]
+    exported: StageRecord | None = None
+
+    @property
+    def stages(self) -> list[StageRecord]:
+        """All that was carried out, in order."""
+        return [self.record] if self.exported is None else [self.exported, self.record]
 
 
 @contextmanager
@@ -55,11 +61,11 @@ def transformed(stage: Stage, request: Request) -> Iterator[Transformed]:
         context = Context(
             Path(name) / stage.name, calibration, evaluation, request.target, request.seed, request.progress
         )
-        floating, notes = _exported(source, stage, replace(context, workdir=Path(name) / "float"))
+        floating, notes, exported = _exported(source, stage, replace(context, workdir=Path(name) / "float"))
         context.workdir.mkdir()
         request.progress(stage.name, 0, None)
         outcome, record = carry_out(stage, floating, context)
-        yield Transformed(source, floating, outcome, record, calibration, evaluation, notes)
+        yield Transformed(source, floating, outcome, record, calibration, evaluation, notes, exported)
 
 
 def split(request: Request, source: Model, *, wanted: bool) -> tuple[Dataset | None, Dataset | None]:
@@ -82,10 +88,10 @@ def split(request: Request, source: Model, *, wanted: bool) -> tuple[Dataset | N
     return parts
 
 
-def _exported(source: Model, stage: Stage, context: Context) -> tuple[Model, tuple[Note, ...]]:
+def _exported(source: Model, stage: Stage, context: Context) -> tuple[Model, tuple[Note, ...], StageRecord | None]:
     if source.format not in TORCH_FORMATS or stage.name == "export":
-        return source, ()
+        return source, (), None
     context.workdir.mkdir()
     context.progress("export", 0, None)
-    outcome, _ = carry_out(stage_class("export")(), source, context)
-    return outcome.model, (Note("exported to ONNX first", source.path.name), *outcome.notes)
+    outcome, record = carry_out(stage_class("export")(), source, context)
+    return outcome.model, (Note("exported to ONNX first", source.path.name), *outcome.notes), record

@@ -104,7 +104,7 @@ def test_fp16_says_what_it_does_on_a_cpu(samples, tmp_path):
 )
 def test_what_cannot_be_quantized_is_refused_with_a_hint(options, error, samples, tmp_path):
     with pytest.raises(error) as caught:
-        optkit.quantize(samples / "model.onnx", tmp_path / "out", measure=False, **options)
+        optkit.quantize(samples / "model.onnx", tmp_path / "out.onnx", measure=False, **options)
     assert caught.value.hint
     assert list(tmp_path.iterdir()) == []
 
@@ -117,6 +117,24 @@ def test_an_output_that_exists_is_kept_unless_forced(samples, tmp_path):
     assert output.read_text() == "mine"
     optkit.quantize(samples / "model.onnx", output, measure=False, force=True)
     assert onnx.load(output).graph.node
+
+
+def test_force_replaces_a_bundle_and_no_other_folder(samples, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputError, match="replaces bundles only"):
+        optkit.compile(samples / "model.onnx", mine, target="onnxruntime", force=True)
+    assert (mine / "thesis.tex").read_text() == "years of work"
+    for _ in range(2):
+        optkit.compile(samples / "model.onnx", tmp_path / "bundle", target="onnxruntime", force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "mine"]
+
+
+def test_a_suffix_of_another_format_is_refused_before_work_starts(samples, tmp_path):
+    with pytest.raises(OutputError, match="suffix"):
+        optkit.export(samples / "traced.pt", tmp_path / "model.pt")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "openvino"])

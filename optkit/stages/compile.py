@@ -35,8 +35,11 @@ class Compile(Stage):
     def apply(self, model: Model, context: Context) -> Outcome:
         """Write the target's own form. Raises TargetError, naming what the target refuses."""
         runtime = target(context.target)
-        kept = model.options if model.target == context.target else {}
-        options = runtime.default_options(threads=self.threads) | kept | self.options
+        kept = dict(model.options) if model.target == context.target else {}
+        defaults = runtime.default_options(threads=self.threads)
+        if self.threads is not None:
+            kept = {key: value for key, value in kept.items() if "threads" not in key.lower()}
+        options = defaults | kept | self.options
         started = time.monotonic()
         compiled = runtime.compile(model, options, context.workdir)
         seconds = time.monotonic() - started

@@ -29,9 +29,9 @@ def compile(
     progress: Progress = no_progress,
 ) -> Transformation:
     """Write a bundle of ``model`` for ``target`` to the folder ``output``. Raises TargetError where it is refused."""
-    outputs.claim(Path(output), force=force)
+    outputs.claim(Path(output), force=force, folder=True)
     request = Request(model, inputs=inputs, code=code, trust=trust, target=target, seed=seed, progress=progress)
     with transformed(Compile(threads=threads, options=dict(options or {})), request) as done:
-        written = bundle.write(Path(output), done.outcome.model, stages=[done.record], force=force)
+        written = bundle.write(Path(output), done.outcome.model, stages=done.stages, force=force)
         stage = done.record.model_copy(update={"result": records.of_model(written)})
         return Transformation(output=str(output), stage=stage, notes=records.of_notes(done.notes))

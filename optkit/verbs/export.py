@@ -29,7 +29,7 @@ def export(
     progress: Progress = no_progress,
 ) -> Transformation:
     """Write ``model`` as ONNX to ``output``. Raises ParityError where the result computes something else."""
-    outputs.claim(Path(output), force=force)
+    outputs.claim(Path(output), force=force, suffixes=(".onnx",))
     request = Request(model, inputs=inputs, code=code, trust=trust, data=data, seed=seed, progress=progress)
     with transformed(Export(opset=opset, rtol=rtol, atol=atol), request) as done:
         placed = place(done.outcome.model, Path(output), force=force)

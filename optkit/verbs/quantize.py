@@ -51,7 +51,7 @@ def quantize(
     OptkitError.
     """
     destination = Path(output) if output else _beside(Path(model), precision, target)
-    outputs.claim(destination, force=force)
+    outputs.claim(destination, force=force, suffixes=(".onnx", ".xml"))
     stage = Quantize(
         precision=precision,
         method=method,
