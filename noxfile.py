@@ -3,6 +3,7 @@
 import nox
 
 nox.options.sessions = ["lint", "types", "tests"]
+nox.options.default_venv_backend = "virtualenv"  # has pip, which sample_models/fetch.py calls
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
 
@@ -30,6 +31,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests, the slow ones included. ``nox -s tests -- -k name`` chooses."""
     install(session, "-e", ".[all]", *nox.project.dependency_groups(nox.project.load_toml(), "test"))
+    session.run("python", "sample_models/fetch.py")
     session.run("pytest", "-m", "not gpu", *(session.posargs or ["-n", "2"]))
 
 
