@@ -6,7 +6,7 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -123,8 +123,9 @@ class Dataset:
             yield _joined([self.source.sample(index) for index in chosen], missing)
 
     def take(self, count: int) -> Dataset:
-        """The first ``count`` samples."""
-        return Dataset(self.source, self.indices[:count], self.part)
+        """At most ``count`` samples, spread evenly: data often lies sorted by class."""
+        kept = min(count, len(self))
+        return replace(self, indices=[self.indices[number * len(self) // kept] for number in range(kept)])
 
     def check(self, inputs: Sequence[TensorSpec], *, samples: int | None = None) -> None:
         """Check names, dtypes, shapes and that floats are finite against a model's inputs.

@@ -253,10 +253,10 @@ def test_the_digest_is_of_content_and_labels(tmp_path):
     assert len(set(digests)) == 3
 
 
-def test_take_gives_the_first_samples(tmp_path):
-    dataset = data.open(written(tmp_path, x=rows(9))).take(4)
-    assert len(dataset) == 4
-    assert sum(batch.count for batch in dataset.batches(3)) == 4
+def test_take_spreads_its_samples_over_data_sorted_by_class(tmp_path):
+    dataset = data.open(written(tmp_path, x=rows(9))).take(3)
+    assert [batch.feed["x"].tolist() for batch in dataset.batches()] == [rows(9)[[at]].tolist() for at in (0, 3, 6)]
+    assert len(dataset.take(10)) == 3
 
 
 MEMORY = """

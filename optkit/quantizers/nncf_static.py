@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from optkit import irnames, lazy
@@ -9,9 +10,13 @@ from optkit.errors import StageError
 from optkit.quantizer import Quantized, Request, silent
 from optkit.stage import Note
 
+_MOST_SAMPLES = 1000
+"""NNCF keeps the ranges of every sample in memory to average them at the end; averages settle long before."""
+
 
 def quantize(request: Request) -> Quantized:
     """Quantize the OpenVINO graph. Raises StageError where NNCF fails."""
+    request, notes = _bounded(request)
     with silent():
         nncf = lazy.require("nncf", extra="openvino")
         graph = irnames.read(request.model.path)
@@ -42,7 +47,16 @@ def quantize(request: Request) -> Quantized:
     irnames.save(quantized, path)
     pairs = sum(operation.get_type_name() == "FakeQuantize" for operation in quantized.get_ops())
     scheme = "nncf's scheme for transformers: the graph has Softmax between MatMuls" if transformer else "mixed preset"
-    return Quantized(path, notes=(Note(scheme),), facts={"quantizers": pairs, "transformer": transformer})
+    return Quantized(path, notes=(Note(scheme), *notes), facts={"quantizers": pairs, "transformer": transformer})
+
+
+def _bounded(request: Request) -> tuple[Request, tuple[Note, ...]]:
+    """The request with no more samples than NNCF has memory for."""
+    given = request.calibration
+    if given is None or len(given) <= _MOST_SAMPLES:
+        return request, ()
+    note = Note(f"{_MOST_SAMPLES:,} of {len(given):,} calibration samples used, evenly spread: nncf holds every sample")
+    return replace(request, calibration=given.take(_MOST_SAMPLES)), (note,)
 
 
 def _is_transformer(graph: Any) -> bool:
