@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from optkit import irnames, lazy
 from optkit.errors import StageError
 from optkit.quantizer import Quantized, Request, silent
 from optkit.stage import Note
+from optkit.tensors import Arrays
 
 _MOST_SAMPLES = 1000
 """NNCF keeps the ranges of every sample in memory to average them at the end; averages settle long before."""
@@ -31,7 +33,7 @@ def quantize(request: Request) -> Quantized:
             with request.engine.running():
                 quantized = nncf.quantize(
                     graph,
-                    nncf.Dataset(request.feeds()),
+                    nncf.Dataset(_Feeds(request)),
                     subset_size=len(request.calibration or ()),
                     model_type=nncf.ModelType.TRANSFORMER if transformer else None,
                     # Asymmetric activations keep what comes before a GELU or a hard swish; MIXED picks them there only.
@@ -48,6 +50,16 @@ def quantize(request: Request) -> Quantized:
     pairs = sum(operation.get_type_name() == "FakeQuantize" for operation in quantized.get_ops())
     scheme = "nncf's scheme for transformers: the graph has Softmax between MatMuls" if transformer else "mixed preset"
     return Quantized(path, notes=(Note(scheme), *notes), facts={"quantizers": pairs, "transformer": transformer})
+
+
+class _Feeds:
+    """Calibration feeds that can be gone through again: some of NNCF's algorithms take a pass of their own."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    def __iter__(self) -> Iterator[Arrays]:
+        return self._request.feeds()
 
 
 def _bounded(request: Request) -> tuple[Request, tuple[Note, ...]]:

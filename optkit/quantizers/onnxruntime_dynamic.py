@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from optkit import graph
+from optkit import embeddings, graph
 from optkit.errors import StageError
 from optkit.quantizer import Quantized, Request, kept_in_float, prepared, silent, weighted_nodes
 from optkit.stage import Note
@@ -26,6 +26,7 @@ def quantize(request: Request) -> Quantized:
             hint="give --data for static INT8, or --method weight-only",
         )
     left = kept_in_float(proto, chosen, request)
+    notes += embeddings.quantize(proto, request)
     path = request.workdir / "model.onnx"
     with request.engine.running(), silent():
         quantize_dynamic(

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from optkit import graph, machine
+from optkit import embeddings, graph, machine
 from optkit.errors import StageError
 from optkit.quantizer import Quantized, Request, kept_in_float, prepared, silent, weighted_nodes
 from optkit.stage import Note
@@ -25,6 +25,7 @@ def quantize(request: Request) -> Quantized:
             f"{request.model.path}: static INT8 finds no Conv, MatMul or Gemm with constant weights",
             hint="the model may be quantized or of another kind: optkit inspect shows its operators",
         )
+    notes += embeddings.quantize(proto, request)
     ranges = _ranges(proto, sorted({node.op_type for node in chosen}), request)
     left = kept_in_float(proto, chosen, request)
     reduced = not machine.isa() & _INTEGER_DOT_PRODUCT

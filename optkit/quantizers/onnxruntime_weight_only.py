@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit import graph
+from optkit import embeddings, graph
 from optkit.errors import StageError
 from optkit.quantizer import Quantized, Request, prepared, weighted_nodes
 from optkit.stage import Note
@@ -22,9 +22,10 @@ def quantize(request: Request) -> Quantized:
     """Quantize constant weights. Raises StageError where there are none of use."""
     proto, notes = prepared(request.model)
     changed, told = _blocks(proto, request) if request.bits == 4 else _channels(proto, request)
+    tables = embeddings.quantize(changed, request)
     path = request.workdir / "model.onnx"
     graph.save(changed, path)
-    return Quantized(path, notes=(*notes, *told))
+    return Quantized(path, notes=(*notes, *told, *tables))
 
 
 def _blocks(proto: Any, request: Request) -> tuple[Any, tuple[Note, ...]]:
@@ -44,7 +45,7 @@ def _blocks(proto: Any, request: Request) -> tuple[Any, tuple[Note, ...]]:
             proto, bits=4, block_size=_BLOCK, is_symmetric=True, accuracy_level=4, nodes_to_exclude=spared
         )
         engine.process()
-    note = Note(f"{len(chosen)} x MatMul with INT4 weights in blocks of {_BLOCK}; all else in float")
+    note = Note(f"{len(chosen)} x MatMul with INT4 weights in blocks of {_BLOCK}; other arithmetic in float")
     return engine.model.model, (note,)
 
 

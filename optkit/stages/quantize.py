@@ -99,16 +99,15 @@ class Quantize(Stage):
             return engine, "weight-only", Note(f"int4 weights with {engine}")
         if self.method != "auto":
             return engine, self.method, Note(f"{self.method} int8 with {engine}, as asked for")
+        if engine == "onnxruntime" and _mostly_matrices(model):
+            why = "MatMul and Gemm dominate, and lose least when activations are measured at every run"
+            more = "--method static takes fixed ranges from data instead"
+            return engine, "dynamic", Note(f"dynamic int8 with {engine}: {why}; {more}")
         if context.calibration is not None:
             count = len(context.calibration)
             return engine, "static", Note(f"static int8 with {engine}: {count} calibration samples give the ranges")
-        return self._choose_without_data(engine, model)
-
-    def _choose_without_data(self, engine: str, model: Model) -> tuple[str, str, Note]:
-        more = "with --data, static int8 would also make Conv and the activations int8"
-        if engine == "onnxruntime" and _mostly_matrices(model):
-            return engine, "dynamic", Note(f"dynamic int8 with {engine}: MatMul and Gemm dominate, no data; {more}")
         why = "dynamic int8 makes Conv many times slower" if engine == "onnxruntime" else "no data was given"
+        more = "with --data, static int8 would also make Conv and the activations int8"
         return engine, "weight-only", Note(f"weight-only int8 with {engine}: {why}; {more}")
 
 

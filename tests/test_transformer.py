@@ -1,0 +1,85 @@
+"""Transformers: what quantization does to attention, GELU and embeddings."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+import optkit as ok
+
+WORDS, WIDTH = 200, 32
+
+
+class Encoder(nn.Module):
+    """Token numbers to one vector per text."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(WORDS, WIDTH)
+        layer = nn.TransformerEncoderLayer(WIDTH, 4, 64, activation="gelu", batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    def forward(self, tokens):
+        return {"embedding": self.layers(self.words(tokens)).mean(1)}
+
+
+def build():
+    torch.manual_seed(0)
+    return Encoder().eval()
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("encoder")
+    torch.save(build().state_dict(), folder / "weights.pth")
+    ok.export(
+        folder / "weights.pth",
+        folder / "model.onnx",
+        code=f"{__file__}:build",
+        inputs=("tokens:int64[batch,sequence]",),
+    )
+    np.savez(folder / "data.npz", tokens=np.random.default_rng(0).integers(0, WORDS, (60, 16)))
+    return folder
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
+def test_static_int8_keeps_a_transformers_embeddings(target, encoder, tmp_path):
+    done = ok.quantize(
+        encoder / "model.onnx",
+        tmp_path / f"out{'.xml' if target == 'openvino' else '.onnx'}",
+        data=encoder / "data.npz",
+        method="static",
+        target=target,
+        seconds=0.1,
+        threads=1,
+    )
+    assert done.comparison.rows[-1].quality.value.value > 0.98
+
+
+def test_onnxruntime_measures_activations_at_every_run_even_where_data_could_calibrate(encoder, tmp_path):
+    done = ok.quantize(encoder / "model.onnx", tmp_path / "out.onnx", data=encoder / "data.npz", seconds=0.1, threads=1)
+    assert any("dynamic int8 with onnxruntime: MatMul and Gemm dominate" in note.text for note in done.stage.notes)
+    assert done.comparison.rows[-1].quality.value.value > 0.98
+
+
+@pytest.mark.parametrize("options", [{"method": "dynamic"}, {"method": "weight-only"}, {"precision": "int4"}])
+def test_embeddings_become_rows_of_integers(options, encoder, tmp_path):
+    done = ok.quantize(encoder / "model.onnx", tmp_path / "out.onnx", measure=False, **options)
+    tables = {
+        tensor.name: tensor
+        for tensor in onnx.load(tmp_path / "out.onnx").graph.initializer
+        if list(tensor.dims) == [WORDS, WIDTH]
+    }
+    assert [tensor.data_type for tensor in tables.values()] == [onnx.TensorProto.INT8]
+    assert any("embedding tables in INT8" in note.text for note in done.stage.notes)
+
+
+def test_an_excluded_embedding_stays_in_float(encoder, tmp_path):
+    ok.quantize(encoder / "model.onnx", tmp_path / "out.onnx", measure=False, method="dynamic", exclude=("Gather",))
+    kinds = {
+        tensor.data_type
+        for tensor in onnx.load(tmp_path / "out.onnx").graph.initializer
+        if list(tensor.dims) == [WORDS, WIDTH]
+    }
+    assert kinds == {onnx.TensorProto.FLOAT}
