@@ -71,6 +71,21 @@ def test_static_int8_is_smaller_and_keeps_the_accuracy(target, samples, tmp_path
     assert done.calibration.count + after.quality.count == 1500
 
 
+def test_static_int8_takes_ranges_behind_an_activation_function_and_not_before(samples, tmp_path):
+    optkit.quantize(
+        samples / "model.onnx", tmp_path / "out.onnx", calibration=samples / "calibration.npz", measure=False
+    )
+    assert "Relu" not in {node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node}
+    optkit.quantize(
+        samples / "model.onnx",
+        tmp_path / "kept.onnx",
+        calibration=samples / "calibration.npz",
+        measure=False,
+        exclude=("Relu",),
+    )
+    assert "Relu" in {node.op_type for node in onnx.load(tmp_path / "kept.onnx").graph.node}
+
+
 def test_int8_without_data_takes_a_method_that_needs_none_and_says_what_data_would_bring(samples, tmp_path):
     done = optkit.quantize(samples / "model.onnx", tmp_path / "small.onnx", measure=False)
     assert done.stage.method == "int8 weight-only"

@@ -12,6 +12,8 @@ from optkit.quantizer import Quantized, Request, kept_in_float, prepared, silent
 from optkit.stage import Note
 from optkit.tensors import Arrays
 
+_ABSORBED = ("Relu", "Clip")
+"""Integers of the right range cut values off by themselves; ranges taken before the cut would waste theirs."""
 _INTEGER_DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 
 
@@ -26,12 +28,13 @@ def quantize(request: Request) -> Quantized:
             hint="the model may be quantized or of another kind: optkit inspect shows its operators",
         )
     notes += embeddings.quantize(proto, request)
-    ranges = _ranges(proto, sorted({node.op_type for node in chosen}), request)
+    quantized_nodes = chosen + _absorbed(proto, chosen, request)
+    ranges = _ranges(proto, _operators(quantized_nodes), request)
     left = kept_in_float(proto, chosen, request)
     reduced = not machine.isa() & _INTEGER_DOT_PRODUCT
     if reduced:
         notes += (Note("weights in 7 bits: this CPU has no VNNI, and 8 would saturate", level="warning"),)
-    quantized, fallback = _inserted(proto, ranges, chosen, reduced, request)
+    quantized, fallback = _inserted(proto, ranges, quantized_nodes, reduced, request)
     path = request.workdir / "model.onnx"
     graph.save(quantized, path)
     facts = {"quantized_nodes": len(chosen), "calibrate": request.calibrate}
@@ -50,6 +53,20 @@ def _simplified(proto: Any, request: Request) -> Any:
         except Exception:  # noqa: BLE001  an optional step: the graph as it stands can be quantized too
             return graph.load(source)
     return graph.load(path)
+
+
+def _absorbed(proto: Any, chosen: list[Any], request: Request) -> list[Any]:
+    """Relu and Clip next to a chosen node."""
+    near = {name for node in chosen for name in (node.input[0], node.output[0])}
+    return [
+        node
+        for node in proto.graph.node
+        if node.op_type in _ABSORBED and near & {node.input[0], node.output[0]} and not request.excludes(node)
+    ]
+
+
+def _operators(nodes: list[Any]) -> list[str]:
+    return sorted({node.op_type for node in nodes})
 
 
 def _ranges(proto: Any, operators: list[str], request: Request) -> Any:
@@ -120,7 +137,7 @@ def _with_pairs(
             ranges,
             [node.name for node in chosen],
             [],
-            sorted({node.op_type for node in chosen}),
+            _operators(chosen),
             {"WeightSymmetric": True, "ActivationSymmetric": False},
         )
         engine.quantize_model()
