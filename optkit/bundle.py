@@ -12,7 +12,7 @@ from optkit import model as models
 from optkit.errors import UsageError
 from optkit.machine import fingerprint
 from optkit.manifest import MadeBy, Manifest, Speedup
-from optkit.model import Model, files_of
+from optkit.model import Model
 from optkit.results import QualityRecord, StageRecord
 from optkit.target import Session, target
 from optkit.tensors import Arrays, Signature, check_feed
@@ -36,7 +36,7 @@ def write(
     with output.writing(folder, force=force, folder=True) as aside:
         inside = aside / folder.name
         inside.mkdir()
-        files = files_of(model.path, model.format)
+        files = model.files
         names = {file.relative_to(model.path.parent).as_posix(): file for file in files}
         for name, file in names.items():
             (inside / name).parent.mkdir(parents=True, exist_ok=True)

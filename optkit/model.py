@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,10 +43,15 @@ class Model:
     target: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """All files that make up the model, ``path`` first."""
+        return files_of(self.path, self.format)
+
     @property
     def size_bytes(self) -> int:
         """Bytes on disk, files beside it included (external data, ``.bin``)."""
-        return sum(file.stat().st_size for file in files_of(self.path, self.format))
+        return sum(file.stat().st_size for file in self.files)
 
 
 def files_of(path: Path, format: str) -> tuple[Path, ...]:

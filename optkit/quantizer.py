@@ -124,7 +124,7 @@ def prepared(model: Model) -> tuple[Any, tuple[Note, ...]]:
     if moved:
         notes.append(Note(f"{moved} weights moved from Constant nodes to initializers, where quantizers look"))
     _name_nodes(proto)
-    return graph.infer_shapes(proto), tuple(notes)
+    return proto, tuple(notes)
 
 
 def _name_nodes(proto: Any) -> None:

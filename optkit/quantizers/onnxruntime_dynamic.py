@@ -19,6 +19,7 @@ def quantize(request: Request) -> Quantized:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     proto, notes = prepared(request.model)
+    proto = graph.infer_shapes(proto)
     chosen = [node for node in _candidates(proto) if not request.excludes(node)]
     if not chosen:
         raise StageError(

@@ -19,6 +19,7 @@ def quantize(request: Request) -> Quantized:
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
     proto, notes = prepared(request.model)
+    proto = graph.infer_shapes(proto)
     blocked = [*DEFAULT_OP_BLOCK_LIST, *request.exclude]
     with request.engine.running(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one line per weight below the smallest half, which becomes zero

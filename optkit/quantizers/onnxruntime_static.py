@@ -20,28 +20,29 @@ _INTEGER_DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"
 def quantize(request: Request) -> Quantized:
     """Calibrate feed by feed, then quantize. Raises StageError where nothing can be quantized, or the engine fails."""
     proto, notes = prepared(request.model)
-    proto = _simplified(proto, request)
+    path = _simplified(proto, request)
+    proto = graph.load(path)
     chosen = [node for node in weighted_nodes(proto) if not request.excludes(node)]
     if not chosen:
         raise StageError(
             f"{request.model.path}: static INT8 finds no Conv, MatMul or Gemm with constant weights",
             hint="the model may be quantized or of another kind: optkit inspect shows its operators",
         )
-    notes += embeddings.quantize(proto, request)
     quantized_nodes = chosen + _absorbed(proto, chosen, request)
-    ranges = _ranges(proto, _operators(quantized_nodes), request)
+    ranges = _ranges(path, _operators(quantized_nodes), request)
+    notes += embeddings.quantize(proto, request)
     left = kept_in_float(proto, chosen, request)
     reduced = not machine.isa() & _INTEGER_DOT_PRODUCT
     if reduced:
         notes += (Note("weights in 7 bits: this CPU has no VNNI, and 8 would saturate", level="warning"),)
     quantized, fallback = _inserted(proto, ranges, quantized_nodes, reduced, request)
-    path = request.workdir / "model.onnx"
-    graph.save(quantized, path)
+    result = request.workdir / "model.onnx"
+    graph.save(quantized, result)
     facts = {"quantized_nodes": len(chosen), "calibrate": request.calibrate}
-    return Quantized(path, notes=(*notes, *fallback, *left), facts=facts)
+    return Quantized(result, notes=(*notes, *fallback, *left), facts=facts)
 
 
-def _simplified(proto: Any, request: Request) -> Any:
+def _simplified(proto: Any, request: Request) -> Path:
     """The graph with batch norms folded and constants computed, as ONNX Runtime would do on loading it."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -51,17 +52,17 @@ def _simplified(proto: Any, request: Request) -> Any:
         try:
             quant_pre_process(source, path, skip_symbolic_shape=True, verbose=0)
         except Exception:  # noqa: BLE001  an optional step: the graph as it stands can be quantized too
-            return graph.load(source)
-    return graph.load(path)
+            return source
+    return path
 
 
 def _absorbed(proto: Any, chosen: list[Any], request: Request) -> list[Any]:
-    """Relu and Clip next to a chosen node."""
-    near = {name for node in chosen for name in (node.input[0], node.output[0])}
+    """Relu and Clip right behind a chosen node."""
+    outputs = {node.output[0] for node in chosen}
     return [
         node
         for node in proto.graph.node
-        if node.op_type in _ABSORBED and near & {node.input[0], node.output[0]} and not request.excludes(node)
+        if node.op_type in _ABSORBED and node.input[0] in outputs and not request.excludes(node)
     ]
 
 
@@ -69,20 +70,18 @@ def _operators(nodes: list[Any]) -> list[str]:
     return sorted({node.op_type for node in nodes})
 
 
-def _ranges(proto: Any, operators: list[str], request: Request) -> Any:
+def _ranges(path: Path, operators: list[str], request: Request) -> Any:
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
     method = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}[request.calibrate]
     with tempfile.TemporaryDirectory(dir=request.workdir) as name:
-        source = Path(name) / "float.onnx"
-        graph.save(proto, source)
         with request.engine.running(), silent():
             calibrator = create_calibrator(
-                source,
+                path,
                 operators,
                 augmented_model_path=str(Path(name) / "augmented.onnx"),
                 calibrate_method=CalibrationMethod[method],
-                use_external_data_format=graph.weight_bytes(proto) > graph.EMBEDDED_LIMIT,
+                use_external_data_format=request.model.size_bytes > graph.EMBEDDED_LIMIT,
             )
         for feed in request.feeds():
             # The calibrator keeps every intermediate output until collect_data returns: one feed at a time.

@@ -21,6 +21,7 @@ _MIN_ELEMENTS = 1024
 def quantize(request: Request) -> Quantized:
     """Quantize constant weights. Raises StageError where there are none of use."""
     proto, notes = prepared(request.model)
+    proto = graph.infer_shapes(proto)
     changed, told = _blocks(proto, request) if request.bits == 4 else _channels(proto, request)
     tables = embeddings.quantize(changed, request)
     path = request.workdir / "model.onnx"

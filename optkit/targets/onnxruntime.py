@@ -13,7 +13,7 @@ import numpy as np
 from optkit import lazy
 from optkit.errors import MissingDeviceError, TargetError, UsageError
 from optkit.machine import cores_allowed
-from optkit.model import Model, files_of
+from optkit.model import Model
 from optkit.target import Compiled, Session, Target
 from optkit.tensors import Array, Arrays, Signature, TensorSpec
 
@@ -63,7 +63,7 @@ class OnnxRuntime(Target):
     def _uncompiled(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
         for file in workdir.iterdir():
             file.unlink()
-        for file in files_of(model.path, model.format):
+        for file in model.files:
             copy = workdir / file.relative_to(model.path.parent)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
