@@ -112,8 +112,17 @@ def silent() -> Iterator[None]:
         logging.disable(level)
 
 
-def prepared(model: Model) -> tuple[Any, tuple[Note, ...]]:
-    """An ONNX graph that quantizers can work on: a recent opset, weights as initializers, every node named."""
+@dataclass(frozen=True)
+class Prepared:
+    """An ONNX graph that quantizers can work on; ``changed`` tells whether it is still what the model's file holds."""
+
+    proto: Any
+    notes: tuple[Note, ...]
+    changed: bool
+
+
+def prepared(model: Model) -> Prepared:
+    """Bring the model's graph to a recent opset, its weights to initializers, and give every node a name."""
     proto = graph.load(model.path)
     notes = []
     old = graph.opset_of(proto)
@@ -123,16 +132,18 @@ def prepared(model: Model) -> tuple[Any, tuple[Note, ...]]:
     moved = graph.constants_to_initializers(proto)
     if moved:
         notes.append(Note(f"{moved} weights moved from Constant nodes to initializers, where quantizers look"))
-    _name_nodes(proto)
-    return proto, tuple(notes)
+    named = _name_nodes(proto)
+    return Prepared(proto, tuple(notes), upgraded or moved > 0 or named > 0)
 
 
-def _name_nodes(proto: Any) -> None:
+def _name_nodes(proto: Any) -> int:
+    """Name the nodes that have no name; how many those were."""
     taken = {node.name for node in graph.walk(proto)}
-    for index, node in enumerate(proto.graph.node):
-        if not node.name:
-            name = f"{node.op_type}_{index}"
-            node.name = name if name not in taken else f"{name}_unnamed"
+    nameless = [(index, node) for index, node in enumerate(proto.graph.node) if not node.name]
+    for index, node in nameless:
+        name = f"{node.op_type}_{index}"
+        node.name = name if name not in taken else f"{name}_unnamed"
+    return len(nameless)
 
 
 def weighted_nodes(proto: Any, operators: tuple[str, ...] = QUANTIZABLE) -> list[Any]:

@@ -18,8 +18,8 @@ def quantize(request: Request) -> Quantized:
     """Quantize MatMul, Gemm and LSTM. Raises StageError where the model has none with constant weights."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    proto, notes = prepared(request.model)
-    proto = graph.infer_shapes(proto)
+    ready = prepared(request.model)
+    proto, notes = graph.infer_shapes(ready.proto), ready.notes
     chosen = [node for node in _candidates(proto) if not request.excludes(node)]
     if not chosen:
         raise StageError(

@@ -18,8 +18,8 @@ def quantize(request: Request) -> Quantized:
     """Convert to float16; operators that overflow or have no half kernel keep float32."""
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-    proto, notes = prepared(request.model)
-    proto = graph.infer_shapes(proto)
+    ready = prepared(request.model)
+    proto, notes = graph.infer_shapes(ready.proto), ready.notes
     blocked = [*DEFAULT_OP_BLOCK_LIST, *request.exclude]
     with request.engine.running(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one line per weight below the smallest half, which becomes zero

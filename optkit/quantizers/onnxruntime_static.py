@@ -19,8 +19,7 @@ _INTEGER_DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"
 
 def quantize(request: Request) -> Quantized:
     """Calibrate feed by feed, then quantize. Raises StageError where nothing can be quantized, or the engine fails."""
-    proto, notes = prepared(request.model)
-    path = _simplified(proto, request)
+    path, notes = _simplified(request)
     proto = graph.load(path)
     chosen = [node for node in weighted_nodes(proto) if not request.excludes(node)]
     if not chosen:
@@ -42,18 +41,20 @@ def quantize(request: Request) -> Quantized:
     return Quantized(result, notes=(*notes, *fallback, *left), facts=facts)
 
 
-def _simplified(proto: Any, request: Request) -> Path:
+def _simplified(request: Request) -> tuple[Path, tuple[Note, ...]]:
     """The graph with batch norms folded and constants computed, as ONNX Runtime would do on loading it."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    source, path = request.workdir / "prepared.onnx", request.workdir / "simplified.onnx"
-    graph.save(proto, source)  # given a graph instead of a file, the engine takes its weights away
+    ready, source, path = prepared(request.model), request.model.path, request.workdir / "simplified.onnx"
+    if ready.changed:
+        source = request.workdir / "prepared.onnx"
+        graph.save(ready.proto, source)  # given a graph instead of a file, the engine takes its weights away
     with request.engine.running(), silent():
         try:
             quant_pre_process(source, path, skip_symbolic_shape=True, verbose=0)
         except Exception:  # noqa: BLE001  an optional step: the graph as it stands can be quantized too
-            return source
-    return path
+            return source, ready.notes
+    return path, ready.notes
 
 
 def _absorbed(proto: Any, chosen: list[Any], request: Request) -> list[Any]:

@@ -20,8 +20,8 @@ _MIN_ELEMENTS = 1024
 
 def quantize(request: Request) -> Quantized:
     """Quantize constant weights. Raises StageError where there are none of use."""
-    proto, notes = prepared(request.model)
-    proto = graph.infer_shapes(proto)
+    ready = prepared(request.model)
+    proto, notes = graph.infer_shapes(ready.proto), ready.notes
     changed, told = _blocks(proto, request) if request.bits == 4 else _channels(proto, request)
     tables = embeddings.quantize(changed, request)
     path = request.workdir / "model.onnx"
