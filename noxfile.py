@@ -39,5 +39,6 @@ def tests(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """What the closing figures come from; wants an idle machine."""
     install(session, "-e", ".[all]")
-    for script in ("startup", "calibration_memory", "same_model", "kill"):
+    session.run("python", "sample_models/fetch.py")
+    for script in ("startup", "calibration_memory", "overhead", "quantize_samples", "same_model", "kill"):
         session.run("python", f"benchmarks/{script}.py")

@@ -124,7 +124,12 @@ def _mostly_matrices(model: Model) -> bool:
 
 
 def _size_notes(before: Model, after: Model) -> tuple[Note, ...]:
-    if after.size_bytes <= before.size_bytes or before.format != after.format:
-        return ()
     grown = after.size_bytes / before.size_bytes
-    return (Note(f"the file grew to {grown:.2f} times its size: the weights are too few to pay", level="warning"),)
+    if grown <= 1:
+        return ()
+    why = (
+        "the weights are too few to pay"
+        if before.format == after.format
+        else f"{after.format} takes more for the graph than the weights save"
+    )
+    return (Note(f"the file grew to {grown:.2f} times its size: {why}", level="warning"),)
