@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from optkit.tensors import Arrays
 
 _ABSORBED = ("Relu", "Clip")
 """Integers of the right range cut values off by themselves; ranges taken before the cut would waste theirs."""
+_AT_ONCE = {"minmax": 32, "entropy": 1, "percentile": 1}
+"""Feeds collected at a time: the calibrator keeps what they gave until it returns, two numbers for each tensor with
+minmax and whole tensors otherwise."""
 _INTEGER_DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 
 
@@ -84,23 +88,22 @@ def _ranges(path: Path, operators: list[str], request: Request) -> Any:
                 calibrate_method=CalibrationMethod[method],
                 use_external_data_format=request.model.size_bytes > graph.EMBEDDED_LIMIT,
             )
-        for feed in request.feeds():
-            # The calibrator keeps every intermediate output until collect_data returns: one feed at a time.
+        feeds = request.feeds()
+        while chunk := list(islice(feeds, _AT_ONCE[request.calibrate])):
             with request.engine.running(), silent():
-                calibrator.collect_data(_One(feed))
+                calibrator.collect_data(_Reader(chunk))
         with request.engine.running(), silent():
             return calibrator.compute_data()
 
 
-class _One:
-    """One feed as the calibrator wants to read it."""
+class _Reader:
+    """Feeds as the calibrator wants to read them."""
 
-    def __init__(self, feed: Arrays) -> None:
-        self._feed: Arrays | None = feed
+    def __init__(self, feeds: list[Arrays]) -> None:
+        self._feeds = iter(feeds)
 
     def get_next(self) -> Arrays | None:
-        feed, self._feed = self._feed, None
-        return feed
+        return next(self._feeds, None)
 
 
 def _inserted(
