@@ -14,7 +14,7 @@ HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "nncf", "numpy", "matplotli
 @pytest.mark.parametrize("verb", [None, *VERBS])
 def test_help_imports_nothing_heavy_and_ends_with_examples(verb):
     script = (
-        "import sys\nfrom optkit.cli.app import main\n"
+        "import sys\nfrom optkit.__main__ import main\n"
         "try:\n    main()\nfinally:\n"
         f"    print('heavy:', [name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
     )

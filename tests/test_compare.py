@@ -274,7 +274,7 @@ class Blocked:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Blocked())
 sys.argv = ["optkit", "benchmark", {str(here / "model.onnx")!r}, "--target", "openvino"]
-from optkit.cli.app import main
+from optkit.__main__ import main
 main()
 """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, sys.path))}

@@ -6,7 +6,6 @@ Nothing on the path of ``--help`` imports a heavy library; the verbs import what
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -125,12 +124,3 @@ def root(
     ] = False,
 ) -> None:
     """Make a trained model small and fast, and prove that it kept its quality."""
-
-
-def main() -> None:
-    """The entry point of the ``optkit`` command."""
-    from optkit.cli import verbs
-
-    verbs.add_to(app)
-    app()
-    sys.exit(0)
