@@ -27,7 +27,7 @@ def optkit():
     """Run ``optkit`` as a process of its own."""
 
     def run(*arguments, cwd=None, **environment):
-        command = [sys.executable, "-c", "from optkit.cli.app import main; main()", *map(str, arguments)]
+        command = [sys.executable, "-c", "from optkit.__main__ import main; main()", *map(str, arguments)]
         return subprocess.run(
             command, capture_output=True, text=True, cwd=cwd, env=os.environ | environment, timeout=300
         )
