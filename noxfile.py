@@ -42,3 +42,10 @@ def benchmarks(session: nox.Session) -> None:
     session.run("python", "sample_models/fetch.py")
     for script in ("startup", "calibration_memory", "overhead", "quantize_samples", "same_model", "kill"):
         session.run("python", f"benchmarks/{script}.py")
+
+
+@nox.session
+def reference(session: nox.Session) -> None:
+    """Write docs/cli.md anew from the command line itself."""
+    install(session, "-e", ".")
+    session.run("typer", "optkit.__main__", "utils", "docs", "--name", "optkit", "--output", "docs/cli.md")
