@@ -81,7 +81,9 @@ def version(library: str) -> str | None:
         return None
 
 
+@cache
 def _affinity() -> int:
+    """The cores that this process was started with; asked once, for OpenVINO pins the thread that calls it at times."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
