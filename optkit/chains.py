@@ -40,36 +40,32 @@ def chains(recipe: Recipe, model: Model, native: str) -> list[Chain]:
 
     The model that came in runs on ``native`` anyhow, so that target needs no second form of it.
     """
-    name = "-".join(_label(stage) for stage in recipe.stages if stage.name not in _FORM) or "compiled"
-    own = [Chain(name, each, _completed(recipe, model, each)) for each in recipe.targets]
-    float_ones = [_without_changes(chain) for chain in own if chain.target != native]
-    return own + [plain for plain in float_ones if plain.stages != _stages_of(own, plain.target)]
+    changes = [stage for stage in recipe.stages if stage.name not in _FORM]
+    form = [stage for stage in recipe.stages if stage.name in _FORM]
+    name = "-".join(_label(stage) for stage in changes) or "compiled"
+    found = [Chain(name, each, _completed(recipe.stages, recipe, model, each)) for each in recipe.targets]
+    if changes:
+        others = [each for each in recipe.targets if each != native]
+        found += [Chain(FLOAT, each, _completed(form, recipe, model, each)) for each in others]
+    return found
 
 
 def notes(recipe: Recipe, model: Model) -> tuple[Note, ...]:
     """What was added to the recipe's stages."""
     found = []
-    if any(_needs_export(recipe, model, name) for name in recipe.targets):
+    if any(_needs_export(recipe.stages, model, name) for name in recipe.targets):
         found.append(Note(f"export was added to the stages: the targets take no {model.format} model"))
-    if not _has(recipe, "compile"):
+    if not _has(recipe.stages, "compile"):
         found.append(Note("compile was added to the stages, so that there is a bundle"))
     return tuple(found)
 
 
-def _without_changes(chain: Chain) -> Chain:
-    return Chain(FLOAT, chain.target, tuple(stage for stage in chain.stages if stage.name in _FORM))
-
-
-def _stages_of(found: Sequence[Chain], target_name: str) -> tuple[Stage, ...]:
-    return next(chain.stages for chain in found if chain.target == target_name)
-
-
-def _completed(recipe: Recipe, model: Model, target_name: str) -> tuple[Stage, ...]:
-    """The recipe's stages, the missing ones added; what is measured with so many threads is shipped with them."""
-    complete = list(recipe.stages)
-    if _needs_export(recipe, model, target_name):
+def _completed(given: Sequence[Stage], recipe: Recipe, model: Model, target_name: str) -> tuple[Stage, ...]:
+    """The stages, the missing ones added; what is measured with so many threads is shipped with them."""
+    complete = list(given)
+    if _needs_export(given, model, target_name):
         complete.insert(0, stage_class("export")())
-    if not _has(recipe, "compile"):
+    if not _has(given, "compile"):
         complete.append(stage_class("compile")())
     return tuple(_with_threads(stage, recipe.benchmark.threads) for stage in complete)
 
@@ -78,13 +74,14 @@ def _with_threads(stage: Stage, threads: int | None) -> Stage:
     return stage.model_copy(update={"threads": threads}) if getattr(stage, "threads", 0) is None else stage
 
 
-def _needs_export(recipe: Recipe, model: Model, target_name: str) -> bool:
-    takes_torch = any(format in TORCH_FORMATS for format in target(target_name).formats)
-    return model.format in TORCH_FORMATS and not takes_torch and not _has(recipe, "export")
+def _needs_export(stages: Sequence[Stage], model: Model, target_name: str) -> bool:
+    if model.format not in TORCH_FORMATS or any(format in TORCH_FORMATS for format in target(target_name).formats):
+        return False
+    return not any(stage.takes_torch for stage in stages)
 
 
-def _has(recipe: Recipe, name: str) -> bool:
-    return any(stage.name == name for stage in recipe.stages)
+def _has(stages: Sequence[Stage], name: str) -> bool:
+    return any(stage.name == name for stage in stages)
 
 
 def _label(stage: Stage) -> str:

@@ -26,6 +26,7 @@ QUANTIZERS = {
     "onnxruntime-convert": "optkit.quantizers.onnxruntime_float16:quantize",
     "nncf-static": "optkit.quantizers.nncf_static:quantize",
     "nncf-weight-only": "optkit.quantizers.nncf_weight_only:quantize",
+    "neural-compressor-static": "optkit.quantizers.neural_compressor_static:quantize",
     "openvino-convert": "optkit.quantizers.openvino_convert:quantize",
 }
 """By engine and method."""

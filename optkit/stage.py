@@ -83,6 +83,11 @@ class Stage(BaseModel, ABC):
     needs_calibration: ClassVar[bool] = False
     """Whether the result depends on ``context.calibration``."""
 
+    @property
+    def takes_torch(self) -> bool:
+        """Whether the stage works on a torch model as it is, so that none need be exported before."""
+        return False
+
     def check(self, model: Model, context: Context) -> None:
         """Refuse before work starts, with an OptkitError that says why. The default refuses nothing."""
 

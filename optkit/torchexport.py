@@ -60,9 +60,9 @@ def example(loaded: Any, signature: Signature, real: Arrays | None, *, name: str
     tried = [(SIZES[0], _doubled(real, signature))] if real is not None else _made_up(signature)
     reason = ""
     for size, feed in tried:
-        tensors = tuple(_tensor(feed[spec.name], spec) for spec in signature.inputs)
+        given = tensors(feed, signature.inputs)
         try:
-            return Example(feed, tensors, tuple(torchoutputs.named(_run(loaded, tensors))), size)
+            return Example(feed, given, tuple(torchoutputs.named(_run(loaded, given))), size)
         except Exception as error:  # noqa: BLE001  a module may raise anything
             reason = reason or _reason(error)
     what = "on the data" if real is not None else f"on made-up inputs of {', '.join(map(str, signature.inputs))}"
@@ -87,10 +87,11 @@ def _doubled(feed: Arrays, signature: Signature) -> Arrays:
     return {name: np.concatenate([array, array]) for name, array in feed.items()}
 
 
-def _tensor(array: Any, spec: TensorSpec) -> Any:
+def tensors(feed: Arrays, inputs: Sequence[TensorSpec]) -> tuple[Any, ...]:
+    """The feed as torch takes it: in the order of the inputs, in their dtypes."""
     import torch
 
-    return torch.from_numpy(array.copy()).to(getattr(torch, spec.dtype))
+    return tuple(torch.from_numpy(feed[spec.name].copy()).to(getattr(torch, spec.dtype)) for spec in inputs)
 
 
 def _run(loaded: Any, tensors: tuple[Any, ...]) -> Any:
@@ -101,18 +102,23 @@ def _run(loaded: Any, tensors: tuple[Any, ...]) -> Any:
         return (loaded.module() if isinstance(loaded, ExportedProgram) else loaded)(*tensors)
 
 
+def captured(loaded: Any, given: Example, signature: Signature) -> tuple[Any, Limits]:
+    """The model as a module of torch's own operators alone, for engines that change its graph.
+
+    Raises FixedDimensionError, and whatever torch raises.
+    """
+    program, limits = _exported_program(loaded, given, signature)
+    return program.module(), limits
+
+
 def by_program(loaded: Any, given: Example, signature: Signature, opset: int) -> tuple[onnx.ModelProto, Limits]:
     """Export a module or an ExportedProgram; dynamic dimensions are proven to be so.
 
     Raises FixedDimensionError for one that is not, and whatever torch raises.
     """
     import torch
-    from torch.export import ExportedProgram
 
-    if isinstance(loaded, ExportedProgram):
-        program, limits = loaded, Limits()
-    else:
-        program, limits = _program(loaded, given.tensors, signature.inputs)
+    program, limits = _exported_program(loaded, given, signature)
     names = [spec.name for spec in signature.inputs]
     exported = torch.onnx.export(
         program,
@@ -125,6 +131,14 @@ def by_program(loaded: Any, given: Example, signature: Signature, opset: int) ->
     if exported is None:
         raise StageError("torch returned no model")
     return _tidied(exported.model_proto, signature, given.outputs, opset), limits
+
+
+def _exported_program(loaded: Any, given: Example, signature: Signature) -> tuple[Any, Limits]:
+    from torch.export import ExportedProgram
+
+    if isinstance(loaded, ExportedProgram):
+        return loaded, Limits()
+    return _program(loaded, given.tensors, signature.inputs)
 
 
 def by_trace(loaded: Any, given: Example, signature: Signature, opset: int) -> onnx.ModelProto:
@@ -216,9 +230,9 @@ def _bounds(fix: str) -> dict[str, int]:
 def _dynamic_outputs(script: Any, given: Example, signature: Signature) -> dict[str, dict[int, str]]:
     """Which output dimensions follow which input dimension: what changes between runs at two sizes."""
     feed = synthetic_feed(signature.inputs, batch=_TRACED_BATCH, size=given.size // 2, seed=0)
-    tensors = tuple(_tensor(feed[spec.name], spec) for spec in signature.inputs)
+    others = tensors(feed, signature.inputs)
     try:
-        first, second = (torchoutputs.named(_run(script, each)) for each in (given.tensors, tensors))
+        first, second = (torchoutputs.named(_run(script, each)) for each in (given.tensors, others))
     except Exception:  # noqa: BLE001  a module may raise anything; then its outputs keep the sizes that torch infers
         return {}
     followed = {

@@ -64,7 +64,7 @@ def transformed(stage: Stage, request: Request) -> Iterator[Transformed]:
         floating, notes, exported = _exported(source, stage, replace(context, workdir=Path(name) / "float"))
         context.workdir.mkdir()
         request.progress(stage.name, 0, None)
-        outcome, record = carry_out(stage, floating, context)
+        outcome, record = carry_out(stage, source if stage.takes_torch else floating, context)
         yield Transformed(source, floating, outcome, record, calibration, evaluation, notes, exported)
 
 

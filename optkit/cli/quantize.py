@@ -12,7 +12,7 @@ from optkit.errors import UsageError
 
 Precision = Literal["int8", "fp16", "bf16", "int4"]
 Method = Literal["auto", "dynamic", "static", "weight-only"]
-Engine = Literal["auto", "onnxruntime", "nncf"]
+Engine = Literal["auto", "onnxruntime", "nncf", "neural-compressor"]
 Calibrate = Literal["minmax", "entropy", "percentile"]
 
 

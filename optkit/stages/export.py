@@ -37,6 +37,10 @@ class Export(Stage):
     rtol: float = Field(1e-3, ge=0, description="Relative difference allowed between outputs.")
     atol: float = Field(1e-4, ge=0, description="Absolute difference allowed, times the largest output.")
 
+    @property
+    def takes_torch(self) -> bool:
+        return True
+
     def check(self, model: Model, context: Context) -> None:
         """Refuse what is no torch model, and one whose inputs nobody told."""
         if model.format == "openvino":

@@ -17,8 +17,9 @@ from optkit.stage import Context, Note, Outcome, Stage
 
 Precision = Literal["int8", "fp16", "bf16", "int4"]
 Method = Literal["auto", "dynamic", "static", "weight-only"]
-Engine = Literal["auto", "onnxruntime", "nncf"]
+Engine = Literal["auto", "onnxruntime", "nncf", "neural-compressor"]
 
+_MODULES = ("module", "state-dict", "exported-program")
 _DATA_HINT = "give --data (or --calibration), or --method dynamic or weight-only"
 
 
@@ -35,10 +36,13 @@ class Quantize(Stage):
     per_channel: bool = Field(True, description="A scale for each output channel of a weight.")
     exclude: tuple[str, ...] = Field((), description="Nodes or operators to keep in float, by name.")
 
+    @property
+    def takes_torch(self) -> bool:
+        return self.engine == "neural-compressor"
+
     def check(self, model: Model, context: Context) -> None:
         """Refuse combinations that cannot work, before any work."""
-        if model.format in TORCH_FORMATS:
-            raise UsageError(f"{model.path}: quantize works on ONNX, not on {model.format}", hint="export it first")
+        self._check_format(model)
         if model.format == "openvino" and context.target != "openvino":
             raise UsageError(f"{model.path}: an OpenVINO model is quantized for openvino", hint="--target openvino")
         if context.target not in ("onnxruntime", "openvino"):
@@ -49,12 +53,23 @@ class Quantize(Stage):
             raise UsageError("onnxruntime has no bf16 kernels on CPUs", hint="--target openvino, or --fp16")
         if self.precision == "int4" and self.method not in ("auto", "weight-only"):
             raise UsageError(f"int4 is for weights only, not {self.method}", hint="leave --method out")
-        if self.method == "static" and context.calibration is None:
+        if (self.method == "static" or self.takes_torch) and context.calibration is None:
             raise UsageError("static quantization needs calibration data", hint=_DATA_HINT)
         engine, method = self._engine(context), self.method
         if method != "auto" and f"{engine}-{method}" not in QUANTIZERS:
             known = ", ".join(sorted(name for name in QUANTIZERS if name.startswith(engine)))
             raise UsageError(f"{engine} has no method {method!r} for {context.target}", hint=f"known: {known}")
+
+    def _check_format(self, model: Model) -> None:
+        if not self.takes_torch and model.format in TORCH_FORMATS:
+            raise UsageError(f"{model.path}: quantize works on ONNX, not on {model.format}", hint="export it first")
+        if self.takes_torch and model.format not in _MODULES:
+            raise UsageError(
+                f"{model.path}: neural-compressor works on modules of PyTorch, not on {model.format}",
+                hint="--engine auto, or give a state dict (--code), a module or a .pt2",
+            )
+        if self.takes_torch and self.precision != "int8":
+            raise UsageError(f"neural-compressor makes int8, not {self.precision}", hint="--engine auto")
 
     def apply(self, model: Model, context: Context) -> Outcome:
         """Write the quantized model. Raises StageError where nothing can be quantized."""
@@ -112,6 +127,8 @@ class Quantize(Stage):
 
 
 def _quantized(model: Model) -> str | None:
+    if model.format in TORCH_FORMATS:
+        return None
     if model.format == "openvino":
         return ir.quantized(ir.read(model.path))
     found = graph.quantized(graph.parse(model.path))
