@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from optkit.cli.app import app
 from optkit.cli.verbs import add_to
 
@@ -9,7 +11,8 @@ add_to(app)
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. Being told to end (SIGTERM) is an interruption like Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app(prog_name="optkit")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit import lazy
+from optkit.errors import OutputError
 
 
 def read(path: Path) -> Any:
@@ -21,10 +22,16 @@ def read(path: Path) -> Any:
 
 
 def save(graph: Any, path: Path, *, half: bool = False) -> None:
-    """Write the IR; ``half`` stores weights in FP16."""
+    """Write the IR; ``half`` stores weights in FP16. Raises OutputError where it cannot be written."""
     openvino = lazy.require("openvino", extra="openvino")
     settle(graph)
-    openvino.save_model(graph, path, compress_to_fp16=half)
+    try:
+        openvino.save_model(graph, path, compress_to_fp16=half)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise OutputError(
+            f"{path.parent}: OpenVINO could not write the model: {reason}", hint="is the disk full? TMPDIR moves it"
+        ) from None
 
 
 def settle(graph: Any) -> None:

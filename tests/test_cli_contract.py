@@ -44,10 +44,26 @@ def test_the_version_is_told(optkit):
     assert optkit("--version").stdout.startswith("optkit 0.")
 
 
-def test_a_missing_library_names_its_extra_and_exits_4(optkit, samples, tmp_path):
-    blocked = tmp_path / "openvino"
-    blocked.mkdir()
-    (blocked / "__init__.py").write_text("raise ModuleNotFoundError('blocked', name='openvino')")
-    done = optkit("benchmark", f"{samples / 'model.onnx'}@openvino", PYTHONPATH=str(tmp_path))
-    assert done.returncode == 4
-    assert "pip install 'optkit[openvino]'" in done.stderr
+QUANTIZE = ("quantize", "{}/program.pt2", "--int8", "--calibration", "{}/calibration.npz", "--no-measure")
+
+
+@pytest.mark.parametrize(
+    ("library", "extra", "arguments"),
+    [
+        ("openvino", "openvino", ("benchmark", "{}/model.onnx@openvino")),
+        ("torch", "torch", ("export", "{}/traced.pt", "-o", "out.onnx")),
+        ("nncf", "openvino", ("quantize", "{}/model.onnx", "--int8", "--target", "openvino", "--no-measure")),
+        ("neural_compressor", "neural-compressor", (*QUANTIZE, "--engine", "neural-compressor")),
+    ],
+)
+def test_a_missing_library_names_its_extra_and_exits_4(library, extra, arguments, optkit, samples, tmp_path):
+    blocked = tmp_path / "blocked" / library
+    blocked.mkdir(parents=True)
+    (blocked / "__init__.py").write_text(f"raise ModuleNotFoundError('blocked', name={library!r})")
+    output = () if arguments[0] == "benchmark" or "-o" in arguments else ("-o", "out.xml")
+    done = optkit(
+        *(text.format(samples) for text in (*arguments, *output)), cwd=tmp_path, PYTHONPATH=str(tmp_path / "blocked")
+    )
+    assert done.returncode == 4, done.stderr
+    assert f"pip install 'optkit[{extra}]'" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blocked"]
