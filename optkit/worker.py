@@ -22,7 +22,7 @@ from typing import IO, Any
 from optkit import model as models
 from optkit.errors import TargetError, UsageError, WorkerError
 from optkit.lazy import did_you_mean
-from optkit.model import Model
+from optkit.model import TORCH_FORMATS, Model
 from optkit.target import TARGETS, Target, target
 from optkit.tensors import Arrays, Signature
 
@@ -87,7 +87,8 @@ def _fitting(model: Model, name: str) -> Target:
     found = target(name)
     if model.format not in found.formats:
         allowed = ", ".join(found.formats)
-        hint = f"optkit export {model.path} -o {model.path.stem}.onnx" if found.formats[0] == "onnx" else None
+        exportable = model.format in TORCH_FORMATS and "onnx" in found.formats
+        hint = f"optkit export {model.path} -o {model.path.stem}.onnx" if exportable else None
         raise TargetError(f"{model.path}: {name} takes {allowed}, not {model.format}", hint=hint)
     found.version()
     return found

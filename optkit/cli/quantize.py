@@ -20,7 +20,7 @@ def quantize(
     ctx: typer.Context,
     model: options.ModelPath,
     int8: Annotated[
-        bool, typer.Option("--int8", help="8-bit integers; static with data, else what needs none.")
+        bool, typer.Option("--int8", help="8-bit integers, by the method that fits model, target and data.")
     ] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 arithmetic, where target and CPU have it.")] = False,
