@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 import jsonschema
@@ -36,7 +37,10 @@ def workplace(samples, tmp_path_factory):
     with np.load(samples / "evaluation.npz") as data:
         np.savez(folder / "data.npz", **{name: data[name][:80] for name in data.files})
 
-    def write(name="recipe.yaml", **changes):
+    numbers = count()
+
+    def write(name=None, **changes):
+        name = name or f"recipe-{next(numbers)}.yaml"  # no test may meet another's recipe
         content = {
             "model": str(samples / "model.onnx"),
             "data": "data.npz",
