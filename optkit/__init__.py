@@ -21,6 +21,7 @@ _FUNCTIONS = {
     "doctor": "optkit.verbs.doctor",
     "evaluate": "optkit.verbs.evaluate",
     "export": "optkit.verbs.export",
+    "gate": "optkit.verbs.gate",
     "inspect": "optkit.verbs.inspect",
     "load": "optkit.bundle",
     "open": "optkit.model",

@@ -81,6 +81,24 @@ def version(library: str) -> str | None:
         return None
 
 
+def differences(one: Machine, other: Machine) -> list[str]:
+    """What speeds and memory depend on and is not the same on both, a line each."""
+    found = [
+        f"{name}: {before} there, {now} here"
+        for name in ("cpu", "cores_allowed")
+        if (before := getattr(one, name)) != (now := getattr(other, name))
+    ]
+    if one.isa != other.isa:
+        found.append(f"instruction sets: {', '.join(sorted(set(one.isa) ^ set(other.isa)))} on one of them only")
+    versions = {library.name: library.version for library in other.libraries}
+    found += [
+        f"{library.name}: {library.version} there, {versions[library.name]} here"
+        for library in one.libraries
+        if library.version and versions.get(library.name) not in (None, library.version)
+    ]
+    return found
+
+
 @cache
 def _affinity() -> int:
     """The cores that this process was started with; asked once, for OpenVINO pins the thread that calls it at times."""

@@ -84,6 +84,12 @@ def writing(path: Path, *, force: bool = False, folder: bool = False) -> Iterato
         ) from None
 
 
+def write_text(file: Path, text: str, *, force: bool = False) -> None:
+    """Write a text file whole or not at all. Raises OutputError."""
+    with writing(file, force=force) as aside:
+        (aside / file.name).write_text(text, encoding="utf-8")
+
+
 def _check_free(place: Path, path: Path, *, force: bool) -> None:
     """A side file takes nobody's place unasked, and never a folder's."""
     if place != path and (place.is_dir() or (place.exists() and not force)):

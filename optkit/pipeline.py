@@ -15,6 +15,7 @@ from optkit import (
     execution,
     machine,
     manifest,
+    output,
     records,
     reporting,
     runfolder,
@@ -265,7 +266,7 @@ def _prove(rows: Sequence[Row], results: Sequence[Result], folder: Path) -> None
             continue
         speedup = Speedup(ratio=ratio.value, low=ratio.low, high=ratio.high, baseline=rows[0].title)
         proven = manifest.read(place).model_copy(update={"quality": row.quality, "speedup": speedup})
-        runfolder.write(place / manifest.FILE_NAME, proven.to_json() + "\n")
+        output.write_text(place / manifest.FILE_NAME, proven.to_json() + "\n", force=True)
 
 
 def _deliver(prepared: Prepared, best: Row, results: Sequence[Result], folder: Path) -> list[Note]:

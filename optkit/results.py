@@ -95,6 +95,8 @@ class LatencyRecord(Record):
     p90: float | None = None
     p95: float | None = None
     p99: float | None = None
+    p99_interval: Interval | None = None
+    mean_interval: Interval | None = None
     histogram_edges: list[float] = Field(default_factory=list)
     histogram_counts: list[int] = Field(default_factory=list)
 

@@ -43,7 +43,7 @@ def prepare(folder: Path, recipe: Recipe, *, force: bool = False) -> None:
     _clear_leftovers(folder)
     output.make_writable(folder.parent)
     folder.mkdir(exist_ok=True)
-    write(folder / RECIPE, text)
+    output.write_text(folder / RECIPE, text, force=True)
 
 
 def recipe_text(recipe: Recipe) -> str:
@@ -64,8 +64,8 @@ def link_bundle(folder: Path, bundle: str | None) -> None:
 def finish(folder: Path, run: Run, reports: Mapping[str, str]) -> None:
     """Write the reports (text by file name), and last the record, which says that the run is finished."""
     for name, text in reports.items():
-        write(folder / name, text)
-    write(folder / RECORD, run.to_json() + "\n")
+        output.write_text(folder / name, text, force=True)
+    output.write_text(folder / RECORD, run.to_json() + "\n", force=True)
 
 
 def read(path: str | Path) -> Run:
@@ -82,12 +82,6 @@ def read(path: str | Path) -> Run:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise ModelError(f"{file}: not the record of a run: {where + ': ' if where else ''}{first['msg']}") from None
-
-
-def write(file: Path, text: str) -> None:
-    """Write ``file`` whole or not at all."""
-    with output.writing(file, force=True) as aside:
-        (aside / file.name).write_text(text, encoding="utf-8")
 
 
 def _clear_leftovers(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Literal
 
@@ -19,6 +19,7 @@ TAIL = 5
 MARGIN = 0.03
 """Ratios from 1/1.03 to 1.03 count as equal: two processes of one model differ by that much through memory layout."""
 _RESAMPLES = 2000
+_CLUSTER_RESAMPLES = 400
 
 
 def quantile(values: Numbers, level: float) -> float | None:
@@ -64,6 +65,24 @@ def mean_interval(values: Numbers, *, confidence: float = 0.95, seed: int = 0) -
     tail = expanded_tail((1.0 - confidence) / 2.0, count)
     low, high = np.quantile(numbers[picks].mean(axis=1), [tail, 1.0 - tail])
     return Interval(value=float(numbers.mean()), low=float(low), high=float(high), confidence=confidence)
+
+
+def clustered_interval(
+    clusters: Sequence[Numbers], statistic: Callable[[np.ndarray], float], *, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """``statistic`` over all values with its bootstrap interval, resampling whole clusters: rounds, whose values are
+    alike because the machine was in one state. Needs two clusters.
+    """
+    arrays = [np.asarray(cluster, float) for cluster in clusters]
+    count = len(arrays)
+    if count < 2:
+        raise ValueError(f"an interval needs at least two clusters, not {count}")
+    picks = np.random.default_rng(seed).integers(0, count, size=(_CLUSTER_RESAMPLES, count))
+    values = [statistic(np.concatenate([arrays[index] for index in pick])) for pick in picks]
+    tail = expanded_tail((1.0 - confidence) / 2.0, count)
+    low, high = np.quantile(values, [tail, 1.0 - tail])
+    value = statistic(np.concatenate(arrays))
+    return Interval(value=value, low=min(float(low), value), high=max(float(high), value), confidence=confidence)
 
 
 def expanded_tail(tail: float, count: int) -> float:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
 
+import numpy as np
+
 from optkit import stats
 from optkit.errors import OptkitError
 from optkit.results import Interval, LatencyRecord
@@ -196,7 +198,7 @@ def _timing(lane: _Lane, baseline: _Lane | None, seed: int) -> Timing:
     speedup = None if baseline is None else stats.paired_ratio(baseline.medians(), lane.medians(), seed=seed)
     return Timing(
         lane.candidate,
-        latency=_latency(lane.samples()),
+        latency=_latency(lane.rounds, seed),
         speedup=speedup,
         verdict=None if speedup is None else stats.verdict(speedup),
         memory_bytes=lane.memory_bytes,
@@ -205,15 +207,28 @@ def _timing(lane: _Lane, baseline: _Lane | None, seed: int) -> Timing:
     )
 
 
-def _latency(samples: Sequence[float]) -> LatencyRecord:
+def _latency(rounds: Sequence[Sequence[float]], seed: int) -> LatencyRecord:
+    samples = [time for times in rounds for time in times]
     edges, counts = stats.histogram(samples)
+    p99 = stats.quantile(samples, 0.99)
+    several = len(rounds) > 1
     return LatencyRecord(
         count=len(samples),
         mean=fmean(samples),
         median=median(samples),
         p90=stats.quantile(samples, 0.90),
         p95=stats.quantile(samples, 0.95),
-        p99=stats.quantile(samples, 0.99),
+        p99=p99,
+        p99_interval=stats.clustered_interval(rounds, _p99, seed=seed) if several and p99 is not None else None,
+        mean_interval=stats.clustered_interval(rounds, _mean, seed=seed) if several else None,
         histogram_edges=edges,
         histogram_counts=counts,
     )
+
+
+def _p99(samples: np.ndarray) -> float:
+    return float(np.quantile(samples, 0.99))
+
+
+def _mean(samples: np.ndarray) -> float:
+    return float(samples.mean())

@@ -75,6 +75,10 @@ class Console:
         prefix = "[yellow]warning:[/] " if level == "warning" else ""
         self.stderr.print(prefix + _escape(text))
 
+    def raw(self, line: str) -> None:
+        """A line on stderr for another program, as it is."""
+        sys.stderr.write(line + "\n")
+
     def notes(self, notes: Sequence[NoteRecord]) -> None:
         """Notes of a record, on stderr. In human mode they are not repeated in the answer."""
         for note in notes:

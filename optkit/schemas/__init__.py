@@ -13,6 +13,7 @@ from optkit import results
 from optkit.manifest import Manifest
 from optkit.recipe import Recipe
 from optkit.stage import STAGES, stage_class
+from optkit.verdicts import Gate
 
 FOLDER = Path(__file__).parent
 RECORDS: dict[str, type[results.Root]] = {
@@ -21,6 +22,7 @@ RECORDS: dict[str, type[results.Root]] = {
     "comparison": results.Comparison,
     "doctor": results.Doctor,
     "evaluation": results.Evaluation,
+    "gate": Gate,
     "inspection": results.Inspection,
     "plan": results.Plan,
     "run": results.Run,

@@ -15,6 +15,5 @@ def report(run: str | Path, *, format: str = "markdown", output: str | Path | No
     """
     text = reporting.render(runfolder.read(run), format)
     if output is not None:
-        with outputs.writing(Path(output), force=force) as aside:
-            (aside / Path(output).name).write_text(text, encoding="utf-8")
+        outputs.write_text(Path(output), text, force=force)
     return text

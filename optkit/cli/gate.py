@@ -1,0 +1,133 @@
+"""``optkit gate``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from optkit import errors
+from optkit.cli import options
+from optkit.cli.app import console_of
+
+if TYPE_CHECKING:
+    from optkit.cli.console import Block, Console
+    from optkit.verdicts import Gate
+
+_COLOURS = {"pass": "good:", "fail": "bad:", "inconclusive": "warn:"}
+_CODES = {"pass": errors.DONE, "fail": errors.GATE_FAILS, "inconclusive": errors.GATE_INCONCLUSIVE}
+
+
+def gate(
+    ctx: typer.Context,
+    candidate: Annotated[
+        str | None, typer.Argument(metavar="CANDIDATE", help="A model, a bundle or MODEL@TARGET; of a record, a row.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="MODEL", help="What it is compared with.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option("--record", help="Judge a saved run or comparison; nothing is measured.")
+    ] = None,
+    data: options.Data = None,
+    metric: options.Metric = None,
+    max_drop: options.MaxDrop = None,
+    min_speedup: Annotated[float | None, typer.Option("--min-speedup", help="Times as fast as the baseline.")] = None,
+    max_slowdown: Annotated[
+        float | None, typer.Option("--max-slowdown", help="Times as slow as the baseline at most, as 1.05.")
+    ] = None,
+    max_p99: Annotated[str | None, typer.Option("--max-p99", metavar="TIME", help="99 % quantile, as 20ms.")] = None,
+    min_throughput: Annotated[float | None, typer.Option("--min-throughput", help="Samples per second.")] = None,
+    max_size_ratio: Annotated[
+        float | None, typer.Option("--max-size-ratio", help="Its size as a share of the baseline's, as 0.5.")
+    ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option("--max-memory", metavar="SIZE", help="Peak resident memory, as 500MB.")
+    ] = None,
+    inconclusive: Annotated[
+        Literal["pass", "fail", "retry"] | None,
+        typer.Option("--inconclusive", help="How to end where the data cannot tell; by default with exit code 5."),
+    ] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML, a case for each rule.")] = None,
+    summary: Annotated[Path | None, typer.Option("--summary", help="Write Markdown for a CI job's page.")] = None,
+    target: options.OptionalTarget = None,
+    threads: options.Threads = None,
+    batch: options.Batch = 1,
+    seconds: options.Seconds = 10.0,
+    inputs: options.Inputs = None,
+    code: options.Code = None,
+    trust: options.Trust = False,
+    seed: options.Seed = 0,
+) -> None:
+    """Judge a release: exit 0 where every rule passes, 3 where one fails, 5 where the data cannot tell.
+
+    Without a rule, the candidate must not be worse than the baseline.
+    """
+    from optkit.verbs.gate import gate as verb
+    from optkit.verbs.gate import rules_of
+
+    rules = rules_of(
+        max_drop=max_drop,
+        min_speedup=min_speedup,
+        max_slowdown=max_slowdown,
+        max_p99=max_p99,
+        min_throughput=min_throughput,
+        max_size_ratio=max_size_ratio,
+        max_memory=max_memory,
+    )
+    console = console_of(ctx)
+    with console.progress() as progress:
+        found = verb(
+            candidate,
+            baseline=baseline,
+            record=record,
+            rules=rules,
+            retry=inconclusive == "retry",
+            data=data,
+            metric=metric,
+            target=target,
+            threads=threads,
+            batch=batch,
+            seconds=seconds,
+            inputs=tuple(inputs or ()),
+            code=code,
+            trust=trust,
+            seed=seed,
+            progress=progress,
+        )
+    console.notes(found.notes)
+    console.answer(found, lambda: _blocks(found))
+    _write_elsewhere(found, junit, summary, console)
+    counted = {"pass": "pass", "fail": "fail"}.get(inconclusive or "", "inconclusive")
+    raise typer.Exit(_CODES[counted if found.verdict == "inconclusive" else found.verdict])
+
+
+def _blocks(gate: Gate) -> list[Block]:
+    from optkit.cli.console import Table, Text
+    from optkit.cli.tables import comparison_blocks
+
+    rows = [[rule.rule, _COLOURS[rule.verdict] + rule.verdict, rule.reason] for rule in gate.rules]
+    sentence = f"{gate.candidate} against {gate.baseline}: {gate.verdict}"
+    return [
+        *comparison_blocks(gate.comparison),
+        Table(["rule", "verdict", "found"], rows),
+        Text(sentence, style="bold"),
+    ]
+
+
+def _write_elsewhere(gate: Gate, junit: Path | None, summary: Path | None, console: Console) -> None:
+    """Files that were asked for; where GitHub Actions runs this, its summary page and annotations too."""
+    from optkit import output, verdictreport
+
+    for path, render in ((junit, verdictreport.junit), (summary, verdictreport.markdown)):
+        if path is not None:
+            output.write_text(path, render(gate), force=True)
+    page = os.environ.get("GITHUB_STEP_SUMMARY")
+    if page:
+        with Path(page).open("a", encoding="utf-8") as stream:
+            stream.write(verdictreport.markdown(gate))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in verdictreport.github(gate):
+            console.raw(line)

@@ -1,0 +1,190 @@
+"""The release gate's rules over a comparison, each ending in pass, fail or inconclusive.
+
+A figure with an interval passes when all of the interval is inside the limit, and fails when all of it is outside. What
+lies between is inconclusive: the data cannot tell. A figure without an interval (size, peak memory) has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from optkit import units
+from optkit.errors import UsageError
+from optkit.results import Comparison, Interval, Record, Row
+from optkit.stats import MARGIN
+from optkit.verdicts import RuleRecord, Verdict
+
+NOT_WORSE = 0.01
+"""The loss that counts as none where no rule says more: of metrics that lie between 0 and 1 in their own units, of
+others as a share of the baseline's value."""
+ABSOLUTE = frozenset({"max_p99", "min_throughput", "max_memory"})
+"""Rules about figures that belong to one machine; all others compare two figures of one measurement."""
+_UP_TO_ONE = ("accuracy", "top5", "f1", "cosine", "agreement", "pearson", "spearman")
+_Seconds = Annotated[float, BeforeValidator(units.parse_seconds), Field(gt=0)]
+_Bytes = Annotated[int, BeforeValidator(units.parse_bytes), Field(gt=0)]
+_Ratio = Annotated[float, Field(gt=0)]
+
+
+class Rules(Record):
+    """What a candidate must keep; the keys of a recipe's ``gate:`` and, with dashes, the options of ``optkit gate``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_drop: Annotated[float, Field(ge=0)] | None = None
+    """The largest loss of quality, in the metric's own units."""
+    min_speedup: _Ratio | None = None
+    """How many times as fast as the baseline."""
+    max_slowdown: _Ratio | None = None
+    """How many times as slow as the baseline at most: 1.05."""
+    max_p99: _Seconds | None = None
+    """The 99 % quantile of the latency: ``20ms``."""
+    min_throughput: _Ratio | None = None
+    """Samples per second."""
+    max_size_ratio: _Ratio | None = None
+    """Its size as a share of the baseline's."""
+    max_memory: _Bytes | None = None
+    """Peak resident memory: ``500MB``."""
+
+    @property
+    def given(self) -> dict[str, float]:
+        """The rules that were given, with their limits."""
+        return {name: limit for name, limit in self.model_dump().items() if limit is not None}
+
+
+def judge(rules: Rules, comparison: Comparison, candidate: Row) -> list[RuleRecord]:
+    """Every rule that was given; where none was, that the candidate is not worse than the baseline."""
+    baseline = comparison.rows[0]
+    if candidate.status == "failed":
+        return [RuleRecord(rule="runs", verdict="fail", reason=f"{candidate.title} failed: {candidate.reason}")]
+    if not rules.given:
+        return list(_not_worse(baseline, candidate))
+    return [_RULES[name](baseline, candidate, limit) for name, limit in rules.given.items()]
+
+
+def overall(rules: list[RuleRecord]) -> Verdict:
+    """The worst verdict."""
+    found = {rule.verdict for rule in rules}
+    return "fail" if "fail" in found else "inconclusive" if "inconclusive" in found else "pass"
+
+
+def chosen(comparison: Comparison, name: str | None) -> Row:
+    """The candidate called ``name``, by its name or title; the only one where no name is given. Raises UsageError."""
+    others = [row for row in comparison.rows if not row.baseline]
+    found = [row for row in others if name in (None, row.name, row.title)]
+    if len(found) != 1:
+        known = ", ".join(repr(row.title) for row in others)
+        raise UsageError(
+            f"{'several rows are' if found else 'no row is'} called {name!r}" if name else "which row is to be judged?",
+            hint=f"give one of {known}",
+        )
+    return found[0]
+
+
+def _not_worse(baseline: Row, candidate: Row) -> Iterator[RuleRecord]:
+    yield _max_slowdown(baseline, candidate, 1 + MARGIN)
+    quality = candidate.quality
+    if quality is not None and quality.loss is not None and baseline.quality is not None:
+        bounded = quality.metric.partition(":")[0] in _UP_TO_ONE
+        yield _max_drop(baseline, candidate, NOT_WORSE * (1 if bounded else abs(baseline.quality.value.value)))
+
+
+def _max_drop(baseline: Row, candidate: Row, limit: float) -> RuleRecord:
+    quality = candidate.quality
+    if quality is None or quality.loss is None:
+        return _unknown("max-drop", limit, "metric", "no quality was compared: give --data")
+    loss = quality.loss
+    shown = (
+        f"{quality.metric} lost {units.quality_interval(loss.value, loss.low, loss.high)} on {quality.count:,} samples"
+    )
+    ended = _at_most(loss, limit)
+    if ended == "inconclusive":
+        shown += f"; this evaluation set shows losses from {units.quality(loss.high - loss.value)} on"
+    return _record("max-drop", ended, loss, limit, "metric", f"{shown}; at most {limit:g}")
+
+
+def _min_speedup(baseline: Row, candidate: Row, limit: float) -> RuleRecord:
+    ratio = candidate.speedup
+    if ratio is None:
+        return _unknown("min-speedup", limit, "ratio", "no speed was compared")
+    shown = f"{units.ratio_interval(ratio.value, ratio.low, ratio.high)} as fast; at least {units.ratio(limit)}"
+    return _record("min-speedup", _at_least(ratio, limit), ratio, limit, "ratio", shown)
+
+
+def _max_slowdown(baseline: Row, candidate: Row, limit: float) -> RuleRecord:
+    ratio = candidate.speedup
+    if ratio is None:
+        return _unknown("max-slowdown", limit, "ratio", "no speed was compared")
+    slower = Interval(value=1 / ratio.value, low=1 / ratio.high, high=1 / ratio.low, confidence=ratio.confidence)
+    shown = f"{units.ratio_interval(slower.value, slower.low, slower.high)} the baseline's time"
+    return _record(
+        "max-slowdown", _at_most(slower, limit), slower, limit, "ratio", f"{shown}; at most {units.ratio(limit)}"
+    )
+
+
+def _max_p99(baseline: Row, candidate: Row, limit: float) -> RuleRecord:
+    found = candidate.latency.p99_interval if candidate.latency else None
+    if found is None:
+        return _unknown("max-p99", limit, "seconds", "too few inferences for a 99 % quantile: give more --seconds")
+    span = f"{units.seconds(found.low)} to {units.seconds(found.high)}"
+    shown = f"p99 {units.seconds(found.value)} ({span}); at most {units.seconds(limit)}"
+    return _record("max-p99", _at_most(found, limit), found, limit, "seconds", shown)
+
+
+def _min_throughput(baseline: Row, candidate: Row, limit: float) -> RuleRecord:
+    mean = candidate.latency.mean_interval if candidate.latency else None
+    if mean is None or candidate.batch is None:
+        return _unknown("min-throughput", limit, "per second", "too few rounds for an interval: give more --seconds")
+    low, value, high = (candidate.batch / each for each in (mean.high, mean.value, mean.low))
+    found = Interval(value=value, low=low, high=high, confidence=mean.confidence)
+    shown = f"{units.rate(value)} ({units.rate(low)} to {units.rate(high)}); at least {units.rate(limit)}"
+    return _record("min-throughput", _at_least(found, limit), found, limit, "per second", shown)
+
+
+def _max_size_ratio(baseline: Row, candidate: Row, limit: float) -> RuleRecord:
+    if baseline.model is None or candidate.model is None:
+        return _unknown("max-size-ratio", limit, "ratio", "no sizes are known")
+    share = candidate.model.size_bytes / baseline.model.size_bytes
+    shown = f"{units.percent(share)} of the size; at most {units.percent(limit)}"
+    return _record("max-size-ratio", _at_most(_exactly(share), limit), _exactly(share), limit, "ratio", shown)
+
+
+def _max_memory(baseline: Row, candidate: Row, limit: float) -> RuleRecord:
+    if candidate.memory_bytes is None:
+        return _unknown("max-memory", limit, "bytes", "the peak memory is not known on this system")
+    found = _exactly(candidate.memory_bytes)
+    shown = f"{units.size(candidate.memory_bytes)} resident at the peak; at most {units.size(limit)}"
+    return _record("max-memory", _at_most(found, limit), found, limit, "bytes", shown)
+
+
+_RULES: dict[str, Callable[[Row, Row, float], RuleRecord]] = {
+    "max_drop": _max_drop,
+    "min_speedup": _min_speedup,
+    "max_slowdown": _max_slowdown,
+    "max_p99": _max_p99,
+    "min_throughput": _min_throughput,
+    "max_size_ratio": _max_size_ratio,
+    "max_memory": _max_memory,
+}
+
+
+def _at_most(found: Interval, limit: float) -> Verdict:
+    return "pass" if found.high <= limit else "fail" if found.low > limit else "inconclusive"
+
+
+def _at_least(found: Interval, limit: float) -> Verdict:
+    return "pass" if found.low >= limit else "fail" if found.high < limit else "inconclusive"
+
+
+def _exactly(value: float) -> Interval:
+    return Interval(value=value, low=value, high=value)
+
+
+def _record(rule: str, ended: Verdict, figure: Interval, limit: float, unit: Any, reason: str) -> RuleRecord:
+    return RuleRecord(rule=rule, verdict=ended, figure=figure, limit=limit, unit=unit, reason=reason)
+
+
+def _unknown(rule: str, limit: float, unit: Any, reason: str) -> RuleRecord:
+    return RuleRecord(rule=rule, verdict="inconclusive", limit=limit, unit=unit, reason=reason)

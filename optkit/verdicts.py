@@ -1,0 +1,36 @@
+"""The gate's record: each rule with its figure, its limit and how it ended."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from optkit.results import Comparison, Interval, NoteRecord, Record, Root
+
+Verdict = Literal["pass", "fail", "inconclusive"]
+
+
+class RuleRecord(Record):
+    """One rule. ``figure`` is what was found, with its interval; null where there is none, and ``reason`` says why."""
+
+    rule: str
+    """The option's name without dashes in front: ``max-drop``."""
+    verdict: Verdict
+    figure: Interval | None = None
+    limit: float | None = None
+    unit: Literal["ratio", "seconds", "bytes", "per second", "metric"] = "ratio"
+    reason: str
+    """The sentence that a person reads."""
+
+
+class Gate(Root):
+    """Whether a candidate may be released. ``verdict`` is the worst of the rules': fail, inconclusive, pass."""
+
+    schema_: Literal["optkit.gate/1"] = Field("optkit.gate/1", alias="schema")
+    candidate: str
+    baseline: str
+    verdict: Verdict
+    rules: list[RuleRecord]
+    comparison: Comparison
+    notes: list[NoteRecord] = Field(default_factory=list)

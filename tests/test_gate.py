@@ -1,0 +1,237 @@
+"""The release gate: rules, exit codes, files for other tools; over records of known figures and over real models."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import optkit as ok
+from optkit import machine, rules
+from optkit.errors import UsageError
+from optkit.results import Comparison, Interval, LatencyRecord, ModelRecord, QualityRecord, Row
+from optkit.rules import Rules
+from optkit.verbs.gate import rules_of
+
+
+def interval(value, low, high):
+    return Interval(value=value, low=low, high=high)
+
+
+def row(name, *, baseline=False, speedup=None, loss=None, size=1000, metric="accuracy", **more):
+    quality = QualityRecord(
+        metric=metric,
+        value=interval(0.9, 0.88, 0.92),
+        count=500,
+        higher_is_better=True,
+        needs_labels=True,
+        loss=loss and interval(*loss),
+    )
+    latency = LatencyRecord(
+        count=5000,
+        mean=0.01,
+        median=0.01,
+        p99=0.02,
+        p99_interval=interval(0.02, 0.019, 0.021),
+        mean_interval=interval(0.01, 0.0099, 0.0101),
+    )
+    return Row(
+        **{
+            "name": name,
+            "target": "onnxruntime",
+            "baseline": baseline,
+            "batch": 1,
+            "model": ModelRecord(path=name, format="onnx", digest="", size_bytes=size),
+            "latency": latency,
+            "speedup": speedup and interval(*speedup),
+            "memory_bytes": 100_000_000,
+            "quality": quality,
+        }
+        | more
+    )
+
+
+def comparison(*candidates):
+    rows = [row("old", baseline=True), *candidates]
+    return Comparison(rows=rows, batch=1, rounds=50, machine=machine.fingerprint(), seconds=1.0)
+
+
+def verdicts(limits, **candidate):
+    compared = comparison(row("new", **candidate))
+    return [rule.verdict for rule in rules.judge(Rules(**limits), compared, compared.rows[1])]
+
+
+@pytest.mark.parametrize(
+    ("limits", "candidate", "verdict"),
+    [
+        ({"max_drop": 0.01}, {"loss": (0.002, -0.004, 0.008)}, "pass"),
+        ({"max_drop": 0.01}, {"loss": (0.002, -0.02, 0.03)}, "inconclusive"),
+        ({"max_drop": 0.01}, {"loss": (0.05, 0.03, 0.07)}, "fail"),
+        ({"max_drop": 0.01}, {"quality": None}, "inconclusive"),
+        ({"min_speedup": 1.5}, {"speedup": (1.6, 1.55, 1.65)}, "pass"),
+        ({"min_speedup": 1.5}, {"speedup": (1.5, 1.45, 1.55)}, "inconclusive"),
+        ({"min_speedup": 1.5}, {"speedup": (1.2, 1.15, 1.25)}, "fail"),
+        ({"max_slowdown": 1.05}, {"speedup": (1.0, 0.98, 1.02)}, "pass"),
+        ({"max_slowdown": 1.05}, {"speedup": (0.9, 0.88, 0.92)}, "fail"),
+        ({"max_p99": 0.03}, {}, "pass"),
+        ({"max_p99": 0.0205}, {}, "inconclusive"),
+        ({"max_p99": 0.01}, {}, "fail"),
+        ({"min_throughput": 90}, {}, "pass"),
+        ({"min_throughput": 100}, {}, "inconclusive"),
+        ({"min_throughput": 200}, {}, "fail"),
+        ({"max_size_ratio": 0.5}, {"size": 400}, "pass"),
+        ({"max_size_ratio": 0.5}, {"size": 600}, "fail"),
+        ({"max_memory": 200_000_000}, {}, "pass"),
+        ({"max_memory": 50_000_000}, {}, "fail"),
+        ({"max_memory": 50_000_000}, {"memory_bytes": None}, "inconclusive"),
+    ],
+)
+def test_a_rule_ends_by_where_the_whole_interval_lies(limits, candidate, verdict):
+    assert verdicts(limits, **candidate) == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "expected"),
+    [
+        ({"speedup": (1.3, 1.28, 1.32), "loss": (0.001, -0.004, 0.006)}, ["pass", "pass"]),
+        ({"speedup": (0.9, 0.88, 0.92), "loss": (0.001, -0.004, 0.006)}, ["fail", "pass"]),
+        ({"speedup": (1.3, 1.28, 1.32), "loss": (0.3, 0.25, 0.35)}, ["pass", "fail"]),
+        ({"speedup": (1.3, 1.28, 1.32), "loss": (0.0, -0.1, 0.1)}, ["pass", "inconclusive"]),
+    ],
+)
+def test_without_rules_a_candidate_may_not_be_worse(candidate, expected):
+    assert verdicts({}, **candidate) == expected
+
+
+def test_a_candidate_that_does_not_run_fails():
+    assert verdicts({}, status="failed", reason="crashed (SIGSEGV)") == ["fail"]
+
+
+def test_one_failed_rule_outweighs_all():
+    compared = comparison(row("new", speedup=(2, 1.9, 2.1), loss=(0.0, -0.1, 0.1)))
+    judged = rules.judge(Rules(min_speedup=3, max_drop=0.01, max_size_ratio=2), compared, compared.rows[1])
+    assert [rule.verdict for rule in judged] == ["inconclusive", "fail", "pass"]
+    assert rules.overall(judged) == "fail"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("20ms", 0.02), ("1.5 s", 1.5), ("300us", 0.0003), (0.01, 0.01)])
+def test_a_time_may_have_a_unit(text, seconds):
+    assert rules_of(max_p99=text).max_p99 == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"), [({"max_p99": "20x"}, "--max-p99 20x"), ({"min_speedup": -1}, "--min-speedup")]
+)
+def test_a_limit_that_means_nothing_is_refused(limits, says):
+    with pytest.raises(UsageError, match=says):
+        rules_of(**limits)
+
+
+def saved(tmp_path, compared):
+    path = tmp_path / "comparison.json"
+    path.write_text(compared.to_json())
+    return path
+
+
+def test_a_saved_comparison_is_judged_as_a_fresh_one(tmp_path, optkit):
+    path = saved(tmp_path, comparison(row("new", speedup=(2.0, 1.9, 2.1), loss=(0.001, -0.004, 0.006))))
+    done = optkit("gate", "--record", path, "--max-drop", "0.01", "--min-speedup", "1.5", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["verdict"] == "pass"
+
+
+def test_a_record_of_another_machine_tells_ratios_only(tmp_path):
+    here = comparison(row("new", speedup=(2.0, 1.9, 2.1), loss=(0.001, -0.004, 0.006)))
+    elsewhere = here.model_copy(update={"machine": here.machine.model_copy(update={"cpu": "Another CPU"})})
+    path = saved(tmp_path, elsewhere)
+    with pytest.raises(UsageError, match="cpu: Another CPU there"):
+        ok.gate(record=path, rules=Rules(max_p99=0.03))
+    found = ok.gate(record=path, rules=Rules(min_speedup=1.5))
+    assert found.verdict == "pass"
+    assert "another machine" in found.notes[0].text
+
+
+def test_several_candidates_need_a_name(tmp_path):
+    path = saved(tmp_path, comparison(row("one", speedup=(2, 1.9, 2.1)), row("two", speedup=(1, 0.9, 1.1))))
+    with pytest.raises(UsageError, match="which row"):
+        ok.gate(record=path)
+    assert ok.gate("one", record=path, rules=Rules(min_speedup=1.5)).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("loss", "options", "code"),
+    [
+        ((0.05, 0.03, 0.07), (), 3),
+        ((0.0, -0.1, 0.1), (), 5),
+        ((0.0, -0.1, 0.1), ("--inconclusive", "pass"), 0),
+        ((0.0, -0.1, 0.1), ("--inconclusive", "fail"), 3),
+    ],
+)
+def test_the_exit_code_is_the_verdict(loss, options, code, tmp_path, optkit):
+    path = saved(tmp_path, comparison(row("new", speedup=(2.0, 1.9, 2.1), loss=loss)))
+    assert optkit("gate", "--record", path, "--max-drop", "0.01", *options).returncode == code
+
+
+def test_files_for_ci_say_what_the_terminal_says(tmp_path, optkit):
+    path = saved(tmp_path, comparison(row("new", speedup=(1.2, 1.1, 1.3), loss=(0.0, -0.1, 0.1))))
+    page = tmp_path / "page.md"
+    done = optkit(
+        *("gate", "--record", path, "--max-drop", "0.01", "--min-speedup", "2", "--max-size-ratio", "1"),
+        *("--junit", tmp_path / "gate.xml", "--summary", tmp_path / "gate.md"),
+        GITHUB_ACTIONS="true",
+        GITHUB_STEP_SUMMARY=str(page),
+    )
+    suite = ElementTree.parse(tmp_path / "gate.xml").getroot().find("testsuite")
+    endings = {case.get("name"): [child.tag for child in case] for case in suite}
+    assert endings == {"max-drop": ["skipped"], "min-speedup": ["failure"], "max-size-ratio": ["system-out"]}
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "1", "1")
+    assert (tmp_path / "gate.md").read_text() == page.read_text()
+    assert "❌ fail" in page.read_text()
+    assert "::error title=optkit gate%3A min-speedup::" in done.stderr
+    assert "::warning title=optkit gate%3A max-drop::" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def shuffled(samples, tmp_path_factory):
+    """The sample with its last layer's weights in another order."""
+    proto = onnx.load(samples / "model.onnx")
+    gemm = next(node for node in proto.graph.node if node.op_type == "Gemm")
+    tensor = next(each for each in proto.graph.initializer if each.name == gemm.input[1])
+    values = numpy_helper.to_array(tensor)
+    tensor.CopyFrom(numpy_helper.from_array(np.roll(values, 1, axis=int(np.argmin(values.shape))), tensor.name))
+    path = tmp_path_factory.mktemp("shuffled") / "shuffled.onnx"
+    onnx.save(proto, path)
+    return path
+
+
+@pytest.mark.slow
+def test_a_model_with_shuffled_weights_fails_on_quality(samples, shuffled):
+    found = ok.gate(
+        shuffled,
+        baseline=samples / "model.onnx",
+        data=samples / "evaluation.npz",
+        rules=Rules(max_drop=0.01),
+        seconds=0.3,
+        threads=1,
+    )
+    assert found.verdict == "fail"
+
+
+@pytest.mark.slow
+def test_a_too_small_evaluation_set_is_inconclusive(samples, tmp_path):
+    data = np.load(samples / "evaluation.npz")
+    np.savez(tmp_path / "few.npz", x=data["x"][:20], labels=data["labels"][:20])
+    arguments = {"baseline": samples / "model.onnx", "rules": Rules(max_drop=0.01), "seconds": 0.3, "threads": 1}
+    few, many = (
+        ok.gate(samples / "model.onnx", data=path, **arguments)
+        for path in (tmp_path / "few.npz", samples / "evaluation.npz")
+    )
+    assert (few.verdict, many.verdict) == ("inconclusive", "pass")
+
+
+def test_a_gate_needs_two_models_or_a_record(optkit):
+    done = optkit("gate", "model.onnx")
+    assert done.returncode == 2
+    assert "--baseline" in done.stderr
