@@ -153,7 +153,7 @@ def by_trace(loaded: Any, given: Example, signature: Signature, opset: int) -> o
     with tempfile.TemporaryDirectory(prefix="optkit-") as folder:
         path = Path(folder) / "model.onnx"
         torch.onnx.export(
-            loaded,
+            torchoutputs.flat(loaded, given.tensors, _run(loaded, given.tensors)),
             given.tensors,
             str(path),
             dynamo=False,

@@ -34,3 +34,23 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(item, name)
     else:
         yield name, value
+
+
+def flat(module: Any, inputs: tuple[Any, ...], outputs: Any) -> Any:
+    """The module itself or, where its outputs are a dict, one that returns them as a tuple, for the tracing exporter
+    knows no dicts.
+    """
+    import torch
+
+    if not isinstance(outputs, Mapping):
+        return module
+
+    class Flat(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = module
+
+        def forward(self, *given: Any) -> tuple[Any, ...]:
+            return tuple(named(self.inner(*given)).values())
+
+    return torch.jit.freeze(torch.jit.trace(Flat().eval(), inputs, check_trace=False))

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import onnx
 import pytest
+import torch
 
 import optkit
 from optkit import graph
@@ -32,6 +33,17 @@ def test_every_torch_form_exports_with_its_dynamic_batch_and_computes_the_same(n
     assert shape[1:] == (1, 28, 28)
     assert done.stage.facts["parity"]["max_difference"] < 1e-4
     assert _accuracy(optkit.load(tmp_path / "out.onnx"), samples) > 0.85
+
+
+class Named(torch.nn.Module):
+    def forward(self, x):
+        return {"twice": 2 * x, "sum": x.sum(1)}
+
+
+def test_torchscript_that_returns_a_dict_exports_under_its_names(tmp_path):
+    torch.jit.trace(Named(), torch.zeros(2, 3), strict=False).save(tmp_path / "named.pt")
+    optkit.export(tmp_path / "named.pt", tmp_path / "named.onnx", inputs=("x:float32[batch,3]",))
+    assert [value.name for value in onnx.load(tmp_path / "named.onnx").graph.output] == ["twice", "sum"]
 
 
 def test_a_state_dict_without_inputs_is_refused_with_an_example(samples, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,10 @@ from optkit.quantizer import Quantized, Request, silent
 from optkit.stage import Note
 from optkit.tensors import Arrays
 
+_WEIGHTED = (
+    "Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul",
+    "LSTMSequence", "GRUSequence", "RNNSequence", "LSTMCell", "GRUCell", "RNNCell",
+)  # fmt: skip
 _MOST_SAMPLES = 1000
 """NNCF keeps the ranges of every sample in memory to average them at the end; averages settle long before."""
 
@@ -48,8 +53,16 @@ def quantize(request: Request) -> Quantized:
     path = request.workdir / "model.xml"
     irnames.save(quantized, path)
     pairs = sum(operation.get_type_name() == "FakeQuantize" for operation in quantized.get_ops())
+    if not pairs:
+        raise StageError(
+            f"{request.model.path}: nncf found nothing to quantize", hint="optkit inspect shows the model's operators"
+        )
     scheme = "nncf's scheme for transformers: the graph has Softmax between MatMuls" if transformer else "mixed preset"
-    return Quantized(path, notes=(Note(scheme), *notes), facts={"quantizers": pairs, "transformer": transformer})
+    return Quantized(
+        path,
+        notes=(Note(scheme), *notes, *_kept_in_float(quantized)),
+        facts={"quantizers": pairs, "transformer": transformer},
+    )
 
 
 class _Feeds:
@@ -69,6 +82,23 @@ def _bounded(request: Request) -> tuple[Request, tuple[Note, ...]]:
         return request, ()
     note = Note(f"{_MOST_SAMPLES:,} of {len(given):,} calibration samples used, evenly spread: nncf holds every sample")
     return replace(request, calibration=given.take(_MOST_SAMPLES)), (note,)
+
+
+def _kept_in_float(graph: Any) -> tuple[Note, ...]:
+    """Notes on operators of weight that got no integers."""
+    left = Counter(
+        operation.get_type_name()
+        for operation in graph.get_ops()
+        if operation.get_type_name() in _WEIGHTED and not _takes_integers(operation)
+    )
+    return tuple(Note(f"{number} x {kind} kept in float by nncf") for kind, number in sorted(left.items()))
+
+
+def _takes_integers(operation: Any) -> bool:
+    source = operation.input_value(0).get_node()
+    while source.get_type_name() in ("Reshape", "Transpose", "Squeeze", "Unsqueeze"):
+        source = source.input_value(0).get_node()
+    return bool(source.get_type_name() == "FakeQuantize")
 
 
 def _is_transformer(graph: Any) -> bool:
