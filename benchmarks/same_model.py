@@ -15,23 +15,29 @@ def busy() -> None:
         pass
 
 
-def verdicts(times: int, seconds: float) -> Counter[str]:
-    return Counter(
-        optkit.compare(MODEL, [MODEL], threads=1, seconds=seconds, seed=seed).rows[1].speed_verdict or "none"
-        for seed in range(times)
-    )
+def row(machine: str, threads: int, times: int, seconds: float) -> str:
+    """How the comparisons ended."""
+    found = [
+        optkit.compare(MODEL, [MODEL], threads=threads, seconds=seconds, seed=seed).rows[1] for seed in range(times)
+    ]
+    ends = Counter(each.speed_verdict for each in found)
+    known = ("no difference", "inconclusive", "faster", "slower")
+    return f"| {machine} | {threads} | {times} | {' | '.join(str(ends[end]) for end in known)} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--times", type=int, default=25)
+    parser.add_argument("--seconds", type=float, default=2.0)
     options = parser.parse_args()
-    print("| machine | verdicts |\n|---|---|")
-    print(f"| idle | {dict(verdicts(options.times, options.seconds))} |", flush=True)
+    print("| machine | threads | comparisons | no difference | inconclusive | faster | slower |")
+    print("|---|---|---|---|---|---|---|")
+    for threads in (1, 2):
+        print(row("idle", threads, options.times, options.seconds), flush=True)
     neighbour = multiprocessing.Process(target=busy, daemon=True)
     neighbour.start()
-    print(f"| one busy core | {dict(verdicts(options.times, options.seconds))} |")
+    for threads in (1, 2):
+        print(row("one busy core", threads, options.times, options.seconds), flush=True)
     neighbour.kill()
 
 

@@ -97,16 +97,16 @@ def expanded_tail(tail: float, count: int) -> float:
 def verdict(interval: Interval, *, margin: float = MARGIN) -> Verdict:
     """What the interval of a speed-up says.
 
-    ``no difference``: all of it lies within the margin of one. ``faster``, ``slower``: all of it lies on one side of
-    one. ``inconclusive``: it holds one and reaches beyond the margin, so that the measurement was too short.
+    ``no difference``: all of it lies within the margin of one. ``faster``, ``slower``: all of it lies beyond the
+    margin, on one side. ``inconclusive``: it reaches over an edge of the margin, so that the measurement was too short, or the
+    difference is no larger than what two processes of one model may show.
     """
-    if interval.low >= 1.0 / (1.0 + margin) and interval.high <= 1.0 + margin:
-        return "no difference"
-    if interval.low > 1.0:
+    least, most = 1.0 / (1.0 + margin), 1.0 + margin
+    if interval.low > most:
         return "faster"
-    if interval.high < 1.0:
+    if interval.high < least:
         return "slower"
-    return "inconclusive"
+    return "no difference" if least <= interval.low and interval.high <= most else "inconclusive"
 
 
 def half_width(interval: Interval) -> float:

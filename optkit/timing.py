@@ -114,8 +114,9 @@ class _Lane:
             self.typical = median(self._time(_count(len(feeds), self.typical)))
             medians.append(self.typical)
 
-    def turn(self) -> None:
+    def turn(self, draw: random.Random) -> None:
         """One round."""
+        self.worker.scatter(draw)
         self.rounds.append(self._time(self.count))
 
     def finish(self) -> None:
@@ -165,11 +166,11 @@ def _count(feeds: int, typical: float) -> int:
 
 def _take_turns(lanes: list[_Lane], seconds: float, precision: float, seed: int, progress: Progress) -> None:
     """Rounds in random order, until what is asked for is known or the time is up."""
-    order = random.Random(seed)  # noqa: S311  an order, not a secret
+    draw = random.Random(seed)  # noqa: S311  orders and cores, no secrets
     number = 0
     while not _done(lanes, number, seconds, precision):
-        for lane in order.sample(lanes, len(lanes)):
-            lane.attempt(lane.turn)
+        for lane in draw.sample(lanes, len(lanes)):
+            lane.attempt(lane.turn, draw)
         lanes = _running(lanes)
         number += 1
         spent = max(lane.spent for lane in lanes)

@@ -1,6 +1,7 @@
 """A session in a child process: what it answers, how it fails, that it ends."""
 
 import os
+import random
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,7 @@ from optkit.errors import TargetError, UsageError, WorkerError
 from optkit.model import Model
 from optkit.targets.fake import Fake
 from optkit.tensors import Signature, TensorSpec
-from optkit.worker import Candidate, Worker, candidate
+from optkit.worker import Candidate, Worker, _threads, candidate
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("logits", "float32", ("batch", 3)),))
 FEED = {"x": np.arange(8, dtype=np.float32).reshape(2, 4)}
@@ -165,3 +166,16 @@ def test_a_bundles_options_hold_on_its_own_target_and_threads_override():
     assert candidate(model).options["threads"] == 8
     assert candidate(model, threads=2).options["threads"] == 2
     assert candidate(model, threads=2).options["seconds"] == 1.0
+
+
+def test_scattered_threads_may_run_where_they_might_before(samples):
+    import random
+
+    from optkit import worker
+
+    with Worker(candidate(samples / "model.onnx", threads=2)) as opened:
+        threads = _threads(opened._process.pid)
+        before = {thread: os.sched_getaffinity(thread) for thread in threads}
+        opened.scatter(random.Random(0))
+        assert len(threads) > 1
+        assert {thread: os.sched_getaffinity(thread) for thread in threads} == before
