@@ -169,7 +169,6 @@ def test_a_bundles_options_hold_on_its_own_target_and_threads_override():
 
 
 def test_scattered_threads_may_run_where_they_might_before(samples):
-
     with Worker(candidate(samples / "model.onnx", threads=2)) as opened:
         threads = _threads(opened._process.pid)
         before = {thread: os.sched_getaffinity(thread) for thread in threads}
