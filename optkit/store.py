@@ -199,8 +199,10 @@ class Store:
             if self.get(key, source) is not None:
                 return
             # Corrupt: out of the way with it.
-            place.rename(Path(tempfile.mkdtemp(dir=self._aside)) / key)
+            corrupt = Path(tempfile.mkdtemp(dir=self._aside))
+            place.rename(corrupt / key)
             folder.rename(place)
+            shutil.rmtree(corrupt, ignore_errors=True)
         _sync(self._entries)
 
 
