@@ -100,9 +100,15 @@ def differences(one: Machine, other: Machine) -> list[str]:
 
 
 @cache
+def cores() -> tuple[int, ...]:
+    """The cores that this process was started with, where the system tells; asked once, for OpenVINO pins the thread
+    that calls it at times.
+    """
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+
+
 def _affinity() -> int:
-    """The cores that this process was started with; asked once, for OpenVINO pins the thread that calls it at times."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(cores()) or os.cpu_count() or 1
 
 
 def _cpu(root: Path) -> tuple[str, set[str]]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit import stats
+from optkit import machine, stats
 from optkit.errors import OptkitError
 from optkit.results import Interval, LatencyRecord
 from optkit.stage import Progress, no_progress
@@ -114,10 +114,9 @@ class _Lane:
             self.typical = median(self._time(_count(len(feeds), self.typical)))
             medians.append(self.typical)
 
-    def turn(self, draw: random.Random) -> None:
-        """One round."""
-        self.worker.scatter(draw)
-        self.rounds.append(self._time(self.count))
+    def turn(self, core: int | None) -> None:
+        """One round, beginning on ``core``."""
+        self.rounds.append(self._time(self.count, core))
 
     def finish(self) -> None:
         self.memory_bytes = self.worker.peak_memory_bytes()
@@ -129,8 +128,8 @@ class _Lane:
     def samples(self) -> list[float]:
         return [time for times in self.rounds for time in times]
 
-    def _time(self, count: int) -> list[float]:
-        times = self.worker.time(count)
+    def _time(self, count: int, core: int | None = None) -> list[float]:
+        times = self.worker.time(count, core=core)
         self.spent += sum(times)
         return times
 
@@ -167,10 +166,12 @@ def _count(feeds: int, typical: float) -> int:
 def _take_turns(lanes: list[_Lane], seconds: float, precision: float, seed: int, progress: Progress) -> None:
     """Rounds in random order, until what is asked for is known or the time is up."""
     draw = random.Random(seed)  # noqa: S311  orders and cores, no secrets
+    cores = machine.cores()
     number = 0
     while not _done(lanes, number, seconds, precision):
+        core = draw.choice(cores) if cores else None
         for lane in draw.sample(lanes, len(lanes)):
-            lane.attempt(lane.turn, draw)
+            lane.attempt(lane.turn, core)
         lanes = _running(lanes)
         number += 1
         spent = max(lane.spent for lane in lanes)

@@ -6,9 +6,7 @@ more. The child (``optkit.child``) ends with its worker, and with this process h
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -135,22 +133,14 @@ class Worker:
         """Hand over the feeds that ``time`` goes through in turn."""
         self._ask("load", list(feeds))
 
-    def time(self, count: int) -> list[float]:
-        """Seconds that each of ``count`` inferences took, starting with the first feed."""
-        seconds: list[float] = self._ask("time", count)
-        return seconds
+    def time(self, count: int, *, core: int | None = None) -> list[float]:
+        """Seconds that each of ``count`` inferences took, starting with the first feed.
 
-    def scatter(self, draw: random.Random) -> None:
-        """Put each of the child's threads on a core drawn at random; the system may move them from there at once.
-
-        Threads tend to stay where they are. Beside a busy core, two processes of one model would differ for as long as
-        they live, by which of their threads shares it; scattered before every round, they do not.
+        ``core`` is where the child's thread is put before the first; the system may move it from there. A thread tends
+        to stay where it is: beside a busy core, two processes of one model would differ for as long as they live.
         """
-        for thread in _threads(self._process.pid):
-            with contextlib.suppress(OSError):  # it has ended since
-                allowed = os.sched_getaffinity(thread)
-                os.sched_setaffinity(thread, {draw.choice(sorted(allowed))})
-                os.sched_setaffinity(thread, allowed)
+        seconds: list[float] = self._ask("time", count, core)
+        return seconds
 
     def peak_memory_bytes(self) -> int | None:
         """The most memory that the child ever held resident from opening the model on: interpreter, runtime, model.
@@ -222,14 +212,6 @@ def _start(output: IO[bytes]) -> tuple[Connection, subprocess.Popen[bytes]]:
             env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
         )
     return Connection(ours.detach()), process
-
-
-def _threads(process: int) -> list[int]:
-    """The process's threads; none where the system does not tell, or does not let us place them."""
-    tasks = Path(f"/proc/{process}/task")
-    if not hasattr(os, "sched_setaffinity") or not tasks.is_dir():
-        return []
-    return [int(task.name) for task in tasks.iterdir()]
 
 
 def _cause(code: int) -> str:

@@ -1,7 +1,6 @@
 """A session in a child process: what it answers, how it fails, that it ends."""
 
 import os
-import random
 import subprocess
 import sys
 import textwrap
@@ -15,7 +14,7 @@ from optkit.errors import TargetError, UsageError, WorkerError
 from optkit.model import Model
 from optkit.targets.fake import Fake
 from optkit.tensors import Signature, TensorSpec
-from optkit.worker import Candidate, Worker, _threads, candidate
+from optkit.worker import Candidate, Worker, candidate
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("logits", "float32", ("batch", 3)),))
 FEED = {"x": np.arange(8, dtype=np.float32).reshape(2, 4)}
@@ -168,10 +167,10 @@ def test_a_bundles_options_hold_on_its_own_target_and_threads_override():
     assert candidate(model, threads=2).options["seconds"] == 1.0
 
 
-def test_scattered_threads_may_run_where_they_might_before(samples):
-    with Worker(candidate(samples / "model.onnx", threads=2)) as opened:
-        threads = _threads(opened._process.pid)
-        before = {thread: os.sched_getaffinity(thread) for thread in threads}
-        opened.scatter(random.Random(0))
-        assert len(threads) > 1
-        assert {thread: os.sched_getaffinity(thread) for thread in threads} == before
+def test_a_round_may_begin_on_any_core_and_go_on_on_all(samples):
+    with Worker(candidate(samples / "model.onnx", threads=1)) as opened:
+        opened.load([{"x": np.zeros((1, 1, 28, 28), np.float32)}])
+        before = os.sched_getaffinity(opened._process.pid)
+        for core in (*before, 10_000):
+            assert len(opened.time(2, core=core)) == 2
+        assert os.sched_getaffinity(opened._process.pid) == before
