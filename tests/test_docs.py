@@ -47,6 +47,26 @@ def test_a_pages_commands_run_as_they_stand(page, tmp_path):
     carry_out(blocks(page.read_text()), tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_the_makefile_builds_once_and_again_what_changed(tmp_path):
+    rules = re.search(r"```make\n(.*?)```", (ROOT / "docs" / "gate.md").read_text(), re.DOTALL)[1]
+    (tmp_path / "Makefile").write_text(rules)
+    shutil.copytree(ROOT / "sample_models" / "fashion_cnn", tmp_path / "sample_models" / "fashion_cnn")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def make(*arguments):
+        command = ["make", *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+
+    assert make().returncode == 0
+    assert (tmp_path / "bundle" / "manifest.json").is_file()
+    assert make("--question").returncode == 0
+    (tmp_path / "small.onnx").touch()
+    assert make("--question").returncode == 1
+    assert make("MODEL=small.onnx", "DATA=missing.npz").returncode != 0
+
+
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
