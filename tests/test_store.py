@@ -208,6 +208,7 @@ class TestWhatIsCorruptIsAbsent:
         assert not again.record.cached
         assert again.model.digest == first.model.digest
         assert kept.get(first.key, source) is not None
+        assert list((kept.root / "tmp").iterdir()) == []
 
     def test_and_listed_as_unreadable(self, kept, source):
         entry = step(Scale(), source, CONTEXT, kept)
