@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from optkit import units
-from optkit.results import Transformation
+from optkit.runs import Transformation
 
 COMMAND = str(Path(sys.executable).parent / "optkit")
 SAMPLES = Path(__file__).parent.parent / "sample_models"

@@ -13,7 +13,8 @@ from optkit.errors import UsageError
 from optkit.machine import fingerprint
 from optkit.manifest import MadeBy, Manifest, Speedup
 from optkit.model import Model
-from optkit.results import QualityRecord, StageRecord
+from optkit.results import QualityRecord
+from optkit.runs import StageRecord
 from optkit.target import Session, target
 from optkit.tensors import Arrays, Signature, check_feed
 

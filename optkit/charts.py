@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from optkit import summary, units, wording
-from optkit.results import Comparison, Row, Run
+from optkit.results import Comparison, Row
+from optkit.runs import Run
 
 _INK, _MUTED, _GRID, _GOOD, _BAD, _BASELINE, _SERIES, _SURFACE = (
     "#010101", "#020202", "#030303", "#040404", "#050505", "#060606", "#070707", "#080808",

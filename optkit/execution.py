@@ -11,7 +11,7 @@ from optkit import graph, output, records
 from optkit import model as models
 from optkit.errors import OutputError
 from optkit.model import Model, files_of
-from optkit.results import StageRecord
+from optkit.runs import StageRecord
 from optkit.stage import Context, Outcome, Stage
 
 

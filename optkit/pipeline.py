@@ -31,7 +31,8 @@ from optkit.errors import OptkitError
 from optkit.manifest import Speedup
 from optkit.model import TORCH_FORMATS, Model
 from optkit.recipe import Recipe
-from optkit.results import Branch, Comparison, Plan, PlannedBranch, PlannedStage, Row, Run, StageRecord
+from optkit.results import Comparison, Row
+from optkit.runs import Branch, Plan, PlannedBranch, PlannedStage, Run, StageRecord
 from optkit.stage import Context, Note, Progress, Stage, no_progress
 from optkit.store import Entry, Store
 from optkit.target import target

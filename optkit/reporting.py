@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from optkit import lazy
-from optkit.results import Run
+from optkit.runs import Run
 
 REPORTS = {
     "markdown": "optkit.reports.markdown:render",

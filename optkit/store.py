@@ -24,7 +24,8 @@ from pydantic import Field, ValidationError
 from optkit import machine, manifest, records
 from optkit.errors import OutputError, StageError
 from optkit.model import TORCH_FORMATS, Model, files_of
-from optkit.results import Root, StageRecord
+from optkit.results import Root
+from optkit.runs import StageRecord
 from optkit.stage import Context, Outcome, Stage
 from optkit.version import VERSION
 

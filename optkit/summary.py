@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from optkit import units, wording
-from optkit.results import Branch, Comparison, DatasetRecord, Machine, NoteRecord, PlannedStage, Row, Run, StageRecord
+from optkit.results import Comparison, DatasetRecord, Machine, NoteRecord, Row
+from optkit.runs import Branch, PlannedStage, Run, StageRecord
 
 Tone = Literal["", "good", "bad", "warn"]
 

@@ -13,7 +13,7 @@ from optkit import model as models
 from optkit.data import Dataset
 from optkit.execution import carry_out
 from optkit.model import TORCH_FORMATS, Model
-from optkit.results import StageRecord
+from optkit.runs import StageRecord
 from optkit.stage import Context, Note, Outcome, Progress, Stage, no_progress, stage_class
 
 

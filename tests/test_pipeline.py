@@ -21,7 +21,8 @@ from optkit import recipe as recipes
 from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.errors import DataError, MetricError, ModelError, OutputError, UsageError
-from optkit.results import Comparison, Interval, ModelRecord, Plan, QualityRecord, Row, Run
+from optkit.results import Comparison, Interval, ModelRecord, QualityRecord, Row
+from optkit.runs import Plan, Run
 from optkit.verbs.cache import cache
 from optkit.verbs.plan import plan
 from optkit.verbs.report import report

@@ -11,7 +11,6 @@ import pytest
 
 from optkit import reporting, stats
 from optkit.results import (
-    Branch,
     Comparison,
     DatasetRecord,
     Interval,
@@ -22,9 +21,8 @@ from optkit.results import (
     NoteRecord,
     QualityRecord,
     Row,
-    Run,
-    StageRecord,
 )
+from optkit.runs import Branch, Run, StageRecord
 
 MACHINE = Machine(
     system="Linux 6.1",

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from optkit import units, wording
 from optkit.cli.console import Block, Table, Text
-from optkit.results import Comparison, Evaluation, QualityRecord, Row, Transformation
+from optkit.results import Comparison, Evaluation, QualityRecord, Row
+from optkit.runs import Transformation
 
 _COLOURS = {"faster": "good:", "slower": "bad:", "inconclusive": "warn:"}
 

@@ -6,7 +6,8 @@ import csv
 import io
 from typing import Any
 
-from optkit.results import Interval, Row, Run
+from optkit.results import Interval, Row
+from optkit.runs import Run
 
 
 def render(run: Run) -> str:

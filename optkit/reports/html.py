@@ -6,7 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from optkit import charts, summary
-from optkit.results import Run
+from optkit.runs import Run
 
 
 def render(run: Run) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optkit.results import Run
+from optkit.runs import Run
 
 
 def render(run: Run) -> str:

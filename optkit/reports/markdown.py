@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from optkit import summary
-from optkit.results import Run
+from optkit.runs import Run
 from optkit.summary import Sheet
 
 

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from optkit import results
+from optkit import results, runs
 from optkit.manifest import Manifest
 from optkit.recipe import Recipe
 from optkit.stage import STAGES, stage_class
@@ -18,15 +18,15 @@ from optkit.verdicts import Gate
 FOLDER = Path(__file__).parent
 RECORDS: dict[str, type[results.Root]] = {
     "bundle": Manifest,
-    "cache": results.Cache,
+    "cache": runs.Cache,
     "comparison": results.Comparison,
     "doctor": results.Doctor,
     "evaluation": results.Evaluation,
     "gate": Gate,
     "inspection": results.Inspection,
-    "plan": results.Plan,
-    "run": results.Run,
-    "transformation": results.Transformation,
+    "plan": runs.Plan,
+    "run": runs.Run,
+    "transformation": runs.Transformation,
 }
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from optkit import bundle, records
 from optkit import output as outputs
-from optkit.results import Transformation
+from optkit.runs import Transformation
 from optkit.stage import Progress, no_progress
 from optkit.stages.compile import Compile
 from optkit.transformation import Request, transformed

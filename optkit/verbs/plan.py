@@ -7,7 +7,7 @@ from pathlib import Path
 
 from optkit import pipeline
 from optkit import recipe as recipes
-from optkit.results import Plan
+from optkit.runs import Plan
 
 
 def plan(recipe: str | Path, *, settings: Sequence[str] = ()) -> Plan:

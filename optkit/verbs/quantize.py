@@ -12,7 +12,8 @@ from optkit.data import Dataset
 from optkit.execution import place
 from optkit.model import Model
 from optkit.quantizer import Calibrate
-from optkit.results import Comparison, Row, Transformation
+from optkit.results import Comparison, Row
+from optkit.runs import Transformation
 from optkit.stage import Note, Progress, no_progress
 from optkit.stages.quantize import Engine, Method, Precision, Quantize
 from optkit.transformation import Request, Transformed, transformed

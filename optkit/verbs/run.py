@@ -7,7 +7,7 @@ from pathlib import Path
 
 from optkit import pipeline, runfolder
 from optkit import recipe as recipes
-from optkit.results import Run
+from optkit.runs import Run
 from optkit.stage import Progress, no_progress
 
 
