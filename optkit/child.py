@@ -12,16 +12,21 @@ import resource
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from optkit import loadgen
 from optkit.errors import OptkitError, WorkerError
 from optkit.model import Model
 from optkit.target import Session, target
 from optkit.tensors import Arrays, Signature
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_TIMERSLACK = 29
+"""A nanosecond in place of 50 microseconds: a query is to be taken when it arrives."""
 _RESET_PEAK = "5"
 """What ``/proc/self/clear_refs`` takes to set the peak back to what is resident now."""
 
@@ -30,6 +35,7 @@ def main() -> None:
     """Serve the socket whose number is the first argument, for the parent whose process id is the second."""
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     _die_with(parent)
+    _volunteer()
     with Connection(descriptor) as connection:
         _serve(connection)
 
@@ -38,8 +44,17 @@ def _die_with(parent: int) -> None:
     """Have the kernel kill this process when its parent ends; an idle child would see the socket close anyway."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)
     if os.getppid() != parent:
         sys.exit("the parent ended before this process began")
+
+
+def _volunteer() -> None:
+    """Where memory runs out, the kernel should end this process and not the one that can tell of it."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    except OSError:
+        return
 
 
 def _serve(connection: Connection) -> None:
@@ -67,20 +82,20 @@ def _answer(desk: _Desk, request: str, arguments: tuple[Any, ...]) -> tuple[str,
 class _Desk:
     """The requests that a worker makes, a method each."""
 
-    _session: Session
-
     def __init__(self) -> None:
+        self._sessions: list[Session] = []
         self._feeds: list[Arrays] = []
 
-    def open(self, model: Model, name: str, options: dict[str, Any]) -> tuple[Signature, dict[str, Any]]:
+    def open(self, model: Model, name: str, options: dict[str, Any], count: int) -> tuple[Signature, dict[str, Any]]:
         runtime = target(name)
         runtime.version()
         _reset_peak()
-        self._session = runtime.open(model, options)
-        return self._session.signature, self._session.facts()
+        first = runtime.open(model, options)
+        self._sessions = [first, *(first.sibling() for _ in range(count - 1))]
+        return first.signature, first.facts()
 
     def run(self, feed: Arrays) -> Arrays:
-        return self._session.run(feed)
+        return self._sessions[0].run(feed)
 
     def load(self, feeds: list[Arrays]) -> None:
         self._feeds = feeds
@@ -88,24 +103,33 @@ class _Desk:
     def time(self, count: int, core: int | None) -> list[float]:
         if core is not None:
             _hop(core)
-        gc.disable()
-        try:
-            return [self._timed(self._feeds[index % len(self._feeds)]) for index in range(count)]
-        finally:
-            gc.enable()
+        with _no_garbage_collection():
+            return loadgen.one_by_one(self._sessions[0], self._feeds, count)
 
-    def _timed(self, feed: Arrays) -> float:
-        start = self._session.clock()
-        self._session.run(feed)
-        return self._session.clock() - start
+    def drain(self, count: int) -> float:
+        with _no_garbage_collection():
+            return loadgen.closed_loop(self._sessions, self._feeds, count)
+
+    def serve(self, arrivals: list[float]) -> list[float]:
+        with _no_garbage_collection():
+            return loadgen.open_loop(self._sessions, self._feeds, arrivals)
 
     def peak_memory_bytes(self) -> int | None:
-        known = self._session.peak_memory_bytes()
+        known = self._sessions[0].peak_memory_bytes()
         return _peak() if known is None else known
 
     def close(self) -> None:
-        if hasattr(self, "_session"):
-            self._session.close()
+        for session in self._sessions:
+            session.close()
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _hop(core: int) -> None:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
@@ -28,18 +31,35 @@ class Session(ABC):
     """A model loaded on a target, ready to run; a context manager that owns the runtime's memory."""
 
     signature: Signature
+    clock: Callable[[], float] = staticmethod(time.perf_counter)
+    """Seconds on the clock that an inference is timed by."""
 
     @abstractmethod
     def run(self, feed: Arrays) -> Arrays:
         """Outputs by name for one feed. Raises TargetError when the runtime fails."""
 
+    def prepared(self, feed: Arrays) -> Callable[[], object]:
+        """One inference as a call without arguments, as near to the runtime as Python comes: what is timed.
+
+        It raises the runtime's own errors; ``explaining`` makes them readable.
+        """
+        return partial(self.run, feed)
+
+    def explaining(self) -> AbstractContextManager[None]:
+        """Inside, what the runtime raises becomes a TargetError."""
+        return nullcontext()
+
+    def sibling(self) -> Session:
+        """One that may run at the same time as this one, on the same weights where the runtime can share them."""
+        return self
+
+    def wait(self, until: float) -> None:
+        """Sleep until the clock shows ``until``."""
+        time.sleep(max(0.0, until - self.clock()))
+
     def facts(self) -> dict[str, Any]:
         """What the runtime really does: providers or device, precision, threads; plain JSON values."""
         return {}
-
-    def clock(self) -> float:
-        """Seconds on the clock that an inference is timed by."""
-        return time.perf_counter()
 
     def peak_memory_bytes(self) -> int | None:
         """The peak of memory that the operating system does not see (a device's); ``None`` when there is none."""
@@ -82,6 +102,10 @@ class Target(ABC):
     @abstractmethod
     def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
         """Every option that matters, made explicit: precision, threads, latency hint."""
+
+    @abstractmethod
+    def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
+        """The options that let so many sessions run at once with so many threads each."""
 
     @abstractmethod
     def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -36,12 +36,23 @@ _DEFAULT_TARGETS = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model on a target with its options, under the name that tables show."""
+    """A model on a target with its options, under the name that tables show.
+
+    ``sessions`` is how many run at once in its process. It counts as hung after ``time_limit`` seconds without an
+    answer.
+    """
 
     name: str
     model: Model
     target: str
     options: dict[str, Any] = field(default_factory=dict)
+    sessions: int = 1
+    time_limit: float = TIME_LIMIT
+
+    def in_parallel(self, *, sessions: int, threads: int) -> Candidate:
+        """The same with so many sessions at once, of so many threads each."""
+        options = self.options | target(self.target).parallel_options(threads=threads, sessions=sessions)
+        return replace(self, options=options, sessions=sessions)
 
 
 def candidate(
@@ -52,6 +63,7 @@ def candidate(
     inputs: tuple[str, ...] = (),
     code: str | None = None,
     trust: bool = False,
+    time_limit: float = TIME_LIMIT,
 ) -> Candidate:
     """A model, or ``PATH@TARGET``, with the options it will run with.
 
@@ -65,7 +77,7 @@ def candidate(
         model, asked = models.open(path, inputs=inputs, code=code, trust=trust), suffix or target
     name = asked or model.target or _DEFAULT_TARGETS.get(model.format, "torch")
     options = _options(_fitting(model, name), model, threads)
-    return Candidate(_name(source), model, name, options)
+    return Candidate(_name(source), model, name, options, time_limit=time_limit)
 
 
 def _split(text: str) -> tuple[str, str | None]:
@@ -98,28 +110,28 @@ def _options(found: Target, model: Model, threads: int | None) -> dict[str, Any]
     defaults = found.default_options(threads=threads)
     if model.target != found.name:
         return defaults
-    kept = found.default_options(threads=threads) if threads else {}
-    threaded = {key: kept[key] for key in kept if "threads" in key.lower()}
-    return defaults | model.options | threaded
+    return defaults | model.options | (found.parallel_options(threads=threads) if threads else {})
 
 
 class Worker:
     """A child process with the session of one candidate; a context manager.
 
     All methods raise the child's OptkitErrors as they were raised there, and WorkerError when it crashed, was killed or
-    did not answer within ``time_limit`` seconds; after a WorkerError the worker is of no more use.
+    did not answer in its candidate's time limit; after a WorkerError the worker is of no more use.
     """
 
     signature: Signature
     facts: dict[str, Any]
 
-    def __init__(self, candidate: Candidate, *, time_limit: float = TIME_LIMIT) -> None:
+    def __init__(self, candidate: Candidate) -> None:
         self.candidate = candidate
-        self._time_limit = time_limit
+        self._time_limit = candidate.time_limit
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by _end
         self._connection, self._process = _start(self._output)
         try:
-            self.signature, self.facts = self._ask("open", candidate.model, candidate.target, candidate.options)
+            self.signature, self.facts = self._ask(
+                "open", candidate.model, candidate.target, candidate.options, candidate.sessions
+            )
         except BaseException:
             self._end(grace=0.0)
             raise
@@ -140,6 +152,16 @@ class Worker:
         to stay where it is: beside a busy core, two processes of one model would differ for as long as they live.
         """
         seconds: list[float] = self._ask("time", count, core)
+        return seconds
+
+    def drain(self, count: int) -> float:
+        """Seconds until all sessions together have done ``count`` inferences."""
+        seconds: float = self._ask("drain", count)
+        return seconds
+
+    def serve(self, arrivals: Sequence[float]) -> list[float]:
+        """Seconds from each query's arrival to its end; ``arrivals`` are seconds from now on, in order."""
+        seconds: list[float] = self._ask("serve", list(arrivals))
         return seconds
 
     def peak_memory_bytes(self) -> int | None:

@@ -21,7 +21,10 @@ from optkit.tensors import Array, Arrays, Signature, TensorSpec
 
 
 class Fake(Target):
-    """Options: what an inference takes and how much that varies, how far outputs are off, and what goes wrong."""
+    """Options: what an inference takes and how much that varies, how far outputs are off, and what goes wrong.
+
+    ``stall`` is ``[number, seconds]``: the inference that takes so much longer.
+    """
 
     name = "fake"
     formats = (*TORCH_FORMATS, "onnx", "openvino")
@@ -37,8 +40,12 @@ class Fake(Target):
             "seed": 0,
             "memory_bytes": 50_000_000,
             "threads": threads or 1,
+            "stall": None,
             "fault": None,
         }
+
+    def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
+        return {"threads": threads}
 
     def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
         path = workdir / model.path.name
@@ -60,11 +67,17 @@ class FakeSession(Session):
         self.signature = signature
         self._options = options
         self._random = np.random.default_rng(options["seed"])
+        # Times differ from process to process, as they do on real targets; outputs do not.
+        self._jitter = np.random.default_rng([options["seed"], os.getpid()])
         self._now = 0.0
+        self._runs = 0
 
     def run(self, feed: Arrays) -> Arrays:
         _fail(self._options["fault"])
-        self._now += self._options["seconds"] * float(np.exp(self._options["noise"] * self._random.standard_normal()))
+        self._now += self._options["seconds"] * float(np.exp(self._options["noise"] * self._jitter.standard_normal()))
+        self._runs += 1
+        if self._options["stall"] and self._runs == self._options["stall"][0]:
+            self._now += self._options["stall"][1]
         return {spec.name: self._output(spec, feed) for spec in self.signature.outputs}
 
     def _output(self, spec: TensorSpec, feed: Arrays) -> Array:
@@ -81,6 +94,12 @@ class FakeSession(Session):
 
     def clock(self) -> float:
         return self._now
+
+    def wait(self, until: float) -> None:
+        self._now = max(self._now, until)
+
+    def sibling(self) -> Session:
+        return FakeSession(self.signature, self._options | {"seed": self._options["seed"] + 1})
 
     def peak_memory_bytes(self) -> int | None:
         memory: int = self._options["memory_bytes"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +42,14 @@ class OnnxRuntime(Target):
             "providers": ["CPUExecutionProvider"],
             "graph_optimization_level": "ORT_ENABLE_ALL",
             "execution_mode": "ORT_SEQUENTIAL",
-            "intra_op_num_threads": threads or max(1, int(cores_allowed())),
             "inter_op_num_threads": 1,
             # Threads may spin inside an inference, never between two: there they would steal a neighbour's core.
             "session_config": {"session.force_spinning_stop": "1"},
-        }
+        } | self.parallel_options(threads=threads or max(1, int(cores_allowed())))
+
+    def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
+        """Sessions that run at once share a pool; each brings its own thread to it."""
+        return {"intra_op_num_threads": threads}
 
     def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
         """Save the graph as ONNX Runtime has fused it, up to the level that any machine can load.
@@ -84,15 +89,24 @@ class OnnxRuntimeSession(Session):
         self.signature = signature or Signature(_specs(session.get_inputs()), _specs(session.get_outputs()))
 
     def run(self, feed: Arrays) -> Arrays:
-        try:
+        with self.explaining():
             arrays = self._session.run(self._outputs, feed)
+        return dict(zip(self._outputs, map(_array, arrays), strict=True))
+
+    def prepared(self, feed: Arrays) -> Callable[[], object]:
+        return partial(self._session.run, self._outputs, feed)
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:  # noqa: BLE001  the library raises plain Exceptions and ValueErrors
             raise TargetError(f"onnxruntime failed to run the model: {_reason(error)}") from None
-        return dict(zip(self._outputs, map(_array, arrays), strict=True))
 
     def facts(self) -> dict[str, Any]:
         return {
             "version": str(_library().__version__),
+            "build": _build(_library().get_build_info()),
             "providers": list(self._session.get_providers()),
             "threads": self._options.get("intra_op_num_threads"),
         }
@@ -186,6 +200,12 @@ def _spec(value: Any) -> TensorSpec:
     kind = value.type.removeprefix("tensor(").removesuffix(")")
     dims = [dim if isinstance(dim, int | str) else f"{value.name}_{axis}" for axis, dim in enumerate(value.shape or ())]
     return TensorSpec(value.name, _DTYPES.get(kind, kind), tuple(dims))
+
+
+def _build(info: str) -> str:
+    """``Release`` or ``Debug``."""
+    found = re.search(r"build type=(\w+)", info)
+    return found[1] if found else "unknown"
 
 
 def _array(value: Any) -> Array:

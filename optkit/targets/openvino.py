@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +40,15 @@ class OpenVino(Target):
             # Left alone, OpenVINO computes in bf16 wherever the CPU can. Integer operators are not touched by this.
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads or max(1, int(cores_allowed())),
-            "NUM_STREAMS": 1,
             # Pinned threads of two processes would meet on the same cores.
             "ENABLE_CPU_PINNING": False,
             # Where weights alone are int8 or int4, activations are quantized on the fly in groups of this size.
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32,
-        }
+        } | self.parallel_options(threads=threads or max(1, int(cores_allowed())))
+
+    def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
+        """A stream for each session; the threads are divided among them."""
+        return {"INFERENCE_NUM_THREADS": threads * sessions, "NUM_STREAMS": sessions}
 
     def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
         core = _library().Core()
@@ -69,12 +74,23 @@ class OpenVinoSession(Session):
         self._outputs = _names(compiled.outputs, self.signature.outputs)
 
     def run(self, feed: Arrays) -> Arrays:
+        with self.explaining():
+            arrays: Any = self.prepared(feed)()
+        return dict(zip(self._outputs, arrays.to_tuple(), strict=True))
+
+    def prepared(self, feed: Arrays) -> Callable[[], object]:
+        # Inputs are shared as onnxruntime shares them; outputs are copied, so that the next run leaves them alone.
+        return partial(self._request.infer, feed, share_inputs=True, share_outputs=False)
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
         try:
-            # Inputs are shared as onnxruntime shares them; outputs are copied, so that the next run leaves them alone.
-            arrays = self._request.infer(feed, share_inputs=True, share_outputs=False)
+            yield
         except Exception as error:  # noqa: BLE001  the library raises RuntimeError, TypeError and its own
             raise TargetError(f"openvino failed to run the model: {_reason(error)}") from None
-        return dict(zip(self._outputs, arrays.to_tuple(), strict=True))
+
+    def sibling(self) -> Session:
+        return OpenVinoSession(self._compiled, self.signature)
 
     def facts(self) -> dict[str, Any]:
         compiled = self._compiled

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,11 @@ class Torch(Target):
         return str(_library().__version__)
 
     def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
-        return {"num_threads": threads or max(1, int(cores_allowed()))}
+        return self.parallel_options(threads=threads or max(1, int(cores_allowed())))
+
+    def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
+        """torch's pool is the process's; each session's thread that calls it has one of its own."""
+        return {"num_threads": threads}
 
     def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
         raise TargetError(
@@ -54,11 +59,23 @@ class TorchSession(Session):
         self.signature = signature
 
     def run(self, feed: Arrays) -> Arrays:
+        with self.explaining():
+            return self._named(self.prepared(feed)())
+
+    def prepared(self, feed: Arrays) -> Callable[[], object]:
         torch = _library()
-        try:
-            tensors = [torch.from_numpy(_writable(feed[spec.name])) for spec in self.signature.inputs]
+        tensors = [torch.from_numpy(_writable(feed[spec.name])) for spec in self.signature.inputs]
+
+        def inference() -> object:
             with torch.inference_mode():
-                return self._named(self._module(*tensors))
+                return self._module(*tensors)
+
+        return inference
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:  # noqa: BLE001  a module may raise anything
             reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
             raise TargetError(f"torch failed to run the model: {reason.strip()}") from None
@@ -72,7 +89,8 @@ class TorchSession(Session):
 
     def facts(self) -> dict[str, Any]:
         torch = _library()
-        return {"version": str(torch.__version__), "threads": int(torch.get_num_threads())}
+        build = "Debug" if torch.version.debug else "Release"
+        return {"version": str(torch.__version__), "build": build, "threads": int(torch.get_num_threads())}
 
     def close(self) -> None:
         self._module = None

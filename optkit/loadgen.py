@@ -1,0 +1,83 @@
+"""Putting load on sessions in this process, each in a thread of its own: a closed loop, or arrivals that wait for none.
+
+Sessions release the interpreter's lock while they compute, so that several keep several cores busy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from optkit.target import Session
+from optkit.tensors import Arrays
+
+_Result = TypeVar("_Result")
+
+
+def one_by_one(session: Session, feeds: Sequence[Arrays], count: int) -> list[float]:
+    """Seconds that each of ``count`` inferences took, going through ``feeds`` in turn."""
+    clock, calls = session.clock, _prepared(session, feeds)
+    seconds = []
+    with session.explaining():
+        for call in itertools.islice(itertools.cycle(calls), count):
+            start = clock()
+            call()
+            seconds.append(clock() - start)
+    return seconds
+
+
+def closed_loop(sessions: Sequence[Session], feeds: Sequence[Arrays], count: int) -> float:
+    """Seconds until the sessions together have done ``count`` inferences, each beginning one when it ended one."""
+    ready = threading.Barrier(len(sessions))
+    numbers = itertools.count()
+
+    def work(session: Session) -> float:
+        calls = _prepared(session, feeds)
+        ready.wait()
+        start = session.clock()
+        with session.explaining():
+            while (number := next(numbers)) < count:
+                calls[number % len(calls)]()
+        return session.clock() - start
+
+    return max(_at_once(work, sessions))
+
+
+def open_loop(sessions: Sequence[Session], feeds: Sequence[Arrays], arrivals: Sequence[float]) -> list[float]:
+    """Seconds from each query's arrival to its end, in the order of ``arrivals`` (seconds from now on).
+
+    Whoever is free takes the query that came first. A query that finds all sessions busy waits, and its waiting counts:
+    a stall is seen by all that arrive meanwhile, which a closed loop hides ("coordinated omission", Tene 2013).
+    """
+    ready = threading.Barrier(len(sessions))
+    numbers = itertools.count()
+    latencies = [0.0] * len(arrivals)
+
+    def work(session: Session) -> None:
+        calls = _prepared(session, feeds)
+        ready.wait()
+        start = session.clock()
+        with session.explaining():
+            while (number := next(numbers)) < len(arrivals):
+                due = start + arrivals[number]
+                session.wait(due)
+                calls[number % len(calls)]()
+                latencies[number] = session.clock() - due
+
+    _at_once(work, sessions)
+    return latencies
+
+
+def _prepared(session: Session, feeds: Sequence[Arrays]) -> list[Callable[[], object]]:
+    return [session.prepared(feed) for feed in feeds]
+
+
+def _at_once(work: Callable[[Session], _Result], sessions: Sequence[Session]) -> list[_Result]:
+    """``work`` for every session, each in a thread; a single one in this thread."""
+    if len(sessions) == 1:
+        return [work(sessions[0])]
+    with ThreadPoolExecutor(len(sessions)) as pool:
+        return list(pool.map(work, sessions))
