@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,15 @@ def limits(root: Path = Path("/")) -> Limits:
         cpus=_least(_cpus_of(folder) for folder in _folders(root, "cpu")),
         memory_bytes=_least(_memory_of(folder) for folder in _folders(root, "memory")),
     )
+
+
+def throttled_seconds(root: Path = Path("/")) -> float | None:
+    """How long the quotas have held this process's groups back since they were made."""
+    stats = [read(folder / "cpu.stat") or "" for folder in _folders(root, "cpu")]
+    # Version 2 counts microseconds, version 1 nanoseconds.
+    found = [re.search(r"^throttled_(usec|time) (\d+)$", text, re.MULTILINE) for text in stats]
+    times = [int(match[2]) * (1e-6 if match[1] == "usec" else 1e-9) for match in found if match]
+    return max(times, default=None)
 
 
 def read(path: Path) -> str | None:

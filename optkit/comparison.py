@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import replace
 
-from optkit import machine, quality, records, timing
+from optkit import cautions, machine, quality, records, timing, workload
 from optkit.data import Dataset
-from optkit.errors import DataError, SignatureError, UsageError
+from optkit.errors import UsageError
 from optkit.quality import Assessment
-from optkit.results import Comparison, Row
-from optkit.stage import Note, Progress, no_progress
-from optkit.tensors import Arrays, Signature, synthetic_feed
-from optkit.timing import Timing
+from optkit.results import Comparison, Row, Scenario
+from optkit.stage import Progress, no_progress
+from optkit.timing import PRECISION, Task, Timing
 from optkit.worker import Candidate
-
-_FEEDS = 8
-"""How many different feeds are timed: enough to see several sizes, few enough to go through in every round."""
 
 
 def side_by_side(
@@ -29,8 +24,10 @@ def side_by_side(
     max_drop: float | None = None,
     batch: int = 1,
     seconds: float = 10.0,
+    precision: float = PRECISION,
     seed: int = 0,
     threads: int | None = None,
+    scenario: Scenario = "single-stream",
     with_quality: bool = True,
     progress: Progress = no_progress,
 ) -> Comparison:
@@ -44,26 +41,30 @@ def side_by_side(
     if dataset is None and (metric is not None or max_drop is not None):
         raise UsageError("quality needs data: --metric and --max-drop do nothing without it", hint="give --data DATA")
     candidates = named_apart(candidates)
-    plan = _plan(candidates, dataset, batch, seed)
+    work = workload.of(candidates, dataset, batch, seed)
     assessed = dataset if with_quality else None
-    assessments = _assess(candidates, assessed, metric, plan.batch, seed, progress)
+    assessments = _assess(candidates, assessed, metric, work.batch, seed, progress)
     alive = [entry for entry, found in zip(candidates, assessments, strict=True) if found.error is None]
-    timings = timing.measure(alive, plan.feeds, seconds=seconds, seed=seed, progress=progress)
-    by_name = {(found.candidate.name, found.candidate.target): found for found in timings}
+    tasks = [Task(entry, work.feeds, work.batch) for entry in alive]
+    measured = timing.measure(tasks, seconds=seconds, precision=precision, seed=seed, progress=progress)
+    by_name = {(found.candidate.name, found.candidate.target): found for found in measured.timings}
     rows = [
-        row(entry, found, by_name.get((entry.name, entry.target)), plan.batch)
+        row(entry, found, by_name.get((entry.name, entry.target)), work.batch)
         for entry, found in zip(candidates, assessments, strict=True)
     ]
     return Comparison(
+        scenario=scenario,
         rows=[rows[0].model_copy(update={"baseline": True}), *rows[1:]],
         data=None if dataset is None else records.of_dataset(dataset),
         threads=threads,
-        batch=plan.batch,
-        rounds=timings[0].rounds,
+        batch=work.batch,
+        launches=measured.launches,
+        rounds=measured.rounds,
+        precision=precision,
         max_drop=max_drop,
         machine=machine.fingerprint(),
         seconds=time.monotonic() - started,
-        notes=records.of_notes(plan.notes),
+        notes=records.of_notes([*work.notes, *cautions.of(measured, seconds=seconds, precision=precision)]),
     )
 
 
@@ -77,53 +78,6 @@ def named_apart(candidates: Sequence[Candidate]) -> list[Candidate]:
         again = sum(other.model.path == entry.model.path and other.target == entry.target for other in apart)
         apart.append(replace(entry, name=f"{name} ({again + 1})" if again else name))
     return apart
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What the candidates are timed on."""
-
-    batch: int
-    feeds: list[Arrays]
-    notes: list[Note]
-
-
-def _plan(candidates: Sequence[Candidate], dataset: Dataset | None, batch: int, seed: int) -> _Plan:
-    signature = _signature(candidates[0])
-    size, notes = _batch(candidates, batch)
-    if dataset is not None:
-        return _Plan(size, _real_feeds(dataset, size), notes)
-    text = "timed on made-up inputs, and no quality is compared; give --data for both"
-    feed = synthetic_feed(signature.inputs, batch=size, seed=seed)
-    return _Plan(size, [feed], [*notes, Note(text, level="warning")])
-
-
-def _signature(candidate: Candidate) -> Signature:
-    if candidate.model.signature is None:
-        raise SignatureError(
-            f"{candidate.model.path} does not tell its inputs", hint="give them: --input 'x:float32[batch,3,224,224]'"
-        )
-    return candidate.model.signature
-
-
-def _batch(candidates: Sequence[Candidate], asked: int) -> tuple[int, list[Note]]:
-    """The batch to run: the one asked for, or the first that a model has fixed."""
-    for candidate in candidates:
-        fixed = None if candidate.model.signature is None else candidate.model.signature.fixed_batch
-        if fixed not in (None, asked):
-            return fixed, [Note(f"batch {fixed} instead of {asked}: the model takes no other", candidate.name)]
-    return asked, []
-
-
-def _real_feeds(dataset: Dataset, batch: int) -> list[Arrays]:
-    full = (found for found in dataset.batches(batch) if found.count == batch or dataset.source.whole_feeds)
-    feeds = [found.feed for found in islice(full, _FEEDS)]
-    if not feeds:
-        raise DataError(
-            f"{dataset.source.path}: {len(dataset)} samples do not fill a batch of {batch}",
-            hint="give more samples or a smaller --batch",
-        )
-    return feeds
 
 
 def _assess(
@@ -152,15 +106,17 @@ def row(candidate: Candidate, assessment: Assessment, timed: Timing | None = Non
         batch=batch,
         quality=assessment.quality,
     )
-    return known if timed is None or timed.latency is None else known.model_copy(update=_measured(timed, batch))
+    return known if timed is None or timed.reason else known.model_copy(update=_measured(timed))
 
 
-def _measured(timed: Timing, batch: int | None) -> dict[str, object]:
+def _measured(timed: Timing) -> dict[str, object]:
     return {
         "latency": timed.latency,
-        "throughput": batch / timed.latency.mean if timed.latency and batch else None,
+        "throughput": timed.throughput.value if timed.throughput else None,
+        "throughput_interval": timed.throughput,
         "speedup": timed.speedup,
         "speed_verdict": timed.verdict,
+        "ratios": timed.ratios,
         "memory_bytes": timed.memory_bytes,
         "facts": timed.facts,
     }

@@ -40,7 +40,7 @@ def of_dataset(dataset: Dataset) -> DatasetRecord:
 
 def of_notes(notes: Iterable[Note]) -> list[NoteRecord]:
     """Notes as records, in order."""
-    return [NoteRecord(text=note.text, where=note.where, level=note.level) for note in notes]
+    return [NoteRecord(text=note.text, where=note.where, level=note.level, kind=note.kind) for note in notes]
 
 
 def _tensors(specs: Sequence[TensorSpec]) -> list[TensorRecord]:

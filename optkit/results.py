@@ -40,6 +40,8 @@ class NoteRecord(Record):
     text: str
     where: str | None = None
     level: Literal["info", "warning"] = "info"
+    kind: str | None = None
+    """A word for programs: ``noisy-neighbour``; the cautions of docs/measuring.md have one."""
 
 
 class TensorRecord(Record):
@@ -95,16 +97,54 @@ class LatencyRecord(Record):
     p90: float | None = None
     p95: float | None = None
     p99: float | None = None
+    median_interval: Interval | None = None
+    p90_interval: Interval | None = None
+    p95_interval: Interval | None = None
     p99_interval: Interval | None = None
     mean_interval: Interval | None = None
     histogram_edges: list[float] = Field(default_factory=list)
     histogram_counts: list[int] = Field(default_factory=list)
 
 
+Scenario = Literal["single-stream", "multi-stream", "offline", "server"]
+"""How load is put on, named as MLPerf names it."""
+
+
+class Trial(Record):
+    """One way of putting load on that was tried: ``rate`` queries per second arriving, or as fast as it goes.
+
+    ``kept`` says that it was the best, or that it held the limit.
+    """
+
+    batch: int
+    sessions: int
+    threads: int
+    rate: float | None = None
+    throughput: float | None = None
+    p99: float | None = None
+    kept: bool = False
+    reason: str | None = None
+
+
+class LoadRecord(Record):
+    """The load that the figures are of: parallel sessions with so many threads each, queries arriving at a rate.
+
+    ``rate`` is the highest that kept ``p99_limit`` (``refused_rate`` did not), or the one that was asked for.
+    """
+
+    sessions: int
+    threads: int
+    rate: float | None = None
+    refused_rate: float | None = None
+    p99_limit: float | None = None
+    trials: list[Trial] = Field(default_factory=list)
+
+
 class Row(Record):
     """One model on one target: what it is, how it did, or why it failed.
 
-    ``speedup`` is the baseline's time over this one's, paired round by round; null for the baseline itself.
+    ``speedup`` is the baseline's time per sample over this one's, paired round by round, its interval over the
+    launches; null for the baseline itself. ``ratios`` are those of all rounds, by launch.
     """
 
     name: str
@@ -117,8 +157,11 @@ class Row(Record):
     batch: int | None = None
     latency: LatencyRecord | None = None
     throughput: float | None = None
+    throughput_interval: Interval | None = None
+    load: LoadRecord | None = None
     speedup: Interval | None = None
     speed_verdict: Literal["faster", "slower", "no difference", "inconclusive"] | None = None
+    ratios: list[list[float]] = Field(default_factory=list)
     memory_bytes: int | None = None
     quality: QualityRecord | None = None
     facts: dict[str, Any] = Field(default_factory=dict)
@@ -216,11 +259,14 @@ class Comparison(Root):
     """Models side by side in one run; the first row is the baseline. Also what ``benchmark`` answers."""
 
     schema_: Literal["optkit.comparison/1"] = Field("optkit.comparison/1", alias="schema")
+    scenario: Scenario = "single-stream"
     rows: list[Row]
     data: DatasetRecord | None = None
     threads: int | None = None
     batch: int
+    launches: int = 1
     rounds: int
+    precision: float | None = None
     max_drop: float | None = None
     machine: Machine
     seconds: float

@@ -134,12 +134,11 @@ def _max_p99(baseline: Row, candidate: Row, limit: float) -> RuleRecord:
 
 
 def _min_throughput(baseline: Row, candidate: Row, limit: float) -> RuleRecord:
-    mean = candidate.latency.mean_interval if candidate.latency else None
-    if mean is None or candidate.batch is None:
-        return _unknown("min-throughput", limit, "per second", "too few rounds for an interval: give more --seconds")
-    low, value, high = (candidate.batch / each for each in (mean.high, mean.value, mean.low))
-    found = Interval(value=value, low=low, high=high, confidence=mean.confidence)
-    shown = f"{units.rate(value)} ({units.rate(low)} to {units.rate(high)}); at least {units.rate(limit)}"
+    found = candidate.throughput_interval
+    if found is None:
+        return _unknown("min-throughput", limit, "per second", "no throughput was measured")
+    span = f"{units.rate(found.low)} to {units.rate(found.high)}"
+    shown = f"{units.rate(found.value)} ({span}); at least {units.rate(limit)}"
     return _record("min-throughput", _at_least(found, limit), found, limit, "per second", shown)
 
 

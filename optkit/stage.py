@@ -34,11 +34,15 @@ def no_progress(what: str, done: int, total: int | None) -> None:
 
 @dataclass(frozen=True)
 class Note:
-    """One line for the user: what was chosen, assumed or left alone, where (an operator, a file), and why."""
+    """One line for the user: what was chosen, assumed or left alone, where (an operator, a file), and why.
+
+    ``kind`` is for programs: a word that stays the same while the text tells the case.
+    """
 
     text: str
     where: str | None = None
     level: Literal["info", "warning"] = "info"
+    kind: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,97 +1,154 @@
-"""How fast: each candidate in a process of its own, taking turns in short rounds, compared round by round.
+"""How fast: each candidate in processes of its own, taking turns in short rounds, compared round by round.
 
-Time is counted on the sessions' own clocks; between its turns a worker sleeps on its socket. What is compared is the
-median inference of each round, so a speed-up speaks of typical latency; tails show in the percentiles, and throughput
-follows from the mean.
+A launch is one process of every candidate, alive together; its rounds go to the candidates in random order, and who
+waits sleeps on its socket. Two processes of the very same model differ for as long as they live, by where their memory
+and their threads came to lie, so a comparison takes several launches, and its interval is over them ("Rigorous
+Benchmarking in Reasonable Time", Kalibera and Jones, 2013). Time is counted on the sessions' own clocks.
 """
 
 from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
-import numpy as np
-
-from optkit import machine, stats
+from optkit import conditions, latencies, machine, stats
+from optkit.conditions import Conditions
 from optkit.errors import OptkitError
 from optkit.results import Interval, LatencyRecord
 from optkit.stage import Progress, no_progress
 from optkit.tensors import Arrays, check_feed
 from optkit.worker import Candidate, Worker
 
-_ROUND_SECONDS = 0.04
-"""How long a round lasts at least: long against one interruption by the system, short against drift of the clock."""
+PRECISION = 0.01
+"""How narrow an interval is to be by default: half its width as a share of its value."""
+_LAUNCH_SECONDS = 0.2
+"""How long a candidate is measured in a launch at least."""
+_LAUNCHES = 8
+"""The launches after which measuring may stop: with fewer, stopping as soon as the interval looks narrow would catch
+the lucky ones, and the intervals would hold the truth less often than they say."""
+_FEWEST_LAUNCHES = 2
 _WARM_UP_SHARE = 0.25
-"""Share of a candidate's time that warming up may take."""
+"""Share of a launch that warming up may take."""
 _SETTLED = 0.98
 """Times have settled when a chunk's median is no longer below this share of the least one before it."""
 _FEWEST_CHUNKS = 3
-_FEWEST_ROUNDS = 5
-_ROUNDS_BEFORE_STOPPING = 20
-_CHECK_EVERY = 5
+_FEWEST_FEEDINGS = 20
+"""How often all feeds are gone through at least; of slow models fewer feeds are kept."""
+
+
+def _one_by_one(worker: Worker, count: int, core: int | None) -> tuple[list[float], float]:
+    times = worker.time(count, core=core)
+    return times, sum(times)
+
+
+def _all_at_once(worker: Worker, count: int, core: int | None) -> tuple[list[float], float]:
+    total = count * worker.candidate.sessions
+    elapsed = worker.drain(total)
+    return [elapsed / total], elapsed
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a candidate takes its turn: so many inferences of a worker, beginning on a core.
+
+    ``turn`` gives the seconds of each inference, or the mean of all, and how long the turn took.
+    """
+
+    turn: Callable[[Worker, int, int | None], tuple[list[float], float]]
+    round_seconds: float
+    """How long a round lasts at least: long against one interruption by the system, short against drift of the clock;
+    and where sessions run at once, long against the time in which the last of them runs alone."""
+
+
+LATENCY = Mode(_one_by_one, 0.04)
+"""Each inference on its own."""
+THROUGHPUT = Mode(_all_at_once, 0.3)
+"""All of the candidate's sessions at work; as many inferences for each."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A candidate and what it is timed on: feeds of ``batch`` samples each."""
+
+    candidate: Candidate
+    feeds: Sequence[Arrays]
+    batch: int = 1
 
 
 @dataclass(frozen=True)
 class Timing:
     """What was measured of one candidate, or why it failed.
 
-    ``speedup`` is the baseline's time over this one's; ``None`` for the baseline itself.
+    ``speedup`` is the baseline's time per sample over this one's; ``None`` for the baseline itself. ``ratios`` are the
+    same for each round of each launch.
     """
 
     candidate: Candidate
     reason: str | None = None
     latency: LatencyRecord | None = None
+    throughput: Interval | None = None
     speedup: Interval | None = None
     verdict: stats.Verdict | None = None
+    ratios: list[list[float]] = field(default_factory=list)
     memory_bytes: int | None = None
-    rounds: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """The candidates' timings, the launches and rounds behind them, and what else the machine did meanwhile."""
+
+    timings: list[Timing]
+    launches: int
+    rounds: int
+    conditions: Conditions
+
+
 def measure(
-    candidates: Sequence[Candidate],
-    feeds: Sequence[Arrays],
+    tasks: Sequence[Task],
     *,
+    mode: Mode = LATENCY,
     seconds: float = 10.0,
-    precision: float = 0.01,
+    precision: float = PRECISION,
     seed: int = 0,
     progress: Progress = no_progress,
-) -> list[Timing]:
-    """Time the candidates on ``feeds``; the first is the baseline, and one that fails carries its reason.
+) -> Measurement:
+    """Time the candidates; the first is the baseline, and one that fails carries its reason.
 
-    Rounds go on until every speed-up's interval is within ``precision`` of its value and the samples support the 99 %
-    quantile, or until one candidate has run for ``seconds``. Raises the baseline's error, since nothing can be
-    compared without it.
+    Launches go on until every speed-up's interval is within ``precision`` of its value and the samples support the 99 %
+    quantile, or until one candidate took ``seconds``, its opening in later launches included. Raises the baseline's
+    error, since nothing can be compared without it.
     """
-    lanes = [_Lane(candidate) for candidate in candidates]
-    with ExitStack() as stack:
-        for index, lane in enumerate(lanes):
-            progress("warming up", index, len(lanes))
-            lane.attempt(lane.start, stack, feeds, _WARM_UP_SHARE * seconds)
-        running = _running(lanes)
-        _plan_rounds(running, feeds, seconds)
-        _take_turns(running, seconds, precision, seed, progress)
-        for lane in _running(lanes):
-            lane.attempt(lane.finish)
-    return [_timing(lane, None if lane is lanes[0] else lanes[0], seed) for lane in lanes]
+    watch = conditions.Watch()
+    race = _Race([_Lane(task, mode) for task in tasks], seconds, random.Random(seed), progress)  # noqa: S311  no secrets
+    while not race.done(precision):
+        race.launch()
+        watch.look()
+    baseline, *others = race.lanes
+    timings = [_timing(baseline, None, seed), *(_timing(lane, baseline, seed) for lane in others)]
+    return Measurement(timings, len(baseline.launches), sum(map(len, baseline.launches)), watch.seen())
 
 
 class _Lane:
-    """One candidate's way through the measurement: its worker, its times by round, and what went wrong."""
+    """One candidate's way through the measurement: its times by launch and round, and what went wrong."""
 
     worker: Worker
 
-    def __init__(self, candidate: Candidate) -> None:
-        self.candidate = candidate
+    def __init__(self, task: Task, mode: Mode) -> None:
+        self.task = task
+        self.mode = mode
+        self.feeds = list(task.feeds)
         self.error: OptkitError | None = None
-        self.rounds: list[list[float]] = []
+        self.launches: list[list[list[float]]] = []
         self.count = 1
         self.typical = math.inf
+        self.opening = 0.0
         self.spent = 0.0
         self.memory_bytes: int | None = None
 
@@ -102,135 +159,145 @@ class _Lane:
         except OptkitError as error:
             self.error = error
 
-    def start(self, stack: ExitStack, feeds: Sequence[Arrays], limit: float) -> None:
+    def start(self, stack: ExitStack, limit: float) -> None:
         """Open the session and run it until its times no longer fall, or for ``limit`` seconds."""
-        self.worker = stack.enter_context(Worker(self.candidate))
-        for feed in feeds:
+        started = time.perf_counter()
+        self.worker = stack.enter_context(Worker(self.task.candidate))
+        for feed in self.feeds:
             check_feed(feed, self.worker.signature.inputs, where="the feed to time with")
-        self.worker.load(feeds)
-        self.typical = median(self._time(len(feeds)))
-        medians: list[float] = []
-        while self.spent < limit and not _settled(medians):
-            self.typical = median(self._time(_count(len(feeds), self.typical)))
-            medians.append(self.typical)
+        self.worker.load(self.feeds)
+        self.opening = time.perf_counter() - started
+        self.spent += self.opening if self.launches else 0.0
+        self._warm_up(self.spent + limit)
+        self.launches.append([])
+
+    def keep_feeds(self, count: int) -> None:
+        """Go on with the first ``count`` feeds, in rounds that go through all of them."""
+        self.feeds = self.feeds[:count]
+        self.count = self._count()
+        self.worker.load(self.feeds)
 
     def turn(self, core: int | None) -> None:
         """One round, beginning on ``core``."""
-        self.rounds.append(self._time(self.count, core))
+        self.launches[-1].append(self._time(self.count, core))
 
     def finish(self) -> None:
-        self.memory_bytes = self.worker.peak_memory_bytes()
+        peak = self.worker.peak_memory_bytes()
+        self.memory_bytes = max((each for each in (peak, self.memory_bytes) if each is not None), default=None)
 
-    def medians(self) -> list[float]:
-        """The median inference of each round."""
-        return [median(times) for times in self.rounds]
+    def medians(self) -> list[list[float]]:
+        """Seconds per sample: the median inference of each round, by launch."""
+        return [[median(times) / self.task.batch for times in rounds] for rounds in self.launches]
 
-    def samples(self) -> list[float]:
-        return [time for times in self.rounds for time in times]
+    def samples(self) -> int:
+        return sum(len(times) for rounds in self.launches for times in rounds)
+
+    def _warm_up(self, until: float) -> None:
+        chunks = [median(self._time(len(self.feeds)))]
+        self.typical = chunks[0]
+        while self.spent < until and not _settled(chunks[1:]):
+            chunks.append(median(self._time(self._count())))
+            self.typical = chunks[-1]
+
+    def _count(self) -> int:
+        """Inferences for a round: a multiple of the feeds that lasts long enough."""
+        return len(self.feeds) * max(1, math.ceil(self.mode.round_seconds / (len(self.feeds) * self.typical)))
 
     def _time(self, count: int, core: int | None = None) -> list[float]:
-        times = self.worker.time(count, core=core)
-        self.spent += sum(times)
+        times, elapsed = self.mode.turn(self.worker, count, core)
+        self.spent += elapsed
         return times
+
+
+@dataclass
+class _Race:
+    """The lanes on their way, launch after launch."""
+
+    lanes: list[_Lane]
+    seconds: float
+    draw: random.Random
+    progress: Progress
+    rounds: int = 0
+
+    def launch(self) -> None:
+        """A process of every candidate that has not failed, rounds in random order, and the end of the processes."""
+        with ExitStack() as stack:
+            first = not self.rounds
+            limit = _WARM_UP_SHARE * (self.seconds / (1 if first else _LAUNCHES))
+            for lane in self._running():
+                self._tell("warming up" if first else "measuring")
+                lane.attempt(lane.start, stack, limit)
+            if first:
+                self._plan()
+            for _ in range(self.rounds):
+                self._take_turns()
+            for lane in self._running():
+                lane.attempt(lane.finish)
+        self._running()
+
+    def done(self, precision: float) -> bool:
+        launches = len(self.lanes[0].launches)
+        if launches < _FEWEST_LAUNCHES:
+            return False
+        spent = max(lane.spent for lane in self._running())
+        return spent >= self.seconds or (launches >= _LAUNCHES and self._known(precision))
+
+    def _known(self, precision: float) -> bool:
+        """Whether all is known that was asked for."""
+        baseline, *others = self._running()
+        if min(lane.samples() for lane in (baseline, *others)) < stats.enough_for(0.99):
+            return False
+        found = [stats.paired_ratio(baseline.medians(), lane.medians()) for lane in others]
+        return all(stats.half_width(each) <= precision for each in found or [stats.geometric_mean(baseline.medians())])
+
+    def _plan(self) -> None:
+        """How many inferences make a round (whole turns over the same feeds for all), and how many rounds a launch."""
+        lanes = self._running()
+        slowest = max(lane.typical for lane in lanes)
+        fewest = min(len(lane.feeds) for lane in lanes)
+        kept = max(1, min(fewest, int(self.seconds / (_FEWEST_FEEDINGS * slowest))))
+        for lane in lanes:
+            lane.attempt(lane.keep_feeds, kept)
+        longest = max(lane.count * lane.typical for lane in lanes)
+        support = stats.enough_for(0.99) * slowest / _LAUNCHES
+        wanted = max(_LAUNCH_SECONDS, support, *(lane.opening for lane in lanes))
+        self.rounds = max(1, round(min(wanted, self.seconds / _LAUNCHES) / longest))
+
+    def _take_turns(self) -> None:
+        cores = machine.cores()
+        core = self.draw.choice(cores) if cores else None
+        lanes = self._running()
+        for lane in self.draw.sample(lanes, len(lanes)):
+            lane.attempt(lane.turn, core)
+        self._tell("measuring")
+
+    def _running(self) -> list[_Lane]:
+        """The lanes that have not failed. Raises the baseline's error."""
+        if self.lanes[0].error is not None:
+            raise self.lanes[0].error
+        return [lane for lane in self.lanes if lane.error is None]
+
+    def _tell(self, what: str) -> None:
+        spent = max(lane.spent for lane in self.lanes)
+        self.progress(what, min(int(spent), int(self.seconds)), max(1, int(self.seconds)))
 
 
 def _settled(medians: Sequence[float]) -> bool:
     return len(medians) >= _FEWEST_CHUNKS and medians[-1] >= _SETTLED * min(medians[:-1])
 
 
-def _running(lanes: Sequence[_Lane]) -> list[_Lane]:
-    """The lanes that have not failed. Raises the baseline's error."""
-    if lanes[0].error is not None:
-        raise lanes[0].error
-    return [lane for lane in lanes if lane.error is None]
-
-
-def _plan_rounds(lanes: Sequence[_Lane], feeds: Sequence[Arrays], seconds: float) -> None:
-    """How many inferences make a round: whole turns over the same feeds for all.
-
-    Of slow models fewer feeds are kept, so that the time still allows enough rounds.
-    """
-    slowest = max(lane.typical for lane in lanes)
-    kept = max(1, min(len(feeds), int(seconds / (_ROUNDS_BEFORE_STOPPING * slowest))))
-    for lane in lanes:
-        lane.count = _count(kept, lane.typical)
-        if kept < len(feeds):
-            lane.attempt(lane.worker.load, feeds[:kept])
-
-
-def _count(feeds: int, typical: float) -> int:
-    """Inferences for a round: a multiple of ``feeds`` that lasts long enough."""
-    return feeds * max(1, math.ceil(_ROUND_SECONDS / (feeds * typical)))
-
-
-def _take_turns(lanes: list[_Lane], seconds: float, precision: float, seed: int, progress: Progress) -> None:
-    """Rounds in random order, until what is asked for is known or the time is up."""
-    draw = random.Random(seed)  # noqa: S311  orders and cores, no secrets
-    cores = machine.cores()
-    number = 0
-    while not _done(lanes, number, seconds, precision):
-        core = draw.choice(cores) if cores else None
-        for lane in draw.sample(lanes, len(lanes)):
-            lane.attempt(lane.turn, core)
-        lanes = _running(lanes)
-        number += 1
-        spent = max(lane.spent for lane in lanes)
-        progress("measuring", min(int(spent), int(seconds)), max(1, int(seconds)))
-
-
-def _done(lanes: Sequence[_Lane], rounds: int, seconds: float, precision: float) -> bool:
-    if rounds < _FEWEST_ROUNDS:
-        return False
-    if max(lane.spent for lane in lanes) >= seconds:
-        return True
-    return rounds >= _ROUNDS_BEFORE_STOPPING and rounds % _CHECK_EVERY == 0 and _tight(lanes, precision)
-
-
-def _tight(lanes: Sequence[_Lane], precision: float) -> bool:
-    baseline, *others = lanes
-    if not others or min(len(lane.samples()) for lane in lanes) < stats.enough_for(0.99):
-        return False
-    ratios = (stats.paired_ratio(baseline.medians(), lane.medians()) for lane in others)
-    return all(stats.half_width(ratio) <= precision for ratio in ratios)
-
-
 def _timing(lane: _Lane, baseline: _Lane | None, seed: int) -> Timing:
     if lane.error is not None:
-        return Timing(lane.candidate, reason=lane.error.message)
-    speedup = None if baseline is None else stats.paired_ratio(baseline.medians(), lane.medians(), seed=seed)
+        return Timing(lane.task.candidate, reason=lane.error.message)
+    speedup = None if baseline is None else stats.paired_ratio(baseline.medians(), lane.medians())
+    clusters = [[time for times in rounds for time in times] for rounds in lane.launches]
     return Timing(
-        lane.candidate,
-        latency=_latency(lane.rounds, seed),
+        lane.task.candidate,
+        latency=latencies.record(clusters, seed=seed) if lane.mode is LATENCY else None,
+        throughput=latencies.throughput(clusters, lane.task.batch),
         speedup=speedup,
         verdict=None if speedup is None else stats.verdict(speedup),
+        ratios=[] if baseline is None else stats.ratios(baseline.medians(), lane.medians()),
         memory_bytes=lane.memory_bytes,
-        rounds=len(lane.rounds),
         facts=lane.worker.facts,
     )
-
-
-def _latency(rounds: Sequence[Sequence[float]], seed: int) -> LatencyRecord:
-    samples = [time for times in rounds for time in times]
-    edges, counts = stats.histogram(samples)
-    p99 = stats.quantile(samples, 0.99)
-    several = len(rounds) > 1
-    return LatencyRecord(
-        count=len(samples),
-        mean=fmean(samples),
-        median=median(samples),
-        p90=stats.quantile(samples, 0.90),
-        p95=stats.quantile(samples, 0.95),
-        p99=p99,
-        p99_interval=stats.clustered_interval(rounds, _p99, seed=seed) if several and p99 is not None else None,
-        mean_interval=stats.clustered_interval(rounds, _mean, seed=seed) if several else None,
-        histogram_edges=edges,
-        histogram_counts=counts,
-    )
-
-
-def _p99(samples: np.ndarray) -> float:
-    return float(np.quantile(samples, 0.99))
-
-
-def _mean(samples: np.ndarray) -> float:
-    return float(samples.mean())

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import math
+
 UNKNOWN = "-"
+_SECONDS = {"us": 1e6, "ms": 1e3, "s": 1.0}
 
 
 def seconds(value: float | None) -> str:
     """``0.00123`` -> ``1.23 ms``."""
     if value is None:
         return UNKNOWN
-    for limit, factor, unit in ((1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (120.0, 1.0, "s")):
+    for limit, unit in ((1e-3, "us"), (1.0, "ms"), (120.0, "s")):
         if value < limit:
-            return f"{_three_digits(value * factor)} {unit}"
+            return f"{_three_digits(value * _SECONDS[unit])} {unit}"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest:02d} s"
+
+
+def seconds_interval(value: float, low: float, high: float) -> str:
+    """``0.573 ms (0.570 to 0.581)``: all three in the value's unit, with its digits."""
+    text, unit = seconds(value).rsplit(" ", 1)
+    if unit not in _SECONDS:
+        return f"{seconds(value)} ({seconds(low)} to {seconds(high)})"
+    digits = len(text.partition(".")[2])
+    ends = (f"{end * _SECONDS[unit]:.{digits}f}" for end in (low, high))
+    return f"{text} {unit} ({' to '.join(ends)})"
 
 
 def size(value: float | None) -> str:
@@ -53,9 +66,20 @@ def quality(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.4f}"
 
 
+def rate_interval(value: float, low: float, high: float) -> str:
+    """``4728 (4600 to 4864)``, in samples or queries per second."""
+    return f"{_three_digits(value)} ({_three_digits(low)} to {_three_digits(high)})"
+
+
 def rate(value: float | None) -> str:
     """Samples per second."""
     return UNKNOWN if value is None else f"{_three_digits(value)}/s"
+
+
+def one_digit(value: float) -> str:
+    """A rough number, rounded up to its first digit: ``43`` -> ``50``."""
+    step = 10.0 ** math.floor(math.log10(value))
+    return f"{math.ceil(round(value / step, 9)) * step:g}"
 
 
 def count(value: int | None) -> str:

@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 from optkit import units
-from optkit.results import Comparison, Row
+from optkit.results import Comparison, LoadRecord, Row
 
 
 def speed(row: Row) -> str:
-    """``1.92x faster (95 %: 1.87 to 1.96)``, ``no difference (95 %: 0.99 to 1.01)``; no ratio: what it is."""
+    """``1.92x faster (95 %: 1.87 to 1.96)``, ``1.16x slower``, ``no difference (95 %: 0.99 to 1.01)``; no ratio: what
+    it is.
+    """
     if row.status == "failed":
         return "failed"
     if row.speedup is None or row.speed_verdict is None:
         return "baseline" if row.baseline else units.UNKNOWN
-    confidence = f"{row.speedup.confidence * 100:g} %"
-    low_to_high = f"({confidence}: {units.interval(row.speedup.low, row.speedup.high)})"
+    value, low, high = row.speedup.value, row.speedup.low, row.speedup.high
+    if row.speed_verdict == "slower":
+        value, low, high = 1 / value, 1 / high, 1 / low
+    low_to_high = f"({row.speedup.confidence * 100:g} %: {units.interval(low, high)})"
     if row.speed_verdict in ("faster", "slower"):
-        return f"{units.ratio(row.speedup.value)} {row.speed_verdict} {low_to_high}"
+        return f"{units.ratio(value)} {row.speed_verdict} {low_to_high}"
     return f"{row.speed_verdict} {low_to_high}"
+
+
+def load(row: Row, comparison: Comparison) -> str:
+    """What a model stood under the load of the offline or the server scenario, in a sentence."""
+    if row.status == "failed" or row.load is None:
+        return f"{row.title} failed: {row.reason}"
+    if comparison.scenario == "offline":
+        rest = "" if row.baseline else f", {speed(row)}"
+        return f"{row.title}: {units.rate(row.throughput)} with batch {row.batch}, {_sessions(row.load)}{rest}"
+    p99 = units.seconds(row.latency.p99 if row.latency else None)
+    if row.load.p99_limit is None:
+        return f"{row.title}: p99 {p99} at {units.rate(row.load.rate)}"
+    refused = f"; {units.rate(row.load.refused_rate)} is too much" if row.load.refused_rate else ""
+    limit = units.seconds(row.load.p99_limit)
+    return f"{row.title}: {units.rate(row.load.rate)} within a p99 of {limit}{refused}"
+
+
+def _sessions(load: LoadRecord) -> str:
+    return f"{load.sessions} session{'s' if load.sessions > 1 else ''} of {load.threads} " + (
+        "threads" if load.threads > 1 else "thread"
+    )
 
 
 def beyond(row: Row, max_drop: float | None) -> bool:

@@ -21,9 +21,11 @@ def compare(
     threads: options.Threads = None,
     batch: options.Batch = 1,
     seconds: options.Seconds = 10.0,
+    precision: options.Precision = 0.01,
     inputs: options.Inputs = None,
     code: options.Code = None,
     trust: options.Trust = False,
+    time_limit: options.TimeLimit = 600.0,
     seed: options.Seed = 0,
 ) -> None:
     """Compare models: quality, speed and size side by side, with intervals."""
@@ -42,9 +44,11 @@ def compare(
             threads=threads,
             batch=batch,
             seconds=seconds,
+            precision=precision,
             inputs=tuple(inputs or ()),
             code=code,
             trust=trust,
+            time_limit=time_limit,
             seed=seed,
             progress=progress,
         )

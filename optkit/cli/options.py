@@ -64,7 +64,14 @@ Code = Annotated[
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Let a pickled file that you made yourself run its code.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that draws at random.")]
-Seconds = Annotated[float, typer.Option("--seconds", min=0.1, help="Time for the measurement, per candidate.")]
+Seconds = Annotated[float, typer.Option("--seconds", min=0.1, help="Time for the measurement at most, per candidate.")]
+Precision = Annotated[
+    float,
+    typer.Option("--precision", min=0.0001, help="Stop once every ratio's 95 % interval is within this share of it."),
+]
+TimeLimit = Annotated[
+    float, typer.Option("--time-limit", min=0.1, help="Seconds without an answer after which a model counts as hung.")
+]
 RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.")]
 Settings = Annotated[
     list[str] | None,

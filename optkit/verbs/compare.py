@@ -9,7 +9,8 @@ from optkit import comparison
 from optkit import data as datasets
 from optkit.results import Comparison
 from optkit.stage import Progress, no_progress
-from optkit.worker import candidate
+from optkit.timing import PRECISION
+from optkit.worker import TIME_LIMIT, candidate
 
 
 def compare(
@@ -23,10 +24,12 @@ def compare(
     threads: int | None = None,
     batch: int = 1,
     seconds: float = 10.0,
+    precision: float = PRECISION,
     seed: int = 0,
     inputs: tuple[str, ...] = (),
     code: str | None = None,
     trust: bool = False,
+    time_limit: float = TIME_LIMIT,
     progress: Progress = no_progress,
 ) -> Comparison:
     """Compare ``candidates`` with ``baseline``; each is a path, a bundle or ``PATH@TARGET``.
@@ -34,7 +37,7 @@ def compare(
     ``inputs``, ``code`` and ``trust`` apply to every model that needs them. Raises OptkitError.
     """
     opened = [
-        candidate(source, target=target, threads=threads, inputs=inputs, code=code, trust=trust)
+        candidate(source, target=target, threads=threads, inputs=inputs, code=code, trust=trust, time_limit=time_limit)
         for source in (baseline, *candidates)
     ]
     signature = opened[0].model.signature
@@ -46,6 +49,7 @@ def compare(
         max_drop=max_drop,
         batch=batch,
         seconds=seconds,
+        precision=precision,
         seed=seed,
         threads=threads,
         progress=progress,

@@ -1,0 +1,110 @@
+"""What to know before believing a measurement: each caution names its cause and the option that helps.
+
+They are values, so that reports, the gate and tests can tell them apart by ``kind``; docs/measuring.md has a section on
+each.
+"""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from optkit import machine, stats, units
+from optkit.conditions import Conditions
+from optkit.stage import Note
+from optkit.timing import Measurement, Timing
+
+_NEIGHBOUR = 0.1
+"""A tenth of a core taken by others is enough to move medians by percents."""
+_CLOCK = 1.05
+"""The clock's changes up to here are the kernel's rounding."""
+
+
+def of(measurement: Measurement, *, seconds: float, precision: float) -> list[Note]:
+    """The cautions about a measurement that was given so many ``seconds`` to reach ``precision``."""
+    alive = [timing for timing in measurement.timings if timing.reason is None]
+    return [
+        *of_conditions(measurement.conditions, max((_threads(timing) for timing in alive), default=1)),
+        *(note for timing in alive for note in _of_session(timing)),
+        *_of_spread(alive, seconds, precision),
+    ]
+
+
+def of_conditions(seen: Conditions, threads: int) -> Iterator[Note]:
+    """The cautions about what else the machine did while models ran with so many threads."""
+    if (seen.cores_by_others or 0.0) > _NEIGHBOUR:
+        allowed = machine.cores_allowed()
+        yield _caution(
+            "noisy-neighbour",
+            f"other programs took {seen.cores_by_others:.1f} of {allowed:g} cores meanwhile: end them"
+            + (f", or leave them a core: --threads {threads - 1}" if threads > 1 else ""),
+        )
+    if (seen.cores_stolen or 0.0) > _NEIGHBOUR:
+        yield _caution(
+            "stolen-time",
+            f"the hypervisor gave {seen.cores_stolen:.1f} cores' worth of time to others: measure longer (--seconds)",
+        )
+    if seen.throttled_seconds:
+        allowed = max(1, int(machine.cores_allowed()))
+        yield _caution(
+            "quota",
+            f"the group's CPU quota held this back for {units.seconds(seen.throttled_seconds)}: --threads {allowed}",
+        )
+    if seen.megahertz and seen.megahertz[1] > _CLOCK * seen.megahertz[0]:
+        low, high = seen.megahertz
+        yield _caution(
+            "frequency",
+            f"the processor's clock moved between {low:.0f} and {high:.0f} MHz: fix it (governor performance, no "
+            "boost), or measure longer (--seconds)",
+        )
+    if seen.swapped_bytes:
+        size = units.size(seen.swapped_bytes)
+        yield _caution("swap", f"{size} of memory was swapped meanwhile: compare fewer models at a time")
+    if sysconfig.get_config_var("Py_DEBUG"):
+        yield _caution("debug-build", "this Python is a debug build: use a release build")
+
+
+def _of_session(timing: Timing) -> Iterator[Note]:
+    candidate, facts = timing.candidate, timing.facts
+    threads, allowed = _threads(timing), machine.cores_allowed()
+    if threads > allowed:
+        text = f"{threads} threads share {allowed:g} cores: --threads {max(1, int(allowed))}"
+        yield _caution("too-many-threads", text, candidate.name)
+    if facts.get("build") == "Debug":
+        yield _caution("debug-build", f"this {candidate.target} is a debug build: use a release build", candidate.name)
+    if facts.get("precision") == "bf16" and not _asked(candidate.options):
+        yield _caution(
+            "bf16",
+            f"{candidate.target} chose bf16 by itself: optkit compile --option INFERENCE_PRECISION_HINT=f32 says what "
+            "you want",
+            candidate.name,
+        )
+
+
+def _threads(timing: Timing) -> int:
+    found = timing.facts.get("threads")
+    return found if isinstance(found, int) else 1
+
+
+def _asked(options: dict[str, Any]) -> bool:
+    return "INFERENCE_PRECISION_HINT" in options
+
+
+def _of_spread(timings: Sequence[Timing], seconds: float, precision: float) -> Iterator[Note]:
+    """The time ran out: how long the width asked for would have taken, as it shrinks with the root of the time."""
+    for timing in timings:
+        if timing.speedup is None or stats.half_width(timing.speedup) <= precision:
+            continue
+        width = stats.half_width(timing.speedup)
+        needed = seconds * (width / precision) ** 2
+        yield _caution(
+            "spread",
+            f"the interval is still ±{units.percent(width)}, wider than --precision {precision:g}: about --seconds "
+            f"{units.one_digit(needed)} would do",
+            timing.candidate.name,
+        )
+
+
+def _caution(kind: str, text: str, where: str | None = None) -> Note:
+    return Note(text, where, level="warning", kind=kind)

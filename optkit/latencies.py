@@ -1,0 +1,44 @@
+"""The distribution of latencies as a record: each figure with its interval, none that the samples do not support."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+
+from optkit import stats
+from optkit.results import Interval, LatencyRecord
+
+_LEVELS = {"median": 0.5, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+
+
+def record(clusters: Sequence[Sequence[float]], *, seed: int = 0) -> LatencyRecord:
+    """Latencies in seconds that were taken in clusters: launches, or stretches of one run."""
+    samples = [time for times in clusters for time in times]
+    edges, counts = stats.histogram(samples)
+    supported = {name: level for name, level in _LEVELS.items() if stats.quantile(samples, level) is not None}
+    values = dict(zip(supported, np.quantile(samples, list(supported.values())).tolist(), strict=True))
+    found = stats.clustered_quantiles(clusters, list(supported.values()), seed=seed)
+    intervals = {} if found is None else {f"{name}_interval": each for name, each in zip(supported, found, strict=True)}
+    return LatencyRecord(
+        count=len(samples),
+        mean=fmean(samples),
+        mean_interval=_mean(clusters),
+        histogram_edges=edges,
+        histogram_counts=counts,
+        **{"median": float(np.median(samples))} | values | intervals,
+    )
+
+
+def throughput(clusters: Sequence[Sequence[float]], batch: int) -> Interval | None:
+    """Samples per second where an inference of ``batch`` samples took so long; ``None`` for a single cluster."""
+    mean = _mean(clusters)
+    if mean is None:
+        return None
+    low, value, high = (batch / each for each in (mean.high, mean.value, max(mean.low, 1e-12)))
+    return Interval(value=value, low=low, high=high, confidence=mean.confidence)
+
+
+def _mean(clusters: Sequence[Sequence[float]]) -> Interval | None:
+    return stats.mean_interval([fmean(times) for times in clusters]) if len(clusters) > 1 else None

@@ -1,0 +1,64 @@
+"""What models are timed on: samples of the data in batches, or made-up inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from optkit.data import Dataset
+from optkit.errors import DataError, SignatureError
+from optkit.stage import Note
+from optkit.tensors import Arrays, Signature, synthetic_feed
+from optkit.worker import Candidate
+
+_FEEDS = 8
+"""How many different feeds are timed: enough to see several sizes, few enough to go through in every round."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Feeds of ``batch`` samples each, and what to know about them."""
+
+    batch: int
+    feeds: list[Arrays]
+    notes: list[Note]
+
+
+def of(candidates: Sequence[Candidate], dataset: Dataset | None, batch: int, seed: int) -> Workload:
+    """The workload for all candidates. Raises SignatureError, DataError where there are too few samples."""
+    signature = _signature(candidates[0])
+    size, notes = _batch(candidates, batch)
+    if dataset is not None:
+        return Workload(size, _real_feeds(dataset, size), notes)
+    text = "timed on made-up inputs, and no quality is compared; give --data for both"
+    feed = synthetic_feed(signature.inputs, batch=size, seed=seed)
+    return Workload(size, [feed], [*notes, Note(text, level="warning", kind="made-up-inputs")])
+
+
+def _signature(candidate: Candidate) -> Signature:
+    if candidate.model.signature is None:
+        raise SignatureError(
+            f"{candidate.model.path} does not tell its inputs", hint="give them: --input 'x:float32[batch,3,224,224]'"
+        )
+    return candidate.model.signature
+
+
+def _batch(candidates: Sequence[Candidate], asked: int) -> tuple[int, list[Note]]:
+    """The batch to run: the one asked for, or the first that a model has fixed."""
+    for candidate in candidates:
+        fixed = None if candidate.model.signature is None else candidate.model.signature.fixed_batch
+        if fixed not in (None, asked):
+            return fixed, [Note(f"batch {fixed} instead of {asked}: the model takes no other", candidate.name)]
+    return asked, []
+
+
+def _real_feeds(dataset: Dataset, batch: int) -> list[Arrays]:
+    full = (found for found in dataset.batches(batch) if found.count == batch or dataset.source.whole_feeds)
+    feeds = [found.feed for found in islice(full, _FEEDS)]
+    if not feeds:
+        raise DataError(
+            f"{dataset.source.path}: {len(dataset)} samples do not fill a batch of {batch}",
+            hint="give more samples or a smaller --batch",
+        )
+    return feeds
