@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from optkit import units, wording
 from optkit.cli.console import Block, Table, Text
-from optkit.results import Comparison, Evaluation, QualityRecord, Row
+from optkit.results import Comparison, Evaluation, Interval, QualityRecord, Row
 from optkit.runs import Transformation
 
 _COLOURS = {"faster": "good:", "slower": "bad:", "inconclusive": "warn:"}
+
+
+def benchmark_blocks(comparison: Comparison) -> list[Block]:
+    """What was found under the scenario's load: latencies with their intervals, throughput, or the highest rate."""
+    rows = comparison.rows
+    if comparison.scenario in ("offline", "server"):
+        cells = _offline_cells if comparison.scenario == "offline" else _server_cells
+        sentences = [Text(wording.load(row, comparison), style=_style(row)) for row in rows]
+        return [_table(map(cells, rows)), *sentences]
+    sentences = [_sentence(row, comparison) for row in rows if not row.baseline]
+    hidden = {"batch"} if len({row.batch for row in rows}) == 1 else set()
+    return [_table(map(_percentile_cells, rows), hidden), _table(map(_cost_cells, rows), hidden), *sentences]
 
 
 def comparison_blocks(comparison: Comparison) -> list[Block]:
@@ -63,6 +75,66 @@ def _speed_cells(row: Row) -> dict[str, str]:
         "memory": units.size(row.memory_bytes),
         "speed-up (95 %)": _speed_up(row),
     }
+
+
+def _percentile_cells(row: Row) -> dict[str, str]:
+    cells = {"model": row.name, "target": row.target, "batch": units.count(row.batch)}
+    for name in ("median", "p90", "p99"):
+        interval: Interval | None = getattr(row.latency, f"{name}_interval", None)
+        shown = units.seconds_interval(interval.value, interval.low, interval.high) if interval else None
+        cells[f"{name} (95 %)"] = shown or units.seconds(getattr(row.latency, name, None))
+    return cells
+
+
+def _offline_cells(row: Row) -> dict[str, str]:
+    rate = row.throughput_interval
+    return {
+        "model": row.name,
+        "target": row.target,
+        "batch": units.count(row.batch if row.load else None),
+        "sessions x threads": _sessions(row),
+        "samples/s (95 %)": units.rate_interval(rate.value, rate.low, rate.high) if rate else units.UNKNOWN,
+        "memory": units.size(row.memory_bytes),
+        "speed-up (95 %)": _speed_up(row),
+    }
+
+
+def _server_cells(row: Row) -> dict[str, str]:
+    return {
+        "model": row.name,
+        "target": row.target,
+        "sessions x threads": _sessions(row),
+        "queries/s": units.rate(row.load.rate if row.load else None),
+        **{name: text for name, text in _percentile_cells(row).items() if name.startswith(("median", "p99"))},
+        "memory": units.size(row.memory_bytes),
+    }
+
+
+def _cost_cells(row: Row) -> dict[str, str]:
+    return {
+        "model": row.name,
+        "target": row.target,
+        "batch": units.count(row.batch),
+        "size": _size(row),
+        "memory": units.size(row.memory_bytes),
+        "rate": units.rate(row.throughput),
+        "speed-up (95 %)": _speed_up(row),
+    }
+
+
+def _table(rows: Iterable[dict[str, str]], hidden: Collection[str] = ()) -> Table:
+    cells = list(rows)
+    columns = [name for name in cells[0] if name not in hidden]
+    return Table(columns, [[row[name] for name in columns] for row in cells])
+
+
+def _sessions(row: Row) -> str:
+    """``2 x 1``."""
+    return f"{row.load.sessions} x {row.load.threads}" if row.load else units.UNKNOWN
+
+
+def _style(row: Row) -> str:
+    return "red" if row.status == "failed" else ""
 
 
 def _speed_up(row: Row) -> str:

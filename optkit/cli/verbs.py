@@ -38,7 +38,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "benchmark": (
         "optkit benchmark model.onnx",
         "optkit benchmark model.onnx@onnxruntime model.onnx@openvino --threads 1",
-        "optkit benchmark model.onnx --batch 1,8 --seconds 20",
+        "optkit benchmark model.onnx --scenario server --max-p99 20ms --threads 1",
     ),
     "compare": (
         "optkit compare model.onnx small.onnx --data data.npz",

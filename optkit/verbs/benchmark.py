@@ -1,56 +1,112 @@
-"""``benchmark``: latency percentiles, throughput and peak memory."""
+"""``benchmark``: latency percentiles, throughput and peak memory, under four kinds of load."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from optkit import comparison
+from optkit import comparison, offline, server
 from optkit import data as datasets
-from optkit.results import Comparison
+from optkit.errors import UsageError
+from optkit.results import Comparison, Scenario
+from optkit.server import Demand
 from optkit.stage import Progress, no_progress
-from optkit.worker import candidate
+from optkit.timing import PRECISION
+from optkit.worker import TIME_LIMIT, candidate
+
+SCENARIOS: tuple[Scenario, ...] = ("single-stream", "multi-stream", "offline", "server")
+_STREAMS = 8
+"""Samples that arrive together in the multi-stream scenario, as in MLPerf's."""
 
 
 def benchmark(
     models: str | Path | Sequence[str | Path],
     *,
-    batch: int | Sequence[int] = 1,
+    scenario: Scenario = "single-stream",
+    batch: int | Sequence[int] | None = None,
+    sessions: int | None = None,
+    rate: float | None = None,
+    max_p99: float | None = None,
     data: str | Path | None = None,
     target: str | None = None,
     threads: int | None = None,
     seconds: float = 10.0,
+    precision: float = PRECISION,
     seed: int = 0,
     inputs: tuple[str, ...] = (),
     code: str | None = None,
     trust: bool = False,
+    time_limit: float = TIME_LIMIT,
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Time one or several models (a path, a bundle or ``PATH@TARGET``), at one or several batch sizes.
+    """Time one or several models (a path, a bundle or ``PATH@TARGET``), the others compared with the first.
 
-    The rows of each batch size are compared with the first model at that size. Raises OptkitError.
+    ``single-stream``: the latency of one inference after the other. ``multi-stream``: the same for ``batch`` samples
+    together (8). ``offline``: the highest throughput, over batches and parallel sessions. ``server``: queries arriving
+    at random, at a ``rate`` per second or at the highest that keeps ``max_p99`` seconds. Raises OptkitError.
     """
+    _check(scenario, sessions=sessions, rate=rate, max_p99=max_p99)
     sources = [models] if isinstance(models, str | Path) else list(models)
     opened = [
-        candidate(source, target=target, threads=threads, inputs=inputs, code=code, trust=trust) for source in sources
+        candidate(source, target=target, threads=threads, inputs=inputs, code=code, trust=trust, time_limit=time_limit)
+        for source in sources
     ]
     signature = opened[0].model.signature
     dataset = None if data is None else datasets.open(data, None if signature is None else signature.inputs)
+    sizes = [batch] if isinstance(batch, int) else list(batch or ())
+    if scenario == "offline":
+        return offline.side_by_side(
+            opened,
+            dataset=dataset,
+            batches=sizes,
+            sessions=sessions,
+            threads=threads,
+            seconds=seconds,
+            precision=precision,
+            seed=seed,
+            progress=progress,
+        )
+    if scenario == "server":
+        return server.one_by_one(
+            opened,
+            Demand(rate, max_p99),
+            dataset=dataset,
+            batch=sizes[0] if sizes else 1,
+            sessions=sessions,
+            threads=threads,
+            seconds=seconds,
+            seed=seed,
+            progress=progress,
+        )
     return _joined(
         [
             comparison.side_by_side(
                 opened,
                 dataset=dataset,
                 with_quality=False,
+                scenario=scenario,
                 batch=size,
                 seconds=seconds,
+                precision=precision,
                 seed=seed,
                 threads=threads,
                 progress=progress,
             )
-            for size in ([batch] if isinstance(batch, int) else batch)
+            for size in sizes or [_STREAMS if scenario == "multi-stream" else 1]
         ]
     )
+
+
+def _check(scenario: Scenario, *, sessions: int | None, rate: float | None, max_p99: float | None) -> None:
+    """Refuse what the scenario would not heed."""
+    given = {"sessions": sessions, "rate": rate, "max-p99": max_p99}
+    heeded = {"offline": ("sessions",), "server": tuple(given)}.get(scenario, ())
+    for name, value in given.items():
+        if value is not None and name not in heeded:
+            fitting = "server or offline" if name == "sessions" else "server"
+            raise UsageError(f"--{name} does nothing in the {scenario} scenario", hint=f"--scenario {fitting}")
+    if rate is not None and max_p99 is not None:
+        raise UsageError("--rate measures at one rate, --max-p99 looks for the highest", hint="give one of them")
 
 
 def _joined(parts: Sequence[Comparison]) -> Comparison:

@@ -1,0 +1,187 @@
+"""Offline: how many samples a second a model does when all of them are there, with what batch and parallel sessions.
+
+Each candidate is tried alone with growing batches, in one session with all cores and in as many sessions as there are
+cores; then all are measured side by side, each as it did best.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from optkit import cautions, comparison, machine, records, timing, workload
+from optkit.data import Dataset
+from optkit.errors import DataError, OptkitError
+from optkit.quality import Assessment
+from optkit.results import Comparison, LoadRecord, Row, Trial
+from optkit.stage import Note, Progress, no_progress
+from optkit.timing import PRECISION, Task, Timing
+from optkit.worker import Candidate, Worker
+from optkit.workload import Workload
+
+_TRIAL_SECONDS = 0.3
+"""How long one way is tried at least; a look that ranks the ways, not the measurement."""
+_GAIN = 1.03
+"""A batch twice as large must do so much more a second to be worth it."""
+_PATIENCE = 2
+"""Doublings without a gain after which larger batches are given up."""
+_LARGEST = 512
+_LONGEST = 2.0
+"""Seconds of one inference from which batches grow no more."""
+
+
+def side_by_side(
+    candidates: Sequence[Candidate],
+    *,
+    dataset: Dataset | None,
+    batches: Sequence[int] = (),
+    sessions: int | None = None,
+    threads: int | None = None,
+    seconds: float = 10.0,
+    precision: float = PRECISION,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> Comparison:
+    """The highest throughput of each candidate; what of batches, sessions and threads is not given is tried.
+
+    Raises the baseline's error, and what ``comparison.side_by_side`` raises.
+    """
+    started = time.monotonic()
+    searches = [_Search(each, dataset, seed) for each in comparison.named_apart(candidates)]
+    for index, search in enumerate(searches):
+        progress("trying batches and sessions", index, len(searches))
+        search.explore(list(batches), parallel(sessions, threads))
+    if searches[0].error is not None:
+        raise searches[0].error
+    tasks = [search.task() for search in searches if search.error is None]
+    measured = timing.measure(
+        tasks, mode=timing.THROUGHPUT, seconds=seconds, precision=precision, seed=seed, progress=progress
+    )
+    found = {(each.candidate.name, each.candidate.target): each for each in measured.timings}
+    rows = [search.row(found.get((search.candidate.name, search.candidate.target))) for search in searches]
+    notes = [*searches[0].notes, *cautions.of(measured, seconds=seconds, precision=precision)]
+    return Comparison(
+        scenario="offline",
+        rows=[rows[0].model_copy(update={"baseline": True}), *rows[1:]],
+        data=None if dataset is None else records.of_dataset(dataset),
+        threads=threads,
+        batch=tasks[0].batch,
+        launches=measured.launches,
+        rounds=measured.rounds,
+        precision=precision,
+        machine=machine.fingerprint(),
+        seconds=time.monotonic() - started,
+        notes=records.of_notes(notes),
+    )
+
+
+def parallel(sessions: int | None, threads: int | None) -> list[tuple[int, int]]:
+    """Sessions, and threads of each, to try: all cores in one session, or one core for each, where it is not said."""
+    cores = max(1, int(machine.cores_allowed()))
+    if sessions is not None:
+        return [(sessions, threads or max(1, cores // sessions))]
+    if threads is not None:
+        return [(count, threads) for count in dict.fromkeys((1, max(1, cores // threads)))]
+    return [(count, cores // count) for count in dict.fromkeys((1, cores))]
+
+
+@dataclass
+class _Search:
+    """One candidate's trials, and the best of them."""
+
+    candidate: Candidate
+    dataset: Dataset | None
+    seed: int
+    trials: list[Trial] = field(default_factory=list)
+    best: Trial | None = None
+    error: OptkitError | None = None
+    notes: list[Note] = field(default_factory=list)
+
+    def explore(self, batches: Sequence[int], ways: Sequence[tuple[int, int]]) -> None:
+        """Try every way with the batches given, or with growing ones."""
+        for sessions, threads in ways:
+            try:
+                self._explore(batches, sessions, threads)
+            except OptkitError as error:
+                self._failed(error, batches[0] if batches else 1, sessions, threads)
+        self.error = self.error if self.best is None else None
+
+    def task(self) -> Task:
+        """The candidate as it did best."""
+        best = self._best()
+        work = self._workload(best.batch)
+        candidate = self.candidate.in_parallel(sessions=best.sessions, threads=best.threads)
+        return Task(candidate, work.feeds, work.batch)
+
+    def row(self, timed: Timing | None) -> Row:
+        """What was found, as a row."""
+        if self.best is None or timed is None:
+            return comparison.row(self.candidate, Assessment(error=self.error))
+        trials = [trial.model_copy(update={"kept": trial is self.best}) for trial in self.trials]
+        load = LoadRecord(sessions=self.best.sessions, threads=self.best.threads, trials=trials)
+        return comparison.row(timed.candidate, Assessment(), timed, self.best.batch).model_copy(update={"load": load})
+
+    def _explore(self, batches: Sequence[int], sessions: int, threads: int) -> None:
+        candidate = self.candidate.in_parallel(sessions=sessions, threads=threads)
+        top, idle = 0.0, 0
+        with ExitStack() as stack:
+            worker = stack.enter_context(Worker(candidate))
+            for work in self._workloads(batches):
+                trial = _trial(worker, work, sessions, threads)
+                self._add(trial)
+                rate = trial.throughput or 0.0
+                idle = 0 if rate > _GAIN * top else idle + 1
+                top = max(top, rate)
+                slow = sessions * work.batch / rate > _LONGEST
+                if not batches and (idle >= _PATIENCE or slow):
+                    return
+
+    def _workloads(self, batches: Sequence[int]) -> Iterator[Workload]:
+        """One for each batch size; growing ones end where the data or the model allows no larger."""
+        if batches:
+            yield from (self._workload(size) for size in batches)
+            return
+        for power in range(int(math.log2(_LARGEST)) + 1):
+            try:
+                work = self._workload(2**power)
+            except DataError:
+                if power == 0:
+                    raise
+                return
+            if power and work.batch != 2**power:
+                return
+            yield work
+
+    def _workload(self, batch: int) -> Workload:
+        work = workload.of([self.candidate], self.dataset, batch, self.seed)
+        self.notes = self.notes or [note for note in work.notes if note.kind is not None]
+        return work
+
+    def _add(self, trial: Trial) -> None:
+        self.trials.append(trial)
+        if (trial.throughput or 0.0) > ((self.best and self.best.throughput) or 0.0):
+            self.best = trial
+
+    def _failed(self, error: OptkitError, batch: int, sessions: int, threads: int) -> None:
+        """A way that failed is a trial with a reason; larger batches of it are not tried."""
+        self.error = error
+        tried = [trial.batch for trial in self.trials if trial.sessions == sessions]
+        reached = 2 * max(tried) if tried else batch
+        self.trials.append(Trial(batch=reached, sessions=sessions, threads=threads, reason=error.message))
+
+    def _best(self) -> Trial:
+        if self.best is None:
+            raise ValueError("nothing was tried yet")
+        return self.best
+
+
+def _trial(worker: Worker, work: Workload, sessions: int, threads: int) -> Trial:
+    """A short look at one way: once to warm up, then for as long as a look takes."""
+    worker.load(work.feeds)
+    once = min(worker.drain(sessions), worker.drain(sessions))
+    count = sessions * max(2, math.ceil(_TRIAL_SECONDS / once))
+    rate = count * work.batch / worker.drain(count)
+    return Trial(batch=work.batch, sessions=sessions, threads=threads, throughput=rate)
