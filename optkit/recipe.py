@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, Validati
 from optkit import metrics, yamlfile
 from optkit.dataspec import Block, DataSpec
 from optkit.errors import MetricError, RecipeError, UsageError
+from optkit.rules import Rules
 from optkit.stage import STAGES, Stage, stage_class
 from optkit.target import TARGETS
 from optkit.yamlfile import Document, Place
@@ -73,6 +74,13 @@ class Recipe(Block):
     targets: _Targets = Field(default_factory=lambda: ["onnxruntime"])
     stages: _Stages = Field(default_factory=list)
     benchmark: Benchmark = Benchmark()
+    gate: Rules | None = None
+    """What the result must keep. Without a rule in it: not be worse than the baseline."""
+
+    @property
+    def bound(self) -> float | None:
+        """The largest loss that a result may have: ``max_drop``, else the gate's."""
+        return self.gate.max_drop if self.max_drop is None and self.gate else self.max_drop
 
     def beside(self, folder: Path) -> Recipe:
         """The same recipe with relative paths taken from ``folder``."""
@@ -86,8 +94,9 @@ class Recipe(Block):
 
     def document(self) -> dict[str, Any]:
         """The recipe as plain values, as a file would hold it, every default made explicit."""
-        content = self.model_dump(mode="json", exclude={"stages"})
-        return content | {"stages": [{stage.name: stage.model_dump(mode="json")} for stage in self.stages]}
+        content = self.model_dump(mode="json", exclude={"stages", "gate"})
+        stages = [{stage.name: stage.model_dump(mode="json")} for stage in self.stages]
+        return content | {"stages": stages} | ({} if self.gate is None else {"gate": self.gate.given})
 
 
 def read(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
@@ -179,6 +188,8 @@ class _Reading:
         for key in ("model", "data", "calibration"):
             if key in self.content:
                 self.content[key] = _path_alone(self.content[key])
+        if self.content.get("gate", {}) is None:
+            self.content["gate"] = {}  # a gate without rules is still a gate
         entries = self.content.get("stages")
         if isinstance(entries, list):
             self.content["stages"] = [_unfolded(entry) for entry in entries]
@@ -231,14 +242,20 @@ class _Reading:
                 raise self.failure(("targets", index), f"the target {name!r} is given twice")
         if recipe.metric is not None:
             self._check_metric(recipe.metric)
-        for key in ("metric", "max_drop"):
-            if getattr(recipe, key) is not None and recipe.data is None:
-                raise self.failure((key,), f"{key} does nothing without data", hint="add data: PATH")
+        if recipe.data is None:
+            self._check_without_data(recipe)
         for index, stage in enumerate(recipe.stages[:-1]):
             if stage.name == "compile":
                 raise self.failure(
                     ("stages", index), f"compile must be the last stage, and stages[{index + 1}] follows"
                 )
+
+    def _check_without_data(self, recipe: Recipe) -> None:
+        given: dict[Place, object] = {("metric",): recipe.metric, ("max_drop",): recipe.max_drop}
+        given[("gate", "max_drop")] = recipe.gate and recipe.gate.max_drop
+        for place, value in given.items():
+            if value is not None:
+                raise self.failure(place, f"{_dotted(place)} does nothing without data", hint="add data: PATH")
 
     def _check_metric(self, metric: str) -> None:
         name = metric.partition(":")[0]

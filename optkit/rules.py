@@ -15,7 +15,7 @@ from optkit import units
 from optkit.errors import UsageError
 from optkit.results import Comparison, Interval, Record, Row
 from optkit.stats import MARGIN
-from optkit.verdicts import RuleRecord, Verdict
+from optkit.verdicts import Judgement, RuleRecord, Verdict
 
 NOT_WORSE = 0.01
 """The loss that counts as none where no rule says more: of metrics that lie between 0 and 1 in their own units, of
@@ -23,15 +23,15 @@ others as a share of the baseline's value."""
 ABSOLUTE = frozenset({"max_p99", "min_throughput", "max_memory"})
 """Rules about figures that belong to one machine; all others compare two figures of one measurement."""
 _UP_TO_ONE = ("accuracy", "top5", "f1", "cosine", "agreement", "pearson", "spearman")
-_Seconds = Annotated[float, BeforeValidator(units.parse_seconds), Field(gt=0)]
-_Bytes = Annotated[int, BeforeValidator(units.parse_bytes), Field(gt=0)]
+_Seconds = Annotated[float, BeforeValidator(units.parse_seconds, json_schema_input_type=float | str), Field(gt=0)]
+_Bytes = Annotated[int, BeforeValidator(units.parse_bytes, json_schema_input_type=int | str), Field(gt=0)]
 _Ratio = Annotated[float, Field(gt=0)]
 
 
 class Rules(Record):
     """What a candidate must keep; the keys of a recipe's ``gate:`` and, with dashes, the options of ``optkit gate``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     max_drop: Annotated[float, Field(ge=0)] | None = None
     """The largest loss of quality, in the metric's own units."""
@@ -53,10 +53,22 @@ class Rules(Record):
         """The rules that were given, with their limits."""
         return {name: limit for name, limit in self.model_dump().items() if limit is not None}
 
+    def over(self, others: Rules) -> Rules:
+        """These rules, and of ``others`` those that are not given here."""
+        return Rules.model_validate(others.given | self.given)
+
+
+def judgement(rules: Rules, comparison: Comparison, candidate: Row) -> Judgement:
+    """How ``candidate``, a row of the comparison, does by the rules."""
+    judged = judge(rules, comparison, candidate)
+    baseline = comparison.rows[0].title
+    return Judgement(candidate=candidate.title, baseline=baseline, verdict=overall(judged), rules=judged)
+
 
 def judge(rules: Rules, comparison: Comparison, candidate: Row) -> list[RuleRecord]:
     """Every rule that was given; where none was, that the candidate is not worse than the baseline."""
     baseline = comparison.rows[0]
+    candidate = _against_itself(candidate) if candidate.baseline else candidate
     if candidate.status == "failed":
         return [RuleRecord(rule="runs", verdict="fail", reason=f"{candidate.title} failed: {candidate.reason}")]
     if not rules.given:
@@ -71,9 +83,12 @@ def overall(rules: list[RuleRecord]) -> Verdict:
 
 
 def chosen(comparison: Comparison, name: str | None) -> Row:
-    """The candidate called ``name``, by its name or title; the only one where no name is given. Raises UsageError."""
+    """The candidate called ``name``, by its name or title, or the baseline by its title; the only candidate where no
+    name is given. Raises UsageError.
+    """
     others = [row for row in comparison.rows if not row.baseline]
     found = [row for row in others if name in (None, row.name, row.title)]
+    found = found or [row for row in comparison.rows if row.title == name]
     if len(found) != 1:
         known = ", ".join(repr(row.title) for row in others)
         raise UsageError(
@@ -81,6 +96,12 @@ def chosen(comparison: Comparison, name: str | None) -> Row:
             hint=f"give one of {known}",
         )
     return found[0]
+
+
+def _against_itself(baseline: Row) -> Row:
+    """The baseline as a candidate: exactly as fast as itself, and without a loss."""
+    quality = baseline.quality and baseline.quality.model_copy(update={"loss": _exactly(0.0)})
+    return baseline.model_copy(update={"speedup": _exactly(1.0), "quality": quality})
 
 
 def _not_worse(baseline: Row, candidate: Row) -> Iterator[RuleRecord]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from optkit.results import Comparison, DatasetRecord, Machine, ModelRecord, NoteRecord, Record, Root
+from optkit.verdicts import Judgement
 
 
 class StageRecord(Record):
@@ -65,6 +66,8 @@ class Run(Root):
     comparison: Comparison | None = None
     chosen: str | None = None
     """The row that is the result: the fastest inside the bound. The baseline when nothing beat it."""
+    gate: Judgement | None = None
+    """How the chosen row did by the rules of the recipe's ``gate``; null where the recipe has none."""
     machine: Machine
     notes: list[NoteRecord] = Field(default_factory=list)
 

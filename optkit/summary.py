@@ -9,8 +9,10 @@ from typing import Literal
 from optkit import units, wording
 from optkit.results import Comparison, DatasetRecord, Machine, NoteRecord, Row
 from optkit.runs import Branch, PlannedStage, Run, StageRecord
+from optkit.verdicts import Judgement, Verdict
 
 Tone = Literal["", "good", "bad", "warn"]
+VERDICT_TONES: dict[Verdict, Tone] = {"pass": "good", "fail": "bad", "inconclusive": "warn"}
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,20 @@ def comparison_sheet(comparison: Comparison, marked: str | None = None) -> Sheet
 def verdicts(comparison: Comparison) -> list[str]:
     """A sentence for each candidate."""
     return [wording.verdict(row, comparison) for row in comparison.rows if not row.baseline]
+
+
+def gate_line(judged: Judgement) -> str:
+    """``int8 on openvino against model.onnx on onnxruntime: pass``."""
+    other = "itself" if judged.candidate == judged.baseline else judged.baseline
+    return f"{judged.candidate} against {other}: {judged.verdict}"
+
+
+def gate_sheet(judged: Judgement) -> Sheet:
+    """Every rule with how it ended and why."""
+    rows = [
+        [Cell(rule.rule), Cell(rule.verdict, VERDICT_TONES[rule.verdict]), Cell(rule.reason)] for rule in judged.rules
+    ]
+    return Sheet(["rule", "verdict", "found"], rows)
 
 
 def stages_sheet(branch: Branch) -> Sheet:

@@ -92,19 +92,21 @@ def percent(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value * 100:.1f} %"
 
 
-def parse_seconds(text: str | float) -> float:
+def parse_seconds(text: object) -> float:
     """``20ms`` -> 0.02; a bare number is seconds. Raises ValueError."""
     return _parsed(text, {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}, "a time, for example 20ms")
 
 
-def parse_bytes(text: str | float) -> int:
+def parse_bytes(text: object) -> int:
     """``500MB`` -> 500,000,000 (powers of 1000); a bare number is bytes. Raises ValueError."""
     return round(_parsed(text, {"B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9}, "a size, for example 500MB"))
 
 
-def _parsed(text: str | float, factors: dict[str, float], what: str) -> float:
-    if not isinstance(text, str):
+def _parsed(text: object, factors: dict[str, float], what: str) -> float:
+    if isinstance(text, int | float) and not isinstance(text, bool):
         return text
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is not {what}")  # noqa: TRY004  what pydantic turns into a line for the user
     number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyzBGKM ")
     unit = text.strip().removeprefix(number).strip()
     try:

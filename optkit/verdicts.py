@@ -1,4 +1,4 @@
-"""The gate's record: each rule with its figure, its limit and how it ended."""
+"""What the gate found: each rule with its figure, its limit and how it ended."""
 
 from __future__ import annotations
 
@@ -24,13 +24,18 @@ class RuleRecord(Record):
     """The sentence that a person reads."""
 
 
-class Gate(Root):
-    """Whether a candidate may be released. ``verdict`` is the worst of the rules': fail, inconclusive, pass."""
+class Judgement(Record):
+    """A candidate against a baseline. ``verdict`` is the worst of the rules': fail, inconclusive, pass."""
 
-    schema_: Literal["optkit.gate/1"] = Field("optkit.gate/1", alias="schema")
     candidate: str
     baseline: str
     verdict: Verdict
     rules: list[RuleRecord]
+
+
+class Gate(Judgement, Root):
+    """Whether a candidate may be released: the judgement, and the comparison that it rests on."""
+
+    schema_: Literal["optkit.gate/1"] = Field("optkit.gate/1", alias="schema")
     comparison: Comparison
     notes: list[NoteRecord] = Field(default_factory=list)

@@ -10,9 +10,10 @@ from onnx import numpy_helper
 
 import optkit as ok
 from optkit import machine, rules
-from optkit.errors import UsageError
+from optkit.errors import ModelError, UsageError
 from optkit.results import Comparison, Interval, LatencyRecord, ModelRecord, QualityRecord, Row
 from optkit.rules import Rules
+from optkit.runs import Run
 from optkit.verbs.gate import rules_of
 
 
@@ -105,6 +106,26 @@ def test_without_rules_a_candidate_may_not_be_worse(candidate, expected):
     assert verdicts({}, **candidate) == expected
 
 
+@pytest.mark.parametrize(
+    ("limits", "verdict"),
+    [
+        ({}, "pass"),
+        ({"max_drop": 0}, "pass"),
+        ({"min_speedup": 1}, "pass"),
+        ({"max_slowdown": 1}, "pass"),
+        ({"max_size_ratio": 1}, "pass"),
+        ({"min_speedup": 1.01}, "fail"),
+        ({"max_size_ratio": 0.99}, "fail"),
+        ({"max_p99": 0.01}, "fail"),
+    ],
+)
+def test_a_baseline_is_exactly_as_good_as_itself(limits, verdict):
+    compared = comparison()
+    judged = rules.judgement(Rules(**limits), compared, compared.rows[0])
+    assert judged.verdict == verdict
+    assert judged.candidate == judged.baseline == "old on onnxruntime"
+
+
 def test_a_candidate_that_does_not_run_fails():
     assert verdicts({}, status="failed", reason="crashed (SIGSEGV)") == ["fail"]
 
@@ -172,6 +193,52 @@ def test_several_candidates_need_a_name(tmp_path):
 def test_the_exit_code_is_the_verdict(loss, options, code, tmp_path, optkit):
     path = saved(tmp_path, comparison(row("new", speedup=(2.0, 1.9, 2.1), loss=loss)))
     assert optkit("gate", "--record", path, "--max-drop", "0.01", *options).returncode == code
+
+
+def run_of(compared, chosen, gate=None):
+    """A run's record with this comparison, and these rules in its recipe."""
+    return Run(
+        recipe={"model": {"path": "old"}} | ({} if gate is None else {"gate": gate}),
+        recipe_path="recipe.yaml",
+        optkit="0",
+        started="2026-01-02T03:04:05Z",
+        seconds=1.0,
+        model=compared.rows[0].model,
+        branches=[],
+        comparison=compared,
+        chosen=chosen,
+        machine=compared.machine,
+    )
+
+
+GOOD = {"speedup": (2.0, 1.9, 2.1), "loss": (0.001, -0.004, 0.006)}
+
+
+class TestARunsRecord:
+    def test_is_judged_by_the_rules_of_its_recipe(self, tmp_path):
+        path = saved(tmp_path, run_of(comparison(row("new", **GOOD)), "new on onnxruntime", {"min_speedup": 3}))
+        assert [rule.rule for rule in ok.gate(record=path).rules] == ["min-speedup"]
+        assert ok.gate(record=path).verdict == "fail"
+
+    def test_has_a_rule_replaced_by_one_that_is_given(self, tmp_path):
+        gate = {"min_speedup": 3, "max_drop": 0.01}
+        path = saved(tmp_path, run_of(comparison(row("new", **GOOD)), "new on onnxruntime", gate))
+        judged = ok.gate(record=path, rules=Rules(min_speedup=1.5, max_size_ratio=1)).rules
+        assert {rule.rule: rule.limit for rule in judged} == {"min-speedup": 1.5, "max-drop": 0.01, "max-size-ratio": 1}
+
+    def test_without_a_gate_must_not_be_worse(self, tmp_path):
+        path = saved(tmp_path, run_of(comparison(row("new", **GOOD)), "new on onnxruntime"))
+        assert [rule.rule for rule in ok.gate(record=path).rules] == ["max-slowdown", "max-drop"]
+
+    def test_that_chose_the_baseline_is_judged_by_it(self, tmp_path):
+        path = saved(tmp_path, run_of(comparison(row("new", **GOOD)), "old on onnxruntime", {"min_speedup": 1.2}))
+        found = ok.gate(record=path)
+        assert (found.candidate, found.verdict) == ("old on onnxruntime", "fail")
+
+    def test_with_rules_that_mean_nothing_is_refused(self, tmp_path):
+        path = saved(tmp_path, run_of(comparison(row("new", **GOOD)), "new on onnxruntime", {"min_speedup": "x"}))
+        with pytest.raises(ModelError, match=r"recipe\.gate: min_speedup"):
+            ok.gate(record=path)
 
 
 def test_files_for_ci_say_what_the_terminal_says(tmp_path, optkit):

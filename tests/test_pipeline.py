@@ -20,6 +20,7 @@ from optkit import chains, choice, manifest, pipeline, runfolder, schemas
 from optkit import recipe as recipes
 from optkit.cli import verbs
 from optkit.cli.app import app
+from optkit.cli.verdict import exit_code
 from optkit.errors import DataError, MetricError, ModelError, OutputError, UsageError
 from optkit.results import Comparison, Interval, ModelRecord, QualityRecord, Row
 from optkit.runs import Plan, Run
@@ -213,6 +214,40 @@ class TestABranchThatFails:
         with pytest.raises(UsageError, match="bf16"):
             run(recipe, output=tmp_path / "run")
         assert not (tmp_path / "run" / "record.json").exists()
+
+
+class TestAGate:
+    def run(self, workplace, folder, **gate):
+        recipe = workplace(targets=["onnxruntime"], benchmark={"seconds": 0.1, "threads": 1}, gate=gate)
+        return cli("run", recipe, "-o", folder)
+
+    def test_that_passes_ends_with_0_and_is_kept_in_the_record(self, workplace, tmp_path):
+        shown = self.run(workplace, tmp_path / "run", max_size_ratio=1.0)
+        judged = runfolder.read(tmp_path / "run").gate
+        assert shown.exit_code == 0
+        assert (judged.verdict, [rule.rule for rule in judged.rules]) == ("pass", ["max-size-ratio"])
+        assert judged.rules[0].reason in " ".join(shown.stdout.split())
+
+    def test_that_fails_ends_with_3_and_leaves_everything(self, workplace, tmp_path):
+        folder = tmp_path / "run"
+        assert self.run(workplace, folder, min_speedup=1000).exit_code == 3
+        record = runfolder.read(folder)
+        assert record.gate.verdict == "fail"
+        assert (folder / "bundle" / "manifest.json").is_file()
+        for name in ("report.md", "report.html"):
+            assert record.gate.rules[0].reason in (folder / name).read_text()
+        assert api.gate(record=folder).rules == record.gate.rules
+
+    def test_of_a_run_with_a_failed_branch_ends_with_1(self, workplace, tmp_path):
+        stages, speed = [{"quantize": {"precision": "bf16"}}], {"seconds": 0.1, "threads": 1}
+        recipe = workplace(stages=stages, benchmark=speed, gate={"max_size_ratio": 2})
+        assert cli("run", recipe, "-o", tmp_path / "run").exit_code == 1
+        assert runfolder.read(tmp_path / "run").gate.verdict == "pass"
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("fail", 3), ("inconclusive", 5)])
+def test_the_exit_code_tells_the_verdict(verdict, code):
+    assert exit_code(verdict) == code
 
 
 class TestTheFolder:

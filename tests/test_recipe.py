@@ -26,6 +26,7 @@ stages:
   - quantize: {precision: int8, exclude: [Conv_0]}
   - compile:
 benchmark: {seconds: 2, threads: 1, batch: 4}
+gate: {max_drop: 0.02, max_p99: 20ms, max_memory: 500MB}
 """
 
 
@@ -49,6 +50,7 @@ def test_a_recipe_holds_what_its_file_says(written):
     assert [stage.name for stage in recipe.stages] == ["export", "quantize", "compile"]
     assert recipe.stages[1].exclude == ("Conv_0",)
     assert recipe.benchmark.batch == 4
+    assert recipe.gate.given == {"max_drop": 0.02, "max_p99": 0.02, "max_memory": 500_000_000}
 
 
 def test_a_model_alone_is_a_recipe(written):
@@ -79,7 +81,52 @@ def test_the_document_of_a_recipe_reads_back_as_the_same(written):
     assert written(json.dumps(recipe.document())) == recipe
 
 
+@pytest.mark.parametrize("text", ["gate: {}", "gate:"])
+def test_a_gate_without_rules_is_a_gate(written, text):
+    recipe = written(f"model: a.onnx\n{text}\n")
+    assert recipe.gate is not None
+    assert recipe.gate.given == {}
+    assert recipe.document()["gate"] == {}
+    assert "gate" not in written("model: a.onnx").document()
+
+
+def test_the_gates_loss_bounds_the_choice_where_the_recipe_gives_none(written):
+    text = "model: a.onnx\ndata: a.npz\ngate: {max_drop: 0.02}\n"
+    assert written(text).bound == 0.02
+    assert written(text + "max_drop: 0.01\n").bound == 0.01
+    assert written("model: a.onnx\ngate: {}\n").bound is None
+
+
 WRONG = {
+    "unknown rule": (
+        "model: a.onnx\ngate:\n  min_speed: 2\n",
+        "recipe.yaml:3: unknown key 'min_speed' in gate; did you mean 'min_speedup'?",
+    ),
+    "value of a rule": (
+        "model: a.onnx\ngate:\n  max_p99: 20x\n",
+        "recipe.yaml:3: gate.max_p99: '20x' is not a time, for example 20ms; units: us, ms, s, min",
+    ),
+    "type of a rule": (
+        "model: a.onnx\ngate: {max_memory: [1]}\n",
+        "recipe.yaml:2: gate.max_memory: [1] is not a size, for example 500MB",
+    ),
+    "text as a rule's number": (
+        "model: a.onnx\ngate: {min_speedup: fast}\n",
+        "recipe.yaml:2: gate.min_speedup should be a valid number, not 'fast'",
+    ),
+    "range of a rule": (
+        "model: a.onnx\ngate: {max_size_ratio: 0}\n",
+        "recipe.yaml:2: gate.max_size_ratio should be greater than 0, not 0",
+    ),
+    "infinite rule": (
+        "model: a.onnx\ngate: {max_slowdown: .inf}\n",
+        "recipe.yaml:2: gate.max_slowdown should be a finite number, not inf",
+    ),
+    "gate no mapping": ("model: a.onnx\ngate: strict\n", "recipe.yaml:2: gate should be "),
+    "gate of quality without data": (
+        "model: a.onnx\ngate:\n  max_drop: 0.01\n",
+        "recipe.yaml:3: gate.max_drop does nothing without data",
+    ),
     "unknown key": (
         "model: a.onnx\nbench: {seconds: 1}\n",
         "recipe.yaml:2: unknown key 'bench'; did you mean 'benchmark'?",
@@ -207,6 +254,7 @@ class TestSettings:
             ("targets=[openvino, torch]", lambda recipe: recipe.targets == ["openvino", "torch"]),
             ("model.code=net.py:build", lambda recipe: recipe.model.code == "net.py:build"),
             ("max_drop=null", lambda recipe: recipe.max_drop is None),
+            ("gate.max_p99=20ms", lambda recipe: recipe.gate.max_p99 == 0.02),
         ],
     )
     def test_a_setting_replaces_or_adds(self, written, setting, found):
@@ -226,6 +274,7 @@ class TestSettings:
             ("metric=acuracy", "unknown metric 'acuracy'; did you mean 'accuracy'?"),
             ("targets=[", "the value is not valid YAML"),
             ("nothing", "is not KEY=VALUE"),
+            ("gate.max_p9=1", "unknown key 'max_p9' in gate; did you mean 'max_p99'?"),
         ],
     )
     def test_a_wrong_setting_says_so_itself(self, written, setting, message):
@@ -259,6 +308,8 @@ class TestTheSchema:
             {"stages": [{"quantize": {"precison": "int8"}}]},
             {"model": {}},
             {"max_drop": -1},
+            {"gate": {"min_speed": 2}},
+            {"gate": {"min_speedup": 0}},
         ],
     )
     def test_what_reading_refuses_is_invalid(self, change):

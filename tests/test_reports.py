@@ -23,6 +23,7 @@ from optkit.results import (
     Row,
 )
 from optkit.runs import Branch, Run, StageRecord
+from optkit.verdicts import Judgement, RuleRecord
 
 MACHINE = Machine(
     system="Linux 6.1",
@@ -190,6 +191,25 @@ def test_markdown_keeps_its_tables_whole_whatever_a_name_holds():
     rows = [each.model_copy(update={"name": "a|b<i>"}) for each in sample().comparison.rows]
     comparison = sample().comparison.model_copy(update={"rows": rows})
     assert "| a\\|b&lt;i> |" in reporting.render(sample(comparison=comparison), "markdown")
+
+
+def judged(verdict="fail"):
+    rules = [
+        RuleRecord(rule="max-drop", verdict="pass", reason="accuracy lost 0.0030 on 1,000 samples; at most 0.01"),
+        RuleRecord(rule="min-speedup", verdict=verdict, reason="2.31x (2.24 to 2.36) as fast; at least 3.00x"),
+    ]
+    baseline = "model.onnx on onnxruntime"
+    return Judgement(candidate="int8 on openvino", baseline=baseline, verdict=verdict, rules=rules)
+
+
+def test_a_gate_is_shown_with_its_rules():
+    text = reporting.render(sample(gate=judged()), "markdown")
+    assert "## Gate\n\nint8 on openvino against model.onnx on onnxruntime: fail\n" in text
+    assert "| min-speedup | fail | 2.31x (2.24 to 2.36) as fast; at least 3.00x |" in text
+    assert "\n\n\n" not in text
+    page = reporting.render(sample(gate=judged()), "html")
+    assert '<td class="bad">fail</td><td>2.31x (2.24 to 2.36) as fast; at least 3.00x</td>' in page
+    assert "<h2>Gate</h2>" not in reporting.render(sample(), "html")
 
 
 def test_a_baseline_that_nothing_beat_stays():

@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from optkit import errors
-from optkit.cli import options
+from optkit.cli import options, verdict
 from optkit.cli.app import console_of
 
 if TYPE_CHECKING:
     from optkit.cli.console import Block, Console
     from optkit.verdicts import Gate
-
-_COLOURS = {"pass": "good:", "fail": "bad:", "inconclusive": "warn:"}
-_CODES = {"pass": errors.DONE, "fail": errors.GATE_FAILS, "inconclusive": errors.GATE_INCONCLUSIVE}
 
 
 def gate(
@@ -100,21 +96,14 @@ def gate(
     console.notes(found.notes)
     console.answer(found, lambda: _blocks(found))
     _write_elsewhere(found, junit, summary, console)
-    counted = {"pass": "pass", "fail": "fail"}.get(inconclusive or "", "inconclusive")
-    raise typer.Exit(_CODES[counted if found.verdict == "inconclusive" else found.verdict])
+    counted = inconclusive if inconclusive in ("pass", "fail") else "inconclusive"
+    raise typer.Exit(verdict.exit_code(counted if found.verdict == "inconclusive" else found.verdict))
 
 
 def _blocks(gate: Gate) -> list[Block]:
-    from optkit.cli.console import Table, Text
     from optkit.cli.tables import comparison_blocks
 
-    rows = [[rule.rule, _COLOURS[rule.verdict] + rule.verdict, rule.reason] for rule in gate.rules]
-    sentence = f"{gate.candidate} against {gate.baseline}: {gate.verdict}"
-    return [
-        *comparison_blocks(gate.comparison),
-        Table(["rule", "verdict", "found"], rows),
-        Text(sentence, style="bold"),
-    ]
+    return [*comparison_blocks(gate.comparison), verdict.rules_table(gate), verdict.sentence(gate)]
 
 
 def _write_elsewhere(gate: Gate, junit: Path | None, summary: Path | None, console: Console) -> None:

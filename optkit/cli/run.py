@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from optkit.cli import options
+from optkit import errors
+from optkit.cli import options, verdict
 from optkit.cli.app import console_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ def run(
     output: options.Output = None,
     force: options.Force = False,
 ) -> None:
-    """Carry out a recipe: transform, measure, choose, report."""
+    """Carry out a recipe: transform, measure, choose, judge, report.
+
+    With a gate in the recipe: exit 0 where every rule passes, 3 where one fails, 5 where the data cannot tell.
+    """
     from optkit import runfolder, summary
     from optkit.verbs.run import run as verb
 
@@ -32,8 +36,14 @@ def run(
         record = verb(recipe, settings=tuple(settings or ()), output=folder, force=force, progress=progress)
     console.notes(summary.all_notes(record))
     console.answer(record, lambda: _blocks(record, folder))
-    if any(branch.status == "failed" for branch in record.branches):
-        raise typer.Exit(1)
+    raise typer.Exit(_exit_code(record))
+
+
+def _exit_code(run: Run) -> int:
+    """The gate's; where a branch failed, only a rule that fails says more than that."""
+    judged = verdict.exit_code(run.gate.verdict) if run.gate else errors.DONE
+    failed = any(branch.status == "failed" for branch in run.branches)
+    return errors.FAILED if failed and judged != errors.GATE_FAILS else judged
 
 
 def _blocks(run: Run, folder: Path) -> list[Block]:
@@ -44,7 +54,12 @@ def _blocks(run: Run, folder: Path) -> list[Block]:
     blocks = [block for branch in run.branches for block in _branch_blocks(branch)]
     if run.comparison is not None:
         blocks += comparison_blocks(run.comparison)
-    return [*blocks, Text(summary.headline(run), style="bold"), *(Text(line) for line in _places(folder))]
+    if run.gate is not None:
+        blocks.append(verdict.rules_table(run.gate))
+    blocks.append(Text(summary.headline(run), style="bold"))
+    if run.gate is not None:
+        blocks.append(verdict.sentence(run.gate))
+    return [*blocks, *(Text(line) for line in _places(folder))]
 
 
 def _branch_blocks(branch: Branch) -> list[Block]:

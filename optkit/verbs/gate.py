@@ -52,7 +52,8 @@ def gate(
     """Compare ``candidate`` with ``baseline`` now, or take the saved ``record`` of a run or comparison, and judge.
 
     ``retry`` measures three times as long where the first try was inconclusive. In a record, ``candidate`` names the
-    row; by default the only one, or the one that the run chose. Raises UsageError for a record of another machine where
+    row; by default the only one, or the one that the run chose. The rules of the run's recipe hold too, but for those
+    given here. Raises UsageError for a record of another machine where
     a rule is absolute (p99, throughput, memory).
     """
     if record is not None:
@@ -86,7 +87,8 @@ def gate(
 
 
 def _of_record(path: Path, name: str | None, rules: Rules) -> Gate:
-    compared, chosen = saved.comparison(path)
+    found = saved.read(path)
+    compared, rules = found.comparison, rules.over(found.rules)
     differences = machine.differences(compared.machine, machine.fingerprint())
     absolute = gates.ABSOLUTE & set(rules.given)
     if differences and absolute:
@@ -96,17 +98,16 @@ def _of_record(path: Path, name: str | None, rules: Rules) -> Gate:
             hint="judge ratios only, or measure again: optkit gate CANDIDATE --baseline BASELINE",
         )
     notes = [Note(f"measured on another machine: {each}", level="warning") for each in differences]
-    return _judged(compared, name or chosen, rules, [*compared.notes, *records.of_notes(notes)])
+    return _judged(compared, name or found.chosen, rules, [*compared.notes, *records.of_notes(notes)])
 
 
 def _judged(compared: Comparison, name: str | None, rules: Rules, notes: list[NoteRecord]) -> Gate:
-    row = gates.chosen(compared, name)
-    found = gates.judge(rules, compared, row)
+    judged = gates.judgement(rules, compared, gates.chosen(compared, name))
     return Gate(
-        candidate=row.title,
-        baseline=compared.rows[0].title,
-        verdict=gates.overall(found),
-        rules=found,
+        candidate=judged.candidate,
+        baseline=judged.baseline,
+        verdict=judged.verdict,
+        rules=judged.rules,
         comparison=compared,
         notes=notes,
     )

@@ -1,0 +1,36 @@
+"""A judgement on the terminal, and the exit code that it ends with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from optkit import errors
+
+if TYPE_CHECKING:
+    from optkit.cli.console import Table, Text
+    from optkit.verdicts import Judgement, Verdict
+
+_CODES = {"pass": errors.DONE, "fail": errors.GATE_FAILS, "inconclusive": errors.GATE_INCONCLUSIVE}
+
+
+def exit_code(verdict: Verdict) -> int:
+    """What a script sees."""
+    return _CODES[verdict]
+
+
+def rules_table(judged: Judgement) -> Table:
+    """Every rule with how it ended and why."""
+    from optkit import summary
+    from optkit.cli.console import Table
+
+    sheet = summary.gate_sheet(judged)
+    rows = [[f"{cell.tone}:{cell.text}" if cell.tone else cell.text for cell in row] for row in sheet.rows]
+    return Table(sheet.columns, rows)
+
+
+def sentence(judged: Judgement) -> Text:
+    """The verdict in a line."""
+    from optkit import summary
+    from optkit.cli.console import Text
+
+    return Text(summary.gate_line(judged), style="bold")
