@@ -11,6 +11,7 @@ REPORTS = {
     "markdown": "optkit.reports.markdown:render",
     "html": "optkit.reports.html:render",
     "json": "optkit.reports.json:render",
+    "junit": "optkit.reports.junit:render",
     "csv": "optkit.reports.csv:render",
 }
 

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from xml.etree import ElementTree
-
-from optkit.verdicts import Gate, RuleRecord
+from optkit import junit as xml
+from optkit.verdicts import Gate
 
 _MARKS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "❔ inconclusive"}
 _LEVELS = {"fail": "error", "inconclusive": "warning"}
 
 
 def junit(gate: Gate) -> str:
-    """A test suite with a case for each rule; an inconclusive one is skipped, as the format knows no third end."""
-    counts = {
-        "tests": str(len(gate.rules)),
-        "failures": str(sum(rule.verdict == "fail" for rule in gate.rules)),
-        "errors": "0",
-        "skipped": str(sum(rule.verdict == "inconclusive" for rule in gate.rules)),
-    }
-    seconds = f"{gate.comparison.seconds:.3f}"
-    root = ElementTree.Element("testsuites", counts | {"time": seconds})
-    suite = ElementTree.SubElement(root, "testsuite", counts | {"name": "optkit gate", "time": seconds})
-    for rule in gate.rules:
-        case = ElementTree.SubElement(suite, "testcase", {"classname": gate.candidate, "name": rule.rule, "time": "0"})
-        _ending(case, rule)
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def _ending(case: ElementTree.Element, rule: RuleRecord) -> None:
-    if rule.verdict == "fail":
-        ElementTree.SubElement(case, "failure", {"message": rule.reason, "type": rule.rule}).text = rule.reason
-    elif rule.verdict == "inconclusive":
-        ElementTree.SubElement(case, "skipped", {"message": f"inconclusive: {rule.reason}"})
-    else:
-        ElementTree.SubElement(case, "system-out").text = rule.reason
+    """A test suite with a case for each rule."""
+    return xml.render("optkit gate", xml.of_rules(gate.candidate, gate.rules), gate.comparison.seconds)
 
 
 def markdown(gate: Gate) -> str:

@@ -8,6 +8,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+from junitparser import Error, Failure, JUnitXml, Skipped
 
 from optkit import reporting, stats
 from optkit.results import (
@@ -146,7 +147,7 @@ def sample(**changes):
 
 
 class TestEveryFormat:
-    @pytest.fixture(params=["markdown", "html", "json", "csv"])
+    @pytest.fixture(params=["markdown", "html", "json", "csv", "junit"])
     def text(self, request):
         return reporting.render(sample(), request.param)
 
@@ -154,11 +155,11 @@ class TestEveryFormat:
         for word in ("model.onnx", "int8", "fp32", "openvino", "onnxruntime"):
             assert word in text
 
-    @pytest.mark.parametrize("format", ["markdown", "html", "json", "csv"])
+    @pytest.mark.parametrize("format", ["markdown", "html", "json", "csv", "junit"])
     def test_is_a_pure_function_of_the_record(self, format):
         assert reporting.render(sample(), format) == reporting.render(sample(), format)
 
-    @pytest.mark.parametrize("format", ["markdown", "html", "json", "csv"])
+    @pytest.mark.parametrize("format", ["markdown", "html", "json", "csv", "junit"])
     def test_says_why_a_run_without_a_comparison_has_none(self, format):
         failed = branch("openvino", status="failed", reason="operator 'Loop' is not supported")
         text = reporting.render(sample(branches=[failed], comparison=None, chosen=None), format)
@@ -210,6 +211,39 @@ def test_a_gate_is_shown_with_its_rules():
     page = reporting.render(sample(gate=judged()), "html")
     assert '<td class="bad">fail</td><td>2.31x (2.24 to 2.36) as fast; at least 3.00x</td>' in page
     assert "<h2>Gate</h2>" not in reporting.render(sample(), "html")
+
+
+class TestJUnit:
+    def suite(self, **changes):
+        (suite,) = JUnitXml.fromstring(reporting.render(sample(**changes), "junit").encode())
+        return suite
+
+    def endings(self, suite):
+        return {case.name: [type(each) for each in case.result] for case in suite}
+
+    @pytest.mark.parametrize(("verdict", "ending"), [("fail", Failure), ("inconclusive", Skipped)])
+    def test_of_a_gate_has_a_case_for_each_rule(self, verdict, ending):
+        suite = self.suite(gate=judged(verdict))
+        assert self.endings(suite) == {"max-drop": [], "min-speedup": [ending]}
+        assert suite.tests == 2
+        assert suite.failures + suite.skipped == 1
+
+    def test_without_a_gate_has_a_case_for_each_row(self):
+        first, *_, last = sample().comparison.rows
+        failed = Row(
+            name="int8", target="onnxruntime", batch=1, status="failed", reason="crashed \x1b[31m(SIGSEGV)\x00"
+        )
+        comparison = sample().comparison.model_copy(update={"rows": [first, failed, last]})
+        suite = self.suite(comparison=comparison)
+        assert self.endings(suite) == {first.title: [], failed.title: [Error], last.title: []}
+        assert (suite.tests, suite.errors, suite.failures) == (3, 1, 0)
+        broken = next(case for case in suite if case.name == failed.title)
+        assert broken.result[0].message == "int8 on onnxruntime failed: crashed \ufffd[31m(SIGSEGV)\ufffd"
+
+    def test_without_a_comparison_has_a_case_for_each_branch(self):
+        branches = [branch("onnxruntime"), branch("openvino", status="failed", reason="'Loop' is not supported")]
+        suite = self.suite(branches=branches, comparison=None, chosen=None)
+        assert self.endings(suite) == {"onnxruntime": [], "openvino": [Error]}
 
 
 def test_a_baseline_that_nothing_beat_stays():

@@ -13,7 +13,7 @@ from optkit.cli.app import console_of
 def report(
     ctx: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run.")],
-    format: Annotated[str, typer.Option("--format", help="markdown, html, csv or json.")] = "markdown",
+    format: Annotated[str, typer.Option("--format", help="markdown, html, csv, json or junit.")] = "markdown",
     output: options.Output = None,
     force: options.Force = False,
 ) -> None:

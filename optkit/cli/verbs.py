@@ -63,7 +63,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "report": (
         "optkit report runs/today",
         "optkit report runs/today --format html -o report.html",
-        "optkit report runs/today --format csv",
+        "optkit report runs/today --format junit -o run.xml",
     ),
     "cache": ("optkit cache list", "optkit cache prune --older-than 30", "optkit cache prune --all"),
 }

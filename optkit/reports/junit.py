@@ -1,0 +1,31 @@
+"""A run as JUnit XML, for the test page of a CI system."""
+
+from __future__ import annotations
+
+from optkit import junit, wording
+from optkit.junit import Case
+from optkit.results import Comparison, Row
+from optkit.runs import Branch, Run
+
+
+def render(run: Run) -> str:
+    """A case for each rule of the run's gate; without a gate, for each result that it made."""
+    return junit.render(f"optkit run {run.recipe_path}", _cases(run), run.seconds)
+
+
+def _cases(run: Run) -> list[Case]:
+    if run.gate is not None:
+        return junit.of_rules(run.gate.candidate, run.gate.rules)
+    if run.comparison is not None:
+        return [_of_row(row, run.comparison) for row in run.comparison.rows]
+    return [_of_branch(branch) for branch in run.branches]
+
+
+def _of_row(row: Row, comparison: Comparison) -> Case:
+    text = wording.verdict(row, comparison)
+    return Case(row.target, row.title, "error" if row.status == "failed" else "passed", text)
+
+
+def _of_branch(branch: Branch) -> Case:
+    failed = branch.status == "failed"
+    return Case(branch.target, branch.target, "error" if failed else "passed", branch.reason or branch.bundle or "")
