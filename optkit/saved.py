@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from optkit import runfolder
 from optkit.errors import ModelError, UsageError
+from optkit.recipe import Recipe
 from optkit.results import Comparison
 from optkit.rules import Rules
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A comparison out of a file; of a run also the title of the row that it chose, and the rules of its recipe."""
+    """A comparison out of a file in ``folder``; of a run also the title of the row that it chose, and its recipe
+    without the stages, which are carried out already.
+    """
 
+    folder: Path
     comparison: Comparison
     chosen: str | None = None
-    rules: Rules = field(default_factory=Rules)
+    recipe: Recipe | None = None
+
+    @property
+    def rules(self) -> Rules:
+        """Those of the recipe's gate."""
+        return (self.recipe and self.recipe.gate) or Rules()
+
+
+def is_record(path: Path) -> bool:
+    """Whether there is a record at ``path``, and no model: a run's folder, or JSON."""
+    if path.is_dir():
+        return (path / runfolder.RECORD).is_file()
+    return path.is_file() and path.suffix == ".json"
 
 
 def read(path: Path) -> Saved:
@@ -28,7 +44,7 @@ def read(path: Path) -> Saved:
     if path.is_dir() or _schema(path) == "optkit.run/1":
         return _of_run(path)
     try:
-        return Saved(Comparison.model_validate_json(path.read_bytes()))
+        return Saved(path.parent, Comparison.model_validate_json(path.read_bytes()))
     except ValidationError as error:
         raise ModelError(
             f"{path}: no saved comparison: {_first(error)}",
@@ -41,10 +57,11 @@ def _of_run(path: Path) -> Saved:
     if run.comparison is None:
         raise UsageError(f"{path}: the run compared nothing", hint="give a recipe with targets and run it again")
     try:
-        rules = Rules.model_validate(run.recipe.get("gate") or {})
+        recipe = Recipe.model_validate(run.recipe | {"stages": []})
     except ValidationError as error:
-        raise ModelError(f"{path}: recipe.gate: {_first(error)}") from None
-    return Saved(run.comparison, run.chosen, rules)
+        raise ModelError(f"{path}: recipe.{_first(error)}") from None
+    folder = path if path.is_dir() else path.parent
+    return Saved(folder, run.comparison, run.chosen, recipe)
 
 
 def _first(error: ValidationError) -> str:

@@ -1,6 +1,7 @@
 """The release gate: rules, exit codes, files for other tools; over records of known figures and over real models."""
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -174,6 +175,125 @@ def test_a_record_of_another_machine_tells_ratios_only(tmp_path):
     assert "another machine" in found.notes[0].text
 
 
+@pytest.fixture(scope="module")
+def measured(samples, tmp_path_factory):
+    """A real comparison of two copies of the sample, whose record then claims another processor."""
+    folder = tmp_path_factory.mktemp("measured")
+    for name in ("old.onnx", "new.onnx"):
+        shutil.copyfile(samples / "model.onnx", folder / name)
+    with np.load(samples / "evaluation.npz") as data:
+        np.savez(folder / "data.npz", **{name: data[name][:40] for name in data.files})
+    compared = ok.compare(folder / "old.onnx", [folder / "new.onnx"], data=folder / "data.npz", seconds=0.1, threads=1)
+    elsewhere = compared.machine.model_copy(update={"cpu": "Another CPU", "cores_allowed": 64.0})
+    (folder / "record.json").write_text(compared.model_copy(update={"machine": elsewhere}).to_json())
+    return folder
+
+
+class TestARecordOfAnotherMachine:
+    @pytest.fixture
+    def there(self, measured, tmp_path):
+        folder = tmp_path / "there"
+        shutil.copytree(measured, folder)
+        text = (folder / "record.json").read_text()
+        (folder / "record.json").write_text(text.replace(str(measured), str(folder)))
+        return folder
+
+    def gate(self, record, **limits):
+        return ok.gate(record=record, rules=Rules(**limits), seconds=0.1)
+
+    def test_is_measured_anew_where_all_is_at_hand(self, there):
+        found = self.gate(there / "record.json", max_p99=10, max_memory=10**10, max_drop=1)
+        assert found.comparison.machine.cpu == machine.fingerprint().cpu
+        assert found.comparison.data.count == 40
+        assert {row.options["intra_op_num_threads"] for row in found.comparison.rows} == {1}
+        assert found.notes[0].level == "warning"
+        assert "cpu: Another CPU there" in found.notes[0].text
+        assert "measured anew" in found.notes[0].text
+
+    def test_is_found_with_its_files_where_it_was_moved_to(self, there, tmp_path):
+        moved = there.rename(tmp_path / "here")
+        found = self.gate(moved / "record.json", max_memory=10**10)
+        assert found.verdict == "pass"
+        assert found.comparison.rows[1].model.path == str(moved / "new.onnx")
+
+    @pytest.mark.parametrize(
+        ("name", "limits", "says"),
+        [("new.onnx", {"max_p99": 10}, "no such file"), ("data.npz", {"max_p99": 10, "max_drop": 1}, "no such file")],
+    )
+    def test_is_refused_where_a_figure_needs_what_is_missing(self, there, name, limits, says):
+        (there / name).unlink()
+        with pytest.raises(UsageError, match=f"{name}: {says}"):
+            self.gate(there / "record.json", **limits)
+
+    def test_is_refused_where_a_model_has_changed(self, there):
+        proto = onnx.load(there / "new.onnx")
+        proto.doc_string = "another"
+        onnx.save(proto, there / "new.onnx")
+        with pytest.raises(UsageError, match=r"new\.onnx: changed since it was recorded"):
+            self.gate(there / "record.json", max_p99=10)
+
+    def test_tells_ratios_where_its_data_has_changed(self, there):
+        np.savez(there / "data.npz", x=np.zeros((4, 1, 28, 28), np.float32), labels=np.zeros(4, int))
+        found = self.gate(there / "record.json", max_drop=1)
+        assert found.comparison.machine.cpu == "Another CPU"
+        assert "not measured anew" in found.notes[-1].text
+        assert "data.npz: changed" in found.notes[-1].text
+
+    def test_is_measured_without_its_data_where_no_rule_asks_for_quality(self, there):
+        (there / "data.npz").unlink()
+        found = self.gate(there / "record.json", max_p99=10)
+        assert found.comparison.data is None
+        assert found.verdict != "fail"
+
+    def test_takes_its_data_from_elsewhere(self, there, tmp_path):
+        data = (there / "data.npz").rename(tmp_path / "kept.npz")
+        limits = Rules(max_memory=10**10, max_drop=1)
+        found = ok.gate(record=there / "record.json", rules=limits, data=data, seconds=0.1)
+        assert found.comparison.data.path == str(data)
+
+    def test_starts_no_code_that_it_names(self, there, tmp_path):
+        compared = Comparison.model_validate_json((there / "record.json").read_text())
+        run = run_of(compared, compared.rows[1].title, {"max_p99": 10, "max_drop": 1})
+        recipe = run.recipe | {"data": {"path": f"{tmp_path / 'evil.py'}:feeds"}}
+        (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+        (there / "record.json").write_text(run.model_copy(update={"recipe": recipe}).to_json())
+        with pytest.raises(UsageError, match="data made by code"):
+            self.gate(there / "record.json")
+        assert not (tmp_path / "ran").exists()
+
+    def test_stands_for_its_model_as_a_baseline(self, there):
+        newest = shutil.copyfile(there / "old.onnx", there / "newest.onnx")
+        found = ok.gate(newest, baseline=there / "record.json", rules=Rules(max_memory=10**10), seconds=0.1)
+        assert (found.baseline, found.candidate) == ("new.onnx on onnxruntime", "newest.onnx on onnxruntime")
+        assert found.comparison.machine.cpu == machine.fingerprint().cpu
+        assert {row.options["intra_op_num_threads"] for row in found.comparison.rows} == {1}
+        assert "stands for new.onnx on onnxruntime, measured now" in found.notes[0].text
+        assert found.notes[0].level == "info"
+
+    def test_is_no_baseline_without_its_model(self, there):
+        (there / "new.onnx").unlink()
+        with pytest.raises(ModelError, match=r"a saved figure is no baseline, .*new\.onnx: no such file") as caught:
+            ok.gate(there / "old.onnx", baseline=there / "record.json")
+        assert "--baseline MODEL" in caught.value.hint
+
+
+def test_a_record_of_several_candidates_is_no_baseline(tmp_path):
+    path = saved(tmp_path, comparison(row("one", speedup=(2, 1.9, 2.1)), row("two", speedup=(1, 0.9, 1.1))))
+    with pytest.raises(UsageError, match="compares 2 candidates and chose none"):
+        ok.gate("model.onnx", baseline=path)
+
+
+def test_json_that_is_no_record_is_no_baseline(tmp_path):
+    (tmp_path / "vocabulary.json").write_text("{}")
+    with pytest.raises(ModelError, match="no saved comparison"):
+        ok.gate("model.onnx", baseline=tmp_path / "vocabulary.json")
+
+
+def test_a_record_has_its_own_baseline(tmp_path):
+    with pytest.raises(UsageError, match="--record holds its own baseline"):
+        ok.gate("new", baseline="model.onnx", record=saved(tmp_path, comparison(row("new", **GOOD))))
+
+
 def test_several_candidates_need_a_name(tmp_path):
     path = saved(tmp_path, comparison(row("one", speedup=(2, 1.9, 2.1)), row("two", speedup=(1, 0.9, 1.1))))
     with pytest.raises(UsageError, match="which row"):
@@ -237,7 +357,7 @@ class TestARunsRecord:
 
     def test_with_rules_that_mean_nothing_is_refused(self, tmp_path):
         path = saved(tmp_path, run_of(comparison(row("new", **GOOD)), "new on onnxruntime", {"min_speedup": "x"}))
-        with pytest.raises(ModelError, match=r"recipe\.gate: min_speedup"):
+        with pytest.raises(ModelError, match=r"recipe\.gate\.min_speedup"):
             ok.gate(record=path)
 
 

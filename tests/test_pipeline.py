@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from optkit.cli.app import app
 from optkit.cli.verdict import exit_code
 from optkit.errors import DataError, MetricError, ModelError, OutputError, UsageError
 from optkit.results import Comparison, Interval, ModelRecord, QualityRecord, Row
+from optkit.rules import Rules
 from optkit.runs import Plan, Run
 from optkit.verbs.cache import cache
 from optkit.verbs.plan import plan
@@ -214,6 +216,19 @@ class TestABranchThatFails:
         with pytest.raises(UsageError, match="bf16"):
             run(recipe, output=tmp_path / "run")
         assert not (tmp_path / "run" / "record.json").exists()
+
+
+def test_a_run_of_another_machine_is_measured_anew_on_the_samples_that_it_split_off(done, tmp_path):
+    shutil.copytree(done[1], tmp_path / "moved", symlinks=True)
+    record = done[2].model_copy(update={"chosen": "int8 on openvino"})
+    elsewhere = record.comparison.machine.model_copy(update={"cpu": "Another CPU"})
+    compared = record.comparison.model_copy(update={"machine": elsewhere})
+    record = record.model_copy(update={"comparison": compared})
+    (tmp_path / "moved" / "record.json").write_text(record.to_json())
+    found = api.gate(record=tmp_path / "moved", rules=Rules(max_memory=10**10, max_drop=1), seconds=0.1)
+    assert found.verdict == "pass"
+    assert found.comparison.data == record.evaluation
+    assert [row.title for row in found.comparison.rows] == ["model.onnx on onnxruntime", "int8 on openvino"]
 
 
 class TestAGate:

@@ -22,10 +22,12 @@ def gate(
         str | None, typer.Argument(metavar="CANDIDATE", help="A model, a bundle or MODEL@TARGET; of a record, a row.")
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option("--baseline", metavar="MODEL", help="What it is compared with.")
+        str | None,
+        typer.Option("--baseline", metavar="MODEL", help="What it is compared with; of a record, its chosen model."),
     ] = None,
     record: Annotated[
-        Path | None, typer.Option("--record", help="Judge a saved run or comparison; nothing is measured.")
+        Path | None,
+        typer.Option("--record", help="Judge a saved run or comparison; measured anew if another machine made it."),
     ] = None,
     data: options.Data = None,
     metric: options.Metric = None,

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from optkit import machine, records, saved
+from optkit import athand, comparison, machine, records, saved, worker
+from optkit import data as datasets
 from optkit import rules as gates
-from optkit.errors import UsageError
-from optkit.results import Comparison, NoteRecord
+from optkit.data import Dataset
+from optkit.errors import ModelError, OptkitError, UsageError
+from optkit.results import Comparison, NoteRecord, Row
 from optkit.rules import Rules
+from optkit.saved import Saved
 from optkit.stage import Note, Progress, no_progress
-from optkit.verbs.compare import compare
 from optkit.verdicts import Gate
+from optkit.worker import Candidate
 
 _LONGER = 3.0
 """How many times as long is measured when an inconclusive gate tries again."""
+_EXAMPLE = "optkit gate CANDIDATE --baseline BASELINE --data DATA, or --record RUN/record.json"
+_NAME_IT = "name the model itself: --baseline MODEL"
 
 
 def rules_of(**limits: object) -> Rules:
@@ -51,58 +59,157 @@ def gate(
 ) -> Gate:
     """Compare ``candidate`` with ``baseline`` now, or take the saved ``record`` of a run or comparison, and judge.
 
-    ``retry`` measures three times as long where the first try was inconclusive. In a record, ``candidate`` names the
-    row; by default the only one, or the one that the run chose. The rules of the run's recipe hold too, but for those
-    given here. Raises UsageError for a record of another machine where
-    a rule is absolute (p99, throughput, memory).
+    ``retry`` measures three times as long where the first try was inconclusive. A ``baseline`` that is a saved record
+    stands for the model that it chose, which is measured now.
+
+    In a ``record``, ``candidate`` names the row; by default the only one, or the one that the run chose. The rules of
+    the run's recipe hold too, but for those given here. What another machine recorded is measured here, where both
+    models and the data are at hand. Else only ratios are judged: raises UsageError where a rule is absolute (p99,
+    throughput, memory).
     """
+    opening: dict[str, Any] = {"inputs": inputs, "code": code, "trust": trust}
+    measuring = _Measuring(data, metric, threads, batch, seconds, seed, retry, progress, opening)
     if record is not None:
-        return _of_record(Path(record), None if candidate is None else str(candidate), rules)
+        if baseline is not None:
+            raise UsageError("--record holds its own baseline, and --baseline names another", hint=_EXAMPLE)
+        return _of_record(Path(record), None if candidate is None else str(candidate), rules, measuring)
     if candidate is None or baseline is None:
-        raise UsageError(
-            "a gate compares a candidate with a baseline",
-            hint="optkit gate CANDIDATE --baseline BASELINE --data DATA, or --record RUN/record.json",
-        )
-    for factor in (1.0, _LONGER) if retry else (1.0,):
-        compared = compare(
-            baseline,
-            [candidate],
-            data=data,
-            metric=metric,
-            max_drop=rules.max_drop if data is not None else None,
-            target=target,
-            threads=threads,
-            batch=batch,
-            seconds=factor * seconds,
-            seed=seed,
-            inputs=inputs,
-            code=code,
-            trust=trust,
-            progress=progress,
-        )
-        found = _judged(compared, None, rules, compared.notes)
-        if found.verdict != "inconclusive":
-            break
-    return found
+        raise UsageError("a gate compares a candidate with a baseline", hint=_EXAMPLE)
+    return _fresh(candidate, baseline, target, rules, measuring)
 
 
-def _of_record(path: Path, name: str | None, rules: Rules) -> Gate:
+@dataclass(frozen=True)
+class _Measuring:
+    """How to measure, as the options say."""
+
+    data: str | Path | None
+    metric: str | None
+    threads: int | None
+    batch: int
+    seconds: float
+    seed: int
+    retry: bool
+    progress: Progress
+    opening: dict[str, Any]
+    """What opens models that need it: inputs, code, trust."""
+
+    def opened(self, source: str | Path, target: str | None) -> Candidate:
+        """A model to be measured."""
+        return worker.candidate(source, target=target, threads=self.threads, **self.opening)
+
+    def judged(self, pair: Sequence[Candidate], dataset: Dataset | None, rules: Rules, notes: Sequence[Note]) -> Gate:
+        """Measure the baseline, and beside it the candidate where that is another, and judge the last of them."""
+        for factor in (1.0, _LONGER) if self.retry else (1.0,):
+            compared = comparison.side_by_side(
+                pair,
+                dataset=dataset,
+                metric=self.metric,
+                max_drop=rules.max_drop if dataset else None,
+                batch=self.batch,
+                seconds=factor * self.seconds,
+                seed=self.seed,
+                threads=self.threads,
+                progress=self.progress,
+            )
+            found = _judged(compared, compared.rows[-1], rules, [*records.of_notes(notes), *compared.notes])
+            if found.verdict != "inconclusive":
+                break
+        return found
+
+
+def _fresh(
+    candidate: str | Path, baseline: str | Path, target: str | None, rules: Rules, measuring: _Measuring
+) -> Gate:
+    notes: list[Note] = []
+    if saved.is_record(Path(baseline)):
+        found = saved.read(Path(baseline))
+        measuring = replace(measuring, threads=measuring.threads or found.comparison.threads)
+        first, note = _stood_for(found, Path(baseline), measuring)
+        notes.append(note)
+    else:
+        first = measuring.opened(baseline, target)
+    signature = first.model.signature
+    inputs = None if signature is None else signature.inputs
+    dataset = None if measuring.data is None else datasets.open(measuring.data, inputs)
+    return measuring.judged([first, measuring.opened(candidate, target)], dataset, rules, notes)
+
+
+def _stood_for(found: Saved, path: Path, measuring: _Measuring) -> tuple[Candidate, Note]:
+    """The model that a record stands for as a baseline to measure: a saved figure never is one."""
+    row = _only(found, path)
+    try:
+        baseline = athand.candidate(found, row, threads=measuring.threads, **measuring.opening)
+    except OptkitError as error:
+        raise ModelError(
+            f"{path}: a saved figure is no baseline, and the model behind it, {row.title}, is not at hand: "
+            f"{error.message}",
+            hint=_NAME_IT,
+        ) from None
+    return baseline, Note(f"{path} stands for {row.title}, measured now: a saved figure is no baseline")
+
+
+def _only(found: Saved, path: Path) -> Row:
+    """The row that a record stands for: the one that the run chose, the only candidate, or the only model at all."""
+    rows = found.comparison.rows
+    if found.chosen is None and len(rows) > 2:
+        raise UsageError(f"{path}: compares {len(rows) - 1} candidates and chose none of them", hint=_NAME_IT)
+    return rows[0] if len(rows) == 1 else gates.chosen(found.comparison, found.chosen)
+
+
+def _of_record(path: Path, name: str | None, rules: Rules, measuring: _Measuring) -> Gate:
     found = saved.read(path)
     compared, rules = found.comparison, rules.over(found.rules)
+    row = gates.chosen(compared, name or found.chosen)
     differences = machine.differences(compared.machine, machine.fingerprint())
+    if not differences:
+        return _judged(compared, row, rules, compared.notes)
+    elsewhere = f"measured on another machine ({'; '.join(differences)})"
+    try:
+        pair, dataset = _at_hand(found, row, rules, measuring)
+    except OptkitError as error:
+        return _from_elsewhere(path, row, rules, compared, elsewhere, error.message)
+    note = Note(f"{path}: {elsewhere}; both models are at hand and were measured anew, here", level="warning")
+    return _as_recorded(measuring, compared, dataset).judged(pair, dataset, rules, [note])
+
+
+def _from_elsewhere(path: Path, row: Row, rules: Rules, compared: Comparison, elsewhere: str, missing: str) -> Gate:
+    """The ratios of another machine's record. Raises UsageError where a rule is about more than ratios."""
     absolute = gates.ABSOLUTE & set(rules.given)
-    if differences and absolute:
+    if absolute:
         raise UsageError(
-            f"{path}: measured on another machine ({'; '.join(differences)}), where {', '.join(sorted(absolute))} "
-            "mean nothing",
+            f"{path}: {elsewhere}, where {', '.join(sorted(absolute))} mean nothing, and it cannot be "
+            f"measured anew here: {missing}",
             hint="judge ratios only, or measure again: optkit gate CANDIDATE --baseline BASELINE",
         )
-    notes = [Note(f"measured on another machine: {each}", level="warning") for each in differences]
-    return _judged(compared, name or found.chosen, rules, [*compared.notes, *records.of_notes(notes)])
+    notes = records.of_notes([Note(f"{path}: {elsewhere}; not measured anew: {missing}", level="warning")])
+    return _judged(compared, row, rules, [*compared.notes, *notes])
 
 
-def _judged(compared: Comparison, name: str | None, rules: Rules, notes: list[NoteRecord]) -> Gate:
-    judged = gates.judgement(rules, compared, gates.chosen(compared, name))
+def _at_hand(found: Saved, row: Row, rules: Rules, measuring: _Measuring) -> tuple[list[Candidate], Dataset | None]:
+    """The baseline, the row where it is another, and the data, which only rules about quality insist on.
+
+    Raises OptkitError, which names what is missing or changed.
+    """
+    rows = [found.comparison.rows[0], *([] if row.baseline else [row])]
+    pair = [athand.candidate(found, each, threads=measuring.threads, **measuring.opening) for each in rows]
+    signature = pair[0].model.signature
+    try:
+        return pair, athand.dataset(found, measuring.data, None if signature is None else signature.inputs)
+    except OptkitError:
+        if not rules.given or rules.max_drop is not None:
+            raise
+        return pair, None
+
+
+def _as_recorded(measuring: _Measuring, compared: Comparison, dataset: Dataset | None) -> _Measuring:
+    """Measuring as it was done for the record."""
+    metric = next((row.quality.metric for row in compared.rows if row.quality), None)
+    threads = measuring.threads or compared.threads
+    return replace(measuring, metric=metric if dataset else None, batch=compared.batch, threads=threads)
+
+
+def _judged(compared: Comparison, row: Row, rules: Rules, notes: list[NoteRecord]) -> Gate:
+    judged = gates.judgement(rules, compared, row)
     return Gate(
         candidate=judged.candidate,
         baseline=judged.baseline,
