@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from optkit import classes, fidelity, intervals
+from optkit import classes, fidelity, intervals, mcnemar
 from optkit.data import Dataset
 from optkit.errors import DataError, MetricError, TargetError
 from optkit.lazy import did_you_mean
@@ -22,6 +22,7 @@ from optkit.results import Interval
 from optkit.tensors import Array, Arrays, Signature
 
 Needs = Literal["labels", "reference"]
+Test = Literal["mcnemar", "bootstrap", "wilson"]
 
 
 @dataclass(frozen=True)
@@ -269,14 +270,38 @@ def loss(candidate: Array, baseline: Array | None, metric: Metric, *, seed: int 
         ends = sorted(sign * (metric.perfect - end) + 0.0 for end in (own.low, own.high))
         return Interval(value=sign * (metric.perfect - own.value) + 0.0, low=ends[0], high=ends[1])
     if metric.counts and _is_plain(candidate) and _is_plain(baseline):
-        difference = baseline[:, 0] - candidate[:, 0]
-        return intervals.paired_proportions(int((difference > 0).sum()), int((difference < 0).sum()), len(difference))
+        return intervals.paired_proportions(*_right_alone(baseline, candidate), len(candidate))
     _require_two(candidate, metric)
 
     def lost(rows: Array) -> float:
         return sign * (metric.aggregate(baseline[rows]) - metric.aggregate(candidate[rows])) + 0.0
 
     return intervals.bootstrap(lost, len(candidate), seed=seed)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the samples tell of a loss: by which test, how likely chance does it, the smallest that would have shown."""
+
+    test: Test
+    p_value: float | None
+    detectable: float | None
+
+
+def evidence(candidate: Array, baseline: Array | None, metric: Metric, lost: Interval) -> Evidence:
+    """What stands behind ``lost``, the loss of the same samples."""
+    plain = metric.counts and _is_plain(candidate)
+    if plain and baseline is not None and _is_plain(baseline):
+        only_baseline, only_candidate = _right_alone(baseline, candidate)
+        p_value = mcnemar.p_value(only_baseline, only_candidate)
+        return Evidence("mcnemar", p_value, mcnemar.detectable(only_candidate, len(candidate)))
+    return Evidence("wilson" if plain and baseline is None else "bootstrap", None, (lost.high - lost.value) or None)
+
+
+def _right_alone(first: Array, second: Array) -> tuple[int, int]:
+    """On how many samples only the first is right, and only the second."""
+    difference = first[:, 0] - second[:, 0]
+    return int((difference > 0).sum()), int((difference < 0).sum())
 
 
 def _exceeds_one(dataset: Dataset) -> bool:

@@ -130,15 +130,20 @@ def _real(arrays: Arrays, batch: Batch, filled: int | None) -> Arrays:
 def _assessment(lane: _Lane, baseline: _Lane, metric: Metric, seed: int) -> Assessment:
     if lane.error is not None:
         return Assessment(error=lane.error)
-    own, reference = metrics.join(lane.rows), metrics.join(baseline.rows)
-    loss = metrics.loss(own, None if metric.needs == "reference" else reference, metric, seed=seed)
-    return Assessment(
-        QualityRecord(
-            metric=str(metric),
-            value=metrics.interval(own, metric, seed=seed),
-            count=len(own),
-            higher_is_better=metric.higher_is_better,
-            needs_labels=metric.needs == "labels",
-            loss=None if lane is baseline else loss,
-        )
+    own = metrics.join(lane.rows)
+    found = QualityRecord(
+        metric=str(metric),
+        value=metrics.interval(own, metric, seed=seed),
+        count=len(own),
+        higher_is_better=metric.higher_is_better,
+        needs_labels=metric.needs == "labels",
     )
+    return Assessment(found if lane is baseline else found.model_copy(update=_loss(own, baseline, metric, seed)))
+
+
+def _loss(own: Array, baseline: _Lane, metric: Metric, seed: int) -> dict[str, Any]:
+    """The loss against the baseline, and what stands behind it."""
+    reference = None if metric.needs == "reference" else metrics.join(baseline.rows)
+    loss = metrics.loss(own, reference, metric, seed=seed)
+    behind = metrics.evidence(own, reference, metric, loss)
+    return {"loss": loss, "test": behind.test, "p_value": behind.p_value, "detectable": behind.detectable}

@@ -78,7 +78,12 @@ class DatasetRecord(Record):
 
 
 class QualityRecord(Record):
-    """A metric over ``count`` samples. ``loss`` is against the baseline in the metric's units, positive is worse."""
+    """A metric over ``count`` samples. ``loss`` is against the baseline in the metric's units, positive is worse.
+
+    ``test`` says how the loss was told from chance: by McNemar's exact test, with its ``p_value``, where each sample is
+    right or wrong, else by the interval of the loss alone: bootstrap, or Wilson's of the share that agrees.
+    ``detectable`` is the smallest loss that these samples could have shown; null where they could have shown none.
+    """
 
     metric: str
     value: Interval
@@ -86,6 +91,9 @@ class QualityRecord(Record):
     higher_is_better: bool
     needs_labels: bool
     loss: Interval | None = None
+    test: Literal["mcnemar", "bootstrap", "wilson"] | None = None
+    p_value: float | None = None
+    detectable: float | None = None
 
 
 class LatencyRecord(Record):

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from optkit import units
+from optkit import units, wording
 from optkit.errors import UsageError
 from optkit.results import Comparison, Interval, Record, Row
 from optkit.stats import MARGIN
@@ -121,8 +121,9 @@ def _max_drop(baseline: Row, candidate: Row, limit: float) -> RuleRecord:
         f"{quality.metric} lost {units.quality_interval(loss.value, loss.low, loss.high)} on {quality.count:,} samples"
     )
     ended = _at_most(loss, limit)
-    if ended == "inconclusive":
-        shown += f"; this evaluation set shows losses from {units.quality(loss.high - loss.value)} on"
+    told = wording.evidence(quality)
+    if ended == "inconclusive" and told:
+        shown += f", {told}"
     return _record("max-drop", ended, loss, limit, "metric", f"{shown}; at most {limit:g}")
 
 

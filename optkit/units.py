@@ -92,6 +92,11 @@ def percent(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value * 100:.1f} %"
 
 
+def p_value(value: float) -> str:
+    """``p = 0.042``, ``p < 0.001``."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
 def parse_seconds(text: object) -> float:
     """``20ms`` -> 0.02; a bare number is seconds. Raises ValueError."""
     return _parsed(text, {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}, "a time, for example 20ms")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from optkit import units
-from optkit.results import Comparison, LoadRecord, Row
+from optkit.results import Comparison, LoadRecord, QualityRecord, Row
 
 
 def speed(row: Row) -> str:
@@ -50,6 +50,14 @@ def beyond(row: Row, max_drop: float | None) -> bool:
     return max_drop is not None and loss is not None and loss.value > max_drop
 
 
+def evidence(quality: QualityRecord) -> str:
+    """``McNemar p = 0.454, losses from 0.0080 on would show``: how sure the loss is; nothing where that is unknown."""
+    shown = f"losses from {units.quality(quality.detectable)} on would show" if quality.detectable else ""
+    if quality.p_value is None:
+        return shown
+    return f"McNemar {units.p_value(quality.p_value)}, {shown or 'too few samples to show any loss'}"
+
+
 def verdict(row: Row, comparison: Comparison) -> str:
     """One candidate against the baseline, in a sentence."""
     batches = {other.batch for other in comparison.rows}
@@ -73,7 +81,8 @@ def _loss(row: Row, max_drop: float | None) -> str:
         return ""
     loss = quality.loss
     lost = units.quality_interval(loss.value, loss.low, loss.high)
-    text = f"{quality.metric} {units.quality(quality.value.value)}, loss {lost}"
+    told = evidence(quality)
+    text = f"{quality.metric} {units.quality(quality.value.value)}, loss {lost}" + (f", {told}" if told else "")
     if max_drop is None:
         return text
     if beyond(row, max_drop):

@@ -127,6 +127,18 @@ def test_a_baseline_is_exactly_as_good_as_itself(limits, verdict):
     assert judged.candidate == judged.baseline == "old on onnxruntime"
 
 
+def test_an_inconclusive_loss_says_what_would_have_shown():
+    told = {"test": "mcnemar", "p_value": 0.454, "detectable": 0.012}
+    compared = comparison(row("new", loss=(0.002, -0.02, 0.03)))
+    quality = compared.rows[1].quality.model_copy(update=told)
+    candidate = compared.rows[1].model_copy(update={"quality": quality})
+    (judged,) = rules.judge(Rules(max_drop=0.01), compared, candidate)
+    assert judged.reason == (
+        "accuracy lost 0.0020 (-0.0200 to 0.0300) on 500 samples, McNemar p = 0.454, losses from 0.0120 on would show; "
+        "at most 0.01"
+    )
+
+
 def test_a_candidate_that_does_not_run_fails():
     assert verdicts({}, status="failed", reason="crashed (SIGSEGV)") == ["fail"]
 

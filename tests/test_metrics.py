@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from optkit import data, metrics
+from optkit import data, mcnemar, metrics
 from optkit.errors import DataError, MetricError, TargetError
 from optkit.metrics import parse
 from optkit.tensors import Signature, parse_input
@@ -258,3 +258,69 @@ def test_every_metric_aggregates_resampled_rows():
             metric, made, truth = parse(name, labelled=not fidelity), outputs, reference if fidelity else classes
         found = metrics.interval(metric.observations(made, truth, {}), metric)
         assert found.low <= found.value <= found.high
+
+
+class TestMcNemar:
+    @pytest.mark.parametrize(
+        ("only_first", "only_second", "expected"),
+        [
+            (0, 0, 1.0),
+            (7, 7, 1.0),
+            (5, 0, 2 / 2**5),
+            (0, 6, 2 / 2**6),
+            (10, 2, 2 * (1 + 12 + 66) / 2**12),
+            (150, 86, 3.716e-05),  # approval ratings: Agresti, Categorical Data Analysis (1990), p. 350
+        ],
+    )
+    def test_has_the_p_value_worked_out_by_hand(self, only_first, only_second, expected):
+        assert mcnemar.p_value(only_first, only_second) == pytest.approx(expected, rel=1e-3)
+
+    @pytest.mark.parametrize("only_first", [0, 1, 3, 17, 90, 3_000])
+    @pytest.mark.parametrize("only_second", [1, 4, 25, 2_800, 3_100])
+    def test_is_the_binomial_test_of_scipy(self, only_first, only_second):
+        stats = pytest.importorskip("scipy.stats")
+        expected = stats.binomtest(only_first, only_first + only_second).pvalue
+        assert mcnemar.p_value(only_first, only_second) == pytest.approx(expected, rel=1e-9)
+
+    @pytest.mark.parametrize("only_candidate", [0, 1, 5, 40])
+    @pytest.mark.parametrize("count", [200, 1500])
+    def test_detects_the_first_loss_that_is_no_chance(self, only_candidate, count):
+        lost = round(mcnemar.detectable(only_candidate, count) * count) + only_candidate
+        assert mcnemar.p_value(lost, only_candidate) < 0.05 <= mcnemar.p_value(lost - 1, only_candidate)
+        assert lost - only_candidate >= 6
+
+    def test_detects_nothing_on_five_samples(self):
+        assert mcnemar.detectable(0, 5) is None
+        assert mcnemar.detectable(0, 6) == 1.0
+
+
+class TestTheEvidenceOfALoss:
+    def of(self, candidate, baseline, metric):
+        return metrics.evidence(candidate, baseline, metric, metrics.loss(candidate, baseline, metric))
+
+    def test_is_mcnemars_where_samples_are_right_or_wrong(self):
+        found = self.of(shares(90, 100), shares(98, 100), parse("accuracy"))
+        assert found.test == "mcnemar"
+        assert found.p_value == pytest.approx(2 / 2**8)
+        assert found.detectable == pytest.approx(0.06)
+
+    def test_is_the_bootstraps_width_for_other_metrics(self):
+        errors = np.array([[0.1, 1.0], [0.2, 1.0], [0.4, 1.0], [0.1, 1.0]])
+        worse = errors + np.array([[0.1, 0], [0.0, 0], [0.3, 0], [0.2, 0]])
+        lost = metrics.loss(worse, errors, parse("mae"))
+        found = metrics.evidence(worse, errors, parse("mae"), lost)
+        assert (found.test, found.p_value) == ("bootstrap", None)
+        assert found.detectable == pytest.approx(lost.high - lost.value)
+
+    def test_is_no_test_of_pairs_where_the_baseline_is_perfect(self):
+        assert self.of(shares(90, 100), None, parse("agreement", labelled=False)).test == "wilson"
+        cosines = np.array([[0.99, 1.0], [0.98, 1.0], [1.0, 1.0]])
+        assert self.of(cosines, None, parse("cosine", labelled=False)).test == "bootstrap"
+
+    def test_is_of_no_size_where_nothing_differs(self):
+        errors = np.array([[0.1, 1.0], [0.2, 1.0]])
+        assert self.of(errors, errors, parse("mae")).detectable is None
+
+    def test_counts_several_decisions_of_a_sample_as_no_toss_of_one_coin(self):
+        tokens = np.array([[3.0, 4.0], [4.0, 4.0], [2.0, 4.0]])
+        assert self.of(tokens, tokens, parse("accuracy")).test == "bootstrap"

@@ -64,6 +64,10 @@ def test_the_loss_is_taken_on_the_same_samples_as_the_baselines(labelled):
     assert 0.3 < bad.quality.value.value < 0.95
     assert bad.quality.loss.value == pytest.approx(1.0 - bad.quality.value.value)
     assert bad.quality.loss.low > 0
+    assert bad.quality.test == "mcnemar"
+    assert bad.quality.p_value < 0.001
+    assert bad.quality.detectable == pytest.approx(6 / SAMPLES)
+    assert good.quality.test is None
     assert good.quality.loss is None
 
 

@@ -68,8 +68,9 @@ def latency(median, seed):
 def quality(value, loss=None):
     around = None if loss is None else Interval(value=loss, low=loss - 0.008, high=loss + 0.009)
     interval = Interval(value=value, low=value - 0.014, high=value + 0.012)
+    told = {} if loss is None else {"test": "mcnemar", "p_value": 0.0004, "detectable": 0.007}
     return QualityRecord(
-        metric="accuracy", value=interval, count=1000, higher_is_better=True, needs_labels=True, loss=around
+        metric="accuracy", value=interval, count=1000, higher_is_better=True, needs_labels=True, loss=around, **told
     )
 
 
@@ -176,6 +177,7 @@ def test_csv_holds_plain_numbers():
     assert float(lines[3]["speedup"]) == 2.31
     assert int(lines[3]["size_bytes"]) == 352_000
     assert lines[0]["speedup"] == ""
+    assert (lines[3]["test"], float(lines[3]["detectable"])) == ("mcnemar", 0.007)
 
 
 def test_markdown_marks_the_chosen_row_and_says_all_verdicts():
@@ -183,7 +185,7 @@ def test_markdown_marks_the_chosen_row_and_says_all_verdicts():
     assert text.startswith("# recipes/cnn.yaml\n\nint8 on openvino: 2.31x faster, 28.4 % of the size\n")
     assert "| **int8** | **openvino** | **352 kB** |" in text
     assert "- int8 on onnxruntime: 1.14x slower (95 %: 1.11 to 1.17), 27.5 % of the size" in text
-    assert "beyond --max-drop 0.01" in text
+    assert "0.0250), McNemar p &lt; 0.001, losses from 0.0070 on would show: beyond --max-drop 0.01" in text
     assert "- quantize for openvino: Conv_0: kept in float: the first layer, sensitivity 0.41" in text
     assert "\n\n\n" not in text
 

@@ -45,6 +45,9 @@ def _values(row: Row) -> dict[str, Any]:
         "samples": quality.count if quality else None,
         **_interval("quality", quality.value if quality else None),
         **_interval("loss", quality.loss if quality else None),
+        "test": quality.test if quality else None,
+        "p_value": quality.p_value if quality else None,
+        "detectable": quality.detectable if quality else None,
     }
 
 
