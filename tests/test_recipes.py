@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import optkit
+from optkit import machine
 
 ROOT = Path(__file__).parent.parent
 FETCHED = ROOT / "sample_models" / "fetched"
@@ -13,9 +14,15 @@ RECIPES = [
     pytest.param(
         path,
         id=path.stem,
-        marks=pytest.mark.skipif(
-            "fetched" in path.read_text() and not FETCHED.is_dir(), reason="run sample_models/fetch.py first"
-        ),
+        marks=[
+            pytest.mark.skipif(
+                "fetched" in path.read_text() and not FETCHED.is_dir(), reason="run sample_models/fetch.py first"
+            ),
+            pytest.mark.skipif(
+                "precision: bf16" in path.read_text() and not any("bf16" in name for name in machine.isa()),
+                reason="this CPU has no bf16 instructions",
+            ),
+        ],
     )
     for path in sorted((ROOT / "recipes").glob("*.yaml"))
 ]
