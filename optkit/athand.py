@@ -35,6 +35,7 @@ def candidate(
     inputs: tuple[str, ...] = (),
     code: str | None = None,
     trust: bool = False,
+    time_limit: float = worker.TIME_LIMIT,
 ) -> Candidate:
     """The model of ``row`` to be run as it was: on its target, with its options, ``threads`` or else its own.
 
@@ -46,7 +47,8 @@ def candidate(
     signature = model.signature if inputs or row.model.signature is None else manifest.signature(row.model.signature)
     options = _without_all_cores(row.options, saved.comparison.machine)
     as_it_was = replace(model, signature=signature, target=row.target, options=options)
-    return replace(worker.candidate(as_it_was, threads=threads or saved.comparison.threads), name=row.name)
+    found = worker.candidate(as_it_was, threads=threads or saved.comparison.threads, time_limit=time_limit)
+    return replace(found, name=row.name)
 
 
 def dataset(saved: Saved, given: str | Path | None, inputs: Sequence[TensorSpec] | None) -> Dataset | None:

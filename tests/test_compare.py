@@ -200,7 +200,7 @@ def test_the_tables_fit_a_hundred_columns(side_by_side, capsys):
 # What users get wrong.
 
 
-def test_a_candidate_that_the_target_refuses_is_a_row_and_exit_code_0(here):
+def test_a_candidate_that_the_target_refuses_is_a_row_and_exit_code_1(here):
     graph = helper.make_graph(
         [helper.make_node("Mystery", ["x"], ["logits"], domain="com.acme")],
         "odd",
@@ -210,7 +210,7 @@ def test_a_candidate_that_the_target_refuses_is_a_row_and_exit_code_0(here):
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.acme", 1)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), "odd.onnx")
     done = cli("compare", "model.onnx", "odd.onnx", "--data", "data.npz", "--seconds", "0.2", "--threads", "1")
-    assert done.exit_code == 0
+    assert done.exit_code == 1
     assert "odd.onnx on onnxruntime failed: onnxruntime refuses odd.onnx" in done.stdout
     assert "Mystery" in done.stdout
 

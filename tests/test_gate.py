@@ -47,6 +47,8 @@ def row(name, *, baseline=False, speedup=None, loss=None, size=1000, metric="acc
             "batch": 1,
             "model": ModelRecord(path=name, format="onnx", digest="", size_bytes=size),
             "latency": latency,
+            "throughput": 100.0,
+            "throughput_interval": interval(100.0, 99.0, 101.0),
             "speedup": speedup and interval(*speedup),
             "memory_bytes": 100_000_000,
             "quality": quality,

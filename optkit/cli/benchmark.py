@@ -8,7 +8,7 @@ import typer
 
 from optkit.cli import options
 from optkit.cli.app import console_of
-from optkit.errors import UsageError
+from optkit.errors import FAILED, UsageError
 
 Kind = Annotated[
     Literal["single-stream", "multi-stream", "offline", "server"],
@@ -53,7 +53,10 @@ def benchmark(
     time_limit: options.TimeLimit = 600.0,
     seed: options.Seed = 0,
 ) -> None:
-    """Time models: latency percentiles, throughput, peak memory."""
+    """Time models: latency percentiles, throughput, peak memory.
+
+    A model that fails is a row with its reason; the others are timed, and the command ends with exit code 1.
+    """
     sizes = _sizes(batch)
     limit = None if max_p99 is None else _seconds(max_p99)
     from optkit.cli.tables import benchmark_blocks
@@ -82,6 +85,8 @@ def benchmark(
         )
     console.notes(comparison.notes)
     console.answer(comparison, lambda: benchmark_blocks(comparison))
+    if any(row.status == "failed" for row in comparison.rows):
+        raise typer.Exit(FAILED)
 
 
 def _sizes(text: str | None) -> list[int] | None:

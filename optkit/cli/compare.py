@@ -8,6 +8,7 @@ import typer
 
 from optkit.cli import options
 from optkit.cli.app import console_of
+from optkit.errors import FAILED
 
 
 def compare(
@@ -28,7 +29,10 @@ def compare(
     time_limit: options.TimeLimit = 600.0,
     seed: options.Seed = 0,
 ) -> None:
-    """Compare models: quality, speed and size side by side, with intervals."""
+    """Compare models: quality, speed and size side by side, with intervals.
+
+    A model that fails is a row with its reason; the others are compared, and the command ends with exit code 1.
+    """
     from optkit.cli.tables import comparison_blocks
     from optkit.verbs.compare import compare as verb
 
@@ -54,3 +58,5 @@ def compare(
         )
     console.notes(comparison.notes)
     console.answer(comparison, lambda: comparison_blocks(comparison))
+    if any(row.status == "failed" for row in comparison.rows):
+        raise typer.Exit(FAILED)

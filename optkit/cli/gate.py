@@ -54,9 +54,11 @@ def gate(
     threads: options.Threads = None,
     batch: options.Batch = 1,
     seconds: options.Seconds = 10.0,
+    precision: options.Precision = 0.01,
     inputs: options.Inputs = None,
     code: options.Code = None,
     trust: options.Trust = False,
+    time_limit: options.TimeLimit = 600.0,
     seed: options.Seed = 0,
 ) -> None:
     """Judge a release: exit 0 where every rule passes, 3 where one fails, 5 where the data cannot tell.
@@ -89,9 +91,11 @@ def gate(
             threads=threads,
             batch=batch,
             seconds=seconds,
+            precision=precision,
             inputs=tuple(inputs or ()),
             code=code,
             trust=trust,
+            time_limit=time_limit,
             seed=seed,
             progress=progress,
         )

@@ -18,8 +18,9 @@ from optkit.results import Comparison, NoteRecord, Row
 from optkit.rules import Rules
 from optkit.saved import Saved
 from optkit.stage import Note, Progress, no_progress
+from optkit.timing import PRECISION
 from optkit.verdicts import Gate
-from optkit.worker import Candidate
+from optkit.worker import TIME_LIMIT, Candidate
 
 _LONGER = 3.0
 """How many times as long is measured when an inconclusive gate tries again."""
@@ -51,9 +52,11 @@ def gate(
     threads: int | None = None,
     batch: int = 1,
     seconds: float = 10.0,
+    precision: float = PRECISION,
     inputs: tuple[str, ...] = (),
     code: str | None = None,
     trust: bool = False,
+    time_limit: float = TIME_LIMIT,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Gate:
@@ -67,8 +70,8 @@ def gate(
     models and the data are at hand. Else only ratios are judged: raises UsageError where a rule is absolute (p99,
     throughput, memory).
     """
-    opening: dict[str, Any] = {"inputs": inputs, "code": code, "trust": trust}
-    measuring = _Measuring(data, metric, threads, batch, seconds, seed, retry, progress, opening)
+    opening: dict[str, Any] = {"inputs": inputs, "code": code, "trust": trust, "time_limit": time_limit}
+    measuring = _Measuring(data, metric, threads, batch, seconds, precision, seed, retry, progress, opening)
     if record is not None:
         if baseline is not None:
             raise UsageError("--record holds its own baseline, and --baseline names another", hint=_EXAMPLE)
@@ -87,11 +90,12 @@ class _Measuring:
     threads: int | None
     batch: int
     seconds: float
+    precision: float
     seed: int
     retry: bool
     progress: Progress
     opening: dict[str, Any]
-    """What opens models that need it: inputs, code, trust."""
+    """What opens models that need it: inputs, code, trust, time limit."""
 
     def opened(self, source: str | Path, target: str | None) -> Candidate:
         """A model to be measured."""
@@ -107,6 +111,7 @@ class _Measuring:
                 max_drop=rules.max_drop if dataset else None,
                 batch=self.batch,
                 seconds=factor * self.seconds,
+                precision=self.precision / factor,
                 seed=self.seed,
                 threads=self.threads,
                 progress=self.progress,
