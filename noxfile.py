@@ -40,7 +40,15 @@ def benchmarks(session: nox.Session) -> None:
     """What the closing figures come from; wants an idle machine."""
     install(session, "-e", ".[all]")
     session.run("python", "sample_models/fetch.py")
-    for script in ("startup", "calibration_memory", "overhead", "quantize_samples", "same_model", "kill"):
+    for script in ("startup", "calibration_memory", "overhead", "quantize_samples", "kill"):
+        session.run("python", f"benchmarks/{script}.py")
+
+
+@nox.session
+def measuring(session: nox.Session) -> None:
+    """Whether measurements can be trusted, and the gate: about 90 minutes; wants an idle machine."""
+    install(session, "-e", ".[all]", "mlcommons-loadgen", "junitparser")
+    for script in ("harness", "against_loadgen", "stall", "failures", "release", "same_model", "power", "coverage"):
         session.run("python", f"benchmarks/{script}.py")
 
 

@@ -1,44 +1,47 @@
-"""A model compared with itself must show no difference: how often does it, idle and with the other core busy?"""
+"""A model compared with itself must show no difference: how often does it, idle and beside a busy core?"""
 
 import argparse
-import multiprocessing
+import tempfile
 from collections import Counter
 from pathlib import Path
 
-import optkit
+import models
+import rounds
+from fingerprint import fingerprint
+from neighbour import neighbour
 
-MODEL = Path(__file__).parent.parent / "sample_models" / "fashion_cnn" / "model.onnx"
-
-
-def busy() -> None:
-    while True:
-        pass
+ENDS = ("no difference", "inconclusive", "faster", "slower")
 
 
-def row(machine: str, threads: int, times: int, seconds: float) -> str:
+def row(name: str, path: Path, threads: int, noisy: bool, times: int, seconds: float) -> Counter[str]:
     """How the comparisons ended."""
-    found = [
-        optkit.compare(MODEL, [MODEL], threads=threads, seconds=seconds, seed=seed).rows[1] for seed in range(times)
-    ]
-    ends = Counter(each.speed_verdict for each in found)
-    known = ("no difference", "inconclusive", "faster", "slower")
-    return f"| {machine} | {threads} | {times} | {' | '.join(str(ends[end]) for end in known)} |"
+    pair = rounds.same(path, threads)
+    found = [rounds.compare(pair, "same model", name, noisy, 1.0, seed, seconds) for seed in range(times)]
+    ends = Counter(each.verdict for each in found)
+    widest = max(max(each.high, 1 / each.low) for each in found) - 1
+    machine, took = "a busy core" if noisy else "idle", sum(each.seconds for each in found) / times
+    counts = " | ".join(str(ends[end]) for end in ENDS)
+    print(f"| {name} | {machine} | {threads} | {times} | {counts} | {100 * widest:.1f} % | {took:.0f} s |", flush=True)
+    return ends
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=25)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--times", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
-    print("| machine | threads | comparisons | no difference | inconclusive | faster | slower |")
-    print("|---|---|---|---|---|---|---|")
-    for threads in (1, 2):
-        print(row("idle", threads, options.times, options.seconds), flush=True)
-    neighbour = multiprocessing.Process(target=busy, daemon=True)
-    neighbour.start()
-    for threads in (1, 2):
-        print(row("one busy core", threads, options.times, options.seconds), flush=True)
-    neighbour.kill()
+    print(fingerprint(), "\n")
+    print("| model | machine | threads | comparisons | " + " | ".join(ENDS) + " | farthest end | each took |")
+    print("|---" * 10 + "|")
+    total: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        for noisy in (False, True):
+            with neighbour(noisy=noisy):
+                for name, path in models.three_sizes(Path(folder)).items():
+                    for threads in (1, 2):
+                        total += row(name, path, threads, noisy, options.times, options.seconds)
+    count = total.total()
+    print(f"\nFalse alarms: {total['faster'] + total['slower']} of {count}; inconclusive: {total['inconclusive']}.")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,171 @@
+"""MLPerf's load generator and optkit drive the same session in one process: do they find the same?
+
+Single-stream p90 and offline throughput are measured in turns; the highest rate of the server scenario is looked for by
+both, with the same limit of the p99. Needs ``mlcommons-loadgen`` from PyPI.
+"""
+
+import argparse
+import queue
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import geometric_mean, median
+
+import mlperf_loadgen as mlperf
+import models
+import numpy as np
+from fingerprint import fingerprint
+
+from optkit import loadgen, server, worker
+from optkit.target import Session, target
+from optkit.tensors import Arrays, synthetic_feed
+from optkit.workload import Workload
+
+SAMPLES = 64
+ROUNDS = 8
+
+
+class Mlperf:
+    """The load generator over sessions that run at once, each in a thread that takes queries from one queue."""
+
+    def __init__(self, sessions: Sequence[Session], feed: Arrays) -> None:
+        self._queries: queue.SimpleQueue = queue.SimpleQueue()
+        for session in sessions:
+            threading.Thread(target=self._work, args=(session.prepared(feed),), daemon=True).start()
+
+    def _work(self, call: Callable[[], object]) -> None:
+        while True:
+            identity = self._queries.get()
+            call()
+            mlperf.QuerySamplesComplete([mlperf.QuerySampleResponse(identity, 0, 0)])
+
+    def _issue(self, samples: list) -> None:
+        for sample in samples:
+            self._queries.put(sample.id)
+
+    def run(self, issue: Callable[[list], None] | None = None, **settings: object) -> dict[str, float]:
+        """One test; the figures of its summary by their names."""
+        asked = mlperf.TestSettings()
+        asked.mode = mlperf.TestMode.PerformanceOnly
+        for name, value in settings.items():
+            setattr(asked, name, value)
+        sut = mlperf.ConstructSUT(issue or self._issue, lambda: None)
+        library = mlperf.ConstructQSL(SAMPLES, SAMPLES, lambda _: None, lambda _: None)
+        with tempfile.TemporaryDirectory() as folder:
+            logs = mlperf.LogSettings()
+            logs.log_output.outdir = folder
+            logs.log_output.copy_summary_to_stdout = False
+            logs.enable_trace = False
+            mlperf.StartTestWithLogSettings(sut, library, asked, logs, "")
+            text = (Path(folder) / "mlperf_log_summary.txt").read_text()
+        mlperf.DestroyQSL(library)
+        mlperf.DestroySUT(sut)
+        return {name.strip(): float(value) for name, value in re.findall(r"^(.+?)\s*: ([\d.]+)$", text, re.MULTILINE)}
+
+
+class InProcess:
+    """Sessions of this process, asked as a worker is."""
+
+    def __init__(self, sessions: Sequence[Session], feed: Arrays) -> None:
+        self.sessions, self.feeds = sessions, [feed]
+
+    def drain(self, count: int) -> float:
+        return loadgen.closed_loop(self.sessions, self.feeds, count)
+
+    def serve(self, arrivals: Sequence[float]) -> list[float]:
+        return loadgen.open_loop(self.sessions, self.feeds, arrivals)
+
+
+def single_stream(session: Session, feed: Arrays, generator: Mlperf, seconds: float) -> tuple[float, float]:
+    """p90 in seconds: MLPerf's and ours, medians of rounds taken in turns."""
+    call = session.prepared(feed)
+
+    def issue(samples: list) -> None:
+        call()
+        mlperf.QuerySamplesComplete([mlperf.QuerySampleResponse(samples[0].id, 0, 0)])
+
+    count = int(seconds / ROUNDS / median(loadgen.one_by_one(session, [feed], 50)))
+    settings = {
+        "scenario": mlperf.TestScenario.SingleStream,
+        "min_duration_ms": 0,
+        "single_stream_expected_latency_ns": 1,
+    }
+    pairs = []
+    for _ in range(ROUNDS):
+        theirs = generator.run(issue, **settings, min_query_count=count, max_query_count=count)
+        ours = np.quantile(loadgen.one_by_one(session, [feed], count), 0.9)
+        pairs.append((theirs["90.0th percentile latency (ns)"] / 1e9, float(ours)))
+    return median(each for each, _ in pairs), median(each for _, each in pairs)
+
+
+def offline(sessions: Sequence[Session], feed: Arrays, generator: Mlperf, seconds: float) -> tuple[float, float]:
+    """Samples per second: MLPerf's and ours."""
+    near = InProcess(sessions, feed)
+    count = int(seconds / ROUNDS * 100 / near.drain(100))
+    settings = {"scenario": mlperf.TestScenario.Offline, "min_duration_ms": 0, "offline_expected_qps": 1}
+    pairs = []
+    for _ in range(ROUNDS):
+        theirs = generator.run(**settings, min_query_count=count, max_query_count=count)
+        pairs.append((theirs["Samples per second"], count / near.drain(count)))
+    return geometric_mean(each for each, _ in pairs), geometric_mean(each for _, each in pairs)
+
+
+def highest_rate(
+    candidate: worker.Candidate,
+    sessions: Sequence[Session],
+    feed: Arrays,
+    generator: Mlperf,
+    limit: float,
+    seconds: float,
+) -> tuple[float, float]:
+    """Queries per second within the limit of the p99: MLPerf's by bisection, and ours."""
+    near = InProcess(sessions, feed)
+    capacity = 200 / near.drain(200)
+    low, high = 0.0, capacity
+    settings = {"scenario": mlperf.TestScenario.Server, "server_target_latency_ns": int(1e9 * limit)}
+    settings |= {"server_target_latency_percentile": 0.99}
+    for number in range(7):
+        rate = high / 2 if not low else (low * high) ** 0.5
+        settings |= {"schedule_rng_seed": number, "min_duration_ms": 0}
+        count = max(500, int(rate * seconds / 7))
+        found = generator.run(**settings, server_target_qps=rate, min_query_count=count, max_query_count=count)
+        held = found["99.00 percentile latency (ns)"] <= 1e9 * limit
+        low, high = (rate, high) if held else (low, rate)
+    work = Workload(1, [feed], [])
+    demand = server.Demand(max_p99=limit)
+    serving = server._Serving(candidate, work, demand, 1, seconds, np.random.default_rng(0))
+    serving._search(near, capacity)
+    return low, serving.held or 0.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=24.0)
+    seconds = parser.parse_args().seconds
+    print(fingerprint(), "\n")
+    print("| scenario | figure | loadgen | optkit | optkit / loadgen |\n" + "|---" * 5 + "|")
+    with tempfile.TemporaryDirectory() as folder:
+        path = models.convolutions(Path(folder) / "middle.onnx", channels=32, size=56)
+        candidate = worker.candidate(path, threads=1)
+        feed = synthetic_feed(candidate.model.signature.inputs)
+        with target("onnxruntime").open(candidate.model, candidate.options) as session:
+            loadgen.one_by_one(session, [feed], 200)
+            typical = median(loadgen.one_by_one(session, [feed], 200))
+            generator = Mlperf([session], feed)
+            theirs, ours = single_stream(session, feed, generator, seconds)
+            print(
+                f"| single-stream | p90 | {1e3 * theirs:.3f} ms | {1e3 * ours:.3f} ms | {ours / theirs:.3f} |",
+                flush=True,
+            )
+            theirs, ours = offline([session], feed, generator, seconds)
+            print(f"| offline | samples/s | {theirs:.0f} | {ours:.0f} | {ours / theirs:.3f} |", flush=True)
+            limit = 5 * typical
+            theirs, ours = highest_rate(candidate, [session], feed, generator, limit, 2 * seconds)
+            name = f"queries/s, p99 within {1e3 * limit:.1f} ms"
+            print(f"| server | {name} | {theirs:.0f} | {ours:.0f} | {ours / theirs:.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
