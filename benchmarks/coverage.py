@@ -25,7 +25,7 @@ def drawn(launches: list[list[float]], most: int, draw: random.Random) -> stats.
         if len(taken) < 2:
             continue
         interval = stats.geometric_mean(taken)
-        tight = len(taken) >= timing._LAUNCHES and stats.half_width(interval) <= timing.PRECISION
+        tight = len(taken) >= timing._LAUNCHES and stats.half_width(interval) <= stats.PRECISION
         if tight or len(taken) >= most:
             return interval
 

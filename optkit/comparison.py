@@ -12,7 +12,8 @@ from optkit.errors import UsageError
 from optkit.quality import Assessment
 from optkit.results import Comparison, Row, Scenario
 from optkit.stage import Progress, no_progress
-from optkit.timing import PRECISION, Task, Timing
+from optkit.stats import PRECISION
+from optkit.timing import Task, Timing
 from optkit.worker import Candidate
 
 

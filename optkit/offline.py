@@ -18,7 +18,8 @@ from optkit.errors import DataError, OptkitError
 from optkit.quality import Assessment
 from optkit.results import Comparison, LoadRecord, Row, Trial
 from optkit.stage import Note, Progress, no_progress
-from optkit.timing import PRECISION, Task, Timing
+from optkit.stats import PRECISION
+from optkit.timing import Task, Timing
 from optkit.worker import Candidate, Worker
 from optkit.workload import Workload
 

@@ -246,6 +246,7 @@ def _compare(prepared: Prepared, results: Sequence[Result], progress: Progress) 
         max_drop=recipe.bound,
         batch=recipe.benchmark.batch,
         seconds=recipe.benchmark.seconds,
+        precision=recipe.benchmark.precision,
         seed=recipe.seed,
         threads=recipe.benchmark.threads,
         progress=progress,

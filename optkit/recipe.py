@@ -21,6 +21,7 @@ from optkit.dataspec import Block, DataSpec
 from optkit.errors import MetricError, RecipeError, UsageError
 from optkit.rules import Rules
 from optkit.stage import STAGES, Stage, stage_class
+from optkit.stats import PRECISION
 from optkit.target import TARGETS
 from optkit.yamlfile import Document, Place
 
@@ -50,6 +51,7 @@ class Benchmark(Block):
     """How the results are measured."""
 
     seconds: float = Field(10.0, gt=0)
+    precision: float = Field(PRECISION, gt=0)
     threads: Annotated[int, Field(gt=0)] | None = None
     batch: Annotated[int, Field(gt=0)] = 1
 

@@ -21,6 +21,8 @@ TAIL = 5
 MARGIN = 0.03
 """Ratios from 1/1.03 to 1.03 count as equal. Of 100 intervals of 95 % five miss the truth, so without a margin a model
 compared with itself would be called faster or slower in five of 100 runs."""
+PRECISION = 0.01
+"""How narrow the interval of a ratio is to be by default: half its width as a share of its value."""
 CONFIDENCE = 0.95
 _TAIL = (1.0 - CONFIDENCE) / 2.0
 _RESAMPLES = 400

@@ -25,8 +25,6 @@ from optkit.stage import Progress, no_progress
 from optkit.tensors import Arrays, check_feed
 from optkit.worker import Candidate, Worker
 
-PRECISION = 0.01
-"""How narrow an interval is to be by default: half its width as a share of its value."""
 _LAUNCH_SECONDS = 0.2
 """How long a candidate is measured in a launch at least."""
 _LAUNCHES = 8
@@ -116,7 +114,7 @@ def measure(
     *,
     mode: Mode = LATENCY,
     seconds: float = 10.0,
-    precision: float = PRECISION,
+    precision: float = stats.PRECISION,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Measurement:

@@ -11,7 +11,7 @@ from optkit.errors import UsageError
 from optkit.results import Comparison, Scenario
 from optkit.server import Demand
 from optkit.stage import Progress, no_progress
-from optkit.timing import PRECISION
+from optkit.stats import PRECISION
 from optkit.worker import TIME_LIMIT, candidate
 
 SCENARIOS: tuple[Scenario, ...] = ("single-stream", "multi-stream", "offline", "server")

@@ -9,7 +9,7 @@ from optkit import comparison
 from optkit import data as datasets
 from optkit.results import Comparison
 from optkit.stage import Progress, no_progress
-from optkit.timing import PRECISION
+from optkit.stats import PRECISION
 from optkit.worker import TIME_LIMIT, candidate
 
 

@@ -18,7 +18,7 @@ from optkit.results import Comparison, NoteRecord, Row
 from optkit.rules import Rules
 from optkit.saved import Saved
 from optkit.stage import Note, Progress, no_progress
-from optkit.timing import PRECISION
+from optkit.stats import PRECISION
 from optkit.verdicts import Gate
 from optkit.worker import TIME_LIMIT, Candidate
 
