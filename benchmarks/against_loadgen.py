@@ -136,7 +136,7 @@ def highest_rate(
     work = Workload(1, [feed], [])
     demand = server.Demand(max_p99=limit)
     serving = server._Serving(candidate, work, demand, 1, seconds, np.random.default_rng(0))
-    serving._search(near, capacity)
+    serving.search(near, capacity)
     return low, serving.held or 0.0
 
 

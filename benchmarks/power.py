@@ -15,9 +15,9 @@ from rounds import Known
 from optkit import stats, worker
 from optkit.worker import Candidate
 
-SECONDS = 28.0
-"""Per candidate, so that a comparison takes less than a minute."""
-LAUNCHES = (2, 3, 5, 8, 12, 16, 24)
+SECONDS = 12.0
+"""Per candidate at most, so that a comparison takes half a minute at most."""
+LAUNCHES = (3, 5, 8, 10, 12, 16)
 
 
 def pair(threads: int, extra: float) -> tuple[Candidate, Candidate]:

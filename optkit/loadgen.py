@@ -14,6 +14,7 @@ from typing import TypeVar
 from optkit.target import Session
 from optkit.tensors import Arrays
 
+Call = Callable[[], object]
 _Result = TypeVar("_Result")
 
 
@@ -31,19 +32,15 @@ def one_by_one(session: Session, feeds: Sequence[Arrays], count: int) -> list[fl
 
 def closed_loop(sessions: Sequence[Session], feeds: Sequence[Arrays], count: int) -> float:
     """Seconds until the sessions together have done ``count`` inferences, each beginning one when it ended one."""
-    ready = threading.Barrier(len(sessions))
     numbers = itertools.count()
 
-    def work(session: Session) -> float:
-        calls = _prepared(session, feeds)
-        ready.wait()
+    def work(session: Session, calls: Sequence[Call]) -> float:
         start = session.clock()
-        with session.explaining():
-            while (number := next(numbers)) < count:
-                calls[number % len(calls)]()
+        while (number := next(numbers)) < count:
+            calls[number % len(calls)]()
         return session.clock() - start
 
-    return max(_at_once(work, sessions))
+    return max(_at_once(work, sessions, feeds))
 
 
 def open_loop(sessions: Sequence[Session], feeds: Sequence[Arrays], arrivals: Sequence[float]) -> list[float]:
@@ -52,32 +49,39 @@ def open_loop(sessions: Sequence[Session], feeds: Sequence[Arrays], arrivals: Se
     Whoever is free takes the query that came first. A query that finds all sessions busy waits, and its waiting counts:
     a stall is seen by all that arrive meanwhile, which a closed loop hides ("coordinated omission", Tene 2013).
     """
-    ready = threading.Barrier(len(sessions))
     numbers = itertools.count()
     latencies = [0.0] * len(arrivals)
 
-    def work(session: Session) -> None:
-        calls = _prepared(session, feeds)
-        ready.wait()
+    def work(session: Session, calls: Sequence[Call]) -> None:
         start = session.clock()
-        with session.explaining():
-            while (number := next(numbers)) < len(arrivals):
-                due = start + arrivals[number]
-                session.wait(due)
-                calls[number % len(calls)]()
-                latencies[number] = session.clock() - due
+        while (number := next(numbers)) < len(arrivals):
+            due = start + arrivals[number]
+            session.wait(due)
+            calls[number % len(calls)]()
+            latencies[number] = session.clock() - due
 
-    _at_once(work, sessions)
+    _at_once(work, sessions, feeds)
     return latencies
 
 
-def _prepared(session: Session, feeds: Sequence[Arrays]) -> list[Callable[[], object]]:
-    return [session.prepared(feed) for feed in feeds]
+def _prepared(session: Session, feeds: Sequence[Arrays]) -> list[Call]:
+    with session.explaining():
+        return [session.prepared(feed) for feed in feeds]
 
 
-def _at_once(work: Callable[[Session], _Result], sessions: Sequence[Session]) -> list[_Result]:
-    """``work`` for every session, each in a thread; a single one in this thread."""
+def _at_once(
+    work: Callable[[Session, Sequence[Call]], _Result], sessions: Sequence[Session], feeds: Sequence[Arrays]
+) -> list[_Result]:
+    """``work`` for every session, each in a thread, begun together; a single one in this thread."""
+    calls = [_prepared(session, feeds) for session in sessions]
+    ready = threading.Barrier(len(sessions))
+
+    def begin(session: Session, own: Sequence[Call]) -> _Result:
+        ready.wait()
+        with session.explaining():
+            return work(session, own)
+
     if len(sessions) == 1:
-        return [work(sessions[0])]
+        return [begin(sessions[0], calls[0])]
     with ThreadPoolExecutor(len(sessions)) as pool:
-        return list(pool.map(work, sessions))
+        return list(pool.map(begin, sessions, calls))

@@ -51,10 +51,10 @@ def side_by_side(
     Raises the baseline's error, and what ``comparison.side_by_side`` raises.
     """
     started = time.monotonic()
-    searches = [_Search(each, dataset, seed) for each in comparison.named_apart(candidates)]
+    searches = [_Search(each, dataset, list(batches), seed) for each in comparison.named_apart(candidates)]
     for index, search in enumerate(searches):
         progress("trying batches and sessions", index, len(searches))
-        search.explore(list(batches), parallel(sessions, threads))
+        search.explore(parallel(sessions, threads))
     if searches[0].error is not None:
         raise searches[0].error
     tasks = [search.task() for search in searches if search.error is None]
@@ -95,19 +95,20 @@ class _Search:
 
     candidate: Candidate
     dataset: Dataset | None
+    batches: Sequence[int]
     seed: int
     trials: list[Trial] = field(default_factory=list)
     best: Trial | None = None
     error: OptkitError | None = None
     notes: list[Note] = field(default_factory=list)
 
-    def explore(self, batches: Sequence[int], ways: Sequence[tuple[int, int]]) -> None:
-        """Try every way with the batches given, or with growing ones."""
+    def explore(self, ways: Sequence[tuple[int, int]]) -> None:
+        """Try every way (sessions, threads) with the batches asked for, or with growing ones."""
         for sessions, threads in ways:
             try:
-                self._explore(batches, sessions, threads)
+                self._explore(sessions, threads)
             except OptkitError as error:
-                self._failed(error, batches[0] if batches else 1, sessions, threads)
+                self._failed(error, sessions, threads)
         self.error = self.error if self.best is None else None
 
     def task(self) -> Task:
@@ -125,25 +126,25 @@ class _Search:
         load = LoadRecord(sessions=self.best.sessions, threads=self.best.threads, trials=trials)
         return comparison.row(timed.candidate, Assessment(), timed, self.best.batch).model_copy(update={"load": load})
 
-    def _explore(self, batches: Sequence[int], sessions: int, threads: int) -> None:
+    def _explore(self, sessions: int, threads: int) -> None:
         candidate = self.candidate.in_parallel(sessions=sessions, threads=threads)
         top, idle = 0.0, 0
         with ExitStack() as stack:
             worker = stack.enter_context(Worker(candidate))
-            for work in self._workloads(batches):
+            for work in self._workloads():
                 trial = _trial(worker, work, sessions, threads)
                 self._add(trial)
                 rate = trial.throughput or 0.0
                 idle = 0 if rate > _GAIN * top else idle + 1
                 top = max(top, rate)
                 slow = sessions * work.batch / rate > _LONGEST
-                if not batches and (idle >= _PATIENCE or slow):
+                if not self.batches and (idle >= _PATIENCE or slow):
                     return
 
-    def _workloads(self, batches: Sequence[int]) -> Iterator[Workload]:
+    def _workloads(self) -> Iterator[Workload]:
         """One for each batch size; growing ones end where the data or the model allows no larger."""
-        if batches:
-            yield from (self._workload(size) for size in batches)
+        if self.batches:
+            yield from map(self._workload, self.batches)
             return
         for power in range(int(math.log2(_LARGEST)) + 1):
             try:
@@ -158,7 +159,9 @@ class _Search:
 
     def _workload(self, batch: int) -> Workload:
         work = workload.of([self.candidate], self.dataset, batch, self.seed)
-        self.notes = self.notes or [note for note in work.notes if note.kind is not None]
+        # That another batch is run than one which grew by itself is no news.
+        notes = [note for note in work.notes if self.batches or note.kind is not None]
+        self.notes = list(dict.fromkeys([*self.notes, *notes]))
         return work
 
     def _add(self, trial: Trial) -> None:
@@ -166,11 +169,11 @@ class _Search:
         if (trial.throughput or 0.0) > ((self.best and self.best.throughput) or 0.0):
             self.best = trial
 
-    def _failed(self, error: OptkitError, batch: int, sessions: int, threads: int) -> None:
+    def _failed(self, error: OptkitError, sessions: int, threads: int) -> None:
         """A way that failed is a trial with a reason; larger batches of it are not tried."""
         self.error = error
         tried = [trial.batch for trial in self.trials if trial.sessions == sessions]
-        reached = 2 * max(tried) if tried else batch
+        reached = 2 * max(tried) if tried else (self.batches or [1])[0]
         self.trials.append(Trial(batch=reached, sessions=sessions, threads=threads, reason=error.message))
 
     def _best(self) -> Trial:

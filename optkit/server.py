@@ -20,7 +20,7 @@ from optkit.data import Dataset
 from optkit.errors import OptkitError, UsageError
 from optkit.quality import Assessment
 from optkit.results import Comparison, LoadRecord, Row, Trial
-from optkit.stage import Progress, no_progress
+from optkit.stage import Note, Progress, no_progress
 from optkit.worker import Candidate, Worker
 from optkit.workload import Workload
 
@@ -28,7 +28,9 @@ _QUANTILE = 0.99
 _BRACKET = 1.05
 """The search ends when a rate that held and one that did not lie this close."""
 _PROBES = 10
-"""Into how many parts the time is divided: a probe takes one, the final measurement the rest, at least half."""
+"""Into how many parts the time is divided: a probe takes one, the final measurement what is left, at least half."""
+_FEWEST = 100
+"""Queries of a probe at least; whether its rate really holds is for the final measurement to say."""
 _BACK = 0.95
 """What the rate is multiplied with when the final, longer measurement does not hold what a probe did."""
 _STRETCHES = 20
@@ -38,17 +40,24 @@ _WARM_UP = 5
 
 @dataclass(frozen=True)
 class Demand:
-    """A rate of queries per second, or the limit of the 99 % quantile (seconds) whose highest rate is looked for."""
+    """A rate of queries per second, or the limit of the 99 % quantile (seconds) whose highest rate is looked for.
+
+    Raises UsageError unless it is one of both.
+    """
 
     rate: float | None = None
     max_p99: float | None = None
 
     def __post_init__(self) -> None:
-        if self.rate is None and self.max_p99 is None:
+        if (self.rate is None) == (self.max_p99 is None):
             raise UsageError(
-                "the server scenario needs a rate, or a limit to find the highest rate for",
+                "the server scenario needs a rate to measure at, or a limit to find the highest rate for",
                 hint="--rate 100, or --max-p99 20ms",
             )
+
+    def met_by(self, p99: float) -> bool:
+        """Whether a p99 is within the limit, if there is one."""
+        return self.max_p99 is None or p99 <= self.max_p99
 
 
 def one_by_one(
@@ -63,16 +72,23 @@ def one_by_one(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Each candidate under load, ``seconds`` of it. Raises the baseline's error, and those of ``workload.of``."""
+    """Each candidate under load for ``seconds``, longer where a 99 % quantile takes more queries.
+
+    One that fails carries its reason. Raises what ``workload.of`` raises.
+    """
     started, watch = time.monotonic(), conditions.Watch()
     named = comparison.named_apart(candidates)
     work = workload.of(named, dataset, batch, seed)
     ways = offline.parallel(sessions, threads)
-    rows = []
-    for index, candidate in enumerate(named):
-        progress("under load", index, len(named))
-        rows.append(_row(candidate, work, demand, ways, seconds, seed))
+    found = []
+    for candidate in named:
+        found.append(_under_load(candidate, work, demand, ways, seconds, seed, progress))
         watch.look()
+    rows = [row for row, _ in found]
+    cautioned = [
+        *of_conditions(watch.seen(), max(count * each for count, each in ways)),
+        *(n for _, own in found for n in own),
+    ]
     return Comparison(
         scenario="server",
         rows=[rows[0].model_copy(update={"baseline": True}), *rows[1:]],
@@ -82,30 +98,33 @@ def one_by_one(
         rounds=1,
         machine=machine.fingerprint(),
         seconds=time.monotonic() - started,
-        notes=records.of_notes([*work.notes, *of_conditions(watch.seen(), max(count * each for count, each in ways))]),
+        notes=records.of_notes([*work.notes, *cautioned]),
     )
 
 
-def _row(
+def _under_load(
     candidate: Candidate,
     work: Workload,
     demand: Demand,
     ways: Sequence[tuple[int, int]],
     seconds: float,
     seed: int,
-) -> Row:
-    """The candidate in the way (sessions, threads) that stands the most."""
-    servings = []
-    try:
-        for sessions, threads in ways:
-            share = seconds / len(ways)
-            placed = candidate.in_parallel(sessions=sessions, threads=threads)
-            servings.append(_Serving(placed, work, demand, threads, share, np.random.default_rng(seed)))
-            servings[-1].carry_out()
-    except OptkitError as error:
-        return comparison.row(candidate, Assessment(error=error))
-    best = max(servings, key=lambda each: (each.held or 0.0, -each.latencies_at(_QUANTILE)))
-    return best.row([trial for each in servings for trial in each.trials])
+    progress: Progress,
+) -> tuple[Row, list[Note]]:
+    """The candidate in the way (sessions, threads) that stands the most, and the cautions about it."""
+    servings, failure = [], None
+    for sessions, threads in ways:
+        placed = candidate.in_parallel(sessions=sessions, threads=threads)
+        serving = _Serving(placed, work, demand, threads, seconds / len(ways), np.random.default_rng(seed), progress)
+        try:
+            serving.carry_out()
+            servings.append(serving)
+        except OptkitError as error:
+            failure = error
+    if not servings:
+        return comparison.row(candidate, Assessment(error=failure)), []
+    best = max(servings, key=lambda each: (each.held or 0.0, -each.p99()))
+    return best.row([trial for each in servings for trial in each.trials]), best.cautions()
 
 
 @dataclass
@@ -118,6 +137,8 @@ class _Serving:
     threads: int
     seconds: float
     draw: np.random.Generator
+    progress: Progress = no_progress
+    spent: float = 0.0
     trials: list[Trial] = field(default_factory=list)
     held: float | None = None
     refused: float | None = None
@@ -131,13 +152,27 @@ class _Serving:
             worker.load(self.work.feeds)
             capacity = self._capacity(worker)
             if self.demand.rate is not None:
-                self._measure(worker, self.demand.rate, self.seconds)
+                self._measure(worker, self.demand.rate, max(1, int(self.demand.rate * self.seconds)))
             else:
-                self._search(worker, capacity)
+                self.search(worker, capacity)
             self.memory_bytes = worker.peak_memory_bytes()
 
-    def latencies_at(self, level: float) -> float:
-        return float(np.quantile(self.latencies, level)) if self.latencies else float("inf")
+    def search(self, worker: Worker, capacity: float) -> None:
+        """Halve the bracket between a rate that holds and one that does not; then measure, longer, at the former."""
+        self.refused, rate = capacity, capacity / 2
+        while self.spent < self.seconds / 2 and (self.held is None or self.refused / self.held > _BRACKET):
+            self._probe(worker, rate)
+            rate = float(np.sqrt((self.held or self.refused / 4) * self.refused))
+        while self.held is not None:
+            time_left = max(self.seconds / 2, self.seconds - self.spent)
+            self._measure(worker, self.held, max(stats.enough_for(_QUANTILE), int(self.held * time_left)))
+            if self.trials[-1].kept:
+                return
+            self.refused, self.held = self.held, _BACK * self.held
+            self.latencies = []
+
+    def p99(self) -> float:
+        return float(np.quantile(self.latencies, _QUANTILE)) if self.latencies else float("inf")
 
     def row(self, trials: list[Trial]) -> Row:
         """What was found, with everything that was tried."""
@@ -152,13 +187,24 @@ class _Serving:
         found = comparison.row(self.candidate, Assessment(), None, self.work.batch)
         known = {"load": load, "memory_bytes": self.memory_bytes}
         if not self.latencies:
-            limit = self.demand.max_p99 or 0.0
-            return found.model_copy(
-                update=known
-                | {"status": "failed", "reason": f"no rate that was tried keeps a p99 of {units.seconds(limit)}"}
-            )
-        stretches = [part.tolist() for part in np.array_split(np.array(self.latencies), _STRETCHES)]
+            reason = f"no rate that was tried keeps a p99 of {units.seconds(self.demand.max_p99)}"
+            return found.model_copy(update=known | {"status": "failed", "reason": reason})
+        stretches = [part.tolist() for part in np.array_split(np.array(self.latencies), _STRETCHES) if part.size]
         return found.model_copy(update=known | {"latency": latencies.record(stretches), "throughput": self.held})
+
+    def cautions(self) -> list[Note]:
+        """Where more time would have told more."""
+        needed = stats.enough_for(_QUANTILE)
+        if self.latencies and len(self.latencies) < needed:
+            text = (
+                f"a p99 takes {needed} queries: about --seconds {units.one_digit(needed / (self.held or 1.0))} would do"
+            )
+        elif self.held and self.refused and self.refused / self.held > _BRACKET:
+            rates = f"{units.rate(self.held)} and {units.rate(self.refused)}"
+            text = f"the time was up when the highest rate lay between {rates}: give more --seconds"
+        else:
+            return []
+        return [Note(text, self.candidate.name, level="warning", kind="spread")]
 
     def _capacity(self, worker: Worker) -> float:
         """Queries per second of a closed loop: no server stands more."""
@@ -167,42 +213,29 @@ class _Serving:
         count = sessions * max(2, int(self.seconds / _PROBES / once))
         return count / worker.drain(count)
 
-    def _search(self, worker: Worker, capacity: float) -> None:
-        """Halve the bracket between a rate that holds and one that does not; then measure, longer, at the former."""
-        self.refused, rate, spent = capacity, capacity / 2, 0.0
-        while spent < self.seconds / 2 and (self.held is None or self.refused / self.held > _BRACKET):
-            spent += self._probe(worker, rate)
-            rate = float(np.sqrt((self.held or self.refused / 4) * self.refused))
-        while self.held is not None:
-            self._measure(worker, self.held, max(self.seconds / 2, self.seconds - spent))
-            if self.trials[-1].kept:
-                return
-            self.refused, self.held = self.held, _BACK * self.held
-            self.latencies = []
-
-    def _probe(self, worker: Worker, rate: float) -> float:
-        """Whether the rate holds; the seconds that it took."""
-        waited, seconds = self._serve(worker, rate, self.seconds / _PROBES)
+    def _probe(self, worker: Worker, rate: float) -> None:
+        """Whether the rate holds."""
+        waited = self._serve(worker, rate, max(_FEWEST, int(rate * self.seconds / _PROBES)))
         if self._note(rate, float(np.quantile(waited, _QUANTILE))):
             self.held = rate
         else:
             self.refused = rate
-        return seconds
 
-    def _measure(self, worker: Worker, rate: float, seconds: float) -> None:
+    def _measure(self, worker: Worker, rate: float, count: int) -> None:
         self.held = rate
-        self.latencies, _ = self._serve(worker, rate, seconds)
-        self._note(rate, self.latencies_at(_QUANTILE))
+        self.latencies = self._serve(worker, rate, count)
+        self._note(rate, self.p99())
 
-    def _serve(self, worker: Worker, rate: float, seconds: float) -> tuple[list[float], float]:
-        """Latencies at a rate: for so long, and long enough for the quantile; and when the last query arrived."""
-        count = max(stats.enough_for(_QUANTILE), int(rate * seconds))
+    def _serve(self, worker: Worker, rate: float, count: int) -> list[float]:
+        """The latencies of so many queries that arrive at a rate."""
+        self.progress(f"{self.candidate.name}: {units.rate(rate)}", int(self.spent), None)
         arrivals = np.cumsum(self.draw.exponential(1.0 / rate, count))
-        return worker.serve(arrivals.tolist()), float(arrivals[-1])
+        self.spent += float(arrivals[-1])
+        return worker.serve(arrivals.tolist())
 
     def _note(self, rate: float, p99: float) -> bool:
-        """Write the trial down; whether it kept the limit, or there is none."""
-        kept = self.demand.max_p99 is None or p99 <= self.demand.max_p99
+        """Write the trial down; whether it meets the demand."""
+        kept = self.demand.met_by(p99)
         ways = {"batch": self.work.batch, "sessions": self.candidate.sessions, "threads": self.threads}
         self.trials.append(Trial(**ways, rate=rate, p99=p99, kept=kept))
         return kept

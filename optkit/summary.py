@@ -174,7 +174,8 @@ def measured(comparison: Comparison) -> str:
     )
     return (
         f"Each model ran in a process of its own with {threads}, batch {comparison.batch}, taking turns over "
-        f"{units.count(comparison.rounds)} rounds; ratios are paired round by round."
+        f"{units.count(comparison.rounds)} rounds in {units.count(comparison.launches)} launches of new processes; "
+        "ratios are paired round by round, and their intervals are over the launches."
     )
 
 

@@ -30,8 +30,9 @@ _LAUNCH_SECONDS = 0.2
 _LAUNCHES = 8
 """The launches after which measuring may stop: with fewer, stopping as soon as the interval looks narrow would catch
 the lucky ones, and the intervals would hold the truth less often than they say."""
-_FEWEST_LAUNCHES = 4
-"""The launches that are made however short the time is: with two, Student's interval is eight times as wide."""
+_FEWEST_LAUNCHES = 5
+"""The launches that are made however short the time is: with two, Student's interval is seven times as wide, and
+percentiles have none."""
 _WARM_UP_SHARE = 0.25
 """Share of a launch that warming up may take."""
 _SETTLED = 0.98

@@ -6,13 +6,15 @@ import math
 
 UNKNOWN = "-"
 _SECONDS = {"us": 1e6, "ms": 1e3, "s": 1.0}
+_MINUTES = 120.0
+"""From how many seconds on a time is shown in minutes."""
 
 
 def seconds(value: float | None) -> str:
     """``0.00123`` -> ``1.23 ms``."""
     if value is None:
         return UNKNOWN
-    for limit, unit in ((1e-3, "us"), (1.0, "ms"), (120.0, "s")):
+    for limit, unit in ((1e-3, "us"), (1.0, "ms"), (_MINUTES, "s")):
         if value < limit:
             return f"{_three_digits(value * _SECONDS[unit])} {unit}"
     minutes, rest = divmod(round(value), 60)
@@ -21,9 +23,9 @@ def seconds(value: float | None) -> str:
 
 def seconds_interval(value: float, low: float, high: float) -> str:
     """``0.573 ms (0.570 to 0.581)``: all three in the value's unit, with its digits."""
-    text, unit = seconds(value).rsplit(" ", 1)
-    if unit not in _SECONDS:
+    if value >= _MINUTES:
         return f"{seconds(value)} ({seconds(low)} to {seconds(high)})"
+    text, unit = seconds(value).split()
     digits = len(text.partition(".")[2])
     ends = (f"{end * _SECONDS[unit]:.{digits}f}" for end in (low, high))
     return f"{text} {unit} ({' to '.join(ends)})"

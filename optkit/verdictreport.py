@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from optkit import junit as xml
-from optkit.verdicts import Gate
+from optkit.results import NoteRecord
+from optkit.verdicts import Gate, Judgement
 
 _MARKS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "❔ inconclusive"}
 _LEVELS = {"fail": "error", "inconclusive": "warning"}
@@ -14,25 +17,25 @@ def junit(gate: Gate) -> str:
     return xml.render("optkit gate", xml.of_rules(gate.candidate, gate.rules), gate.comparison.seconds)
 
 
-def markdown(gate: Gate) -> str:
+def markdown(judged: Judgement, notes: Iterable[NoteRecord] = ()) -> str:
     """For a CI job's summary page."""
     lines = [
-        f"### {_MARKS[gate.verdict]}: {_plain(gate.candidate)} against {_plain(gate.baseline)}",
+        f"### {_MARKS[judged.verdict]}: {_plain(judged.candidate)} against {_plain(judged.baseline)}",
         "",
         "| rule | verdict | found |",
         "|---|---|---|",
-        *(f"| {rule.rule} | {_MARKS[rule.verdict]} | {_plain(rule.reason)} |" for rule in gate.rules),
+        *(f"| {rule.rule} | {_MARKS[rule.verdict]} | {_plain(rule.reason)} |" for rule in judged.rules),
         "",
-        *(f"- {_plain(note.text)}" for note in gate.notes),
+        *(f"- {_plain(f'{note.where}: {note.text}' if note.where else note.text)}" for note in notes),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def github(gate: Gate) -> list[str]:
+def github(judged: Judgement) -> list[str]:
     """Annotations: workflow commands of GitHub Actions: a line for each rule that did not pass."""
     return [
         f"::{_LEVELS[rule.verdict]} title=optkit gate%3A {rule.rule}::{_escaped(rule.reason)}"
-        for rule in gate.rules
+        for rule in judged.rules
         if rule.verdict != "pass"
     ]
 

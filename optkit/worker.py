@@ -161,7 +161,7 @@ class Worker:
 
     def serve(self, arrivals: Sequence[float]) -> list[float]:
         """Seconds from each query's arrival to its end; ``arrivals`` are seconds from now on, in order."""
-        seconds: list[float] = self._ask("serve", list(arrivals))
+        seconds: list[float] = self._ask("serve", list(arrivals), within=self._time_limit + arrivals[-1])
         return seconds
 
     def peak_memory_bytes(self) -> int | None:
@@ -184,11 +184,12 @@ class Worker:
     ) -> None:
         self._end(grace=_GRACE if error is None else 0.0)
 
-    def _ask(self, request: str, *arguments: Any) -> Any:
+    def _ask(self, request: str, *arguments: Any, within: float | None = None) -> Any:
+        limit = self._time_limit if within is None else within
         try:
             self._connection.send((request, arguments))
-            if not self._connection.poll(self._time_limit):
-                raise self._hung(request)
+            if not self._connection.poll(limit):
+                raise self._hung(request, limit)
             answer, value = self._connection.recv()
         except (EOFError, ConnectionError):
             raise self._died() from None
@@ -198,9 +199,9 @@ class Worker:
             raise value
         return value
 
-    def _hung(self, request: str) -> WorkerError:
+    def _hung(self, request: str, limit: float) -> WorkerError:
         self._end(grace=0.0)
-        return WorkerError(f"hung: no answer to {request!r} within {self._time_limit:g} s")
+        return WorkerError(f"hung: no answer to {request!r} within {limit:g} s")
 
     def _died(self) -> WorkerError:
         code = self._process.wait()

@@ -28,6 +28,8 @@ class Workload:
 def of(candidates: Sequence[Candidate], dataset: Dataset | None, batch: int, seed: int) -> Workload:
     """The workload for all candidates. Raises SignatureError, DataError where there are too few samples."""
     signature = _signature(candidates[0])
+    if dataset is not None and dataset.source.whole_feeds:
+        return _whole_feeds(dataset, batch)
     size, notes = _batch(candidates, batch)
     if dataset is not None:
         return Workload(size, _real_feeds(dataset, size), notes)
@@ -53,8 +55,19 @@ def _batch(candidates: Sequence[Candidate], asked: int) -> tuple[int, list[Note]
     return asked, []
 
 
+def _whole_feeds(dataset: Dataset, asked: int) -> Workload:
+    """Feeds as they come; where they differ in size, one counts as one sample."""
+    found = list(islice(dataset.batches(1), _FEEDS))
+    counts = {each.count for each in found}
+    batch = counts.pop() if len(counts) == 1 else 1
+    notes = []
+    if asked not in (1, batch):
+        notes.append(Note(f"--batch {asked} does nothing: {dataset.source.path} holds whole feeds, run as they are"))
+    return Workload(batch, [each.feed for each in found], notes)
+
+
 def _real_feeds(dataset: Dataset, batch: int) -> list[Arrays]:
-    full = (found for found in dataset.batches(batch) if found.count == batch or dataset.source.whole_feeds)
+    full = (found for found in dataset.batches(batch) if found.count == batch)
     feeds = [found.feed for found in islice(full, _FEEDS)]
     if not feeds:
         raise DataError(

@@ -440,3 +440,28 @@ def test_a_gate_needs_two_models_or_a_record(optkit):
     done = optkit("gate", "model.onnx")
     assert done.returncode == 2
     assert "--baseline" in done.stderr
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_measured(samples, tmp_path, optkit):
+    (tmp_path / "folder").mkdir()
+    done = optkit(
+        *("gate", samples / "model.onnx", "--baseline", samples / "model.onnx", "--seconds", "1000"),
+        *("--junit", tmp_path / "folder"),
+    )
+    assert done.returncode == 2
+    assert "is a folder, and the result a file" in done.stderr
+
+
+def test_an_inconclusive_gate_tries_again_three_times_as_long(samples, tmp_path):
+    with np.load(samples / "evaluation.npz") as data:
+        np.savez(tmp_path / "few.npz", x=data["x"][:20], labels=data["labels"][:20])
+    found = ok.gate(
+        f"{samples / 'model.onnx'}@fake",
+        baseline=f"{samples / 'model.onnx'}@fake",
+        data=tmp_path / "few.npz",
+        rules=Rules(max_drop=0.01),
+        seconds=0.5,
+        retry=True,
+    )
+    assert found.verdict == "inconclusive"
+    assert found.comparison.precision == pytest.approx(0.01 / 3)

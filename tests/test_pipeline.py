@@ -256,6 +256,14 @@ class TestAGate:
             assert record.gate.rules[0].reason in (folder / name).read_text()
         assert api.gate(record=folder).rules == record.gate.rules
 
+    def test_is_announced_where_github_runs_it(self, workplace, tmp_path, monkeypatch):
+        page = tmp_path / "page.md"
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+        monkeypatch.setenv("GITHUB_ACTIONS", "true")
+        shown = self.run(workplace, tmp_path / "run", max_size_ratio=0.001)
+        assert "::error title=optkit gate%3A max-size-ratio::" in shown.stderr
+        assert "| max-size-ratio | ❌ fail |" in page.read_text()
+
     def test_of_a_run_with_a_failed_branch_ends_with_1(self, workplace, tmp_path):
         speed = {"seconds": 0.1, "threads": 1}
         recipe = workplace(stages=[ONNXRUNTIME_ONLY], benchmark=speed, gate={"max_size_ratio": 2})

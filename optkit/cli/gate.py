@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +11,7 @@ from optkit.cli import options, verdict
 from optkit.cli.app import console_of
 
 if TYPE_CHECKING:
-    from optkit.cli.console import Block, Console
+    from optkit.cli.console import Block
     from optkit.verdicts import Gate
 
 
@@ -65,6 +64,7 @@ def gate(
 
     Without a rule, the candidate must not be worse than the baseline.
     """
+    from optkit import output, verdictreport
     from optkit.verbs.gate import gate as verb
     from optkit.verbs.gate import rules_of
 
@@ -77,6 +77,9 @@ def gate(
         max_size_ratio=max_size_ratio,
         max_memory=max_memory,
     )
+    for path in (junit, summary):
+        if path is not None:
+            output.claim(path, force=True)
     console = console_of(ctx)
     with console.progress() as progress:
         found = verb(
@@ -101,7 +104,11 @@ def gate(
         )
     console.notes(found.notes)
     console.answer(found, lambda: _blocks(found))
-    _write_elsewhere(found, junit, summary, console)
+    if junit is not None:
+        output.write_text(junit, verdictreport.junit(found), force=True)
+    if summary is not None:
+        output.write_text(summary, verdictreport.markdown(found, found.notes), force=True)
+    verdict.announce(found, found.notes, console)
     counted = inconclusive if inconclusive in ("pass", "fail") else "inconclusive"
     raise typer.Exit(verdict.exit_code(counted if found.verdict == "inconclusive" else found.verdict))
 
@@ -110,19 +117,3 @@ def _blocks(gate: Gate) -> list[Block]:
     from optkit.cli.tables import comparison_blocks
 
     return [*comparison_blocks(gate.comparison), verdict.rules_table(gate), verdict.sentence(gate)]
-
-
-def _write_elsewhere(gate: Gate, junit: Path | None, summary: Path | None, console: Console) -> None:
-    """Files that were asked for; where GitHub Actions runs this, its summary page and annotations too."""
-    from optkit import output, verdictreport
-
-    for path, render in ((junit, verdictreport.junit), (summary, verdictreport.markdown)):
-        if path is not None:
-            output.write_text(path, render(gate), force=True)
-    page = os.environ.get("GITHUB_STEP_SUMMARY")
-    if page:
-        with Path(page).open("a", encoding="utf-8") as stream:
-            stream.write(verdictreport.markdown(gate))
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in verdictreport.github(gate):
-            console.raw(line)

@@ -36,6 +36,8 @@ def run(
         record = verb(recipe, settings=tuple(settings or ()), output=folder, force=force, progress=progress)
     console.notes(summary.all_notes(record))
     console.answer(record, lambda: _blocks(record, folder))
+    if record.gate is not None:
+        verdict.announce(record.gate, summary.all_notes(record), console)
     raise typer.Exit(_exit_code(record))
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optkit import errors
 
 if TYPE_CHECKING:
-    from optkit.cli.console import Table, Text
+    from optkit.cli.console import Console, Table, Text
+    from optkit.results import NoteRecord
     from optkit.verdicts import Judgement, Verdict
 
 _CODES = {"pass": errors.DONE, "fail": errors.GATE_FAILS, "inconclusive": errors.GATE_INCONCLUSIVE}
@@ -16,6 +20,19 @@ _CODES = {"pass": errors.DONE, "fail": errors.GATE_FAILS, "inconclusive": errors
 def exit_code(verdict: Verdict) -> int:
     """What a script sees."""
     return _CODES[verdict]
+
+
+def announce(judged: Judgement, notes: Sequence[NoteRecord], console: Console) -> None:
+    """Where GitHub Actions runs this: the job's summary page, and an annotation for each rule that did not pass."""
+    from optkit import verdictreport
+
+    page = os.environ.get("GITHUB_STEP_SUMMARY")
+    if page:
+        with Path(page).open("a", encoding="utf-8") as stream:
+            stream.write(verdictreport.markdown(judged, notes))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in verdictreport.github(judged):
+            console.raw(line)
 
 
 def rules_table(judged: Judgement) -> Table:

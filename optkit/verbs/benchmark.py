@@ -45,7 +45,9 @@ def benchmark(
     together (8). ``offline``: the highest throughput, over batches and parallel sessions. ``server``: queries arriving
     at random, at a ``rate`` per second or at the highest that keeps ``max_p99`` seconds. Raises OptkitError.
     """
-    _check(scenario, sessions=sessions, rate=rate, max_p99=max_p99)
+    sizes = [batch] if isinstance(batch, int) else list(batch or ())
+    _check(scenario, sizes, sessions=sessions, rate=rate, max_p99=max_p99)
+    demand = Demand(rate, max_p99) if scenario == "server" else None
     sources = [models] if isinstance(models, str | Path) else list(models)
     opened = [
         candidate(source, target=target, threads=threads, inputs=inputs, code=code, trust=trust, time_limit=time_limit)
@@ -53,7 +55,6 @@ def benchmark(
     ]
     signature = opened[0].model.signature
     dataset = None if data is None else datasets.open(data, None if signature is None else signature.inputs)
-    sizes = [batch] if isinstance(batch, int) else list(batch or ())
     if scenario == "offline":
         return offline.side_by_side(
             opened,
@@ -66,10 +67,10 @@ def benchmark(
             seed=seed,
             progress=progress,
         )
-    if scenario == "server":
+    if demand is not None:
         return server.one_by_one(
             opened,
-            Demand(rate, max_p99),
+            demand,
             dataset=dataset,
             batch=sizes[0] if sizes else 1,
             sessions=sessions,
@@ -97,16 +98,18 @@ def benchmark(
     )
 
 
-def _check(scenario: Scenario, *, sessions: int | None, rate: float | None, max_p99: float | None) -> None:
+def _check(
+    scenario: Scenario, sizes: Sequence[int], *, sessions: int | None, rate: float | None, max_p99: float | None
+) -> None:
     """Refuse what the scenario would not heed."""
+    if scenario == "server" and len(sizes) > 1:
+        raise UsageError("the server scenario takes one batch size", hint="for example --batch 1")
     given = {"sessions": sessions, "rate": rate, "max-p99": max_p99}
     heeded = {"offline": ("sessions",), "server": tuple(given)}.get(scenario, ())
     for name, value in given.items():
         if value is not None and name not in heeded:
             fitting = "server or offline" if name == "sessions" else "server"
             raise UsageError(f"--{name} does nothing in the {scenario} scenario", hint=f"--scenario {fitting}")
-    if rate is not None and max_p99 is not None:
-        raise UsageError("--rate measures at one rate, --max-p99 looks for the highest", hint="give one of them")
 
 
 def _joined(parts: Sequence[Comparison]) -> Comparison:

@@ -1,0 +1,27 @@
+"""Numbers as text, and text as numbers."""
+
+import pytest
+
+from optkit import units
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (0.000573, 0.00057, 0.000581, "573 us (570 to 581)"),
+        (0.00123, 0.0012, 0.0125, "1.23 ms (1.20 to 12.50)"),
+        (1.5, 0.9, 2.25, "1.50 s (0.90 to 2.25)"),
+        (150.0, 100.0, 200.0, "2 min 30 s (100 s to 3 min 20 s)"),
+    ],
+)
+def test_a_time_with_its_interval_is_in_one_unit(value, low, high, text):
+    assert units.seconds_interval(value, low, high) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(43, "50"), (40, "40"), (0.31, "0.4"), (1000, "1000"), (1001, "2000")])
+def test_a_rough_number_is_rounded_up(value, text):
+    assert units.one_digit(value) == text
+
+
+def test_a_rate_with_its_interval():
+    assert units.rate_interval(4728.1, 4600.0, 48.2) == "4728 (4600 to 48.2)"
