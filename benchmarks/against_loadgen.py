@@ -19,6 +19,7 @@ import numpy as np
 from fingerprint import fingerprint
 
 from optkit import loadgen, server, worker
+from optkit.conditions import Watch
 from optkit.target import Session, target
 from optkit.tensors import Arrays, synthetic_feed
 from optkit.workload import Workload
@@ -126,18 +127,27 @@ def highest_rate(
     low, high = 0.0, capacity
     settings = {"scenario": mlperf.TestScenario.Server, "server_target_latency_ns": int(1e9 * limit)}
     settings |= {"server_target_latency_percentile": 0.99}
-    for number in range(7):
+    for _ in range(7):
         rate = high / 2 if not low else (low * high) ** 0.5
-        settings |= {"schedule_rng_seed": number, "min_duration_ms": 0}
-        count = max(500, int(rate * seconds / 7))
+        # As ours does: one pattern of arrivals at all rates, and as many queries.
+        settings |= {"schedule_rng_seed": 1, "min_duration_ms": 0}
+        count = max(500, int(rate * seconds / server._PROBES))
         found = generator.run(**settings, server_target_qps=rate, min_query_count=count, max_query_count=count)
         held = found["99.00 percentile latency (ns)"] <= 1e9 * limit
         low, high = (rate, high) if held else (low, rate)
-    work = Workload(1, [feed], [])
     demand = server.Demand(max_p99=limit)
-    serving = server._Serving(candidate, work, demand, 1, seconds, np.random.default_rng(0))
-    serving.search(near, capacity)
+    serving = server._Serving(candidate, Workload(1, [feed], []), demand, 1, 1, seconds, 0, Watch())
+    serving.serve(near)
     return low, serving.held or 0.0
+
+
+def opened(path: Path) -> tuple[worker.Candidate, Arrays, Session]:
+    """A model with one thread, a feed for it, and a session that is warm."""
+    candidate = worker.candidate(path, threads=1)
+    feed = synthetic_feed(candidate.model.signature.inputs)
+    session = target("onnxruntime").open(candidate.model, candidate.options)
+    loadgen.one_by_one(session, [feed], 300)
+    return candidate, feed, session
 
 
 def main() -> None:
@@ -147,24 +157,20 @@ def main() -> None:
     print(fingerprint(), "\n")
     print("| scenario | figure | loadgen | optkit | optkit / loadgen |\n" + "|---" * 5 + "|")
     with tempfile.TemporaryDirectory() as folder:
-        path = models.convolutions(Path(folder) / "middle.onnx", channels=32, size=56)
-        candidate = worker.candidate(path, threads=1)
-        feed = synthetic_feed(candidate.model.signature.inputs)
-        with target("onnxruntime").open(candidate.model, candidate.options) as session:
-            loadgen.one_by_one(session, [feed], 200)
-            typical = median(loadgen.one_by_one(session, [feed], 200))
-            generator = Mlperf([session], feed)
-            theirs, ours = single_stream(session, feed, generator, seconds)
-            print(
-                f"| single-stream | p90 | {1e3 * theirs:.3f} ms | {1e3 * ours:.3f} ms | {ours / theirs:.3f} |",
-                flush=True,
-            )
-            theirs, ours = offline([session], feed, generator, seconds)
-            print(f"| offline | samples/s | {theirs:.0f} | {ours:.0f} | {ours / theirs:.3f} |", flush=True)
-            limit = 5 * typical
-            theirs, ours = highest_rate(candidate, [session], feed, generator, limit, 2 * seconds)
-            name = f"queries/s, p99 within {1e3 * limit:.1f} ms"
-            print(f"| server | {name} | {theirs:.0f} | {ours:.0f} | {ours / theirs:.3f} |", flush=True)
+        _, feed, session = opened(models.convolutions(Path(folder) / "3ms.onnx", channels=32, size=56))
+        generator = Mlperf([session], feed)
+        theirs, ours = single_stream(session, feed, generator, seconds)
+        print(
+            f"| single-stream | p90 | {1e3 * theirs:.3f} ms | {1e3 * ours:.3f} ms | {ours / theirs:.3f} |", flush=True
+        )
+        theirs, ours = offline([session], feed, generator, seconds)
+        print(f"| offline | samples/s | {theirs:.0f} | {ours:.0f} | {ours / theirs:.3f} |", flush=True)
+        # A faster model, for a p99 of random arrivals takes many thousand queries to be known to a few per cent.
+        candidate, feed, session = opened(models.convolutions(Path(folder) / "1ms.onnx", channels=32, size=32))
+        limit = 5 * median(loadgen.one_by_one(session, [feed], 300))
+        theirs, ours = highest_rate(candidate, [session], feed, Mlperf([session], feed), limit, 6 * seconds)
+        name = f"queries/s, p99 within {1e3 * limit:.1f} ms"
+        print(f"| server | {name} | {theirs:.0f} | {ours:.0f} | {ours / theirs:.3f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from optkit import machine, stats, units
 from optkit.conditions import Conditions
 from optkit.stage import Note
 from optkit.timing import Measurement, Timing
+from optkit.worker import Candidate
 
 _NEIGHBOUR = 0.1
 """A tenth of a core taken by others is enough to move medians by percents."""
@@ -26,7 +27,7 @@ def of(measurement: Measurement, *, seconds: float, precision: float) -> list[No
     alive = [timing for timing in measurement.timings if timing.reason is None]
     return [
         *of_conditions(measurement.conditions, max((_threads(timing) for timing in alive), default=1)),
-        *(note for timing in alive for note in _of_session(timing)),
+        *(note for each in alive for note in of_session(each.candidate, each.facts, _threads(each))),
         *_of_spread(alive, seconds, precision),
     ]
 
@@ -34,10 +35,10 @@ def of(measurement: Measurement, *, seconds: float, precision: float) -> list[No
 def of_conditions(seen: Conditions, threads: int) -> Iterator[Note]:
     """The cautions about what else the machine did while models ran with so many threads."""
     if (seen.cores_by_others or 0.0) > _NEIGHBOUR:
-        allowed = machine.cores_allowed()
+        there = len(machine.cores()) or machine.cores_allowed()
         yield _caution(
             "noisy-neighbour",
-            f"other programs took {seen.cores_by_others:.1f} of {allowed:g} cores meanwhile: end them"
+            f"other programs took {seen.cores_by_others:.1f} of {there:g} cores meanwhile: end them"
             + (f", or leave them a core: --threads {threads - 1}" if threads > 1 else ""),
         )
     if (seen.cores_stolen or 0.0) > _NEIGHBOUR:
@@ -65,15 +66,15 @@ def of_conditions(seen: Conditions, threads: int) -> Iterator[Note]:
         yield _caution("debug-build", "this Python is a debug build: use a release build")
 
 
-def _of_session(timing: Timing) -> Iterator[Note]:
-    candidate, facts = timing.candidate, timing.facts
-    threads, allowed = _threads(timing), machine.cores_allowed()
+def of_session(candidate: Candidate, facts: dict[str, Any], threads: int) -> Iterator[Note]:
+    """The cautions about a session by what it says of itself, and about so many threads of all that run at once."""
+    allowed = machine.cores_allowed()
     if threads > allowed:
         text = f"{threads} threads share {allowed:g} cores: --threads {max(1, int(allowed))}"
         yield _caution("too-many-threads", text, candidate.name)
     if facts.get("build") == "Debug":
         yield _caution("debug-build", f"this {candidate.target} is a debug build: use a release build", candidate.name)
-    if facts.get("precision") == "bf16" and not _asked(candidate.options):
+    if facts.get("precision") == "bf16" and candidate.options.get("INFERENCE_PRECISION_HINT") != "bf16":
         yield _caution(
             "bf16",
             f"{candidate.target} chose bf16 by itself: optkit compile --option INFERENCE_PRECISION_HINT=f32 says what "
@@ -83,20 +84,18 @@ def _of_session(timing: Timing) -> Iterator[Note]:
 
 
 def _threads(timing: Timing) -> int:
+    """Of all sessions together."""
     found = timing.facts.get("threads")
     return found if isinstance(found, int) else 1
-
-
-def _asked(options: dict[str, Any]) -> bool:
-    return "INFERENCE_PRECISION_HINT" in options
 
 
 def _of_spread(timings: Sequence[Timing], seconds: float, precision: float) -> Iterator[Note]:
     """The time ran out: how long the width asked for would have taken, as it shrinks with the root of the time."""
     for timing in timings:
-        if timing.speedup is None or stats.half_width(timing.speedup) <= precision:
+        interval = timing.speedup or (timing.throughput if len(timings) == 1 else None)
+        if interval is None or stats.half_width(interval) <= precision:
             continue
-        width = stats.half_width(timing.speedup)
+        width = stats.half_width(interval)
         needed = seconds * (width / precision) ** 2
         yield _caution(
             "spread",

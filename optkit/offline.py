@@ -30,6 +30,8 @@ _GAIN = 1.03
 _PATIENCE = 2
 """Doublings without a gain after which larger batches are given up."""
 _LARGEST = 512
+_SAMPLES = 64
+"""How many samples the feeds of one batch size hold together, where a batch is not larger: memory is short."""
 _LONGEST = 2.0
 """Seconds of one inference from which batches grow no more."""
 
@@ -97,6 +99,7 @@ class _Search:
     dataset: Dataset | None
     batches: Sequence[int]
     seed: int
+    reached: int = 1
     trials: list[Trial] = field(default_factory=list)
     best: Trial | None = None
     error: OptkitError | None = None
@@ -158,7 +161,8 @@ class _Search:
             yield work
 
     def _workload(self, batch: int) -> Workload:
-        work = workload.of([self.candidate], self.dataset, batch, self.seed)
+        self.reached = batch
+        work = workload.of([self.candidate], self.dataset, batch, self.seed, feeds=max(1, _SAMPLES // batch))
         # That another batch is run than one which grew by itself is no news.
         notes = [note for note in work.notes if self.batches or note.kind is not None]
         self.notes = list(dict.fromkeys([*self.notes, *notes]))
@@ -172,9 +176,9 @@ class _Search:
     def _failed(self, error: OptkitError, sessions: int, threads: int) -> None:
         """A way that failed is a trial with a reason; larger batches of it are not tried."""
         self.error = error
-        tried = [trial.batch for trial in self.trials if trial.sessions == sessions]
-        reached = 2 * max(tried) if tried else (self.batches or [1])[0]
-        self.trials.append(Trial(batch=reached, sessions=sessions, threads=threads, reason=error.message))
+        self.trials.append(Trial(batch=self.reached, sessions=sessions, threads=threads, reason=error.message))
+        if self.batches:
+            self.notes.append(Note(f"batch {self.reached} failed: {error.message}", self.candidate.name, "warning"))
 
     def _best(self) -> Trial:
         if self.best is None:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from optkit import comparison, conditions, latencies, machine, offline, records, stats, units, workload
-from optkit.cautions import of_conditions
+from optkit.cautions import of_conditions, of_session
+from optkit.conditions import Watch
 from optkit.data import Dataset
-from optkit.errors import OptkitError, UsageError
+from optkit.errors import OptkitError, TargetError, UsageError
 from optkit.quality import Assessment
 from optkit.results import Comparison, LoadRecord, Row, Trial
 from optkit.stage import Note, Progress, no_progress
@@ -27,14 +28,14 @@ from optkit.workload import Workload
 _QUANTILE = 0.99
 _BRACKET = 1.05
 """The search ends when a rate that held and one that did not lie this close."""
-_PROBES = 10
-"""Into how many parts the time is divided: a probe takes one, the final measurement what is left, at least half."""
+_PROBES = 7
+"""Into how many parts the time is divided; after six the bracket is narrow."""
 _FEWEST = 100
-"""Queries of a probe at least; whether its rate really holds is for the final measurement to say."""
-_BACK = 0.95
-"""What the rate is multiplied with when the final, longer measurement does not hold what a probe did."""
+"""Queries of a probe at least."""
+_HALVINGS = 4
+"""How often the rate is halved, although the time is up, before no rate is said to hold."""
 _STRETCHES = 20
-"""The final measurement's queries are taken for so many clusters: a burst makes neighbours late together."""
+"""A measurement's queries are taken for so many clusters: a burst makes neighbours late together."""
 _WARM_UP = 5
 
 
@@ -72,23 +73,25 @@ def one_by_one(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Each candidate under load for ``seconds``, longer where a 99 % quantile takes more queries.
+    """Each candidate under load for about ``seconds``; one that fails carries its reason.
 
-    One that fails carries its reason. Raises what ``workload.of`` raises.
+    Raises what ``workload.of`` raises.
     """
     started, watch = time.monotonic(), conditions.Watch()
     named = comparison.named_apart(candidates)
     work = workload.of(named, dataset, batch, seed)
     ways = offline.parallel(sessions, threads)
-    found = []
+    rows: list[Row] = []
+    cautioned: list[Note] = []
     for candidate in named:
-        found.append(_under_load(candidate, work, demand, ways, seconds, seed, progress))
-        watch.look()
-    rows = [row for row, _ in found]
-    cautioned = [
-        *of_conditions(watch.seen(), max(count * each for count, each in ways)),
-        *(n for _, own in found for n in own),
-    ]
+        servings = [
+            _Serving(candidate, work, demand, count, each, seconds / len(ways), seed, watch, progress)
+            for count, each in ways
+        ]
+        row, notes = _under_load(candidate, servings)
+        rows.append(row)
+        cautioned += notes
+    machines = of_conditions(watch.seen(), max(count * each for count, each in ways))
     return Comparison(
         scenario="server",
         rows=[rows[0].model_copy(update={"baseline": True}), *rows[1:]],
@@ -98,45 +101,33 @@ def one_by_one(
         rounds=1,
         machine=machine.fingerprint(),
         seconds=time.monotonic() - started,
-        notes=records.of_notes([*work.notes, *cautioned]),
+        notes=records.of_notes([*work.notes, *machines, *cautioned]),
     )
 
 
-def _under_load(
-    candidate: Candidate,
-    work: Workload,
-    demand: Demand,
-    ways: Sequence[tuple[int, int]],
-    seconds: float,
-    seed: int,
-    progress: Progress,
-) -> tuple[Row, list[Note]]:
+def _under_load(candidate: Candidate, servings: Sequence[_Serving]) -> tuple[Row, list[Note]]:
     """The candidate in the way (sessions, threads) that stands the most, and the cautions about it."""
-    servings, failure = [], None
-    for sessions, threads in ways:
-        placed = candidate.in_parallel(sessions=sessions, threads=threads)
-        serving = _Serving(placed, work, demand, threads, seconds / len(ways), np.random.default_rng(seed), progress)
-        try:
-            serving.carry_out()
-            servings.append(serving)
-        except OptkitError as error:
-            failure = error
-    if not servings:
-        return comparison.row(candidate, Assessment(error=failure)), []
+    for serving in servings:
+        serving.carry_out()
+    trials = [trial for each in servings for trial in each.trials]
     best = max(servings, key=lambda each: (each.held or 0.0, -each.p99()))
-    return best.row([trial for each in servings for trial in each.trials]), best.cautions()
+    if best.error is not None:
+        return comparison.row(candidate, Assessment(error=best.error)), []
+    return best.row(trials), best.cautions(len(servings))
 
 
 @dataclass
 class _Serving:
-    """One candidate in one way: rates tried, and the latencies of the last, longest measurement."""
+    """One candidate in one way: rates tried, and the latencies at the one that is reported."""
 
     candidate: Candidate
     work: Workload
     demand: Demand
+    sessions: int
     threads: int
     seconds: float
-    draw: np.random.Generator
+    seed: int
+    watch: Watch
     progress: Progress = no_progress
     spent: float = 0.0
     trials: list[Trial] = field(default_factory=list)
@@ -144,32 +135,29 @@ class _Serving:
     refused: float | None = None
     latencies: list[float] = field(default_factory=list)
     memory_bytes: int | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    error: OptkitError | None = None
 
     def carry_out(self) -> None:
-        """Measure at the rate asked for, or look for the highest and measure there."""
-        with ExitStack() as stack:
-            worker = stack.enter_context(Worker(self.candidate))
-            worker.load(self.work.feeds)
-            capacity = self._capacity(worker)
-            if self.demand.rate is not None:
-                self._measure(worker, self.demand.rate, max(1, int(self.demand.rate * self.seconds)))
-            else:
-                self.search(worker, capacity)
-            self.memory_bytes = worker.peak_memory_bytes()
+        """Measure at the rate asked for, or look for the highest and measure there; an error is this way's result."""
+        try:
+            with Worker(self.candidate.in_parallel(sessions=self.sessions, threads=self.threads)) as worker:
+                worker.load(self.work.feeds)
+                self.facts = worker.facts
+                self.serve(worker)
+                self.memory_bytes = worker.peak_memory_bytes()
+        except OptkitError as error:
+            self.error = error
+            self.held, self.latencies = None, []
+            self.trials.append(self._trial(reason=error.message))
 
-    def search(self, worker: Worker, capacity: float) -> None:
-        """Halve the bracket between a rate that holds and one that does not; then measure, longer, at the former."""
-        self.refused, rate = capacity, capacity / 2
-        while self.spent < self.seconds / 2 and (self.held is None or self.refused / self.held > _BRACKET):
-            self._probe(worker, rate)
-            rate = float(np.sqrt((self.held or self.refused / 4) * self.refused))
-        while self.held is not None:
-            time_left = max(self.seconds / 2, self.seconds - self.spent)
-            self._measure(worker, self.held, max(stats.enough_for(_QUANTILE), int(self.held * time_left)))
-            if self.trials[-1].kept:
-                return
-            self.refused, self.held = self.held, _BACK * self.held
-            self.latencies = []
+    def serve(self, worker: Worker) -> None:
+        """What is demanded. Raises TargetError where the model cannot stand it, or the time does not do to know."""
+        once, capacity = self._capacity(worker)
+        if self.demand.rate is not None:
+            self._measure_at(worker, self.demand.rate, capacity)
+        else:
+            self._search(worker, once, capacity)
 
     def p99(self) -> float:
         return float(np.quantile(self.latencies, _QUANTILE)) if self.latencies else float("inf")
@@ -177,65 +165,94 @@ class _Serving:
     def row(self, trials: list[Trial]) -> Row:
         """What was found, with everything that was tried."""
         load = LoadRecord(
-            sessions=self.candidate.sessions,
+            sessions=self.sessions,
             threads=self.threads,
             rate=self.held,
             refused_rate=self.refused,
             p99_limit=self.demand.max_p99,
             trials=trials,
         )
-        found = comparison.row(self.candidate, Assessment(), None, self.work.batch)
-        known = {"load": load, "memory_bytes": self.memory_bytes}
-        if not self.latencies:
-            reason = f"no rate that was tried keeps a p99 of {units.seconds(self.demand.max_p99)}"
-            return found.model_copy(update=known | {"status": "failed", "reason": reason})
         stretches = [part.tolist() for part in np.array_split(np.array(self.latencies), _STRETCHES) if part.size]
-        return found.model_copy(update=known | {"latency": latencies.record(stretches), "throughput": self.held})
+        known = {
+            "load": load,
+            "latency": latencies.record(stretches),
+            "throughput": (self.held or 0.0) * self.work.batch,
+            "memory_bytes": self.memory_bytes,
+            "facts": self.facts,
+        }
+        return comparison.row(self.candidate, Assessment(), None, self.work.batch).model_copy(update=known)
 
-    def cautions(self) -> list[Note]:
-        """Where more time would have told more."""
+    def cautions(self, ways: int) -> list[Note]:
+        """Those of the session; and where more time, which is divided among ``ways``, would have told more."""
+        found = list(of_session(self.candidate, self.facts, self.sessions * self.threads))
         needed = stats.enough_for(_QUANTILE)
-        if self.latencies and len(self.latencies) < needed:
-            text = (
-                f"a p99 takes {needed} queries: about --seconds {units.one_digit(needed / (self.held or 1.0))} would do"
-            )
-        elif self.held and self.refused and self.refused / self.held > _BRACKET:
+        if len(self.latencies) < needed:
+            parts = ways * (1 if self.demand.rate else _PROBES)
+            seconds = units.one_digit(parts * needed / (self.held or 1.0))
+            found.append(self._caution(f"a p99 takes {needed} queries: about --seconds {seconds} would do"))
+        if self.held and self.refused and self.refused > 1.001 * _BRACKET * self.held:
             rates = f"{units.rate(self.held)} and {units.rate(self.refused)}"
-            text = f"the time was up when the highest rate lay between {rates}: give more --seconds"
-        else:
-            return []
-        return [Note(text, self.candidate.name, level="warning", kind="spread")]
+            found.append(self._caution(f"the time was up with the highest rate between {rates}: give more --seconds"))
+        return found
 
-    def _capacity(self, worker: Worker) -> float:
-        """Queries per second of a closed loop: no server stands more."""
-        sessions = self.candidate.sessions
-        once = min(worker.drain(sessions) for _ in range(_WARM_UP))
-        count = sessions * max(2, int(self.seconds / _PROBES / once))
-        return count / worker.drain(count)
+    def _caution(self, text: str) -> Note:
+        return Note(text, self.candidate.name, level="warning", kind="spread")
 
-    def _probe(self, worker: Worker, rate: float) -> None:
-        """Whether the rate holds."""
-        waited = self._serve(worker, rate, max(_FEWEST, int(rate * self.seconds / _PROBES)))
-        if self._note(rate, float(np.quantile(waited, _QUANTILE))):
-            self.held = rate
-        else:
-            self.refused = rate
+    def _capacity(self, worker: Worker) -> tuple[float, float]:
+        """Seconds of an inference without load, and queries per second of a closed loop: no server stands more."""
+        once = min(worker.drain(self.sessions) for _ in range(_WARM_UP))
+        count = self.sessions * max(2, int(self.seconds / _PROBES / once))
+        return once, count / worker.drain(count)
 
-    def _measure(self, worker: Worker, rate: float, count: int) -> None:
-        self.held = rate
-        self.latencies = self._serve(worker, rate, count)
-        self._note(rate, self.p99())
+    def _measure_at(self, worker: Worker, rate: float, capacity: float) -> None:
+        if rate > capacity:
+            raise TargetError(f"{units.rate(rate)} only grows the queue: it does {units.rate(capacity)} at the most")
+        self.held, self.latencies = rate, self._serve(worker, rate, max(1, int(rate * self.seconds)))
+        self._note(rate, self.latencies)
+
+    def _search(self, worker: Worker, once: float, capacity: float) -> None:
+        """Narrow the bracket between a rate that holds and one that does not, all with one pattern of arrivals.
+
+        What a model is measured with is so the same at every rate, and no probe holds by luck where another fails.
+        """
+        limit, shortest = self.demand.max_p99 or 0.0, 2 * _FEWEST / capacity
+        if once > limit:
+            raise TargetError(f"an inference alone takes {units.seconds(once)}, longer than {units.seconds(limit)}")
+        if shortest > self.seconds:
+            raise TargetError(
+                f"too slow for the time: {_FEWEST} queries take {units.seconds(shortest)}; about --seconds "
+                f"{units.one_digit(_PROBES * shortest)} would do"
+            )
+        self.refused, rate = capacity, capacity / 2
+        while (self.held is None or self.refused > _BRACKET * self.held) and not self._time_is_up():
+            waited = self._serve(worker, rate, max(_FEWEST, int(rate * self.seconds / _PROBES)))
+            if self._note(rate, waited):
+                self.held, self.latencies = rate, waited
+            else:
+                self.refused = rate
+            rate = float(np.sqrt((self.held or self.refused / 4) * self.refused))
+        if self.held is None:
+            raise TargetError(f"no rate that was tried keeps a p99 of {units.seconds(limit)}")
+
+    def _time_is_up(self) -> bool:
+        """Longer, for a few halvings, where nothing held yet."""
+        return self.spent >= self.seconds and (self.held is not None or len(self.trials) >= _HALVINGS)
 
     def _serve(self, worker: Worker, rate: float, count: int) -> list[float]:
-        """The latencies of so many queries that arrive at a rate."""
+        """The latencies of so many queries that arrive at a rate: the same pattern at every rate, for every model."""
         self.progress(f"{self.candidate.name}: {units.rate(rate)}", int(self.spent), None)
-        arrivals = np.cumsum(self.draw.exponential(1.0 / rate, count))
+        arrivals = np.cumsum(np.random.default_rng(self.seed).exponential(1.0 / rate, count))
+        waited = worker.serve(arrivals.tolist())
         self.spent += float(arrivals[-1])
-        return worker.serve(arrivals.tolist())
+        self.watch.look()
+        return waited
 
-    def _note(self, rate: float, p99: float) -> bool:
+    def _note(self, rate: float, waited: Sequence[float]) -> bool:
         """Write the trial down; whether it meets the demand."""
+        p99 = float(np.quantile(waited, _QUANTILE))
         kept = self.demand.met_by(p99)
-        ways = {"batch": self.work.batch, "sessions": self.candidate.sessions, "threads": self.threads}
-        self.trials.append(Trial(**ways, rate=rate, p99=p99, kept=kept))
+        self.trials.append(self._trial(rate=rate, p99=p99, kept=kept))
         return kept
+
+    def _trial(self, **found: Any) -> Trial:
+        return Trial(batch=self.work.batch, sessions=self.sessions, threads=self.threads, **found)

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from optkit import conditions, latencies, machine, stats
-from optkit.conditions import Conditions
+from optkit import latencies, machine, stats
+from optkit.conditions import Conditions, Watch
 from optkit.errors import OptkitError
 from optkit.results import Interval, LatencyRecord
 from optkit.stage import Progress, no_progress
-from optkit.tensors import Arrays, check_feed
+from optkit.tensors import Arrays
 from optkit.worker import Candidate, Worker
 
 _LAUNCH_SECONDS = 0.2
@@ -48,7 +48,8 @@ def _one_by_one(worker: Worker, count: int, core: int | None) -> tuple[list[floa
 
 
 def _all_at_once(worker: Worker, count: int, core: int | None) -> tuple[list[float], float]:
-    total = count * worker.candidate.sessions
+    sessions = worker.candidate.sessions
+    total = sessions * math.ceil(count / sessions)
     elapsed = worker.drain(total)
     return [elapsed / total], elapsed
 
@@ -57,19 +58,21 @@ def _all_at_once(worker: Worker, count: int, core: int | None) -> tuple[list[flo
 class Mode:
     """How a candidate takes its turn: so many inferences of a worker, beginning on a core.
 
-    ``turn`` gives the seconds of each inference, or the mean of all, and how long the turn took.
+    ``turn`` gives the seconds of each inference, or the mean of all, and how long the turn took. ``samples`` is how
+    many of these figures are wanted at least.
     """
 
     turn: Callable[[Worker, int, int | None], tuple[list[float], float]]
     round_seconds: float
     """How long a round lasts at least: long against one interruption by the system, short against drift of the clock;
     and where sessions run at once, long against the time in which the last of them runs alone."""
+    samples: int
 
 
-LATENCY = Mode(_one_by_one, 0.04)
-"""Each inference on its own."""
-THROUGHPUT = Mode(_all_at_once, 0.3)
-"""All of the candidate's sessions at work; as many inferences for each."""
+LATENCY = Mode(_one_by_one, 0.04, stats.enough_for(0.99))
+"""Each inference on its own, enough of them for a 99 % quantile."""
+THROUGHPUT = Mode(_all_at_once, 0.3, 1)
+"""All of the candidate's sessions at work."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +128,11 @@ def measure(
     quantile, or until one candidate took ``seconds``, its opening in later launches included. Raises the baseline's
     error, since nothing can be compared without it.
     """
-    watch = conditions.Watch()
-    race = _Race([_Lane(task, mode) for task in tasks], seconds, random.Random(seed), progress)  # noqa: S311  no secrets
+    watch = Watch()
+    draw = random.Random(seed)  # noqa: S311  orders and cores, no secrets
+    race = _Race([_Lane(task, mode) for task in tasks], mode, seconds, draw, watch, progress)
     while not race.done(precision):
         race.launch()
-        watch.look()
     baseline, *others = race.lanes
     timings = [_timing(baseline, None, seed), *(_timing(lane, baseline, seed) for lane in others)]
     return Measurement(timings, len(baseline.launches), sum(map(len, baseline.launches)), watch.seen())
@@ -163,8 +166,6 @@ class _Lane:
         """Open the session and run it until its times no longer fall, or for ``limit`` seconds."""
         started = time.perf_counter()
         self.worker = stack.enter_context(Worker(self.task.candidate))
-        for feed in self.feeds:
-            check_feed(feed, self.worker.signature.inputs, where="the feed to time with")
         self.worker.load(self.feeds)
         self.opening = time.perf_counter() - started
         self.spent += self.opening if self.launches else 0.0
@@ -193,7 +194,7 @@ class _Lane:
         return sum(len(times) for rounds in self.launches for times in rounds)
 
     def _warm_up(self, until: float) -> None:
-        chunks = [median(self._time(len(self.feeds)))]
+        chunks = [median(self._time(1))]
         self.typical = chunks[0]
         while self.spent < until and not _settled(chunks[1:]):
             chunks.append(median(self._time(self._count())))
@@ -214,8 +215,10 @@ class _Race:
     """The lanes on their way, launch after launch."""
 
     lanes: list[_Lane]
+    mode: Mode
     seconds: float
     draw: random.Random
+    watch: Watch
     progress: Progress
     rounds: int = 0
 
@@ -231,6 +234,7 @@ class _Race:
                 self._plan()
             for _ in range(self.rounds):
                 self._take_turns()
+            self.watch.look()
             for lane in self._running():
                 lane.attempt(lane.finish)
         self._running()
@@ -245,7 +249,7 @@ class _Race:
     def _known(self, precision: float) -> bool:
         """Whether all is known that was asked for."""
         baseline, *others = self._running()
-        if min(lane.samples() for lane in (baseline, *others)) < stats.enough_for(0.99):
+        if min(lane.samples() for lane in (baseline, *others)) < self.mode.samples:
             return False
         found = [stats.paired_ratio(baseline.medians(), lane.medians()) for lane in others]
         return all(stats.half_width(each) <= precision for each in found or [stats.geometric_mean(baseline.medians())])
@@ -259,7 +263,7 @@ class _Race:
         for lane in lanes:
             lane.attempt(lane.keep_feeds, kept)
         longest = max(lane.count * lane.typical for lane in lanes)
-        support = stats.enough_for(0.99) * slowest / _LAUNCHES
+        support = self.mode.samples * slowest / _LAUNCHES
         wanted = max(_LAUNCH_SECONDS, support, *(lane.opening for lane in lanes))
         self.rounds = max(1, round(min(wanted, self.seconds / _LAUNCHES) / longest))
 

@@ -24,7 +24,7 @@ from optkit.errors import TargetError, UsageError, WorkerError
 from optkit.lazy import did_you_mean
 from optkit.model import TORCH_FORMATS, Model
 from optkit.target import TARGETS, Target, target
-from optkit.tensors import Arrays, Signature
+from optkit.tensors import Arrays, Signature, check_feed
 
 TIME_LIMIT = 600.0
 """Seconds that one request may take before its child counts as hung."""
@@ -142,7 +142,9 @@ class Worker:
         return outputs
 
     def load(self, feeds: Sequence[Arrays]) -> None:
-        """Hand over the feeds that ``time`` goes through in turn."""
+        """Hand over the feeds that are gone through in turn. Raises SignatureError for one that does not fit."""
+        for feed in feeds:
+            check_feed(feed, self.signature.inputs, where="the feed to time with")
         self._ask("load", list(feeds))
 
     def time(self, count: int, *, core: int | None = None) -> list[float]:
@@ -204,7 +206,11 @@ class Worker:
         return WorkerError(f"hung: no answer to {request!r} within {limit:g} s")
 
     def _died(self) -> WorkerError:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
         last = _last_line(self._output)
         self._end(grace=0.0)
         return WorkerError(_cause(code) + (f": {last}" if last else ""))

@@ -25,14 +25,19 @@ class Workload:
     notes: list[Note]
 
 
-def of(candidates: Sequence[Candidate], dataset: Dataset | None, batch: int, seed: int) -> Workload:
-    """The workload for all candidates. Raises SignatureError, DataError where there are too few samples."""
+def of(
+    candidates: Sequence[Candidate], dataset: Dataset | None, batch: int, seed: int, *, feeds: int = _FEEDS
+) -> Workload:
+    """The workload for all candidates, of so many ``feeds`` at most.
+
+    Raises SignatureError, DataError where there are too few samples.
+    """
     signature = _signature(candidates[0])
     if dataset is not None and dataset.source.whole_feeds:
         return _whole_feeds(dataset, batch)
     size, notes = _batch(candidates, batch)
     if dataset is not None:
-        return Workload(size, _real_feeds(dataset, size), notes)
+        return Workload(size, _real_feeds(dataset, size, min(feeds, _FEEDS)), notes)
     text = "timed on made-up inputs, and no quality is compared; give --data for both"
     feed = synthetic_feed(signature.inputs, batch=size, seed=seed)
     return Workload(size, [feed], [*notes, Note(text, level="warning", kind="made-up-inputs")])
@@ -66,9 +71,9 @@ def _whole_feeds(dataset: Dataset, asked: int) -> Workload:
     return Workload(batch, [each.feed for each in found], notes)
 
 
-def _real_feeds(dataset: Dataset, batch: int) -> list[Arrays]:
+def _real_feeds(dataset: Dataset, batch: int, count: int) -> list[Arrays]:
     full = (found for found in dataset.batches(batch) if found.count == batch)
-    feeds = [found.feed for found in islice(full, _FEEDS)]
+    feeds = [found.feed for found in islice(full, count)]
     if not feeds:
         raise DataError(
             f"{dataset.source.path}: {len(dataset)} samples do not fill a batch of {batch}",

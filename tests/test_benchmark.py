@@ -77,11 +77,11 @@ class TestOffline:
 
 class TestServer:
     def test_finds_the_highest_rate_that_keeps_the_limit(self, here):
-        found = benchmark("model.onnx@fake", scenario="server", max_p99=0.05, sessions=1, threads=1, seconds=60)
+        found = benchmark("model.onnx@fake", scenario="server", max_p99=0.05, sessions=1, threads=1, seconds=600)
         (row,) = found.rows
         # One session that takes 10 ms stands less than 100 queries a second; of a queue with random arrivals and
         # constant service (M/D/1), the p99 reaches 50 ms at about 58 a second.
-        assert 48 < row.load.rate < 68
+        assert 54 < row.load.rate < 62
         assert row.load.rate < row.load.refused_rate <= 100
         assert row.latency.p99 <= 0.05
         assert row.latency.p99_interval is not None
@@ -93,10 +93,24 @@ class TestServer:
         assert row.latency.count == 1200
         assert row.latency.median == pytest.approx(0.010, rel=0.1)
 
-    def test_a_limit_that_nothing_keeps_is_a_row_with_a_reason(self, here):
-        (row,) = benchmark("model.onnx@fake", scenario="server", max_p99=0.001, sessions=1, seconds=2).rows
-        assert row.status == "failed"
-        assert "keeps a p99 of 1.00 ms" in row.reason
+    @pytest.mark.parametrize(
+        ("options", "seconds", "says"),
+        [
+            ({"max_p99": 0.001}, 60, "an inference alone takes 10.0 ms, longer than 1.00 ms"),
+            ({"max_p99": 0.0101}, 60, "no rate that was tried keeps a p99 of 10.1 ms"),
+            ({"max_p99": 0.05}, 1, "too slow for the time: 100 queries take 2.00 s; about --seconds 20 would do"),
+            ({"rate": 1000}, 60, "1000/s only grows the queue: it does 100/s at the most"),
+        ],
+    )
+    def test_what_cannot_be_served_is_a_row_with_a_reason(self, here, options, seconds, says):
+        (row,) = benchmark("model.onnx@fake", scenario="server", sessions=1, seconds=seconds, **options).rows
+        assert (row.status, row.reason) == ("failed", says)
+
+    def test_every_model_meets_the_same_arrivals(self, here):
+        first, second = benchmark(
+            ["model.onnx@fake", "model.onnx@fake"], scenario="server", max_p99=0.05, sessions=1, seconds=30
+        ).rows
+        assert first.load == second.load
 
     def test_of_real_sessions_at_once(self, here):
         found = benchmark("model.onnx", scenario="server", rate=300, sessions=2, threads=1, seconds=1)
@@ -106,6 +120,25 @@ class TestServer:
         assert row.load.sessions == 2
         assert row.latency.count == 300
         assert row.latency.p99 is None
+
+
+def test_what_is_true_of_every_batch_size_is_said_once(here):
+    found = benchmark("model.onnx@fake", batch=[1, 8, 16], seconds=0.2)
+    assert [note.kind for note in found.notes].count("made-up-inputs") == 1
+
+
+@pytest.mark.parametrize(
+    ("scenario", "options"),
+    [("single-stream", {}), ("offline", {"sessions": 1}), ("server", {"rate": 5, "sessions": 1})],
+)
+def test_a_feed_that_does_not_fit_another_model_is_its_reason(scenario, options, here):
+    proto = onnx.load(here / "model.onnx")
+    proto.graph.input[0].name = proto.graph.node[0].input[0] = "z"
+    onnx.save(proto, here / "other.onnx")
+    both = ["model.onnx", "other.onnx"]
+    found = benchmark(both, scenario=scenario, data="data.npz", batch=1, threads=1, seconds=0.3, **options)
+    assert [row.status for row in found.rows] == ["ok", "failed"]
+    assert "no input 'x'" in found.rows[1].reason
 
 
 def test_multi_stream_takes_eight_samples_together(here):
@@ -143,6 +176,7 @@ def test_an_option_that_a_scenario_does_not_heed_is_refused(here, options, says)
         benchmark("model.onnx", **options)
 
 
+@pytest.mark.slow
 def test_a_model_that_hangs_is_a_row_the_other_is_timed_and_the_command_ends_with_1(here, optkit):
     graph = helper.make_graph(
         [
@@ -168,7 +202,7 @@ def test_a_model_that_hangs_is_a_row_the_other_is_timed_and_the_command_ends_wit
             "--threads",
             "1",
             "--time-limit",
-            "3",
+            "20",
             "--json",
         ),
         cwd=here,
@@ -176,7 +210,7 @@ def test_a_model_that_hangs_is_a_row_the_other_is_timed_and_the_command_ends_wit
     first, second = json.loads(done.stdout)["rows"]
     assert done.returncode == 1
     assert (first["status"], second["status"]) == ("ok", "failed")
-    assert second["reason"] == "hung: no answer to 'time' within 3 s"
+    assert second["reason"] == "hung: no answer to 'time' within 20 s"
 
 
 def loop_body():

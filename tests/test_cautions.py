@@ -98,6 +98,7 @@ def test_a_wide_interval_names_the_time_that_would_do():
         ({"threads": 1000}, {}, ["too-many-threads"]),
         ({"precision": "bf16"}, {}, ["bf16"]),
         ({"precision": "bf16"}, {"INFERENCE_PRECISION_HINT": "bf16"}, []),
+        ({"precision": "bf16"}, {"INFERENCE_PRECISION_HINT": "dynamic"}, ["bf16"]),
         ({"precision": "f32", "threads": 1, "build": "Release"}, {}, []),
     ],
 )

@@ -1,5 +1,7 @@
 """Load on sessions: on a clock that only goes on when a session works or waits, latencies follow from arrivals."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from optkit import loadgen
 from optkit.errors import TargetError
 from optkit.model import Model
 from optkit.target import target
+from optkit.targets.fake import FakeSession
 from optkit.tensors import Signature, TensorSpec
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("y", "float32", ("batch", 3)),))
@@ -38,12 +41,24 @@ def test_a_stall_is_felt_by_all_that_arrive_meanwhile_and_a_closed_loop_hides_it
     assert np.quantile(closed, 0.99) == pytest.approx(0.001)
 
 
-def test_several_sessions_share_the_work_of_a_closed_loop(tmp_path):
+def test_no_inference_of_a_closed_loop_is_lost_or_done_twice(tmp_path):
     first = session(tmp_path, seconds=0.010)
     sessions = [first, first.sibling(), first.sibling()]
     elapsed = loadgen.closed_loop(sessions, [FEED], 30)
     assert sum(each.clock() for each in sessions) == pytest.approx(0.300)
     assert elapsed == max(each.clock() for each in sessions)
+
+
+def test_sessions_really_run_at_once():
+    together = threading.Barrier(3, timeout=20)
+
+    class Meeting(FakeSession):
+        def prepared(self, feed):
+            return together.wait  # returns only once all three have come
+
+    sessions = [Meeting(SIGNATURE, target("fake").default_options()) for _ in range(3)]
+    loadgen.closed_loop(sessions, [FEED], 3)
+    assert not together.broken
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -55,7 +55,8 @@ def benchmark(
 ) -> None:
     """Time models: latency percentiles, throughput, peak memory.
 
-    A model that fails is a row with its reason; the others are timed, and the command ends with exit code 1.
+    A model that fails, except the first, is a row with its reason; the others are timed, and the command ends with exit
+    code 1.
     """
     sizes = _sizes(batch)
     limit = None if max_p99 is None else _seconds(max_p99)

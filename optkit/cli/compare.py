@@ -31,7 +31,8 @@ def compare(
 ) -> None:
     """Compare models: quality, speed and size side by side, with intervals.
 
-    A model that fails is a row with its reason; the others are compared, and the command ends with exit code 1.
+    A model that fails, except the first, is a row with its reason; the others are compared, and the command ends with
+    exit code 1.
     """
     from optkit.cli.tables import comparison_blocks
     from optkit.verbs.compare import compare as verb

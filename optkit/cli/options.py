@@ -64,7 +64,9 @@ Code = Annotated[
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Let a pickled file that you made yourself run its code.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that draws at random.")]
-Seconds = Annotated[float, typer.Option("--seconds", min=0.1, help="Time for the measurement at most, per candidate.")]
+Seconds = Annotated[
+    float, typer.Option("--seconds", min=0.1, max=86_400, help="Time for the measurement at most, per candidate.")
+]
 Precision = Annotated[
     float,
     typer.Option("--precision", min=0.0001, help="Stop once every ratio's 95 % interval is within this share of it."),

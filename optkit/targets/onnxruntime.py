@@ -48,8 +48,8 @@ class OnnxRuntime(Target):
         } | self.parallel_options(threads=threads or max(1, int(cores_allowed())))
 
     def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
-        """Sessions that run at once share a pool; each brings its own thread to it."""
-        return {"intra_op_num_threads": threads}
+        """Sessions that run at once share one pool, to which each brings the thread that calls it."""
+        return {"intra_op_num_threads": sessions * (threads - 1) + 1}
 
     def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
         """Save the graph as ONNX Runtime has fused it, up to the level that any machine can load.

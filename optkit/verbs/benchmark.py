@@ -115,12 +115,12 @@ def _check(
 def _joined(parts: Sequence[Comparison]) -> Comparison:
     """One record of the batch sizes that were measured after each other."""
     first = parts[0]
-    notes = [note for index, part in enumerate(parts) for note in part.notes if note not in parts[index - 1].notes]
+    notes = {note: None for part in parts for note in part.notes}
     return first.model_copy(
         update={
             "rows": [row for part in parts for row in part.rows],
             "rounds": sum(part.rounds for part in parts),
             "seconds": sum(part.seconds for part in parts),
-            "notes": notes if len(parts) > 1 else first.notes,
+            "notes": list(notes),
         }
     )

@@ -24,6 +24,7 @@ from optkit.worker import TIME_LIMIT, Candidate
 
 _LONGER = 3.0
 """How many times as long is measured when an inconclusive gate tries again."""
+_SIDE_BY_SIDE = ("single-stream", "multi-stream")
 _EXAMPLE = "optkit gate CANDIDATE --baseline BASELINE --data DATA, or --record RUN/record.json"
 _NAME_IT = "name the model itself: --baseline MODEL"
 
@@ -62,8 +63,8 @@ def gate(
 ) -> Gate:
     """Compare ``candidate`` with ``baseline`` now, or take the saved ``record`` of a run or comparison, and judge.
 
-    ``retry`` measures three times as long where the first try was inconclusive. A ``baseline`` that is a saved record
-    stands for the model that it chose, which is measured now.
+    ``retry`` measures three times as long where the first try was inconclusive and more time may tell. A ``baseline``
+    that is a saved record stands for the model that it chose, which is measured now.
 
     In a ``record``, ``candidate`` names the row; by default the only one, or the one that the run chose. The rules of
     the run's recipe hold too, but for those given here. What another machine recorded is measured here, where both
@@ -117,7 +118,7 @@ class _Measuring:
                 progress=self.progress,
             )
             found = _judged(compared, compared.rows[-1], rules, [*records.of_notes(notes), *compared.notes])
-            if found.verdict != "inconclusive":
+            if not _may_change(found):
                 break
         return found
 
@@ -195,6 +196,8 @@ def _at_hand(found: Saved, row: Row, rules: Rules, measuring: _Measuring) -> tup
 
     Raises OptkitError, which names what is missing or changed.
     """
+    if found.comparison.scenario not in _SIDE_BY_SIDE:
+        raise UsageError(f"its scenario, {found.comparison.scenario}, is none that a gate measures")
     rows = [found.comparison.rows[0], *([] if row.baseline else [row])]
     pair = [athand.candidate(found, each, threads=measuring.threads, **measuring.opening) for each in rows]
     signature = pair[0].model.signature
@@ -211,6 +214,12 @@ def _as_recorded(measuring: _Measuring, compared: Comparison, dataset: Dataset |
     metric = next((row.quality.metric for row in compared.rows if row.quality), None)
     threads = measuring.threads or compared.threads
     return replace(measuring, metric=metric if dataset else None, batch=compared.batch, threads=threads)
+
+
+def _may_change(found: Gate) -> bool:
+    """Whether a longer measurement may end otherwise: the same data shows the same loss again."""
+    open_rules = [rule.rule for rule in found.rules if rule.verdict == "inconclusive"]
+    return found.verdict == "inconclusive" and any(rule != "max-drop" for rule in open_rules)
 
 
 def _judged(compared: Comparison, row: Row, rules: Rules, notes: list[NoteRecord]) -> Gate:
