@@ -156,7 +156,7 @@ def test_percentiles_have_intervals_once_there_are_launches_enough(here):
 def test_the_record_holds_every_rounds_ratio_by_launch(here):
     found = benchmark(["model.onnx", "model.onnx"], threads=1, seconds=0.5)
     row = found.rows[1]
-    assert len(row.ratios) == found.launches >= 5
+    assert len(row.ratios) == found.launches >= 2
     assert stats.geometric_mean(row.ratios) == row.speedup
 
 
