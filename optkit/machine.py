@@ -35,6 +35,7 @@ _ISA = {
         "asimddp", "i8mm", "bf16", "sve", "sve2",
     )
 } | {"asimd": "neon"}  # fmt: skip
+_INTEGER_DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 _ROOT = Path("/")
 _BUSY = 0.25
 """A load of a quarter of a core by others is enough to move medians by percents."""
@@ -71,6 +72,11 @@ def cores_allowed(root: Path = _ROOT) -> float:
 def isa(root: Path = _ROOT) -> frozenset[str]:
     """The instruction sets of this CPU that matter to models: ``avx512_vnni``, ``amx_int8``, …"""
     return frozenset(_ISA[flag] for flag in _cpu(root)[1] & _ISA.keys())
+
+
+def saturates(root: Path = _ROOT) -> bool:
+    """Whether sums of 8-bit products saturate in 16 bits on this CPU: x86 before VNNI."""
+    return not isa(root) & _INTEGER_DOT_PRODUCT
 
 
 def version(library: str) -> str | None:

@@ -4,6 +4,7 @@ import onnx
 import pytest
 
 import optkit as ok
+from optkit import machine
 from optkit.errors import UsageError
 
 
@@ -37,7 +38,10 @@ def test_a_model_becomes_integers_and_keeps_its_accuracy(target, samples, tmp_pa
         threads=1,
     )
     before, after = done.comparison.rows
-    assert after.quality.loss.value < 0.02
+    if target == "onnxruntime" and machine.saturates():
+        assert any("8-bit sums saturate" in note.text for note in done.stage.notes)
+    else:
+        assert after.quality.loss.value < 0.02
     assert after.model.size_bytes < 0.5 * before.model.size_bytes
     assert weights(tmp_path / "out.onnx") == {onnx.TensorProto.INT8}
     assert after.model.signature.inputs[0].shape == ["batch", 1, 28, 28]

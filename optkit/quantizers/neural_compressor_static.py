@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit import checkpoint, embeddings, graph, lazy, torchexport
+from optkit import checkpoint, embeddings, graph, lazy, machine, torchexport
 from optkit.errors import UsageError
 from optkit.quantizer import Quantized, Request, silent
 from optkit.stage import Note
@@ -42,9 +42,8 @@ def quantize(request: Request) -> Quantized:
     graph.save(proto, path)
     notes = tuple(Note(f"is {limit}, as in the model", dim) for dim, limit in limits.notes.items())
     pairs = graph.operators(proto).get("QuantizeLinear", 0)
-    return Quantized(
-        path, notes=(*notes, *tables, _placement()), facts={"quantizers": pairs, "calibrate": request.calibrate}
-    )
+    facts = {"quantizers": pairs, "calibrate": request.calibrate}
+    return Quantized(path, notes=(*notes, *tables, *_placement()), facts=facts)
 
 
 def _engine() -> Any:
@@ -109,7 +108,12 @@ def _replace(repeated: Any, items: list[Any]) -> None:
     repeated.extend(copies)
 
 
-def _placement() -> Note:
-    return Note(
+def _placement() -> tuple[Note, ...]:
+    """What the engine's choice means to the targets."""
+    note = Note(
         "what is added to a residual stays in float: openvino has integer kernels that do that, onnxruntime has none"
     )
+    if not machine.saturates():
+        return (note,)
+    text = "this CPU has no VNNI, and 8-bit sums saturate on onnxruntime: expect a loss there; --engine auto avoids it"
+    return note, Note(text, level="warning")

@@ -18,7 +18,6 @@ _ABSORBED = ("Relu", "Clip")
 _AT_ONCE = {"minmax": 32, "entropy": 1, "percentile": 1}
 """Feeds collected at a time: the calibrator keeps what they gave until it returns, two numbers for each tensor with
 minmax and whole tensors otherwise."""
-_INTEGER_DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 
 
 def quantize(request: Request) -> Quantized:
@@ -35,7 +34,7 @@ def quantize(request: Request) -> Quantized:
     ranges = _ranges(path, _operators(quantized_nodes), request)
     notes += embeddings.quantize(proto, request)
     left = kept_in_float(proto, chosen, request)
-    reduced = not machine.isa() & _INTEGER_DOT_PRODUCT
+    reduced = machine.saturates()
     if reduced:
         notes += (Note("weights in 7 bits: this CPU has no VNNI, and 8 would saturate", level="warning"),)
     quantized, fallback = _inserted(proto, ranges, quantized_nodes, reduced, request)
