@@ -36,6 +36,7 @@ def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     _die_with(parent)
     _volunteer()
+    wake_promptly()
     with Connection(descriptor) as connection:
         _serve(connection)
 
@@ -44,9 +45,14 @@ def _die_with(parent: int) -> None:
     """Have the kernel kill this process when its parent ends; an idle child would see the socket close anyway."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)
     if os.getppid() != parent:
         sys.exit("the parent ended before this process began")
+
+
+def wake_promptly() -> None:
+    """Sleep no longer than asked for, in this thread and those that it starts."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)
 
 
 def _volunteer() -> None:
