@@ -213,7 +213,7 @@ class _Serving:
     def _search(self, worker: Worker, once: float, capacity: float) -> None:
         """Narrow the bracket between a rate that holds and one that does not, all with one pattern of arrivals.
 
-        What a model is measured with is so the same at every rate, and no probe holds by luck where another fails.
+        So no probe holds by a luckier pattern where another fails; the pattern's own luck remains, whatever the search.
         """
         limit, shortest = self.demand.max_p99 or 0.0, 2 * _FEWEST / capacity
         if once > limit:
