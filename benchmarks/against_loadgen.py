@@ -1,7 +1,7 @@
 """MLPerf's load generator and optkit drive the same session in one process: do they find the same?
 
 Single-stream p90 and offline throughput are measured in turns; the highest rate of the server scenario is looked for by
-both, with the same limit of the p99. Needs ``mlcommons-loadgen`` from PyPI.
+both, in the same way and with the same limit of the p99. Needs ``mlcommons-loadgen`` from PyPI.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import models
 import numpy as np
 from fingerprint import fingerprint
 
-from optkit import child, loadgen, server, worker
+from optkit import child, loadgen, server, stats, worker
 from optkit.conditions import Watch
 from optkit.target import Session, target
 from optkit.tensors import Arrays, synthetic_feed
@@ -113,32 +113,38 @@ def offline(sessions: Sequence[Session], feed: Arrays, generator: Mlperf, second
     return geometric_mean(each for each, _ in pairs), geometric_mean(each for _, each in pairs)
 
 
-def highest_rate(
-    candidate: worker.Candidate,
-    sessions: Sequence[Session],
-    feed: Arrays,
-    generator: Mlperf,
-    limit: float,
-    seconds: float,
-) -> tuple[float, float]:
-    """Queries per second within the limit of the p99: MLPerf's by bisection, and ours."""
-    near = InProcess(sessions, feed)
-    capacity = 200 / near.drain(200)
-    low, high = 0.0, capacity
+def their_highest_rate(generator: Mlperf, capacity: float, limit: float, seconds: float, pattern: int) -> float:
+    """Queries per second within the limit of the p99, by the search that ours makes, over one pattern of arrivals."""
     settings = {"scenario": mlperf.TestScenario.Server, "server_target_latency_ns": int(1e9 * limit)}
-    settings |= {"server_target_latency_percentile": 0.99}
-    for _ in range(7):
-        rate = high / 2 if not low else (low * high) ** 0.5
-        # As ours does: one pattern of arrivals at all rates, and as many queries.
-        settings |= {"schedule_rng_seed": 1, "min_duration_ms": 0}
+    settings |= {"server_target_latency_percentile": 0.99, "schedule_rng_seed": pattern, "min_duration_ms": 0}
+    held, refused, rate = 0.0, capacity, capacity / 2
+    while not held or refused > server._BRACKET * held:
         count = max(500, int(rate * seconds / server._PROBES))
         found = generator.run(**settings, server_target_qps=rate, min_query_count=count, max_query_count=count)
-        held = found["99.00 percentile latency (ns)"] <= 1e9 * limit
-        low, high = (rate, high) if held else (low, rate)
-    demand = server.Demand(max_p99=limit)
-    serving = server._Serving(candidate, Workload(1, [feed], []), demand, 1, 1, seconds, 0, Watch())
-    serving.serve(near)
-    return low, serving.held or 0.0
+        within = found["99.00 percentile latency (ns)"] <= 1e9 * limit
+        held, refused = (rate, refused) if within else (held, rate)
+        rate = float(np.sqrt((held or refused / 4) * refused))
+    return held
+
+
+def highest_rates(
+    candidate: worker.Candidate, session: Session, feed: Arrays, limit: float, seconds: float, patterns: int
+) -> tuple[list[float], list[float]]:
+    """Queries per second within the limit of the p99: MLPerf's and ours, in turns.
+
+    The luck of one pattern of some thousand arrivals moves the rate by about 5 % (simulated, with a server that always
+    takes as long), so each looks for it over several.
+    """
+    generator, near = Mlperf([session], feed), InProcess([session], feed)
+    theirs, ours = [], []
+    for pattern in range(1, patterns + 1):
+        capacity = 200 / near.drain(200)
+        theirs.append(their_highest_rate(generator, capacity, limit, seconds, pattern))
+        demand = server.Demand(max_p99=limit)
+        serving = server._Serving(candidate, Workload(1, [feed], []), demand, 1, 1, seconds, pattern, Watch())
+        serving.serve(near)
+        ours.append(serving.held or 0.0)
+    return theirs, ours
 
 
 def opened(path: Path) -> tuple[worker.Candidate, Arrays, Session]:
@@ -153,7 +159,9 @@ def opened(path: Path) -> tuple[worker.Candidate, Arrays, Session]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=24.0)
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--patterns", type=int, default=8, help="random patterns of arrivals of the server scenario")
+    arguments = parser.parse_args()
+    seconds = arguments.seconds
     child.wake_promptly()  # as sessions do in the processes that optkit measures
     print(fingerprint(), "\n")
     print("| scenario | figure | loadgen | optkit | optkit / loadgen |\n" + "|---" * 5 + "|")
@@ -169,9 +177,11 @@ def main() -> None:
         # A faster model, for a p99 of random arrivals takes many thousand queries to be known to a few per cent.
         candidate, feed, session = opened(models.convolutions(Path(folder) / "1ms.onnx", channels=32, size=32))
         limit = 5 * median(loadgen.one_by_one(session, [feed], 300))
-        theirs, ours = highest_rate(candidate, [session], feed, Mlperf([session], feed), limit, 6 * seconds)
-        name = f"queries/s, p99 within {1e3 * limit:.1f} ms"
-        print(f"| server | {name} | {theirs:.0f} | {ours:.0f} | {ours / theirs:.3f} |", flush=True)
+        theirs, ours = highest_rates(candidate, session, feed, limit, 3 * seconds, arguments.patterns)
+        ratio = stats.geometric_mean([[own / other] for other, own in zip(theirs, ours, strict=True)])
+        name = f"queries/s, p99 within {1e3 * limit:.1f} ms, {arguments.patterns} patterns of arrivals each"
+        figures = f"{geometric_mean(theirs):.0f} | {geometric_mean(ours):.0f}"
+        print(f"| server | {name} | {figures} | {ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f}) |", flush=True)
 
 
 if __name__ == "__main__":
