@@ -9,6 +9,7 @@ import queue
 import re
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import geometric_mean, median
@@ -33,6 +34,7 @@ class Mlperf:
 
     def __init__(self, sessions: Sequence[Session], feed: Arrays) -> None:
         self._queries: queue.SimpleQueue = queue.SimpleQueue()
+        self.issued: list[float] = []
         for session in sessions:
             threading.Thread(target=self._work, args=(session.prepared(feed),), daemon=True).start()
 
@@ -43,6 +45,7 @@ class Mlperf:
             mlperf.QuerySamplesComplete([mlperf.QuerySampleResponse(identity, 0, 0)])
 
     def _issue(self, samples: list) -> None:
+        self.issued += [time.perf_counter()] * len(samples)
         for sample in samples:
             self._queries.put(sample.id)
 
@@ -52,6 +55,7 @@ class Mlperf:
         asked.mode = mlperf.TestMode.PerformanceOnly
         for name, value in settings.items():
             setattr(asked, name, value)
+        self.issued.clear()
         sut = mlperf.ConstructSUT(issue or self._issue, lambda: None)
         library = mlperf.ConstructQSL(SAMPLES, SAMPLES, lambda _: None, lambda _: None)
         with tempfile.TemporaryDirectory() as folder:
@@ -113,18 +117,31 @@ def offline(sessions: Sequence[Session], feed: Arrays, generator: Mlperf, second
     return geometric_mean(each for each, _ in pairs), geometric_mean(each for _, each in pairs)
 
 
-def their_highest_rate(generator: Mlperf, capacity: float, limit: float, seconds: float, pattern: int) -> float:
-    """Queries per second within the limit of the p99, by the search that ours makes, over one pattern of arrivals."""
+class Replayed(server._Serving):
+    """Our search over MLPerf's arrivals: ``times`` in units of the mean gap."""
+
+    times: np.ndarray
+
+    def arrivals(self, rate: float, count: int) -> list[float]:
+        return (self.times[:count] / rate).tolist()
+
+
+def their_highest_rate(
+    generator: Mlperf, capacity: float, limit: float, seconds: float, pattern: int
+) -> tuple[float, np.ndarray]:
+    """Queries per second within the limit of the p99, by the search that ours makes; and the arrivals that it saw."""
     settings = {"scenario": mlperf.TestScenario.Server, "server_target_latency_ns": int(1e9 * limit)}
     settings |= {"server_target_latency_percentile": 0.99, "schedule_rng_seed": pattern, "min_duration_ms": 0}
-    held, refused, rate = 0.0, capacity, capacity / 2
+    held, refused, rate, times = 0.0, capacity, capacity / 2, np.zeros(0)
     while not held or refused > server._BRACKET * held:
         count = max(500, int(rate * seconds / server._PROBES))
         found = generator.run(**settings, server_target_qps=rate, min_query_count=count, max_query_count=count)
+        if len(generator.issued) > len(times):
+            times = (np.array(generator.issued) - generator.issued[0]) * rate
         within = found["99.00 percentile latency (ns)"] <= 1e9 * limit
         held, refused = (rate, refused) if within else (held, rate)
         rate = float(np.sqrt((held or refused / 4) * refused))
-    return held
+    return held, times
 
 
 def highest_rates(
@@ -133,15 +150,17 @@ def highest_rates(
     """Queries per second within the limit of the p99: MLPerf's and ours, in turns.
 
     The luck of one pattern of some thousand arrivals moves the rate by about 5 % (simulated, with a server that always
-    takes as long), so each looks for it over several.
+    takes as long), so both meet the same pattern, and several of them.
     """
     generator, near = Mlperf([session], feed), InProcess([session], feed)
     theirs, ours = [], []
     for pattern in range(1, patterns + 1):
         capacity = 200 / near.drain(200)
-        theirs.append(their_highest_rate(generator, capacity, limit, seconds, pattern))
+        rate, times = their_highest_rate(generator, capacity, limit, seconds, pattern)
+        theirs.append(rate)
         demand = server.Demand(max_p99=limit)
-        serving = server._Serving(candidate, Workload(1, [feed], []), demand, 1, 1, seconds, pattern, Watch())
+        serving = Replayed(candidate, Workload(1, [feed], []), demand, 1, 1, seconds, 0, Watch())
+        serving.times = times
         serving.serve(near)
         ours.append(serving.held or 0.0)
     return theirs, ours

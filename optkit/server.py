@@ -241,11 +241,17 @@ class _Serving:
     def _serve(self, worker: Worker, rate: float, count: int) -> list[float]:
         """The latencies of so many queries that arrive at a rate: the same pattern at every rate, for every model."""
         self.progress(f"{self.candidate.name}: {units.rate(rate)}", int(self.spent), None)
-        arrivals = np.cumsum(np.random.default_rng(self.seed).exponential(1.0 / rate, count))
-        waited = worker.serve(arrivals.tolist())
-        self.spent += float(arrivals[-1])
+        arrivals = self.arrivals(rate, count)
+        waited = worker.serve(arrivals)
+        self.spent += arrivals[-1]
         self.watch.look()
         return waited
+
+    def arrivals(self, rate: float, count: int) -> list[float]:
+        """When so many queries arrive, in seconds from the first one's wait on."""
+        gaps = np.random.default_rng(self.seed).exponential(1.0 / rate, count)
+        times: list[float] = np.cumsum(gaps).tolist()
+        return times
 
     def _note(self, rate: float, waited: Sequence[float]) -> bool:
         """Write the trial down; whether it meets the demand."""
