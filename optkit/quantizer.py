@@ -34,6 +34,9 @@ QUANTIZERS = {
 QUANTIZABLE = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """Operators whose integer kernels win; what lies between them is cheaper left in float than converted twice."""
 
+_ABSORBED = ("Relu", "Clip")
+"""Integers of the right range cut values off by themselves; ranges taken before the cut would waste theirs."""
+
 Calibrate = Literal["minmax", "entropy", "percentile"]
 
 
@@ -137,6 +140,25 @@ def prepared(model: Model) -> Prepared:
     return Prepared(proto, tuple(notes), upgraded or moved > 0 or named > 0)
 
 
+def simplified(model: Model, workdir: Path, engine: Stopwatch) -> tuple[Path, tuple[Note, ...]]:
+    """The graph with batch norms folded and constants computed, as ONNX Runtime would do on loading it.
+
+    The path of its file below ``workdir``, and notes. Static INT8 works on it: ``exclude`` names nodes of it.
+    """
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    ready, source, path = prepared(model), model.path, workdir / "simplified.onnx"
+    if ready.changed:
+        source = workdir / "prepared.onnx"
+        graph.save(ready.proto, source)  # given a graph instead of a file, the engine takes its weights away
+    with engine.running(), silent():
+        try:
+            quant_pre_process(source, path, skip_symbolic_shape=True, verbose=0)
+        except Exception:  # noqa: BLE001  an optional step: the graph as it stands can be quantized too
+            return source, ready.notes
+    return path, ready.notes
+
+
 def _name_nodes(proto: Any) -> int:
     """Name the nodes that have no name; how many those were."""
     taken = {node.name for node in graph.walk(proto)}
@@ -155,6 +177,12 @@ def weighted_nodes(proto: Any, operators: tuple[str, ...] = QUANTIZABLE) -> list
         for node in proto.graph.node
         if node.op_type in operators and len(node.input) > 1 and node.input[1] in weights
     ]
+
+
+def absorbed(proto: Any, chosen: list[Any]) -> list[Any]:
+    """Relu and Clip right behind a chosen node."""
+    outputs = {node.output[0] for node in chosen}
+    return [node for node in proto.graph.node if node.op_type in _ABSORBED and node.input[0] in outputs]
 
 
 def kept_in_float(proto: Any, chosen: list[Any], request: Request) -> tuple[Note, ...]:
