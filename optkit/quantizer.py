@@ -7,7 +7,7 @@ import io
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,9 @@ QUANTIZABLE = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 _ABSORBED = ("Relu", "Clip")
 """Integers of the right range cut values off by themselves; ranges taken before the cut would waste theirs."""
+
+_FUSED = "/MatMulAddFusion"
+"""What onnxruntime adds to the name of a MatMul when it makes a Gemm of it and the Add behind it."""
 
 Calibrate = Literal["minmax", "entropy", "percentile"]
 
@@ -81,7 +84,12 @@ class Request:
 
     def excludes(self, node: Any) -> bool:
         """Whether the user wants this ONNX node kept in float."""
-        return node.name in self.exclude or node.op_type in self.exclude
+        return not known_as(node).isdisjoint(self.exclude)
+
+    def unknown(self, proto: Any) -> tuple[Note, ...]:
+        """Notes on what of ``exclude`` is no node of this graph, and no operator in it."""
+        known = {name for node in graph.walk(proto) for name in known_as(node)}
+        return excluding_nothing(name for name in self.exclude if name not in known)
 
 
 @dataclass(frozen=True)
@@ -183,6 +191,18 @@ def absorbed(proto: Any, chosen: list[Any]) -> list[Any]:
     """Relu and Clip right behind a chosen node."""
     outputs = {node.output[0] for node in chosen}
     return [node for node in proto.graph.node if node.op_type in _ABSORBED and node.input[0] in outputs]
+
+
+def known_as(node: Any) -> set[str]:
+    """What a user may call an ONNX node: its name, its operator; those of the MatMul too that a Gemm was made of."""
+    former, fused, _ = node.name.partition(_FUSED)
+    return {node.name, node.op_type} | ({former, "MatMul"} if fused else set())
+
+
+def excluding_nothing(names: Iterable[str]) -> tuple[Note, ...]:
+    """A note on each name to exclude that nothing in the model bears."""
+    why = "no node or operator of this name in the model; optkit inspect shows its operators"
+    return tuple(Note(f"exclude {name!r} left nothing in float: {why}", level="warning") for name in names)
 
 
 def kept_in_float(proto: Any, chosen: list[Any], request: Request) -> tuple[Note, ...]:

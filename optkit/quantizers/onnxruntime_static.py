@@ -30,7 +30,7 @@ def quantize(request: Request) -> Quantized:
         )
     quantized_nodes = chosen + [node for node in absorbed(proto, chosen) if not request.excludes(node)]
     ranges = _ranges(path, _operators(quantized_nodes), request)
-    notes += embeddings.quantize(proto, request)
+    notes += request.unknown(proto) + embeddings.quantize(proto, request)
     left = kept_in_float(proto, chosen, request)
     reduced = machine.saturates()
     if reduced:
