@@ -9,6 +9,8 @@ from optkit.errors import MetricError
 from optkit.tensors import Array, Arrays
 
 MASK = "attention_mask"
+BROKEN = 1e6
+"""The relative error of what is NaN or infinite and should not be."""
 
 
 def aligned(name: str, output: Array, expected: Array, feed: Arrays) -> tuple[Array, Array, Array]:
@@ -40,6 +42,21 @@ def cosines(name: str, output: Array, expected: Array, feed: Arrays) -> Array:
     left, right = (_unit(np.where(keep & ~broken[:, None], array, 0.0)) for array in (values, wanted))
     both_zero = ~left.any(axis=1) & ~right.any(axis=1)
     return np.where(broken, 0.0, np.where(both_zero, 1.0, np.clip((left * right).sum(axis=1), -1.0, 1.0)))
+
+
+def relative_errors(name: str, output: Array, expected: Array, feed: Arrays) -> Array:
+    """Per sample, the squared error over the squares of what was expected, at most ``BROKEN``: noise over signal, the
+    inverse of the SQNR. For integers and booleans, the share that differs. Raises MetricError when the shapes differ.
+    """
+    values, wanted, keep = aligned(name, output, expected, feed)
+    if expected.dtype.kind != "f":
+        shares: Array = ((values != wanted) & keep).sum(axis=1) / np.maximum(keep.sum(axis=1), 1)
+        return shares
+    with np.errstate(invalid="ignore", over="ignore"):
+        noise = np.where(keep, (values - wanted) ** 2, 0.0).sum(axis=1)
+        signal = np.where(keep, wanted**2, 0.0).sum(axis=1)
+        ratio = noise / np.maximum(signal, np.finfo(np.float64).tiny)
+    return np.where(np.isfinite(ratio), np.minimum(ratio, BROKEN), BROKEN)
 
 
 def agreements(name: str, output: Array, expected: Array, feed: Arrays) -> tuple[Array, Array]:

@@ -7,7 +7,7 @@ import io
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,12 @@ QUANTIZERS = {
 
 QUANTIZABLE = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """Operators whose integer kernels win; what lies between them is cheaper left in float than converted twice."""
+
+_ABSORBED = ("Relu", "Clip")
+"""Integers of the right range cut values off by themselves; ranges taken before the cut would waste theirs."""
+
+_FUSED = "/MatMulAddFusion"
+"""What onnxruntime adds to the name of a MatMul when it makes a Gemm of it and the Add behind it."""
 
 Calibrate = Literal["minmax", "entropy", "percentile"]
 
@@ -78,7 +84,12 @@ class Request:
 
     def excludes(self, node: Any) -> bool:
         """Whether the user wants this ONNX node kept in float."""
-        return node.name in self.exclude or node.op_type in self.exclude
+        return not known_as(node).isdisjoint(self.exclude)
+
+    def unknown(self, proto: Any) -> tuple[Note, ...]:
+        """Notes on what of ``exclude`` is no node of this graph, and no operator in it."""
+        known = {name for node in graph.walk(proto) for name in known_as(node)}
+        return excluding_nothing(name for name in self.exclude if name not in known)
 
 
 @dataclass(frozen=True)
@@ -137,6 +148,25 @@ def prepared(model: Model) -> Prepared:
     return Prepared(proto, tuple(notes), upgraded or moved > 0 or named > 0)
 
 
+def simplified(model: Model, workdir: Path, engine: Stopwatch) -> tuple[Path, tuple[Note, ...]]:
+    """The graph with batch norms folded and constants computed, as ONNX Runtime would do on loading it.
+
+    The path of its file below ``workdir``, and notes. Static INT8 works on it: ``exclude`` names nodes of it.
+    """
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    ready, source, path = prepared(model), model.path, workdir / "simplified.onnx"
+    if ready.changed:
+        source = workdir / "prepared.onnx"
+        graph.save(ready.proto, source)  # given a graph instead of a file, the engine takes its weights away
+    with engine.running(), silent():
+        try:
+            quant_pre_process(source, path, skip_symbolic_shape=True, verbose=0)
+        except Exception:  # noqa: BLE001  an optional step: the graph as it stands can be quantized too
+            return source, ready.notes
+    return path, ready.notes
+
+
 def _name_nodes(proto: Any) -> int:
     """Name the nodes that have no name; how many those were."""
     taken = {node.name for node in graph.walk(proto)}
@@ -155,6 +185,24 @@ def weighted_nodes(proto: Any, operators: tuple[str, ...] = QUANTIZABLE) -> list
         for node in proto.graph.node
         if node.op_type in operators and len(node.input) > 1 and node.input[1] in weights
     ]
+
+
+def absorbed(proto: Any, chosen: list[Any]) -> list[Any]:
+    """Relu and Clip right behind a chosen node."""
+    outputs = {node.output[0] for node in chosen}
+    return [node for node in proto.graph.node if node.op_type in _ABSORBED and node.input[0] in outputs]
+
+
+def known_as(node: Any) -> set[str]:
+    """What a user may call an ONNX node: its name, its operator; those of the MatMul too that a Gemm was made of."""
+    former, fused, _ = node.name.partition(_FUSED)
+    return {node.name, node.op_type} | ({former, "MatMul"} if fused else set())
+
+
+def excluding_nothing(names: Iterable[str]) -> tuple[Note, ...]:
+    """A note on each name to exclude that nothing in the model bears."""
+    why = "no node or operator of this name in the model; optkit inspect shows its operators"
+    return tuple(Note(f"exclude {name!r} left nothing in float: {why}", level="warning") for name in names)
 
 
 def kept_in_float(proto: Any, chosen: list[Any], request: Request) -> tuple[Note, ...]:

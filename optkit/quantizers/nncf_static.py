@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from optkit import irnames, lazy
+from optkit import correspondence, irnames, lazy
 from optkit.errors import StageError
-from optkit.quantizer import Quantized, Request, silent
+from optkit.quantizer import Quantized, Request, excluding_nothing, silent
 from optkit.stage import Note
 from optkit.tensors import Arrays
 
@@ -28,11 +28,9 @@ def quantize(request: Request) -> Quantized:
         nncf = lazy.require("nncf", extra="openvino")
         graph = irnames.read(request.model.path)
         transformer = _is_transformer(graph)
-        names = [operation.get_friendly_name() for operation in graph.get_ops()]
+        meant = correspondence.operations(request.exclude, request.model, graph, request.workdir)
         ignored = nncf.IgnoredScope(
-            names=[name for name in request.exclude if name in names],
-            types=[name for name in request.exclude if name not in names],
-            validate=False,
+            names=sorted({operation for found in meant.values() for operation in found}), validate=False
         )
         try:
             with request.engine.running():
@@ -50,6 +48,7 @@ def quantize(request: Request) -> Quantized:
             raise StageError(
                 f"{request.model.path}: nncf cannot quantize it: {type(error).__name__}: {reason}"
             ) from None
+    unknown = excluding_nothing(name for name, found in meant.items() if not found)
     path = request.workdir / "model.xml"
     irnames.save(quantized, path)
     pairs = sum(operation.get_type_name() == "FakeQuantize" for operation in quantized.get_ops())
@@ -60,7 +59,7 @@ def quantize(request: Request) -> Quantized:
     scheme = "nncf's scheme for transformers: the graph has Softmax between MatMuls" if transformer else "mixed preset"
     return Quantized(
         path,
-        notes=(Note(scheme), *notes, *_kept_in_float(quantized)),
+        notes=(Note(scheme), *notes, *unknown, *_kept_in_float(quantized)),
         facts={"quantizers": pairs, "transformer": transformer},
     )
 

@@ -9,12 +9,10 @@ from typing import Any
 
 from optkit import embeddings, graph, machine
 from optkit.errors import StageError
-from optkit.quantizer import Quantized, Request, kept_in_float, prepared, silent, weighted_nodes
+from optkit.quantizer import Quantized, Request, absorbed, kept_in_float, silent, simplified, weighted_nodes
 from optkit.stage import Note
 from optkit.tensors import Arrays
 
-_ABSORBED = ("Relu", "Clip")
-"""Integers of the right range cut values off by themselves; ranges taken before the cut would waste theirs."""
 _AT_ONCE = {"minmax": 32, "entropy": 1, "percentile": 1}
 """Feeds collected at a time: the calibrator keeps what they gave until it returns, two numbers for each tensor with
 minmax and whole tensors otherwise."""
@@ -22,7 +20,7 @@ minmax and whole tensors otherwise."""
 
 def quantize(request: Request) -> Quantized:
     """Calibrate feed by feed, then quantize. Raises StageError where nothing can be quantized, or the engine fails."""
-    path, notes = _simplified(request)
+    path, notes = simplified(request.model, request.workdir, request.engine)
     proto = graph.load(path)
     chosen = [node for node in weighted_nodes(proto) if not request.excludes(node)]
     if not chosen:
@@ -30,9 +28,9 @@ def quantize(request: Request) -> Quantized:
             f"{request.model.path}: static INT8 finds no Conv, MatMul or Gemm with constant weights",
             hint="the model may be quantized or of another kind: optkit inspect shows its operators",
         )
-    quantized_nodes = chosen + _absorbed(proto, chosen, request)
+    quantized_nodes = chosen + [node for node in absorbed(proto, chosen) if not request.excludes(node)]
     ranges = _ranges(path, _operators(quantized_nodes), request)
-    notes += embeddings.quantize(proto, request)
+    notes += request.unknown(proto) + embeddings.quantize(proto, request)
     left = kept_in_float(proto, chosen, request)
     reduced = machine.saturates()
     if reduced:
@@ -42,32 +40,6 @@ def quantize(request: Request) -> Quantized:
     graph.save(quantized, result)
     facts = {"quantized_nodes": len(chosen), "calibrate": request.calibrate}
     return Quantized(result, notes=(*notes, *fallback, *left), facts=facts)
-
-
-def _simplified(request: Request) -> tuple[Path, tuple[Note, ...]]:
-    """The graph with batch norms folded and constants computed, as ONNX Runtime would do on loading it."""
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    ready, source, path = prepared(request.model), request.model.path, request.workdir / "simplified.onnx"
-    if ready.changed:
-        source = request.workdir / "prepared.onnx"
-        graph.save(ready.proto, source)  # given a graph instead of a file, the engine takes its weights away
-    with request.engine.running(), silent():
-        try:
-            quant_pre_process(source, path, skip_symbolic_shape=True, verbose=0)
-        except Exception:  # noqa: BLE001  an optional step: the graph as it stands can be quantized too
-            return source, ready.notes
-    return path, ready.notes
-
-
-def _absorbed(proto: Any, chosen: list[Any], request: Request) -> list[Any]:
-    """Relu and Clip right behind a chosen node."""
-    outputs = {node.output[0] for node in chosen}
-    return [
-        node
-        for node in proto.graph.node
-        if node.op_type in _ABSORBED and node.input[0] in outputs and not request.excludes(node)
-    ]
 
 
 def _operators(nodes: list[Any]) -> list[str]:

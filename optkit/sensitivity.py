@@ -1,0 +1,209 @@
+"""Which layers INT8 damages: each is quantized alone, and what that does to the model's outputs is measured.
+
+The damage of one layer at a time, everything else in float, is the sensitivity of mixed-precision search (Wu et al.,
+Integer Quantization for Deep Learning Inference, 2020, section 5.2): the worst few are given back to float.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optkit import affine, fidelity, graph, machine, switches
+from optkit.affine import Affine
+from optkit.data import Batch, Dataset
+from optkit.errors import MetricError, StageError
+from optkit.layerrecords import LayerRecord, Sensitivity
+from optkit.model import Model
+from optkit.quantizer import Stopwatch, simplified
+from optkit.stage import Progress, no_progress
+from optkit.switches import ERRORS, HIGHS, LOWS, SIZES, SWITCHES, Layer
+from optkit.target import target
+from optkit.tensors import Array, Arrays
+from optkit.worker import Candidate, Worker
+
+SECONDS = 30.0
+SAMPLES = 32
+_FOR_RANGES = 0.25
+"""The part of the time that ranges may take."""
+_LARGE = 1_000_000_000
+"""Bytes of weights from which on they stay bytes in memory until they are used; folded to floats they would double."""
+
+
+def sensitivity(
+    model: Model,
+    calibration: Dataset,
+    *,
+    samples: int = SAMPLES,
+    per_channel: bool = True,
+    activations: bool = False,
+    seconds: float = SECONDS,
+    threads: int | None = None,
+    progress: Progress = no_progress,
+) -> Sensitivity:
+    """Measure each layer of a float ONNX model on at most ``samples`` of the calibration data.
+
+    As many samples as ``seconds`` allow are run, at least one, each once for every layer; ``activations`` makes
+    products of two activations layers as well, which NNCF quantizes and onnxruntime's static method here does not.
+    Raises StageError where there is no layer, and what a Worker raises.
+    """
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="optkit-") as name:
+        workdir = Path(name)
+        path, _ = simplified(model, workdir, Stopwatch())
+        proto = graph.load(path)
+        layers = switches.layers_of(proto, activations=activations)
+        if not layers:
+            raise StageError(
+                f"{model.path}: no Conv, MatMul or Gemm in float with constant weights, so no layer to measure",
+                hint="the model may be quantized or of another kind: optkit inspect shows its operators",
+            )
+        size = (model.signature.fixed_batch if model.signature else None) or 1
+        bench = _Bench(workdir, size, threads, progress)
+        seen = bench.ranges(proto, layers, calibration, _FOR_RANGES * seconds)
+        bits = 7 if machine.saturates() else 8
+        made = switches.with_switches(proto, layers, seen.parameters, per_channel=per_channel, bits=bits)
+        left = seconds - (time.perf_counter() - started)
+        damages, errors, count = bench.damages(made, len(layers), calibration.take(samples), left)
+    records = [
+        _record(layer, damage, error, operations)
+        for layer, damage, error, operations in zip(layers, damages[:-1], errors, seen.operations, strict=True)
+    ]
+    return Sensitivity(
+        layers=sorted(records, key=lambda record: -record.damage),
+        all_quantized=damages[-1],
+        samples=count,
+        calibration_samples=seen.samples,
+        weight_bits=bits,
+        seconds=time.perf_counter() - started,
+    )
+
+
+class _Seen:
+    """What calibration showed: the parameters of every range, each layer's multiplications, how many samples."""
+
+    def __init__(self, layers: list[Layer]) -> None:
+        self._layers, self._names = layers, switches.tensors_of(layers)
+        self._lows = np.full(len(self._names), np.inf)
+        self._highs = np.full(len(self._names), -np.inf)
+        self._sizes: list[int] = []
+        self.samples = 0
+
+    def add(self, outputs: Arrays, count: int) -> None:
+        self._lows = np.fmin(self._lows, outputs[LOWS])
+        self._highs = np.fmax(self._highs, outputs[HIGHS])
+        self._sizes = self._sizes or [int(size) for size in outputs[SIZES]]
+        self.samples += count
+
+    @property
+    def parameters(self) -> Mapping[str, Affine]:
+        pairs = zip(self._names, self._lows, self._highs, strict=True)
+        return {name: affine.of_range(float(low), float(high)) for name, low, high in pairs}
+
+    @property
+    def operations(self) -> list[int]:
+        pairs = zip(self._layers, self._sizes[::2], self._sizes[1::2], strict=True)
+        return [layer.operations(before, after) for layer, before, after in pairs]
+
+
+class _Bench:
+    """Graphs run in a child process on samples, as many as the time allows."""
+
+    def __init__(self, workdir: Path, size: int, threads: int | None, progress: Progress) -> None:
+        self._workdir, self._size, self._threads, self._progress = workdir, size, threads, progress
+
+    def ranges(self, proto: Any, layers: list[Layer], dataset: Dataset, seconds: float) -> _Seen:
+        """What the calibration samples show, as many of them as ``seconds`` allow."""
+        seen = _Seen(layers)
+        with self._worker(switches.with_ranges(proto, layers), "ranges") as worker:
+            first = next(dataset.batches(self._size, pad=True))
+            chosen = dataset.take(self._affordable(worker, first.feed, 1, seconds))
+            for batch in self._batches(chosen):
+                seen.add(worker.run(batch.feed), batch.count)
+                self._progress("ranges", min(seen.samples, len(chosen)), len(chosen))
+        return seen
+
+    def damages(self, made: Any, layers: int, dataset: Dataset, seconds: float) -> tuple[list[float], list[float], int]:
+        """The damage of each layer and, last, of all together; each layer's own error; on how many samples."""
+        choices = np.concatenate([np.eye(layers, dtype=bool), np.ones((1, layers), bool)])
+        damages, errors, count = np.zeros(layers + 1), np.zeros(layers), 0
+        with self._worker(made, "switches") as worker:
+            first = next(dataset.batches(self._size, pad=True))
+            one = first.feed | {SWITCHES: choices[0]}
+            chosen = dataset.take(self._affordable(worker, one, layers + 2, seconds))
+            filled = None if dataset.source.whole_feeds else self._size
+            for batch in self._batches(chosen):
+                wanted = worker.run(batch.feed | {SWITCHES: np.zeros(layers, bool)})
+                for number, switched in enumerate(choices):
+                    outputs = worker.run(batch.feed | {SWITCHES: switched})
+                    damages[number] += batch.count * damage(outputs, wanted, batch, filled)
+                    if number < layers:
+                        errors[number] += batch.count * _finite(float(outputs[ERRORS][number]))
+                    self._progress("sensitivity", count * len(choices) + number, len(chosen) * len(choices))
+                count += batch.count
+        return list(map(float, damages / count)), list(map(float, errors / count)), count
+
+    def _worker(self, proto: Any, name: str) -> Worker:
+        large = graph.weight_bytes(proto) > _LARGE
+        path = self._workdir / f"{name}.onnx"
+        graph.save(proto, path)
+        options = target("onnxruntime").default_options(threads=self._threads)
+        # Rounding to integers and back would become arithmetic in integers, or nothing.
+        config = options["session_config"] | {"session.disable_quant_qdq": "1"}
+        level = "ORT_DISABLE_ALL" if large else options["graph_optimization_level"]
+        options |= {"session_config": config, "graph_optimization_level": level}
+        return Worker(Candidate(name, Model(path, "onnx", digest=""), "onnxruntime", options))
+
+    def _affordable(self, worker: Worker, feed: Arrays, runs: int, seconds: float) -> int:
+        """How many samples can be run in that time, each ``runs`` times; at least one batch."""
+        worker.run(feed)
+        started = time.perf_counter()
+        worker.run(feed)
+        once = max(time.perf_counter() - started, 1e-6)
+        return self._size * max(1, math.floor(seconds / (once * runs)))
+
+    def _batches(self, dataset: Dataset) -> Iterator[Batch]:
+        return dataset.batches(self._size, pad=True)
+
+
+def damage(outputs: Arrays, wanted: Arrays, batch: Batch, filled: int | None) -> float:
+    """The relative error of a model's outputs, summed over them, of a sample of the batch on average.
+
+    What an attention mask hides does not count, nor what filled the batch up to ``filled`` samples, nor text.
+    """
+    total = 0.0
+    for name, expected in wanted.items():
+        if name == ERRORS or expected.dtype.kind not in "fiub":
+            continue
+        try:
+            rows = fidelity.relative_errors(name, outputs[name], expected, batch.feed)
+        except MetricError:  # another shape, of a model whose shapes depend on its values
+            rows = np.ones(1)
+        total += float(_real(rows, batch, filled).mean()) if rows.size else 0.0
+    return total
+
+
+def _real(rows: Array, batch: Batch, filled: int | None) -> Array:
+    return rows[: batch.count] if filled is not None and len(rows) == filled else rows
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else fidelity.BROKEN
+
+
+def _record(layer: Layer, damage: float, error: float, operations: int) -> LayerRecord:
+    return LayerRecord(
+        name=layer.node.name,
+        operator=layer.node.op_type,
+        depth=layer.depth,
+        parameters=0 if layer.weight is None else layer.weight.size,
+        operations=operations,
+        damage=damage,
+        local_error=error,
+    )

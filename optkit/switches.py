@@ -1,0 +1,286 @@
+"""One graph in which each layer is quantized or left in float by a switch, so that one session can try all of them.
+
+A layer becomes an ``If``: one branch computes as the model does, the other with its input, weight and output rounded to
+integers and back. What is switched off costs nothing, and constant weights stay constant.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from optkit import affine, graph
+from optkit.affine import Affine
+from optkit.quantizer import absorbed, weighted_nodes
+from optkit.tensors import Array
+
+SWITCHES = "optkit_switches"
+"""The graph's additional input, ``bool[layers]``: which of them are quantized."""
+ERRORS = "optkit_errors"
+"""Its additional output, ``float32[layers]``: squared error over squared values of each layer's own output."""
+LOWS, HIGHS, SIZES = "optkit_lows", "optkit_highs", "optkit_sizes"
+_ONE = "optkit_one"
+_TINY = "optkit_tiny"
+_CHANNEL_OPSET = 13
+"""From here on ``DequantizeLinear`` knows an axis."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node that may be quantized, with the Relu or Clip ``behind`` it that integers absorb.
+
+    ``weight`` is the constant that it multiplies with; ``None`` for a product of two activations.
+    """
+
+    node: Any
+    depth: int
+    weight: Array | None
+    behind: Any | None = None
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """The tensors that are rounded on the way in."""
+        return tuple(self.node.input[: 1 if self.weight is not None else 2])
+
+    @property
+    def output(self) -> str:
+        return str((self.behind or self.node).output[0])
+
+    @property
+    def channels(self) -> int:
+        """The axis of the weight with the output's channels."""
+        transposed = any(each.name == "transB" and each.i for each in self.node.attribute)
+        return {"Conv": 0, "ConvTranspose": 1, "Gemm": 0 if transposed else 1}.get(self.node.op_type, -1)
+
+    def operations(self, inputs: int, outputs: int) -> int:
+        """Multiplications for ``outputs`` elements made of ``inputs``; 0 where no weight tells."""
+        if self.weight is None or not self.weight.size:
+            return 0
+        if self.node.op_type == "ConvTranspose":
+            return int(inputs * self.weight.size // self.weight.shape[0])
+        return int(outputs * self.weight.size // self.weight.shape[self.channels])
+
+
+def layers_of(proto: Any, *, activations: bool = False) -> list[Layer]:
+    """The main graph's layers in float32 with constant weights; with ``activations`` also products of activations."""
+    from onnx import numpy_helper
+
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    weighted = {node.output[0] for node in weighted_nodes(proto)}
+    behind = _only_readers(proto)
+    found = []
+    for depth, node in enumerate(proto.graph.node):
+        constant = [name for name in node.input if name in stored]
+        if node.output[:1] and node.output[0] in weighted and node.input[0] not in stored:
+            tensor = stored[node.input[1]]
+            if tensor.data_type == tensor.FLOAT:
+                found.append(Layer(node, depth, numpy_helper.to_array(tensor), behind.get(node.output[0])))
+        elif activations and node.op_type == "MatMul" and not constant:
+            found.append(Layer(node, depth, None))
+    return found
+
+
+def _only_readers(proto: Any) -> dict[str, Any]:
+    """Relu and Clip behind weighted nodes, by what they read, where nothing else reads it."""
+    uses = Counter(name for node in graph.walk(proto) for name in node.input)
+    uses.update(value.name for value in proto.graph.output)
+    cut = absorbed(proto, weighted_nodes(proto))
+    return {node.input[0]: node for node in cut if uses[node.input[0]] == 1}
+
+
+def tensors_of(layers: Iterable[Layer]) -> list[str]:
+    """The activations whose ranges are needed, each once."""
+    return list(dict.fromkeys(name for layer in layers for name in (*layer.activations, layer.output)))
+
+
+def with_ranges(proto: Any, layers: list[Layer]) -> Any:
+    """The graph with three outputs in place of its own: the smallest and the largest value of ``tensors_of(layers)``,
+    and the sizes of each layer's input and output in turn.
+    """
+    from onnx import TensorProto, helper
+
+    made = _copied(proto)
+    _add_constant(made, _ONE, np.array([1], np.int64))
+    watched, sized = tensors_of(layers), [name for each in layers for name in (each.activations[0], each.output)]
+    del made.graph.output[:]
+    for output, operator, names, kind in (
+        (LOWS, "ReduceMin", watched, TensorProto.FLOAT),
+        (HIGHS, "ReduceMax", watched, TensorProto.FLOAT),
+        (SIZES, "Size", sized, TensorProto.INT64),
+    ):
+        options = {} if operator == "Size" else {"keepdims": 0}
+        for number, name in enumerate(names):
+            made.graph.node.append(helper.make_node(operator, [name], [f"{output}_{number}_scalar"], **options))
+            made.graph.node.append(
+                helper.make_node("Reshape", [f"{output}_{number}_scalar", _ONE], [f"{output}_{number}"])
+            )
+        parts = [f"{output}_{number}" for number in range(len(names))]
+        made.graph.node.append(helper.make_node("Concat", parts, [output], axis=0))
+        made.graph.output.append(helper.make_tensor_value_info(output, kind, [len(names)]))
+    return made
+
+
+def with_switches(
+    proto: Any, layers: list[Layer], ranges: Mapping[str, Affine], *, per_channel: bool = True, bits: int = 8
+) -> Any:
+    """The graph with ``SWITCHES`` and ``ERRORS``; ``bits`` are the weights', ``ranges`` those of ``tensors_of``."""
+    from onnx import TensorProto, helper
+
+    made = _copied(proto)
+    _add_constant(made, _ONE, np.array([1], np.int64))
+    _add_constant(made, _TINY, np.float32(np.finfo(np.float32).tiny))
+    for number, name in enumerate(ranges):
+        _add_parameters(made, _parameters(number), ranges[name])
+    rounding = {name: _parameters(number) for number, name in enumerate(ranges)}
+    per_channel = per_channel and graph.opset_of(proto) >= _CHANNEL_OPSET
+    ends = {layer.output: (number, layer) for number, layer in enumerate(layers)}
+    inside = {layer.node.output[0] for layer in layers} - ends.keys()
+    del made.graph.node[:]
+    for node in proto.graph.node:
+        output = node.output[0] if node.output else ""
+        if output in ends:
+            made.graph.node.extend(_switched(made, *ends[output], rounding, per_channel, bits))
+        elif output not in inside:
+            made.graph.node.append(node)
+    made.graph.node.append(helper.make_node("Concat", [_error(each) for each in range(len(layers))], [ERRORS], axis=0))
+    made.graph.input.append(helper.make_tensor_value_info(SWITCHES, TensorProto.BOOL, [len(layers)]))
+    made.graph.output.append(helper.make_tensor_value_info(ERRORS, TensorProto.FLOAT, [len(layers)]))
+    return made
+
+
+def _copied(proto: Any) -> Any:
+    """A copy without shapes of what lies between, some of which will not exist any more."""
+    made = type(proto)()
+    made.CopyFrom(proto)
+    del made.graph.value_info[:]
+    return made
+
+
+def _add_constant(proto: Any, name: str, value: Any) -> None:
+    from onnx import numpy_helper
+
+    proto.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+
+
+def _parameters(number: int) -> tuple[str, str]:
+    return f"optkit_range{number}_scale", f"optkit_range{number}_zero"
+
+
+def _add_parameters(proto: Any, names: tuple[str, str], parameters: Affine) -> None:
+    _add_constant(proto, names[0], parameters.scale)
+    _add_constant(proto, names[1], parameters.zero_point)
+
+
+def _error(number: int) -> str:
+    return f"optkit_layer{number}_error"
+
+
+def _switched(
+    proto: Any, number: int, layer: Layer, rounding: Mapping[str, tuple[str, str]], per_channel: bool, bits: int
+) -> list[Any]:
+    """The layer as an ``If``, and what chooses its branch."""
+    from onnx import helper
+
+    prefix = f"optkit_layer{number}"
+    _add_constant(proto, f"{prefix}_number", np.array(number, np.int64))
+    branches = {
+        "then_branch": _quantized_branch(proto, prefix, layer, rounding, per_channel, bits),
+        "else_branch": _float_branch(prefix, layer),
+    }
+    return [
+        helper.make_node("Gather", [SWITCHES, f"{prefix}_number"], [f"{prefix}_switch"], axis=0),
+        helper.make_node("If", [f"{prefix}_switch"], [layer.output, _error(number)], f"{prefix}_if", **branches),
+    ]
+
+
+def _float_branch(prefix: str, layer: Layer) -> Any:
+    from onnx import helper, numpy_helper
+
+    nodes, output = _computed(layer, f"{prefix}_float", {})
+    zero = numpy_helper.from_array(np.zeros(1, np.float32))
+    nodes.append(helper.make_node("Constant", [], [f"{prefix}_none"], value=zero))
+    return _branch(f"{prefix}_off", nodes, output, f"{prefix}_none")
+
+
+def _quantized_branch(
+    proto: Any, prefix: str, layer: Layer, rounding: Mapping[str, tuple[str, str]], per_channel: bool, bits: int
+) -> Any:
+    nodes, inputs = [], {}
+    for place, name in enumerate(dict.fromkeys(layer.activations)):
+        inputs[name] = f"{prefix}_input{place}"
+        nodes += _rounded(name, inputs[name], rounding[name])
+    if layer.weight is not None:
+        inputs[layer.node.input[1]] = f"{prefix}_weight"
+        axis = layer.channels % layer.weight.ndim if per_channel and layer.weight.ndim > 1 else None
+        nodes.append(_rounded_weight(proto, prefix, layer.weight, axis, bits))
+    computed, raw = _computed(layer, f"{prefix}_quantized", inputs)
+    exact, wanted = _computed(layer, f"{prefix}_exact", {})
+    output = f"{prefix}_output"
+    nodes += [*computed, *_rounded(raw, output, rounding[layer.output]), *exact, *_error_of(prefix, output, wanted)]
+    return _branch(f"{prefix}_on", nodes, output, f"{prefix}_ratio")
+
+
+def _branch(name: str, nodes: list[Any], output: str, error: str) -> Any:
+    from onnx import TensorProto, helper
+
+    shapes: tuple[tuple[str, list[int] | None], ...] = ((output, None), (error, [1]))
+    outputs = [helper.make_tensor_value_info(each, TensorProto.FLOAT, shape) for each, shape in shapes]
+    return helper.make_graph(nodes, name, [], outputs)
+
+
+def _computed(layer: Layer, prefix: str, inputs: Mapping[str, str]) -> tuple[list[Any], str]:
+    """The layer's own nodes with other inputs, and the name of what they yield."""
+    raw = f"{prefix}_raw"
+    nodes = [_renamed(layer.node, inputs, raw)]
+    if layer.behind is None:
+        return nodes, raw
+    return [*nodes, _renamed(layer.behind, {layer.node.output[0]: raw}, f"{prefix}_cut")], f"{prefix}_cut"
+
+
+def _renamed(node: Any, inputs: Mapping[str, str], output: str) -> Any:
+    made = type(node)()
+    made.CopyFrom(node)
+    made.name = output
+    for place, name in enumerate(node.input):
+        made.input[place] = inputs.get(name, name)
+    made.output[0] = output
+    return made
+
+
+def _rounded(source: str, output: str, parameters: tuple[str, str]) -> list[Any]:
+    from onnx import helper
+
+    return [
+        helper.make_node("QuantizeLinear", [source, *parameters], [f"{output}_integers"]),
+        helper.make_node("DequantizeLinear", [f"{output}_integers", *parameters], [output]),
+    ]
+
+
+def _rounded_weight(proto: Any, prefix: str, weight: Array, axis: int | None, bits: int) -> Any:
+    """The weight out of bytes: a quarter more memory than the model takes, not twice."""
+    from onnx import helper
+
+    integers, parameters = affine.of_weight(weight, axis, bits)
+    names = (f"{prefix}_weight_scale", f"{prefix}_weight_zero")
+    _add_constant(proto, f"{prefix}_weight_integers", integers)
+    _add_parameters(proto, names, parameters)
+    options = {} if axis is None else {"axis": axis}
+    return helper.make_node("DequantizeLinear", [f"{prefix}_weight_integers", *names], [f"{prefix}_weight"], **options)
+
+
+def _error_of(prefix: str, output: str, wanted: str) -> list[Any]:
+    """The squared error of ``output`` over the squares of ``wanted``, as ``float32[1]``."""
+    from onnx import helper
+
+    return [
+        helper.make_node("Sub", [output, wanted], [f"{prefix}_apart"]),
+        helper.make_node("ReduceSumSquare", [f"{prefix}_apart"], [f"{prefix}_noise"], keepdims=0),
+        helper.make_node("ReduceSumSquare", [wanted], [f"{prefix}_signal"], keepdims=0),
+        helper.make_node("Max", [f"{prefix}_signal", _TINY], [f"{prefix}_safe"]),
+        helper.make_node("Div", [f"{prefix}_noise", f"{prefix}_safe"], [f"{prefix}_quotient"]),
+        helper.make_node("Reshape", [f"{prefix}_quotient", _ONE], [f"{prefix}_ratio"]),
+    ]
