@@ -25,6 +25,7 @@ _FUNCTIONS = {
     "inspect": "optkit.verbs.inspect",
     "load": "optkit.bundle",
     "open": "optkit.model",
+    "optimize": "optkit.verbs.optimize",
     "plan": "optkit.verbs.plan",
     "quantize": "optkit.verbs.quantize",
     "report": "optkit.verbs.report",

@@ -12,7 +12,7 @@ from optkit.target import target
 
 FLOAT = "float"
 """The name of the model that came in, exported and compiled without what the recipe does to its numbers."""
-_FORM = ("export", "compile")
+_FORM = ("export", "fuse", "compile")
 """Stages that change a model's form, not what it computes."""
 
 
@@ -43,10 +43,10 @@ def chains(recipe: Recipe, model: Model, native: str) -> list[Chain]:
     changes = [stage for stage in recipe.stages if stage.name not in _FORM]
     form = [stage for stage in recipe.stages if stage.name in _FORM]
     name = "-".join(_label(stage) for stage in changes) or "compiled"
-    found = [Chain(name, each, _completed(recipe.stages, recipe, model, each)) for each in recipe.targets]
+    found = [Chain(name, each, completed(recipe.stages, recipe, model, each)) for each in recipe.targets]
     if changes:
         others = [each for each in recipe.targets if each != native]
-        found += [Chain(FLOAT, each, _completed(form, recipe, model, each)) for each in others]
+        found += [Chain(FLOAT, each, completed(form, recipe, model, each)) for each in others]
     return found
 
 
@@ -60,7 +60,7 @@ def notes(recipe: Recipe, model: Model) -> tuple[Note, ...]:
     return tuple(found)
 
 
-def _completed(given: Sequence[Stage], recipe: Recipe, model: Model, target_name: str) -> tuple[Stage, ...]:
+def completed(given: Sequence[Stage], recipe: Recipe, model: Model, target_name: str) -> tuple[Stage, ...]:
     """The stages, the missing ones added; what is measured with so many threads is shipped with them."""
     complete = list(given)
     if _needs_export(given, model, target_name):

@@ -3,28 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from optkit import units, wording
 from optkit.results import Comparison, QualityRecord, Row
+from optkit.searches import Goal
 from optkit.stage import Note
 
 _NEGLIGIBLE = 0.01
 """The loss of fidelity to the baseline's outputs that passes where nobody gave a bound: cosine 0.99, 99 % agreement."""
 _BOUNDED = ("cosine", "agreement")
 """Measures of fidelity that have the same meaning for every model."""
+_LESS_MEMORY = 0.98
+"""The share of the baseline's peak memory from which on it counts as less: peaks of one model differ by a per cent."""
 
 
-def choose(comparison: Comparison) -> tuple[Row, list[Note]]:
-    """The fastest candidate that beats the baseline inside the bound, else the baseline; and what to know about it.
+@dataclass(frozen=True)
+class Wish:
+    """What the result is to be best at, and hard limits: bytes on disk, seconds of the p99."""
 
-    To beat it is to be faster, or smaller at no difference in speed. Where the intervals cannot tell candidates apart
-    from the fastest, the smallest of them is taken. Without ``max_drop`` the bound is that the loss must not be clearly
-    above nothing.
+    goal: Goal = "latency"
+    max_size: int | None = None
+    max_p99: float | None = None
+
+    def allows(self, row: Row) -> bool:
+        """Whether the row keeps the limits; a figure that is not known keeps none."""
+        if self.max_size is not None and _size_bytes(row) > self.max_size:
+            return False
+        p99 = row.latency.p99 if row.latency else None
+        return self.max_p99 is None or (p99 is not None and p99 <= self.max_p99)
+
+    def beats(self, row: Row, baseline: Row) -> bool:
+        """Whether the row is better at the goal and not slower; where the baseline breaks a limit, any that does not.
+
+        For speed that is to be faster, or smaller at no difference in speed.
+        """
+        if row.status == "failed":
+            return False
+        if not self.allows(baseline):
+            return self.allows(row)
+        if self.goal in ("latency", "throughput"):
+            smaller = row.speed_verdict == "no difference" and _size_bytes(row) < _size_bytes(baseline)
+            return smaller or row.speed_verdict == "faster"
+        less = _size_bytes(row) < _size_bytes(baseline) if self.goal == "size" else _needs_less(row, baseline)
+        return less and row.speed_verdict in ("faster", "no difference")
+
+    def best(self, rows: Sequence[Row], baseline: Row) -> Row:
+        """The best of the rows; where the intervals cannot tell the fastest apart, the smallest of them."""
+        if self.goal == "size":
+            return min(rows, key=_size_bytes, default=baseline)
+        if self.goal == "memory":
+            return min(rows, key=_memory_bytes, default=baseline)
+        return min(_fastest(rows), key=_size_bytes, default=baseline)
+
+
+def choose(comparison: Comparison, wish: Wish | None = None) -> tuple[Row, list[Note]]:
+    """The best candidate that beats the baseline inside the bound, else the baseline; and what to know about it.
+
+    Without ``max_drop`` the bound is that the loss must not be clearly above nothing.
     """
+    wish = wish or Wish()
     baseline, *others = comparison.rows
-    better = [row for row in others if _beats(row, baseline)]
+    better = [row for row in others if wish.beats(row, baseline) and wish.allows(row)]
     within = [row for row in better if inside(row.quality, comparison.max_drop)]
-    best = min(_fastest(within), key=_size_bytes, default=baseline)
+    best = wish.best(within, baseline)
     return best, [*_quality_unknown(best), *_left_out(best, better, within, comparison.max_drop)]
 
 
@@ -39,28 +81,29 @@ def inside(quality: QualityRecord | None, max_drop: float | None) -> bool:
     return quality.metric.partition(":")[0] in _BOUNDED and quality.loss.value <= _NEGLIGIBLE
 
 
-def _beats(row: Row, baseline: Row) -> bool:
-    if row.status == "failed":
-        return False
-    if row.speed_verdict == "no difference":
-        return _size_bytes(row) < _size_bytes(baseline)
-    return row.speed_verdict == "faster"
+def _needs_less(row: Row, baseline: Row) -> bool:
+    return _memory_bytes(row) < _LESS_MEMORY * _memory_bytes(baseline)
 
 
 def _fastest(rows: Sequence[Row]) -> list[Row]:
     """The rows whose speed-up may be the highest, as far as the intervals tell."""
-    top = max(rows, key=_speed, default=None)
+    top = max(rows, key=speed, default=None)
     if top is None or top.speedup is None:
         return []
     return [row for row in rows if row.speedup is not None and row.speedup.high >= top.speedup.low]
+
+
+def speed(row: Row) -> float:
+    """The speed-up over the baseline; 1 for the baseline itself."""
+    return row.speedup.value if row.speedup else 1.0
 
 
 def _size_bytes(row: Row) -> float:
     return row.model.size_bytes if row.model else float("inf")
 
 
-def _speed(row: Row) -> float:
-    return row.speedup.value if row.speedup else 1.0
+def _memory_bytes(row: Row) -> float:
+    return row.memory_bytes or float("inf")
 
 
 def _quality_unknown(best: Row) -> list[Note]:
@@ -72,7 +115,7 @@ def _quality_unknown(best: Row) -> list[Note]:
 def _left_out(best: Row, better: Sequence[Row], within: Sequence[Row], max_drop: float | None) -> list[Note]:
     """Why a faster row is not the result."""
     bound = f"max_drop {max_drop:g}" if max_drop is not None else "the bound that holds where no max_drop is given"
-    faster = [row for row in better if row not in within and _speed(row) > _speed(best)]
+    faster = [row for row in better if row not in within and speed(row) > speed(best)]
     return [Note(f"not chosen, {wording.speed(row)}: {_loss(row)} is beyond {bound}", row.title) for row in faster]
 
 

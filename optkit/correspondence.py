@@ -12,7 +12,7 @@ from typing import Any
 
 from optkit import graph
 from optkit.model import Model
-from optkit.quantizer import QUANTIZABLE, Stopwatch, known_as, prepared, simplified
+from optkit.quantizer import QUANTIZABLE, Engine, known_as, prepared, simplified
 
 WEIGHTED = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 _BETWEEN = (
@@ -45,7 +45,7 @@ def _nodes(names: tuple[str, ...], model: Model, workdir: Path, finder: _Finder)
     found = _matching(names, prepared(model).proto)
     missing = tuple(name for name in names if not found[name] and not finder.named(name))
     if missing:
-        path, _ = simplified(model, workdir, Stopwatch())
+        path, _ = simplified(model, workdir, Engine())
         found |= _matching(missing, graph.load(path))
     return found
 

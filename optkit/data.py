@@ -84,7 +84,8 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A selection of samples of a source. ``part`` says which: ``all``, ``calibration`` or ``evaluation``."""
+    """A selection of samples of a source. ``part`` says which: ``all``, ``calibration``, ``selection``
+    or ``evaluation``."""
 
     source: Source
     indices: Sequence[int]
@@ -156,6 +157,30 @@ def open(path: str | Path | DataSpec, inputs: Sequence[TensorSpec] | None = None
     return Dataset(source, range(len(source)))
 
 
+def parts(
+    data: str | Path | DataSpec | None,
+    calibration: str | Path | DataSpec | None,
+    inputs: Sequence[TensorSpec] | None,
+    *,
+    calibration_samples: int = 300,
+    seed: int = 0,
+    wanted: bool = True,
+) -> tuple[Dataset | None, Dataset | None]:
+    """Calibration and evaluation data, which share no sample: as given, or split off ``data`` where that is ``wanted``.
+
+    Raises DataError.
+    """
+    given = None if data is None else open(data, inputs)
+    if calibration is not None:
+        calibrating = open(calibration, inputs).take(calibration_samples)
+        if given is not None:
+            check_disjoint(calibrating, given)
+        return replace(calibrating, part="calibration"), given and replace(given, part="evaluation")
+    if given is None or not wanted:
+        return None, given and replace(given, part="evaluation")
+    return split(given, calibration_samples=calibration_samples, seed=seed)
+
+
 def split(dataset: Dataset, *, calibration_samples: int = 300, seed: int = 0) -> tuple[Dataset, Dataset]:
     """Calibration and evaluation parts that share no sample, chosen by content and seed, not by order.
 
@@ -176,6 +201,15 @@ def split(dataset: Dataset, *, calibration_samples: int = 300, seed: int = 0) ->
     taken = set(calibration)
     evaluation = [index for identity in order for index in groups[identity] if index not in taken]
     return Dataset(dataset.source, calibration, "calibration"), Dataset(dataset.source, evaluation, "evaluation")
+
+
+def divide(dataset: Dataset, *, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """Halves that share no sample: ``selection``, which decisions may use, and ``evaluation``, which none does.
+
+    Raises DataError where there are not two different samples.
+    """
+    chosen, rest = split(dataset, calibration_samples=len(dataset) // 2, seed=seed)
+    return replace(chosen, part="selection"), rest
 
 
 def check_disjoint(calibration: Dataset, evaluation: Dataset) -> None:

@@ -83,13 +83,18 @@ class Result:
 
 def prepare(recipe: Recipe) -> Prepared:
     """Open the model and the data, and make sure that every target is there. Raises OptkitError."""
+    baseline = opened(recipe)
+    wanted = any(stage.needs_calibration for stage in recipe.stages)
+    return Prepared(recipe, baseline, *data_parts(recipe, baseline.model, wanted=wanted))
+
+
+def opened(recipe: Recipe) -> Candidate:
+    """The recipe's model as the baseline of all measurements; every target is there. Raises OptkitError."""
     for name in recipe.targets:
         target(name).version()
     spec = recipe.model
     model = models.open(spec.path, inputs=tuple(spec.inputs), code=spec.code, trust=spec.trust)
-    baseline = worker.candidate(model, threads=recipe.benchmark.threads)
-    calibration, evaluation = _data(recipe, model)
-    return Prepared(recipe, baseline, calibration, evaluation)
+    return worker.candidate(model, threads=recipe.benchmark.threads)
 
 
 def plan(recipe: Recipe, recipe_path: str | Path, *, cache: Store | None = None) -> Plan:
@@ -171,18 +176,16 @@ def step(stage: Stage, source: Model, context: Context, cache: Store) -> Entry:
         return cache.put(record, outcome, workdir, source)
 
 
-def _data(recipe: Recipe, model: Model) -> tuple[Dataset | None, Dataset | None]:
-    """Calibration and evaluation data, which share no sample."""
-    inputs = None if model.signature is None else model.signature.inputs
-    given = None if recipe.data is None else datasets.open(recipe.data, inputs)
-    if recipe.calibration is not None:
-        calibrating = datasets.open(recipe.calibration, inputs).take(recipe.calibration_samples)
-        if given is not None:
-            datasets.check_disjoint(calibrating, given)
-        return replace(calibrating, part="calibration"), given and replace(given, part="evaluation")
-    if given is None or not any(stage.needs_calibration for stage in recipe.stages):
-        return None, given and replace(given, part="evaluation")
-    return datasets.split(given, calibration_samples=recipe.calibration_samples, seed=recipe.seed)
+def data_parts(recipe: Recipe, model: Model, *, wanted: bool) -> tuple[Dataset | None, Dataset | None]:
+    """The recipe's calibration and evaluation data, which share no sample. Raises DataError."""
+    return datasets.parts(
+        recipe.data,
+        recipe.calibration,
+        None if model.signature is None else model.signature.inputs,
+        calibration_samples=recipe.calibration_samples,
+        seed=recipe.seed,
+        wanted=wanted,
+    )
 
 
 def _planned(chain: Chain, prepared: Prepared, cache: Store) -> PlannedBranch:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from optkit import graph, lazy
 from optkit.data import Dataset
+from optkit.errors import OptkitError, StageError
 from optkit.model import Model
 from optkit.stage import Note, Progress, no_progress
 from optkit.tensors import Arrays
@@ -41,19 +42,28 @@ _FUSED = "/MatMulAddFusion"
 """What onnxruntime adds to the name of a MatMul when it makes a Gemm of it and the Add behind it."""
 
 Calibrate = Literal["minmax", "entropy", "percentile"]
+ModelType = Literal["auto", "transformer", "none"]
+BiasCorrection = Literal["fast", "accurate"]
 
 
 @dataclass
-class Stopwatch:
-    """Seconds spent inside the engine."""
+class Engine:
+    """A library at work, by its name, and the seconds spent inside it."""
 
+    name: str = "the engine"
     seconds: float = 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
+        """Inside, only the library's code runs: what it raises (engines raise anything) becomes a StageError."""
         started = time.perf_counter()
         try:
             yield
+        except (OptkitError, OSError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001  as said
+            reason = " ".join(str(error).split())[:200]
+            raise StageError(f"{self.name} cannot do it: {type(error).__name__}: {reason}") from None
         finally:
             self.seconds += time.perf_counter() - started
 
@@ -69,8 +79,10 @@ class Request:
     calibrate: Calibrate = "minmax"
     per_channel: bool = True
     exclude: tuple[str, ...] = ()
+    model_type: ModelType = "auto"
+    bias_correction: BiasCorrection = "fast"
     progress: Progress = no_progress
-    engine: Stopwatch = field(default_factory=Stopwatch)
+    engine: Engine = field(default_factory=Engine)
 
     def feeds(self) -> Iterator[Arrays]:
         """Calibration feeds, one at a time, so that memory does not grow with their number."""
@@ -148,7 +160,7 @@ def prepared(model: Model) -> Prepared:
     return Prepared(proto, tuple(notes), upgraded or moved > 0 or named > 0)
 
 
-def simplified(model: Model, workdir: Path, engine: Stopwatch) -> tuple[Path, tuple[Note, ...]]:
+def simplified(model: Model, workdir: Path, engine: Engine) -> tuple[Path, tuple[Note, ...]]:
     """The graph with batch norms folded and constants computed, as ONNX Runtime would do on loading it.
 
     The path of its file below ``workdir``, and notes. Static INT8 works on it: ``exclude`` names nodes of it.

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from optkit.results import Comparison, DatasetRecord, Machine, ModelRecord, NoteRecord, Record, Root
+from optkit.searches import SearchRecord
 from optkit.verdicts import Judgement
 
 
@@ -66,6 +67,8 @@ class Run(Root):
     comparison: Comparison | None = None
     chosen: str | None = None
     """The row that is the result: the fastest inside the bound. The baseline when nothing beat it."""
+    search: SearchRecord | None = None
+    """How the recipe was found, where ``optimize`` searched it."""
     gate: Judgement | None = None
     """How the chosen row did by the rules of the recipe's ``gate``; null where the recipe has none."""
     machine: Machine

@@ -21,7 +21,7 @@ from optkit.data import Batch, Dataset
 from optkit.errors import MetricError, StageError
 from optkit.layerrecords import LayerRecord, Sensitivity
 from optkit.model import Model
-from optkit.quantizer import Stopwatch, simplified
+from optkit.quantizer import Engine, simplified
 from optkit.stage import Progress, no_progress
 from optkit.switches import ERRORS, HIGHS, LOWS, SIZES, SWITCHES, Layer
 from optkit.target import target
@@ -56,7 +56,7 @@ def sensitivity(
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="optkit-") as name:
         workdir = Path(name)
-        path, _ = simplified(model, workdir, Stopwatch())
+        path, _ = simplified(model, workdir, Engine())
         proto = graph.load(path)
         layers = switches.layers_of(proto, activations=activations)
         if not layers:

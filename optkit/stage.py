@@ -20,6 +20,7 @@ from optkit.model import Model
 
 STAGES = {
     "export": "optkit.stages.export:Export",
+    "fuse": "optkit.stages.fuse:Fuse",
     "quantize": "optkit.stages.quantize:Quantize",
     "compile": "optkit.stages.compile:Compile",
 }

@@ -107,6 +107,10 @@ class Target(ABC):
     def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
         """The options that let so many sessions run at once with so many threads each."""
 
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """Options that are worth trying for speed beside the default ones, by what they are called."""
+        return {}
+
     @abstractmethod
     def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
         """Write what ``open`` loads fastest below ``workdir``. Raises TargetError, naming the refused operator."""

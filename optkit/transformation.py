@@ -69,23 +69,22 @@ def transformed(stage: Stage, request: Request) -> Iterator[Transformed]:
 
 
 def split(request: Request, source: Model, *, wanted: bool) -> tuple[Dataset | None, Dataset | None]:
-    """Calibration and evaluation data that share no sample; all for evaluation where none is wanted to calibrate."""
+    """Calibration and evaluation data that share no sample, checked against the model; all for evaluation where none is
+    wanted to calibrate.
+    """
     inputs = None if source.signature is None else source.signature.inputs
-    given = None if request.data is None else datasets.open(request.data, inputs)
-    parts: tuple[Dataset | None, Dataset | None]
-    if request.calibration is not None:
-        calibrating = datasets.open(request.calibration, inputs).take(request.calibration_samples)
-        if given is not None:
-            datasets.check_disjoint(calibrating, given)
-        parts = replace(calibrating, part="calibration"), given and replace(given, part="evaluation")
-    elif given is None or not wanted:
-        parts = None, given and replace(given, part="evaluation")
-    else:
-        parts = datasets.split(given, calibration_samples=request.calibration_samples, seed=request.seed)
+    found = datasets.parts(
+        request.data,
+        request.calibration,
+        inputs,
+        calibration_samples=request.calibration_samples,
+        seed=request.seed,
+        wanted=wanted,
+    )
     if inputs is not None:
-        for part in filter(None, parts):
+        for part in filter(None, found):
             part.check(inputs)
-    return parts
+    return found
 
 
 def _exported(source: Model, stage: Stage, context: Context) -> tuple[Model, tuple[Note, ...], StageRecord | None]:

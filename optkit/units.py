@@ -101,7 +101,8 @@ def p_value(value: float) -> str:
 
 def parse_seconds(text: object) -> float:
     """``20ms`` -> 0.02; a bare number is seconds. Raises ValueError."""
-    return _parsed(text, {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}, "a time, for example 20ms")
+    factors = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+    return _parsed(text, factors, "a time, for example 20ms")
 
 
 def parse_bytes(text: object) -> int:

@@ -14,6 +14,8 @@ Precision = Literal["int8", "fp16", "bf16", "int4"]
 Method = Literal["auto", "dynamic", "static", "weight-only"]
 Engine = Literal["auto", "onnxruntime", "nncf", "neural-compressor"]
 Calibrate = Literal["minmax", "entropy", "percentile"]
+ModelType = Literal["auto", "transformer", "none"]
+BiasCorrection = Literal["fast", "accurate"]
 
 
 def quantize(
@@ -36,6 +38,13 @@ def quantize(
         Calibrate, typer.Option("--calibrate", help="How onnxruntime turns values into ranges.")
     ] = "minmax",
     per_channel: Annotated[bool, typer.Option(help="A scale for each output channel of a weight.")] = True,
+    model_type: Annotated[
+        ModelType,
+        typer.Option("--model-type", help="NNCF's scheme for transformers, or none; auto looks at the graph."),
+    ] = "auto",
+    bias_correction: Annotated[
+        BiasCorrection, typer.Option("--bias-correction", help="How NNCF makes up for the error of the means.")
+    ] = "fast",
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Node or operator kept in float.")] = None,
     metric: options.Metric = None,
     max_drop: options.MaxDrop = None,
@@ -64,6 +73,8 @@ def quantize(
             calibrate=calibrate,
             per_channel=per_channel,
             exclude=tuple(exclude or ()),
+            model_type=model_type,
+            bias_correction=bias_correction,
             target=target,
             data=data,
             calibration=calibration,

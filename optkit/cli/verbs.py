@@ -45,6 +45,11 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "optkit compare model.onnx small.onnx@openvino bundle --data data.npz --metric accuracy --max-drop 0.01",
         "optkit compare model.onnx small.onnx --data data.npz --json",
     ),
+    "optimize": (
+        "optkit optimize model.onnx --data data.npz --max-drop 0.01 -o bundle",
+        "optkit optimize model.onnx --data data.npz --goal size --target openvino --budget 5m -o bundle",
+        "optkit optimize weights.pth --code net.py:build --input 'x:float32[batch,8]' --data data.npz -o bundle",
+    ),
     "gate": (
         "optkit gate model-int8.onnx --baseline model.onnx --data data.npz --max-drop 0.01 --min-speedup 1.5",
         "optkit gate bundle --baseline model.onnx --data data.npz --max-p99 20ms --junit gate.xml",

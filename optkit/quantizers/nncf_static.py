@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from optkit import correspondence, irnames, lazy
+from optkit import irnames, lazy
 from optkit.errors import StageError
-from optkit.quantizer import Quantized, Request, excluding_nothing, silent
+from optkit.quantizer import Quantized, Request, silent
 from optkit.stage import Note
 from optkit.tensors import Arrays
 
@@ -27,28 +27,24 @@ def quantize(request: Request) -> Quantized:
     with silent():
         nncf = lazy.require("nncf", extra="openvino")
         graph = irnames.read(request.model.path)
-        transformer = _is_transformer(graph)
-        meant = correspondence.operations(request.exclude, request.model, graph, request.workdir)
+        transformer = _is_transformer(graph) if request.model_type == "auto" else request.model_type == "transformer"
+        names = [operation.get_friendly_name() for operation in graph.get_ops()]
         ignored = nncf.IgnoredScope(
-            names=sorted({operation for found in meant.values() for operation in found}), validate=False
+            names=[name for name in request.exclude if name in names],
+            types=[name for name in request.exclude if name not in names],
+            validate=False,
         )
-        try:
-            with request.engine.running():
-                quantized = nncf.quantize(
-                    graph,
-                    nncf.Dataset(_Feeds(request)),
-                    subset_size=len(request.calibration or ()),
-                    model_type=nncf.ModelType.TRANSFORMER if transformer else None,
-                    # Asymmetric activations keep what comes before a GELU or a hard swish; MIXED picks them there only.
-                    preset=nncf.QuantizationPreset.MIXED,
-                    ignored_scope=ignored,
-                )
-        except Exception as error:  # noqa: BLE001  NNCF and OpenVINO raise many kinds
-            reason = " ".join(str(error).split())[:200]
-            raise StageError(
-                f"{request.model.path}: nncf cannot quantize it: {type(error).__name__}: {reason}"
-            ) from None
-    unknown = excluding_nothing(name for name, found in meant.items() if not found)
+        with request.engine.running():
+            quantized = nncf.quantize(
+                graph,
+                nncf.Dataset(_Feeds(request)),
+                subset_size=len(request.calibration or ()),
+                model_type=nncf.ModelType.TRANSFORMER if transformer else None,
+                # Asymmetric activations keep what comes before a GELU or a hard swish; MIXED picks them there only.
+                preset=nncf.QuantizationPreset.MIXED,
+                fast_bias_correction=request.bias_correction == "fast",
+                ignored_scope=ignored,
+            )
     path = request.workdir / "model.xml"
     irnames.save(quantized, path)
     pairs = sum(operation.get_type_name() == "FakeQuantize" for operation in quantized.get_ops())
@@ -56,10 +52,11 @@ def quantize(request: Request) -> Quantized:
         raise StageError(
             f"{request.model.path}: nncf found nothing to quantize", hint="optkit inspect shows the model's operators"
         )
-    scheme = "nncf's scheme for transformers: the graph has Softmax between MatMuls" if transformer else "mixed preset"
+    why = ": the graph has Softmax between MatMuls" if request.model_type == "auto" else ", as asked for"
+    scheme = f"nncf's scheme for transformers{why}" if transformer else "mixed preset"
     return Quantized(
         path,
-        notes=(Note(scheme), *notes, *unknown, *_kept_in_float(quantized)),
+        notes=(Note(scheme), *notes, *_kept_in_float(quantized)),
         facts={"quantizers": pairs, "transformer": transformer},
     )
 

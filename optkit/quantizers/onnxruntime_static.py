@@ -83,14 +83,11 @@ def _inserted(
     """The graph with Q/DQ pairs; per tensor where the engine cannot do it per channel, which a note then says."""
     try:
         return _with_pairs(proto, ranges, chosen, reduced, request, per_channel=request.per_channel), ()
-    except Exception as error:  # noqa: BLE001  the engine raises ValueError, KeyError and more on some graphs
+    except StageError as error:
         if not request.per_channel:
-            raise StageError(f"{request.model.path}: onnxruntime cannot quantize it: {_line(error)}") from None
-        note = Note(f"one scale per tensor: onnxruntime failed per channel ({_line(error)})", level="warning")
-    try:
-        return _with_pairs(proto, ranges, chosen, reduced, request, per_channel=False), (note,)
-    except Exception as error:  # noqa: BLE001  as above
-        raise StageError(f"{request.model.path}: onnxruntime cannot quantize it: {_line(error)}") from None
+            raise
+        note = Note(f"one scale per tensor, as per channel {error.message}", level="warning")
+    return _with_pairs(proto, ranges, chosen, reduced, request, per_channel=False), (note,)
 
 
 def _with_pairs(
@@ -116,7 +113,3 @@ def _with_pairs(
         )
         engine.quantize_model()
     return engine.model.model
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -12,12 +12,12 @@ from optkit import graph, ir
 from optkit import model as models
 from optkit.errors import UsageError
 from optkit.model import TORCH_FORMATS, Model
-from optkit.quantizer import QUANTIZERS, Calibrate, Request, quantizer
+from optkit.quantizer import QUANTIZERS, BiasCorrection, Calibrate, Engine, ModelType, Request, quantizer
 from optkit.stage import Context, Note, Outcome, Stage
 
 Precision = Literal["int8", "fp16", "bf16", "int4"]
 Method = Literal["auto", "dynamic", "static", "weight-only"]
-Engine = Literal["auto", "onnxruntime", "nncf", "neural-compressor"]
+EngineName = Literal["auto", "onnxruntime", "nncf", "neural-compressor"]
 
 _MODULES = ("module", "state-dict", "exported-program")
 _DATA_HINT = "give --data (or --calibration), or --method dynamic or weight-only"
@@ -31,9 +31,13 @@ class Quantize(Stage):
 
     precision: Precision = Field("int8", description="int8, fp16, bf16 or int4 (weights).")
     method: Method = Field("auto", description="How INT8 comes about; auto chooses by model, target and data.")
-    engine: Engine = Field("auto", description="The library that does it; auto takes the target's own.")
+    engine: EngineName = Field("auto", description="The library that does it; auto takes the target's own.")
     calibrate: Calibrate = Field("minmax", description="How onnxruntime turns values seen into ranges.")
     per_channel: bool = Field(True, description="A scale for each output channel of a weight.")
+    model_type: ModelType = Field(
+        "auto", description="NNCF's scheme for transformers, or none; auto looks at the graph."
+    )
+    bias_correction: BiasCorrection = Field("fast", description="How NNCF makes up for the error of the means.")
     exclude: tuple[str, ...] = Field((), description="Nodes or operators to keep in float, by name.")
 
     @property
@@ -85,7 +89,10 @@ class Quantize(Stage):
             calibrate=self.calibrate,
             per_channel=self.per_channel,
             exclude=self.exclude,
+            model_type=self.model_type,
+            bias_correction=self.bias_correction,
             progress=context.progress,
+            engine=Engine(engine),
         )
         done = quantizer(engine, method)(request)
         result = replace(

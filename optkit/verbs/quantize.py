@@ -11,11 +11,11 @@ from optkit import output as outputs
 from optkit.data import Dataset
 from optkit.execution import place
 from optkit.model import Model
-from optkit.quantizer import Calibrate
+from optkit.quantizer import BiasCorrection, Calibrate, ModelType
 from optkit.results import Comparison, Row
 from optkit.runs import Transformation
 from optkit.stage import Note, Progress, no_progress
-from optkit.stages.quantize import Engine, Method, Precision, Quantize
+from optkit.stages.quantize import EngineName, Method, Precision, Quantize
 from optkit.transformation import Request, Transformed, transformed
 from optkit.worker import candidate
 
@@ -26,10 +26,12 @@ def quantize(
     *,
     precision: Precision = "int8",
     method: Method = "auto",
-    engine: Engine = "auto",
+    engine: EngineName = "auto",
     calibrate: Calibrate = "minmax",
     per_channel: bool = True,
     exclude: Sequence[str] = (),
+    model_type: ModelType = "auto",
+    bias_correction: BiasCorrection = "fast",
     target: str = "onnxruntime",
     data: str | Path | None = None,
     calibration: str | Path | None = None,
@@ -60,6 +62,8 @@ def quantize(
         calibrate=calibrate,
         per_channel=per_channel,
         exclude=tuple(exclude),
+        model_type=model_type,
+        bias_correction=bias_correction,
     )
     request = Request(
         model, inputs, code, trust, data, calibration, calibration_samples, target, seed, progress=progress

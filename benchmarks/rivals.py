@@ -1,0 +1,206 @@
+"""Six models, one thread, batch 1: what optkit chooses against what each tool does by default, in one measurement.
+
+Quality is on samples that neither optkit's decisions nor any calibration has used. Olive lives in a virtual environment
+of its own; without one it is left out: ``--olive`` names its ``olive`` command.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import geometric_mean
+
+import zoo
+from fingerprint import fingerprint
+
+from optkit import comparison, units, worker
+from optkit import data as datasets
+from optkit import model as models
+from optkit.data import Dataset
+from optkit.results import Comparison, Row
+from optkit.target import target
+from optkit.tensors import Arrays
+from optkit.worker import Candidate
+
+THREADS = 1
+CALIBRATION = 128
+BASELINE = "onnxruntime FP32"
+OPTKIT = "optkit optimize"
+
+
+@dataclass
+class Tried:
+    """What a tool made, or why it made nothing, and the seconds that it took."""
+
+    name: str
+    seconds: float
+    candidate: Candidate | None = None
+    reason: str = ""
+
+
+def measured(
+    case: zoo.Case, folder: Path, budget: str, olive: str | None, seconds: float
+) -> tuple[list[Tried], Comparison]:
+    """Every tool's result for one model, side by side with the model as it came."""
+    calibration, evaluation = parts(case)
+    feeds = [batch.feed for batch in calibration.batches(1)]
+    tools: dict[str, Callable[[Path], Candidate]] = {
+        "onnxruntime quantize_dynamic": lambda to: dynamic(case.model, to),
+        "onnxruntime quantize_static": lambda to: static(case.model, to, feeds),
+        "NNCF on OpenVINO": lambda to: nncf_default(case.model, to, feeds),
+        "OpenVINO": lambda _: openvino_default(case.model),
+    }
+    if olive is not None:
+        tools["Olive auto-opt"] = lambda to: olive_auto_opt(olive, case.model, to)
+    tools[OPTKIT] = lambda to: optimized(case, to, budget)
+    tried = []
+    for name, tool in tools.items():
+        to = folder / name.replace(" ", "-")
+        to.mkdir(parents=True)
+        tried.append(attempt(name, tool, to))
+        print(
+            f"  {case.name}: {name}: {units.seconds(tried[-1].seconds)} {tried[-1].reason}", file=sys.stderr, flush=True
+        )
+    able = [each.candidate for each in tried if each.candidate is not None]
+    baseline = replace(worker.candidate(case.model, threads=THREADS), name=BASELINE)
+    compared = comparison.side_by_side(
+        [baseline, *able],
+        dataset=evaluation,
+        metric=case.metric,
+        max_drop=case.max_drop,
+        seconds=seconds,
+        threads=THREADS,
+    )
+    return tried, compared
+
+
+def parts(case: zoo.Case) -> tuple[Dataset, Dataset]:
+    """The samples that all tools calibrate with, and those that optkit proves its result on."""
+    inputs = models.open(case.model).signature.inputs
+    calibration, rest = datasets.parts(case.data, case.calibration, inputs, calibration_samples=CALIBRATION)
+    return calibration, datasets.divide(rest)[1]
+
+
+def attempt(name: str, tool: Callable[[Path], Candidate], to: Path) -> Tried:
+    """Let a tool do its work; whatever it raises is its result."""
+    started = time.monotonic()
+    try:
+        candidate = replace(tool(to), name=name)
+    except Exception as error:  # noqa: BLE001  whatever a tool raises is its result
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        return Tried(name, time.monotonic() - started, reason=reason)
+    return Tried(name, time.monotonic() - started, candidate)
+
+
+def dynamic(model: Path, to: Path) -> Candidate:
+    from onnxruntime.quantization import quantize_dynamic
+
+    quantize_dynamic(model, to / "model.onnx")
+    return worker.candidate(to / "model.onnx", threads=THREADS)
+
+
+def static(model: Path, to: Path, feeds: list[Arrays]) -> Candidate:
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.feeds: Iterator[Arrays] = iter(feeds)
+
+        def get_next(self) -> Arrays | None:
+            return next(self.feeds, None)
+
+    quantize_static(model, to / "model.onnx", Reader())
+    return worker.candidate(to / "model.onnx", threads=THREADS)
+
+
+def nncf_default(model: Path, to: Path, feeds: list[Arrays]) -> Candidate:
+    import nncf
+    import openvino
+
+    quantized = nncf.quantize(openvino.Core().read_model(model), nncf.Dataset(feeds))
+    openvino.save_model(quantized, to / "model.xml")
+    return openvino_default(to / "model.xml")
+
+
+def openvino_default(model: Path) -> Candidate:
+    """Threads and latency as for all; the precision as OpenVINO chooses it."""
+    options = target("openvino").default_options(threads=THREADS)
+    del options["INFERENCE_PRECISION_HINT"]
+    return Candidate("", models.open(model), "openvino", options)
+
+
+def olive_auto_opt(olive: str, model: Path, to: Path) -> Candidate:
+    arguments = ["auto-opt", "-m", str(model), "-o", str(to / "out"), "--device", "cpu", "--precision", "int8"]
+    done = subprocess.run([olive, *arguments], capture_output=True, text=True, cwd=to, check=False)
+    found = sorted(to.glob("out/**/*.onnx"))
+    if not found:
+        lines = (done.stderr + done.stdout).strip().splitlines() or ["it wrote nothing"]
+        raise RuntimeError(lines[-1])
+    return worker.candidate(found[0], threads=THREADS)
+
+
+def optimized(case: zoo.Case, to: Path, budget: str) -> Candidate:
+    calibration = ["--calibration", str(case.calibration)] if case.calibration else []
+    bound = ["--metric", case.metric, "--max-drop", str(case.max_drop)]
+    arguments = ["optimize", str(case.model), "--data", str(case.data), *calibration, *bound, "--budget", budget]
+    options = ["--threads", str(THREADS), "--calibration-samples", str(CALIBRATION), "-o", str(to / "bundle")]
+    subprocess.run([sys.executable, "-m", "optkit", *arguments, *options], check=True, stdout=subprocess.DEVNULL)
+    return worker.candidate(to / "bundle", threads=THREADS)
+
+
+def inside(row: Row, case: zoo.Case) -> bool:
+    loss = row.quality.loss if row.quality else None
+    return row.status == "ok" and (row.baseline or (loss is not None and loss.value <= case.max_drop))
+
+
+def line(case: zoo.Case, tried: Tried | None, row: Row | None) -> str:
+    name = tried.name if tried else BASELINE
+    took = units.seconds(tried.seconds) if tried else ""
+    if row is None or row.quality is None:
+        return f"| {case.name} | {name} | failed: {tried.reason if tried else ''} | | | {took} |"
+    ratio = row.speedup
+    speed = units.ratio_interval(ratio.value, ratio.low, ratio.high) if ratio else "1.00x"
+    kept = "" if inside(row, case) else ", beyond the bound"
+    loss = f", loss {units.quality(row.quality.loss.value)}{kept}" if row.quality.loss and not row.baseline else ""
+    quality = f"{case.metric} {units.quality(row.quality.value.value)}{loss}"
+    return f"| {case.name} | {name} | {speed} | {quality} | {units.size(row.model.size_bytes)} | {took} |"
+
+
+def worth(row: Row | None, case: zoo.Case) -> float:
+    """The speed-up that a user has of it: what is beyond the bound, or failed, is not used."""
+    return row.speedup.value if row and row.speedup and inside(row, case) else 1.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--olive", help="the command of an Olive installed elsewhere")
+    parser.add_argument("--budget", default="8m")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--models", type=Path, default=Path("runs/zoo"), help="where exported models are kept")
+    parser.add_argument("--only", help="part of the name of the models to run")
+    arguments = parser.parse_args()
+    arguments.models.mkdir(parents=True, exist_ok=True)
+    print(fingerprint(), "\n")
+    print("| model | tool | speed-up (95 %) | quality | size | took |\n" + "|---" * 6 + "|")
+    totals: dict[str, list[float]] = {}
+    for case in zoo.cases(arguments.models):
+        if arguments.only and arguments.only.lower() not in case.name.lower():
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            tried, compared = measured(case, Path(folder), arguments.budget, arguments.olive, arguments.seconds)
+        rows = {row.name: row for row in compared.rows}
+        print(line(case, None, rows[BASELINE]))
+        for each in tried:
+            print(line(case, each, rows.get(each.name)), flush=True)
+            totals.setdefault(each.name, []).append(worth(rows.get(each.name), case))
+    print("\n| tool | geometric mean of what is inside the bound |\n|---|---|")
+    for name, values in totals.items():
+        print(f"| {name} | {geometric_mean(values):.2f}x |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""A search's trials as they end, a line each: a search that was killed goes on where it was.
+
+What is written here counts only for the very same search: same models, data, options, versions and machine. It ranks
+candidates; what is claimed of the result is always measured anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from optkit.layerrecords import Sensitivity
+from optkit.results import Record
+from optkit.searches import TrialRecord
+
+SENSITIVITY = "sensitivity"
+"""The key of the line that holds it."""
+
+
+class _Entry(Record):
+    """A line: a trial under the key of its candidate, or the sensitivity of all layers."""
+
+    key: str
+    trial: TrialRecord | None = None
+    sensitivity: Sensitivity | None = None
+
+
+class Journal:
+    """The file ``path``; begun anew unless it was written under the same ``settings``."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self._path = path
+        head = digest(settings)
+        self._entries = _read(path, head)
+        lines = [head, *(entry.model_dump_json() for entry in self._entries.values())]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    @property
+    def resumed(self) -> int:
+        """How many entries another process left."""
+        return len(self._entries)
+
+    def trial(self, key: str) -> TrialRecord | None:
+        """What was found of the candidate with that key."""
+        found = self._entries.get(key)
+        return None if found is None else found.trial
+
+    def sensitivity(self) -> Sensitivity | None:
+        """What was found of the layers."""
+        found = self._entries.get(SENSITIVITY)
+        return None if found is None else found.sensitivity
+
+    def add(self, key: str, *, trial: TrialRecord | None = None, sensitivity: Sensitivity | None = None) -> None:
+        """Write a line. One that a kill cuts off is not read."""
+        line = _Entry(key=key, trial=trial, sensitivity=sensitivity).model_dump_json()
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """The SHA-256 of plain values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _read(path: Path, head: str) -> dict[str, _Entry]:
+    if not path.is_file():
+        return {}
+    first, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+    if first != head:
+        return {}
+    entries = {}
+    for line in lines:
+        try:
+            entry = _Entry.model_validate_json(line)
+        except ValidationError:
+            break
+        entries[entry.key] = entry
+    return entries

@@ -1,0 +1,125 @@
+"""What a search may try, each candidate as the chain of stages that makes it. No model is known by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from optkit import chains, graph, machine
+from optkit.chains import FLOAT, Chain
+from optkit.choice import Wish
+from optkit.model import TORCH_FORMATS, Model
+from optkit.recipe import Recipe
+from optkit.stage import Stage
+from optkit.stages.compile import Compile
+from optkit.stages.fuse import Fuse
+from optkit.stages.quantize import Quantize
+from optkit.target import target
+
+FUSED = "fused"
+"""The name of the float model with onnxruntime's fused operators."""
+_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
+_ATTENTION = {"MatMul", "Softmax"}
+_MATRICES = {"MatMul", "Gemm", "LSTM"}
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """The candidates for one model, for a recipe that has no stages of its own yet."""
+
+    recipe: Recipe
+    model: Model
+    native: str
+    """The target that the model runs on as it came."""
+    wish: Wish
+    calibrated: bool
+    """Whether there are samples to calibrate with."""
+
+    def floats(self) -> list[Chain]:
+        """Every target's own form, the numbers as they are; and bf16 where the CPU has it."""
+        found = [self._chain(FLOAT, name, []) for name in self.recipe.targets if name != self.native or self._is_torch]
+        if "onnxruntime" in self.recipe.targets and machine.version("onnxscript"):
+            found.append(self._chain(FUSED, "onnxruntime", [Fuse()]))
+        if "openvino" in self.recipe.targets and machine.isa() & _BF16:
+            found.append(self._chain("bf16", "openvino", [Quantize(precision="bf16")]))
+        return found
+
+    def broad(self, exported: Model, *, fused: bool) -> list[Chain]:
+        """The methods in their plain form, the most promising first.
+
+        ``exported`` is what they work on; ``fused`` says that onnxruntime is faster with fused operators.
+        """
+        first = {"onnxruntime": [Fuse()] if fused else []}
+        targets = [name for name in ("openvino", "onnxruntime") if name in self.recipe.targets]
+        found = []
+        if self.calibrated:
+            static = Quantize(method="static")
+            found += [self._chain("int8", name, [*first.get(name, ()), static]) for name in targets]
+        if "onnxruntime" in targets and _operators(exported) & _MATRICES:
+            stages = [*first["onnxruntime"], Quantize(method="dynamic")]
+            found.append(self._chain("int8 dynamic", "onnxruntime", stages))
+        if self.wish.goal in ("size", "memory"):
+            found += [each for name in targets for each in self._small(name)]
+        return found
+
+    def repairs(self, chain: Chain, exported: Model) -> list[Chain]:
+        """Other ways to the same precision, for a chain that is fast and loses too much."""
+        stage = quantize_of(chain)
+        if stage is None or stage.method != "static":
+            return []
+        others: dict[str, dict[str, object]]
+        if chain.target == "onnxruntime":
+            others = {"percentile": {"calibrate": "percentile"}}
+        else:
+            others = {"accurate bias": {"bias_correction": "accurate"}}
+            if _operators(exported) >= _ATTENTION:
+                others |= {name: {"model_type": name} for name in ("transformer", "none")}
+        return [_with_quantize(chain, f"{chain.name} {name}", fields) for name, fields in others.items()]
+
+    def mixed(self, chain: Chain, in_float: Sequence[str]) -> Chain:
+        """The same with these layers given back to float."""
+        return _with_quantize(chain, f"{chain.name}, {len(in_float)} in float", {"exclude": tuple(in_float)})
+
+    def options(self, chain: Chain) -> list[Chain]:
+        """The same stages with other runtime options."""
+        runtime = target(chain.target)
+        variants = runtime.variants()
+        return [
+            replace(
+                chain, name=f"{chain.name}, {name}", stages=tuple(_with_options(each, more) for each in chain.stages)
+            )
+            for name, more in variants.items()
+        ]
+
+    def _small(self, target_name: str) -> Iterator[Chain]:
+        yield self._chain("int8 weights", target_name, [Quantize(method="weight-only")])
+        yield self._chain("int4 weights", target_name, [Quantize(precision="int4")])
+        yield self._chain("fp16", target_name, [Quantize(precision="fp16")])
+
+    def _chain(self, name: str, target_name: str, stages: Sequence[Stage]) -> Chain:
+        return Chain(name, target_name, chains.completed(stages, self.recipe, self.model, target_name))
+
+    @property
+    def _is_torch(self) -> bool:
+        return self.model.format in TORCH_FORMATS
+
+
+def quantize_of(chain: Chain) -> Quantize | None:
+    """The stage that lowers the chain's precision."""
+    return next((stage for stage in chain.stages if isinstance(stage, Quantize)), None)
+
+
+def _with_quantize(chain: Chain, name: str, fields: dict[str, object]) -> Chain:
+    """The chain with other fields of its quantization."""
+    stages = (each.model_copy(update=fields) if isinstance(each, Quantize) else each for each in chain.stages)
+    return replace(chain, name=name, stages=tuple(stages))
+
+
+def _with_options(stage: Stage, more: dict[str, object]) -> Stage:
+    if not isinstance(stage, Compile):
+        return stage
+    return stage.model_copy(update={"options": stage.options | more})
+
+
+def _operators(model: Model) -> set[str]:
+    return set(graph.operators(graph.parse(model.path))) if model.format == "onnx" else set()

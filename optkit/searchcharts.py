@@ -1,0 +1,123 @@
+"""Pictures of a search: what every candidate brings and costs, and what INT8 does to each layer."""
+
+from __future__ import annotations
+
+import math
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from optkit import drawing, units
+from optkit.drawing import Chart
+from optkit.layerrecords import LayerRecord
+from optkit.results import Comparison, Interval, Row
+from optkit.runs import Run
+from optkit.searches import SearchRecord
+
+_MOST_LAYERS = 20
+_INCHES = 3.4
+
+
+def charts(run: Run) -> list[Chart]:
+    """What the record of a search has figures for; nothing for other runs."""
+    if run.search is None or run.comparison is None:
+        return []
+    found = [_front(run.search, run.comparison, run.chosen), _layers(run.search)]
+    return [chart for chart in found if chart is not None]
+
+
+def _front(search: SearchRecord, comparison: Comparison, chosen: str | None) -> Chart | None:
+    """Speed-up against loss: looks as small dots, finalists with the intervals of the final comparison."""
+    looks = [trial.row for trial in search.trials if not trial.final and _place(trial.row)]
+    finals = [row for row in comparison.rows if _place(row)]
+    if not looks + finals:
+        return None
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for row in looks:
+            x, y = _place(row) or (0.0, 0.0)
+            axes.plot([x], [y], marker="o", markersize=4, color=drawing.MUTED, linestyle="none", alpha=0.7)
+        for row in finals:
+            _cross(axes, row, drawing.GOOD if row.title == chosen else drawing.SERIES)
+        axes.plot([1.0], [0.0], marker="s", markersize=6, color=drawing.BASELINE, linestyle="none")
+        axes.set_xscale("log")
+        losses = [place[1] for place in map(_place, looks + finals) if place]
+        axes.set_yscale("symlog", linthresh=_linear(losses, comparison.max_drop))
+        places = [place[0] for place in map(_place, looks + finals) if place]
+        low, high = min(0.9, *places) / 1.1, max(1.1, *places) * 1.3
+        axes.set_xlim(low, high)
+        drawing.ticks(axes, [tick for tick in drawing.RATIOS if low < tick < high], units.ratio)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.axvline(1.0, color=drawing.MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        if comparison.max_drop is not None:
+            axes.axhline(comparison.max_drop, color=drawing.BAD, linewidth=1)
+        axes.set_xlabel("speed-up")
+        axes.set_ylabel("loss")
+        axes.grid(visible=True)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+
+    bound = "; the solid line is the bound" if comparison.max_drop is not None else ""
+    caption = (
+        "Right is faster, down is better. Small dots are short looks on the selection samples; large ones, with 95 % "
+        f"intervals, are the final comparison on other samples, the result in its own colour; the square is the model "
+        f"that came in{bound}."
+    )
+    words = "; ".join(f"{row.title}: {units.ratio(row.speedup.value)}" for row in looks + finals if row.speedup)
+    picture = drawing.svg("front", "Speed-up against loss", words, draw, 1, inches=_INCHES)
+    return Chart("Speed-up against loss", caption, picture)
+
+
+def _layers(search: SearchRecord) -> Chart | None:
+    worst = search.sensitivity.layers[:_MOST_LAYERS] if search.sensitivity else []
+    if not worst:
+        return None
+
+    def draw(figure: Figure) -> None:
+        axes = drawing.lines(figure, [_short(layer) for layer in worst])
+        axes.set_xscale("log")
+        least = min(layer.damage for layer in worst)
+        axes.set_xlim(max(least, 1e-12) / 2, worst[0].damage * 3)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        for number, layer in enumerate(worst):
+            in_float = layer.name in search.in_float
+            colour = drawing.BASELINE if in_float else drawing.SERIES
+            axes.barh(number, layer.damage, height=0.56, color=colour, linewidth=0)
+            if in_float:
+                drawing.label(axes, layer.damage, number, "kept in float")
+
+    caption = "The relative error of the outputs when one layer alone is quantized to INT8, the worst first."
+    words = "; ".join(f"{layer.name}: {layer.damage:.2g}" for layer in worst)
+    picture = drawing.svg("layers", "Damage by layer", words, draw, len(worst), inches=0.24)
+    return Chart("What INT8 does to each layer", caption, picture)
+
+
+def _place(row: Row) -> tuple[float, float] | None:
+    loss = row.quality.loss if row.quality else None
+    return (row.speedup.value, loss.value) if row.speedup and loss else None
+
+
+def _cross(axes: object, row: Row, colour: str) -> None:
+    """A dot with the intervals of both figures."""
+    speedup, loss = row.speedup, row.quality.loss if row.quality else None
+    if speedup is None or loss is None:
+        return
+    axes.errorbar(  # type: ignore[attr-defined]
+        [speedup.value], [loss.value], xerr=_ends(speedup), yerr=_ends(loss), marker="o", markersize=8, color=colour,
+        markeredgecolor=drawing.SURFACE, elinewidth=2, alpha=0.9,
+    )  # fmt: skip
+
+
+def _ends(interval: Interval) -> list[list[float]]:
+    return [[max(0.0, interval.value - interval.low)], [max(0.0, interval.high - interval.value)]]
+
+
+def _linear(losses: list[float], bound: float | None) -> float:
+    """Below which loss the axis is linear: around the bound, or the least loss that is above nothing."""
+    least = min((loss for loss in losses if loss > 0), default=0.01)
+    return bound or 10 ** math.floor(math.log10(least))
+
+
+def _short(layer: LayerRecord) -> str:
+    return layer.name if len(layer.name) <= 40 else f"…{layer.name[-39:]}"

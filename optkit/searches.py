@@ -1,0 +1,46 @@
+"""The record of a search: every candidate with its figures or its reason, and what was decided about it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from optkit.layerrecords import Sensitivity
+from optkit.results import DatasetRecord, Record, Row
+
+Goal = Literal["latency", "throughput", "size", "memory"]
+Phase = Literal["float", "broad", "repair", "mixed", "options"]
+"""Float on each target; the methods in their plain form; another method where one lost too much; layers given back to
+float; runtime options."""
+
+
+class TrialRecord(Record):
+    """One candidate: the stages that make it, what a short look at it showed, and what became of it.
+
+    The look's quality is on the selection samples, which the final comparison does not use.
+    """
+
+    phase: Phase
+    stages: list[dict[str, Any]]
+    row: Row
+    seconds: float
+    """What making it and looking at it took."""
+    decision: str = ""
+    final: bool = False
+
+
+class SearchRecord(Record):
+    """What was looked for, everything that was tried, and why the search ended."""
+
+    goal: Goal
+    budget: float
+    max_size: int | None = None
+    max_p99: float | None = None
+    trials: list[TrialRecord] = Field(default_factory=list)
+    sensitivity: Sensitivity | None = None
+    """What INT8 does to each layer, where a fast candidate lost too much."""
+    in_float: list[str] = Field(default_factory=list)
+    """The layers that the result gives back to float."""
+    selection: DatasetRecord
+    ended: str

@@ -1,0 +1,77 @@
+"""Fuse: groups of operators rewritten to single ones that ONNX Runtime has kernels for: attention, normalization, GELU.
+
+ONNX Runtime's own optimizer knows the patterns of older exporters; on what torch exports today it finds no attention.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any, ClassVar
+
+from optkit import graph, lazy, parity
+from optkit import model as models
+from optkit.errors import OptkitError, SignatureError, StageError, UsageError
+from optkit.model import Model
+from optkit.parity import Tolerance
+from optkit.quantizer import silent
+from optkit.stage import Context, Note, Outcome, Stage
+
+_CONTRIBUTED = "com.microsoft"
+_TOLERANCE = Tolerance(rtol=1e-3, atol=1e-4)
+"""As for an export: sums in another order."""
+
+
+class Fuse(Stage):
+    """An ONNX model with ONNX Runtime's own operators in it; other runtimes may refuse it."""
+
+    name: ClassVar[str] = "fuse"
+
+    def check(self, model: Model, context: Context) -> None:
+        """Refuse other targets and formats."""
+        if context.target != "onnxruntime":
+            raise UsageError(f"the fused operators are onnxruntime's, not {context.target}'s")
+        if model.format != "onnx":
+            raise UsageError(f"{model.path}: fuse works on ONNX, not on {model.format}", hint="export it first")
+
+    def apply(self, model: Model, context: Context) -> Outcome:
+        """Write the fused graph. Raises StageError where nothing fuses, or the result computes something else."""
+        started = time.monotonic()
+        proto = _fused(model)
+        seconds = time.monotonic() - started
+        counts = Counter(node.op_type for node in graph.walk(proto) if node.domain == _CONTRIBUTED)
+        before = Counter(node.op_type for node in graph.walk(graph.parse(model.path)) if node.domain == _CONTRIBUTED)
+        if counts == before:
+            raise StageError(f"{model.path}: no attention, normalization or GELU to fuse")
+        path = context.workdir / "model.onnx"
+        graph.save(proto, path)
+        result = models.open(path)
+        notes = [Note("fused: " + ", ".join(f"{count} x {name}" for name, count in sorted(counts.items())))]
+        notes.append(_proven(model, result, context))
+        return Outcome(result, tuple(notes), "onnxscript", "fuse", seconds, dict(counts))
+
+
+def _fused(model: Model) -> Any:
+    lazy.require("onnxscript", extra="torch")
+    from onnxscript import ir
+    from onnxscript.rewriter.ort_fusions import optimize_for_ort
+
+    try:
+        with silent():
+            rewritten, _ = optimize_for_ort(ir.from_proto(graph.load(model.path)))
+            return ir.to_proto(rewritten)
+    except Exception as error:  # noqa: BLE001  patterns fail in many ways on graphs that they were not written for
+        reason = " ".join(str(error).split())[:200]
+        raise StageError(f"{model.path}: onnxscript cannot fuse it: {type(error).__name__}: {reason}") from None
+
+
+def _proven(model: Model, result: Model, context: Context) -> Note:
+    """Proof that both compute the same, on real data where there is some."""
+    if model.signature is None:
+        raise SignatureError(f"{model.path} does not tell its inputs")
+    given, what = parity.feeds(model.signature, context.calibration or context.evaluation, size=64)
+    try:
+        agreement = parity.prove(model, result, model.signature, given, _TOLERANCE)
+    except OptkitError as error:
+        raise StageError(f"{model.path}: the fused graph is wrong: {error.message}") from None
+    return Note(f"computes the same: largest difference {agreement.worst.largest:.2g}, on {what}")

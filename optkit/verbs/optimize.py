@@ -1,0 +1,217 @@
+"""``optimize``: search the best model inside the bound, and hand out its bundle, its recipe and the proof."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from optkit import bundle, choice, machine, pipeline, records, reporting, runfolder, searchfolder
+from optkit import data as datasets
+from optkit import output as outputs
+from optkit.chains import Chain
+from optkit.choice import Wish
+from optkit.dataspec import DataSpec
+from optkit.errors import DataError, UsageError
+from optkit.manifest import Speedup
+from optkit.model import TORCH_FORMATS, Model
+from optkit.proposals import quantize_of
+from optkit.recipe import Benchmark, ModelSpec, Recipe
+from optkit.results import Row
+from optkit.runs import Branch, Run, StageRecord
+from optkit.search import Parts, Search
+from optkit.searches import Goal, SearchRecord
+from optkit.stage import Note, Progress, no_progress
+from optkit.store import Store
+from optkit.version import VERSION
+
+TARGETS = ("onnxruntime", "openvino")
+_BUDGET = 600.0
+_REPORTS = {"md": "markdown", "html": "html"}
+_FINAL_FACTOR = 6.0
+"""The final comparison takes so many times the seconds of one candidate: four take turns, and processes open."""
+_FINAL_SHARE = 0.4
+"""The part of the budget that is kept for it at most."""
+
+
+def optimize(
+    model: str | Path,
+    output: str | Path,
+    *,
+    data: str | Path,
+    calibration: str | Path | None = None,
+    calibration_samples: int = 128,
+    metric: str | None = None,
+    max_drop: float | None = None,
+    goal: Goal = "latency",
+    max_size: int | None = None,
+    max_p99: float | None = None,
+    targets: Sequence[str] = (),
+    budget: float = _BUDGET,
+    threads: int | None = None,
+    batch: int = 1,
+    seconds: float = 10.0,
+    inputs: tuple[str, ...] = (),
+    code: str | None = None,
+    trust: bool = False,
+    seed: int = 0,
+    force: bool = False,
+    progress: Progress = no_progress,
+) -> Run:
+    """Search for the best form of ``model`` whose loss is at most ``max_drop``, for ``budget`` seconds at most.
+
+    Its bundle goes to ``output``; its recipe, record and report to the folder ``OUTPUT-search``. The original is the
+    result where nothing beats it. Killed, and started again in the same way, it goes on. Raises OptkitError.
+    """
+    recipe = Recipe(
+        model=ModelSpec(path=str(model), inputs=list(inputs), code=code, trust=trust),
+        data=DataSpec(path=str(data)),
+        calibration=None if calibration is None else DataSpec(path=str(calibration)),
+        calibration_samples=calibration_samples,
+        seed=seed,
+        metric=metric,
+        max_drop=max_drop,
+        targets=list(targets) or _installed(),
+        benchmark=Benchmark(seconds=seconds, threads=threads, batch=batch),
+    )
+    wish = Wish(goal, max_size, max_p99)
+    destination = Path(output)
+    outputs.claim(destination, force=force, folder=True)
+    return _Optimizing(recipe, wish, budget, destination, force, progress).run()
+
+
+class _Optimizing:
+    """One search from its data to its bundle."""
+
+    def __init__(
+        self, recipe: Recipe, wish: Wish, budget: float, bundle: Path, force: bool, progress: Progress
+    ) -> None:
+        self.recipe, self.wish, self.budget = recipe, wish, budget
+        self.bundle, self.folder, self.force = bundle, searchfolder.beside(bundle), force
+        self.progress = progress
+        self.started, self.begun = datetime.now(UTC), time.monotonic()
+
+    def run(self) -> Run:
+        """Search, compare, choose, deliver."""
+        baseline = pipeline.opened(self.recipe)
+        parts, notes = _parts(self.recipe, baseline.model)
+        cache = Store()
+        journal = searchfolder.prepare(self.folder, self._settings(baseline.model, parts), force=self.force)
+        if journal.resumed:
+            notes.append(Note(f"goes on after {journal.resumed} results of a search that was killed"))
+        search = Search(self.recipe, baseline, parts, self.wish, self._deadline(), cache, journal, self.progress)
+        with cache.using():
+            search.explore()
+            compared = search.conclude()
+            best, told = choice.choose(compared, self.wish)
+            notes += [*told, *self._limits(best)]
+            chain, stages, delivered = self._deliver(search, best)
+        recipe = self._recipe(chain)
+        record = Run(
+            recipe=recipe.document(),
+            recipe_path=str(self.folder / runfolder.RECIPE),
+            optkit=VERSION,
+            started=self.started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            seconds=time.monotonic() - self.begun,
+            model=records.of_model(baseline.model),
+            calibration=parts.calibration and records.of_dataset(parts.calibration),
+            evaluation=records.of_dataset(parts.evaluation),
+            branches=[Branch(target=best.target, stages=stages, bundle=delivered and str(self.bundle))],
+            comparison=compared,
+            chosen=best.title,
+            search=self._searched(search, chain),
+            machine=machine.fingerprint(),
+            notes=records.of_notes([*notes, *search.notes]),
+        )
+        texts = {f"report.{suffix}": reporting.render(record, name) for suffix, name in _REPORTS.items()}
+        searchfolder.finish(self.folder, recipe, record, texts)
+        return record
+
+    def _settings(self, model: Model, parts: Parts) -> dict[str, Any]:
+        """All that the figures of a look depend on; what of it changes makes a killed search begin anew."""
+        here = machine.fingerprint().model_dump(mode="json", exclude={"noise"})
+        samples = [part and part.digest for part in (parts.calibration, parts.selection, parts.evaluation)]
+        wish = [self.wish.goal, self.wish.max_size, self.wish.max_p99]
+        return {"version": VERSION, "recipe": self.recipe.document(), "model": model.digest, "data": samples} | {
+            "wish": wish,
+            "machine": here,
+        }
+
+    def _deadline(self) -> float:
+        """When looking must end, so that the final comparison, too, ends in the budget, about."""
+        final = min(_FINAL_SHARE * self.budget, _FINAL_FACTOR * self.recipe.benchmark.seconds)
+        return self.begun + self.budget - final
+
+    def _limits(self, best: Row) -> list[Note]:
+        if self.wish.allows(best):
+            return []
+        return [Note("nothing that was tried keeps the limits", best.title, "warning", "limits")]
+
+    def _deliver(self, search: Search, best: Row) -> tuple[Chain | None, list[StageRecord], bool]:
+        """Write the chosen row's bundle; its chain and stages, none for the model that came in."""
+        if best.baseline:
+            return None, [], self._deliver_baseline(search)
+        chain = next(trial.chain for trial in search.trials if trial.chain.title == best.title)
+        made = search.make(chain)
+        speedup = None
+        if best.speedup is not None:
+            ratio, name = best.speedup, search.baseline.name
+            speedup = Speedup(ratio=ratio.value, low=ratio.low, high=ratio.high, baseline=name)
+        model = replace(made.candidate.model, options=made.candidate.options)
+        bundle.write(self.bundle, model, stages=made.stages, quality=best.quality, speedup=speedup, force=self.force)
+        return chain, made.stages, True
+
+    def _deliver_baseline(self, search: Search) -> bool:
+        """The model that came in, in a bundle; a torch file makes none."""
+        found = search.baseline
+        if found.model.format in TORCH_FORMATS:
+            search.notes.append(
+                Note(f"the result is the model that came in, {found.model.path}; a torch file makes no bundle")
+            )
+            return False
+        model = replace(found.model, target=found.target, options=found.options)
+        bundle.write(self.bundle, model, stages=(), force=self.force)
+        return True
+
+    def _recipe(self, chain: Chain | None) -> Recipe:
+        """What makes the result again without searching."""
+        if chain is None:
+            return self.recipe
+        return self.recipe.model_copy(update={"targets": [chain.target], "stages": list(chain.stages)})
+
+    def _searched(self, search: Search, chain: Chain | None) -> SearchRecord:
+        quantized = None if chain is None else quantize_of(chain)
+        return SearchRecord(
+            goal=self.wish.goal,
+            budget=self.budget,
+            max_size=self.wish.max_size,
+            max_p99=self.wish.max_p99,
+            trials=[trial.record for trial in search.trials],
+            sensitivity=search.sensitivity,
+            in_float=list(quantized.exclude) if quantized else [],
+            selection=records.of_dataset(search.parts.selection),
+            ended=search.ended,
+        )
+
+
+def _installed() -> list[str]:
+    """The targets whose libraries are there."""
+    return [name for name in TARGETS if machine.version(name) is not None]
+
+
+def _parts(recipe: Recipe, model: Model) -> tuple[Parts, list[Note]]:
+    """The samples to calibrate, to decide and to prove with; and what to know about them. Raises DataError."""
+    calibration, rest = pipeline.data_parts(recipe, model, wanted=True)
+    if rest is None:
+        raise UsageError("a search needs data", hint="give --data DATA")
+    for part in filter(None, (calibration, rest)):
+        part.check(() if model.signature is None else model.signature.inputs)
+    try:
+        selection, evaluation = datasets.divide(rest, seed=recipe.seed)
+    except DataError:
+        note = Note("too few samples: the result is proven on those that it was chosen by", level="warning")
+        return Parts(calibration, rest, rest), [note]
+    return Parts(calibration, selection, evaluation), []

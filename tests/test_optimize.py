@@ -1,0 +1,253 @@
+"""``optimize`` finds what is faster inside the bound, mends what loses too much, hands out nothing worse."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import optkit as package
+from optkit import choice, journal, layerorder
+from optkit.choice import Wish
+from optkit.errors import OutputError, UsageError
+from optkit.layerrecords import LayerRecord, Sensitivity
+from optkit.results import Interval, ModelRecord, QualityRecord, Row
+from optkit.runs import Run
+from optkit.searches import TrialRecord
+
+QUICK = {"seconds": 0.5, "threads": 1, "budget": 120.0, "calibration_samples": 32}
+
+
+def fashion(samples):
+    return {"data": samples / "evaluation.npz", "calibration": samples / "calibration.npz", "max_drop": 0.02}
+
+
+def row(name, value, *, loss=0.0, size=100, verdict="faster", status="ok"):
+    interval = Interval(value=value, low=value * 0.99, high=value * 1.01)
+    lost = Interval(value=loss, low=loss, high=loss)
+    quality = QualityRecord(metric="cosine", value=lost, count=10, higher_is_better=True, needs_labels=False, loss=lost)
+    model = ModelRecord(path="m", format="onnx", digest="d", size_bytes=size)
+    return Row(
+        name=name, target="fake", model=model, speedup=interval, speed_verdict=verdict, quality=quality, status=status
+    )
+
+
+def collapsing(path, seed=0):
+    """A net whose second layer sees one channel of a thousand times the others: integers lose all but that one."""
+    generator = np.random.default_rng(seed)
+    width, weights, nodes, value = 256, [], [], "x"
+    for index in range(10):
+        drawn = (generator.standard_normal((width, width)) / np.sqrt(width)).astype(np.float32)
+        if index == 0:
+            drawn[:, 0] *= 2000
+        if index == 1:
+            drawn[0] /= 2000
+        weights.append(numpy_helper.from_array(drawn, f"w{index}"))
+        nodes.append(helper.make_node("MatMul", [value, f"w{index}"], [f"y{index}"], name=f"layer{index}"))
+        nodes.append(
+            helper.make_node("Tanh" if index else "LeakyRelu", [f"y{index}"], [f"x{index}"], name=f"act{index}")
+        )
+        value = f"x{index}"
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", width])
+    result = helper.make_tensor_value_info(value, TensorProto.FLOAT, ["batch", width])
+    graph = helper.make_graph(nodes, "net", [given], [result], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, request):
+    """One search of the committed CNN, with its folder; the tests below read it."""
+    samples = request.config.rootpath / "sample_models" / "fashion_cnn"
+    folder = tmp_path_factory.mktemp("search")
+    os.environ["OPTKIT_CACHE"] = str(folder / "cache")
+    run = package.optimize(samples / "model.onnx", folder / "bundle", **fashion(samples), **QUICK)
+    return run, folder
+
+
+def test_the_result_is_inside_the_bound_and_not_slower(searched):
+    run, folder = searched
+    best = next(each for each in run.comparison.rows if each.title == run.chosen)
+    assert best.baseline or best.speed_verdict in ("faster", "no difference")
+    assert choice.inside(best.quality, 0.02)
+    with package.load(folder / "bundle") as session:
+        assert session.run({"x": np.zeros((2, 1, 28, 28), np.float32)})
+
+
+def test_the_final_comparison_uses_samples_that_no_decision_has_used(searched):
+    run, _ = searched
+    assert run.search.selection.part == "selection"
+    assert run.comparison.data.part == run.evaluation.part == "evaluation"
+    assert run.search.selection.digest != run.evaluation.digest
+    assert run.search.selection.count + run.evaluation.count == 1500
+
+
+def test_every_candidate_is_a_row_with_figures_or_a_reason(searched):
+    run, _ = searched
+    targets = {trial.row.target for trial in run.search.trials}
+    assert targets == {"onnxruntime", "openvino"}
+    for trial in run.search.trials:
+        assert trial.row.reason if trial.row.status == "failed" else trial.row.speedup
+        assert trial.decision
+
+
+def test_record_and_reports_lie_beside_the_bundle(searched):
+    run, folder = searched
+    beside = folder / "bundle-search"
+    assert Run.model_validate_json((beside / "record.json").read_bytes()) == run
+    assert not (beside / "trials.jsonl").exists()
+    page = (beside / "report.html").read_text()
+    assert "Speed-up against loss" in page
+    assert "What was tried" in (beside / "report.md").read_text()
+
+
+def test_the_recipe_makes_exactly_this_bundle_again(searched):
+    run, folder = searched
+    if run.chosen.startswith("model.onnx"):
+        pytest.skip("nothing beat the original on this machine")
+    again = package.run(
+        folder / "bundle-search" / "recipe.yaml", settings=["benchmark.seconds=0.5"], output=folder / "again"
+    )
+    made = json.loads((folder / "bundle" / "manifest.json").read_text())
+    other = json.loads((folder / "again" / again.branches[0].bundle / "manifest.json").read_text())
+    assert made["digests"] == other["digests"]
+    assert made["options"] == other["options"]
+
+
+def test_layers_are_given_back_to_float_where_all_integers_collapse(tmp_path):
+    model = collapsing(tmp_path / "net.onnx")
+    data = np.random.default_rng(1).standard_normal((120, 256)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=data)
+    run = package.optimize(
+        model, tmp_path / "out", data=tmp_path / "data.npz", metric="cosine", max_drop=0.01, goal="size",
+        targets=["onnxruntime"], **QUICK,
+    )  # fmt: skip
+    plain = next(trial for trial in run.search.trials if trial.row.name == "int8")
+    assert plain.row.quality.loss.value > 0.01
+    mixed = [trial for trial in run.search.trials if trial.phase == "mixed" and choice.inside(trial.row.quality, 0.01)]
+    assert mixed
+    assert run.search.sensitivity.layers[0].name in ("layer0", "layer1")
+
+
+def test_nothing_worse_is_handed_out_where_nothing_helps(tmp_path):
+    """One addition: every other form of it only costs."""
+    node = helper.make_node("Add", ["x", "x"], ["y"], name="add")
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in "xy"]
+    graph = helper.make_graph([node], "net", value[:1], value[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32))
+    run = package.optimize(
+        tmp_path / "m.onnx", tmp_path / "out", data=tmp_path / "data.npz", targets=["onnxruntime"], **QUICK
+    )
+    assert run.chosen == "m.onnx on onnxruntime"
+    assert (tmp_path / "out" / "manifest.json").is_file()
+    assert all(trial.row.reason for trial in run.search.trials if trial.row.status == "failed")
+
+
+def test_a_limit_that_nothing_keeps_is_said_with_exit_code_1(optkit, samples, tmp_path):
+    done = optkit(
+        "optimize", samples / "model.onnx", "--data", samples / "evaluation.npz", "--max-size", "1kB", "--seconds",
+        "0.2", "--budget", "1s", "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "nothing that was tried keeps the limits" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--budget", "soon"], "error: --budget: 'soon' is not a time"),
+        (["--target", "tensorflow"], "error: unknown target 'tensorflow'"),
+        (["--max-size", "-1"], "error: --max-size: -1 is not above nothing"),
+        (["--metric", "acuracy"], "error: unknown metric 'acuracy'"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_exit_code_2(optkit, samples, tmp_path, arguments, line):
+    done = optkit(
+        "optimize", samples / "model.onnx", "--data", samples / "evaluation.npz", "-o", tmp_path / "out", *arguments
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(line)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_that_exists_and_a_foreign_folder_are_not_touched(searched, samples, tmp_path):
+    _, folder = searched
+    with pytest.raises(OutputError, match="exists already"):
+        package.optimize(samples / "model.onnx", folder / "bundle", **fashion(samples), **QUICK)
+    foreign = tmp_path / "out-search"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputError, match="no search's folder"):
+        package.optimize(samples / "model.onnx", tmp_path / "out", **fashion(samples), **QUICK)
+    assert (foreign / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.slow
+def test_a_search_that_was_killed_goes_on(samples, tmp_path):
+    arguments = [
+        "optimize", samples / "model.onnx", "--data", samples / "evaluation.npz", "--max-drop", "0.02", "--seconds",
+        "0.5", "--threads", "1", "--calibration-samples", "32", "-o", tmp_path / "out",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "optkit", *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    trials = tmp_path / "out-search" / "trials.jsonl"
+    for _ in range(1200):
+        if trials.exists() and len(trials.read_text().splitlines()) > 2:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    known = len(trials.read_text().splitlines()) - 1
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"goes on after {known} results of a search that was killed" in done.stderr
+    assert (tmp_path / "out" / "manifest.json").is_file()
+
+
+def test_a_journal_is_read_up_to_what_a_kill_cut_off(tmp_path):
+    path, trial = tmp_path / "trials.jsonl", TrialRecord(phase="broad", stages=[], row=row("a", 1.5), seconds=1.0)
+    journal.Journal(path, {"model": 1}).add("a", trial=trial)
+    with path.open("a") as file:
+        file.write('{"key": "b", "tri')
+    again = journal.Journal(path, {"model": 1})
+    assert again.trial("a") == trial
+    assert again.trial("b") is None
+    again.add("c", trial=trial)
+    assert journal.Journal(path, {"model": 1}).resumed == 2
+    assert journal.Journal(path, {"model": 2}).resumed == 0
+
+
+def test_layers_go_back_to_float_by_damage_for_their_work():
+    layers = [
+        LayerRecord(
+            name=name, operator="Conv", depth=0, parameters=1, operations=operations, damage=damage, local_error=0.0
+        )
+        for name, operations, damage in (("cheap", 10, 6.0), ("costly", 1000, 3.0), ("harmless", 10, 1.0))
+    ]
+    found = Sensitivity(layers=layers, all_quantized=10.0, samples=1, calibration_samples=1, weight_bits=8, seconds=0.0)
+    order = layerorder.ordered(found)
+    assert [layer.name for layer in order] == ["cheap", "harmless", "costly"]
+    assert list(layerorder.counts(order)) == [1, 2]
+
+
+def test_the_goal_decides_what_is_best():
+    fast, small = row("fast", 2.0, size=90), row("small", 1.2, size=10)
+    baseline = row("baseline", 1.0, size=100)
+    assert Wish("latency").best([fast, small], baseline) is fast
+    assert Wish("size").best([fast, small], baseline) is small
+    assert not Wish("size").beats(row("slow", 0.5, size=1, verdict="slower"), baseline)
+    assert not Wish("latency", max_size=50).allows(fast)
+    assert Wish("latency", max_size=50).beats(row("slow", 0.5, size=1, verdict="slower"), baseline)
+
+
+def test_optimize_needs_a_target_that_is_there(samples, tmp_path):
+    with pytest.raises(UsageError, match="unknown target"):
+        package.optimize(samples / "model.onnx", tmp_path / "out", **fashion(samples), targets=["abacus"], **QUICK)
