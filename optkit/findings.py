@@ -17,6 +17,8 @@ _DEAD = 0.1
 """A range of which the middle 99 % of the values use less loses more than three of its eight bits."""
 _OUTLIER = 10.0
 _OUTSIDE = 0.01
+_FAR = 0.1
+"""How far beyond a range, as a part of it, values must reach: those at its very end lose next to nothing."""
 _SHOWN = 3
 """How many findings of a kind are told; the records hold all."""
 
@@ -60,7 +62,8 @@ def _layers(number: int) -> str:
 
 
 def _out_of_range(ranges: Sequence[RangeRecord]) -> Iterator[FindingRecord]:
-    for each in sorted((each for each in ranges if each.outside > _OUTSIDE), key=lambda each: -each.outside)[:_SHOWN]:
+    found = (each for each in ranges if each.outside > _OUTSIDE and _excess(each) > _FAR)
+    for each in sorted(found, key=lambda each: -each.outside)[:_SHOWN]:
         text = (
             f"{units.percent(each.outside)} of the values of {each.tensor} lie beyond the calibrated range of "
             f"{_span(each)}; they reach from {each.seen_low:.3g} to {each.seen_high:.3g}: "
@@ -74,6 +77,12 @@ def _out_of_range(ranges: Sequence[RangeRecord]) -> Iterator[FindingRecord]:
         text += f"the calibration data does not look like these{unless}"
         options = ["--calibration"]
         yield FindingRecord(kind="out-of-range", text=text, where=each.tensor, exclude=each.exclude, options=options)
+
+
+def _excess(each: RangeRecord) -> float:
+    """How far the values reach beyond the range, as a part of it."""
+    beyond = max(each.seen_high - each.high, each.low - each.seen_low)
+    return beyond / (each.high - each.low) if each.high > each.low else 0.0
 
 
 def _dead_ranges(ranges: Sequence[RangeRecord]) -> Iterator[FindingRecord]:

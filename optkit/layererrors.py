@@ -238,7 +238,10 @@ def _around(found: Iterable[Point], tensor: str) -> list[str]:
 
 def _records(chosen: list[Layer], errors: Mapping[str, _Error]) -> list[LayerErrorRecord]:
     own = {layer.tensor: errors[layer.tensor].error for layer in chosen}
-    added = [max(0.0, own[each.tensor] - max((own[name] for name in each.before), default=0.0)) for each in chosen]
+    lasting = _lasting(chosen, own)
+    added = [
+        max(0.0, lasting[each.tensor] - max((lasting[name] for name in each.before), default=0.0)) for each in chosen
+    ]
     total = sum(added) or 1.0
     return [
         LayerErrorRecord(
@@ -253,3 +256,15 @@ def _records(chosen: list[Layer], errors: Mapping[str, _Error]) -> list[LayerErr
         )
         for layer, introduced in zip(chosen, added, strict=True)
     ]
+
+
+def _lasting(chosen: list[Layer], own: Mapping[str, float]) -> dict[str, float]:
+    """Of each layer's error, what the layers right behind it show as well.
+
+    The rest is none: NNCF scales channels between two layers up and down again (channel alignment, SmoothQuant).
+    """
+    behind: dict[str, float] = {}
+    for layer in chosen:
+        for name in layer.before:
+            behind[name] = max(behind.get(name, 0.0), own[layer.tensor])
+    return {name: min(error, behind.get(name, error)) for name, error in own.items()}

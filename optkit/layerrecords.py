@@ -45,8 +45,8 @@ class LayerErrorRecord(Record):
     """One layer of the baseline, and how far the candidate is from it there, its inputs being off already.
 
     ``error`` is the squared error of ``tensor`` over its squares, ``cosine`` that between both, a sample's on average.
-    ``introduced`` is by how much ``error`` exceeds that of the layers before it; ``share`` is its part of all that is
-    introduced. ``exclude`` is what keeps the layer in float.
+    ``introduced`` is by how much ``error``, as far as the layers right behind it show it too, exceeds that of the
+    layers before it; ``share`` is its part of all that is introduced. ``exclude`` is what keeps the layer in float.
     """
 
     exclude: str

@@ -131,5 +131,20 @@ def test_a_range_that_one_outlier_made_wide_is_told():
     assert found.options == ["--calibrate percentile"]
 
 
+@pytest.mark.parametrize(
+    ("seen", "calibrated", "kinds"), [(1.02, None, []), (3.0, 0.01, ["out-of-range"]), (3.0, 0.2, ["cut-off"])]
+)
+def test_values_a_hair_beyond_a_range_are_no_reason_and_those_far_beyond_are_one(seen, calibrated, kinds):
+    record = RangeRecord(
+        tensor="x", exclude=[], low=0, high=1, seen_low=0, seen_high=seen, outside=0.2, used=1,
+        outside_calibration=calibrated,
+    )  # fmt: skip
+    assert [finding.kind for finding in findings.of([], [record])] == kinds
+
+
+def test_layers_errors_are_a_lead_only_where_looking_at_them_changed_the_result():
+    assert findings.of([layer("a", 1.0)], [], disturbed=0.5)[-1].kind == "disturbed"
+
+
 def test_weights_in_eight_bits_are_told_where_sums_saturate():
     assert [finding.kind for finding in findings.of([], [], wide_weights=3)] == ["saturating-sums"]
