@@ -96,16 +96,16 @@ class _Finder:
     def _product(self, operation: Any) -> str | None:
         """The convolution or product nearest before ``operation``, along its only input that is no constant."""
         while operation is not None and operation.get_type_name() not in WEIGHTED:
-            sources = [port.get_node() for port in operation.input_values() if not _constant(port.get_node())]
+            sources = [port.get_node() for port in operation.input_values() if not constant(port.get_node())]
             if operation.get_type_name() not in _BETWEEN or len(sources) != 1:
                 return None
             operation = sources[0]
         return None if operation is None else str(operation.get_friendly_name())
 
 
-def _constant(operation: Any) -> bool:
+def constant(operation: Any) -> bool:
     """Whether nothing but constants goes into it."""
     if operation.get_type_name() == "Parameter":
         return False
     inputs = operation.input_values()
-    return operation.get_type_name() == "Constant" or bool(inputs and all(_constant(p.get_node()) for p in inputs))
+    return operation.get_type_name() == "Constant" or bool(inputs and all(constant(p.get_node()) for p in inputs))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from pydantic import Field
+
 from optkit.results import Record
 
 
@@ -34,4 +38,75 @@ class Sensitivity(Record):
     samples: int
     calibration_samples: int
     weight_bits: int
+    seconds: float
+
+
+class LayerErrorRecord(Record):
+    """One layer of the baseline, and how far the candidate is from it there, its inputs being off already.
+
+    ``error`` is the squared error of ``tensor`` over its squares, ``cosine`` that between both, a sample's on average.
+    ``introduced`` is by how much ``error``, as far as the layers right behind it show it too, exceeds that of the
+    layers before it; ``share`` is its part of all that is introduced. ``exclude`` is what keeps the layer in float.
+    """
+
+    exclude: str
+    operator: str
+    tensor: str
+    depth: int
+    error: float
+    cosine: float
+    introduced: float
+    share: float
+
+
+class RangeRecord(Record):
+    """What the candidate rounds an activation within, and what the baseline's values are on the evaluation samples.
+
+    ``low`` and ``high`` are the candidate's, ``seen_low`` and ``seen_high`` the extremes. ``outside`` is the share of
+    values that saturate, ``outside_calibration`` that of the calibration data where it was given, ``used`` the part of
+    the range in which the middle 99 % of the values of every sample lie. ``channel_ratio`` is the largest channel's
+    magnitude over the median channel's, ``channel`` its number.
+    """
+
+    tensor: str
+    exclude: list[str]
+    low: float
+    high: float
+    seen_low: float
+    seen_high: float
+    outside: float
+    outside_calibration: float | None = None
+    used: float
+    channel: int | None = None
+    channel_ratio: float | None = None
+
+
+class FindingRecord(Record):
+    """One reason for a loss: a word for programs, a line for the user, where, and what to try.
+
+    ``exclude`` are names for ``--exclude``; ``options`` other options of ``quantize``.
+    """
+
+    kind: Literal[
+        "jump", "everywhere", "dead-range", "outlier-channel", "out-of-range", "cut-off", "saturating-sums", "disturbed"
+    ]
+    text: str
+    where: str | None = None
+    exclude: list[str] = Field(default_factory=list)
+    options: list[str] = Field(default_factory=list)
+
+
+class LayerErrors(Record):
+    """Where the quality went between a float baseline and a quantized candidate, on ``samples`` evaluation samples.
+
+    Layers are in the order of execution; ``unmatched`` of the baseline's have no tensor in the candidate. ``disturbed``
+    is by how much the candidate's own outputs changed, as a relative error, when its tensors were made visible.
+    """
+
+    layers: list[LayerErrorRecord]
+    ranges: list[RangeRecord]
+    findings: list[FindingRecord]
+    samples: int
+    disturbed: float
+    unmatched: int
     seconds: float

@@ -27,6 +27,22 @@ def test_an_excluded_convolution_stays_in_float_and_an_unknown_name_is_told(targ
         assert in_float(output, samples / "model.onnx", nodes, tmp_path) == [node.name]
 
 
+def test_onnxruntime_does_not_quantize_an_excluded_convolution_by_itself(samples, tmp_path):
+    import onnxruntime
+
+    path, _ = simplified(model.open(samples / "model.onnx"), tmp_path, Stopwatch())
+    nodes = weighted_nodes(graph.load(path))
+    options = {"calibration": samples / "calibration.npz", "calibration_samples": 20, "measure": False}
+    excluded = [node.name for node in nodes[1:4]]
+    ok.quantize(samples / "model.onnx", tmp_path / "out.onnx", exclude=excluded, **options)
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    settings.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(str(tmp_path / "out.onnx"), settings)
+    kinds = graph.operators(graph.load(tmp_path / "optimized.onnx"))
+    assert sum(kinds.get(name, 0) for name in ("Conv", "com.microsoft.FusedConv")) == len(excluded)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not FETCHED.is_dir(), reason="run sample_models/fetch.py first")
 @pytest.mark.parametrize("target", ["onnxruntime", "openvino"])

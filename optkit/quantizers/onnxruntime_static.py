@@ -13,6 +13,8 @@ from optkit.quantizer import Quantized, Request, absorbed, kept_in_float, silent
 from optkit.stage import Note
 from optkit.tensors import Arrays
 
+_REQUANTIZED = ("Conv", "ConvTranspose", "Gemm")
+"""What onnxruntime (``WeightBiasQuantization``) quantizes by itself when it loads a model."""
 _AT_ONCE = {"minmax": 32, "entropy": 1, "percentile": 1}
 """Feeds collected at a time: the calibrator keeps what they gave until it returns, two numbers for each tensor with
 minmax and whole tensors otherwise."""
@@ -36,6 +38,7 @@ def quantize(request: Request) -> Quantized:
     if reduced:
         notes += (Note("weights in 7 bits: this CPU has no VNNI, and 8 would saturate", level="warning"),)
     quantized, fallback = _inserted(proto, ranges, quantized_nodes, reduced, request)
+    _defend(quantized)
     result = request.workdir / "model.onnx"
     graph.save(quantized, result)
     facts = {"quantized_nodes": len(chosen), "calibrate": request.calibrate}
@@ -113,3 +116,38 @@ def _with_pairs(
         )
         engine.quantize_model()
     return engine.model.model
+
+
+def _defend(proto: Any) -> None:
+    """Put a Sum of one between what is left in float and the integers behind it.
+
+    On loading, onnxruntime gives float weights between a DequantizeLinear and a QuantizeLinear integers of its own, in
+    8 bits with one scale for all channels, and so undoes ``exclude``; nothing but Relu and Clip may lie between.
+    """
+    from onnx import helper
+
+    weights = {tensor.name for tensor in proto.graph.initializer if tensor.data_type == tensor.FLOAT}
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    readers: dict[str, list[Any]] = {}
+    for node in proto.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    for node in list(proto.graph.node):
+        source = makers.get(node.input[0]) if node.op_type in _REQUANTIZED and node.input[1] in weights else None
+        last = _last_before_integers(node, readers) if source and source.op_type == "DequantizeLinear" else None
+        if last is not None:
+            output, place = last.output[0], list(proto.graph.node).index(last)
+            last.output[0] = f"{output}_in_float"
+            barrier = helper.make_node("Sum", [last.output[0]], [output], f"{last.name}_in_float")
+            proto.graph.node.insert(place + 1, barrier)
+
+
+def _last_before_integers(node: Any, readers: dict[str, list[Any]]) -> Any:
+    """The node whose output, the only thing made of ``node``'s, is quantized; ``None`` where there is none."""
+    while len(behind := readers.get(node.output[0], [])) == 1:
+        if behind[0].op_type == "QuantizeLinear":
+            return node
+        if behind[0].op_type not in ("Relu", "Clip"):
+            return None
+        node = behind[0]
+    return None
