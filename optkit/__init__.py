@@ -20,6 +20,7 @@ _FUNCTIONS = {
     "compile": "optkit.verbs.compile",
     "doctor": "optkit.verbs.doctor",
     "evaluate": "optkit.verbs.evaluate",
+    "explain": "optkit.verbs.explain",
     "export": "optkit.verbs.export",
     "gate": "optkit.verbs.gate",
     "inspect": "optkit.verbs.inspect",

@@ -21,6 +21,7 @@ from typing import Any
 from optkit import loadgen
 from optkit.errors import OptkitError, WorkerError
 from optkit.model import Model
+from optkit.operators import Profile
 from optkit.target import Session, target
 from optkit.tensors import Arrays, Signature
 
@@ -119,6 +120,13 @@ class _Desk:
     def serve(self, arrivals: list[float]) -> list[float]:
         with _no_garbage_collection():
             return loadgen.open_loop(self._sessions, self._feeds, arrivals)
+
+    def profile(self, model: Model, name: str, options: dict[str, Any], seconds: float) -> Profile:
+        """The session makes room for the one that is watched."""
+        self.close()
+        self._sessions = []
+        with _no_garbage_collection():
+            return target(name).profile(model, options, self._feeds, seconds)
 
     def peak_memory_bytes(self) -> int | None:
         known = self._sessions[0].peak_memory_bytes()

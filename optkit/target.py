@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +16,9 @@ from types import TracebackType
 from typing import Any, ClassVar
 
 from optkit import lazy
+from optkit.errors import UsageError
 from optkit.model import Model
+from optkit.operators import Profile
 from optkit.tensors import Arrays, Signature
 
 TARGETS = {
@@ -94,6 +96,10 @@ class Target(ABC):
     name: ClassVar[str]
     formats: ClassVar[tuple[str, ...]]
     """The formats of models that ``open`` takes."""
+    tells_operators: ClassVar[bool] = False
+    """Whether ``profile`` works."""
+    without_operators: ClassVar[str | None] = None
+    """What to do instead where it does not."""
 
     @abstractmethod
     def version(self) -> str:
@@ -118,6 +124,25 @@ class Target(ABC):
     @abstractmethod
     def open(self, model: Model, options: dict[str, Any]) -> Session:
         """Load ``model``. Raises TargetError, naming the refused operator."""
+
+    def profile(self, model: Model, options: dict[str, Any], feeds: Sequence[Arrays], seconds: float) -> Profile:
+        """What each operator takes, in a session of its own that goes through ``feeds`` for about so many seconds.
+
+        Raises TargetError, and UsageError where ``tells_operators`` is false.
+        """
+        raise UsageError(f"{self.name} does not tell what each operator takes", hint=self.without_operators)
+
+
+def in_turn(calls: Sequence[Callable[[], object]], seconds: float, *, fewest: int = 1, most: int = 1_000_000) -> int:
+    """Make the calls one after the other, over and over, until the time is up; how many were made.
+
+    At least ``fewest`` and at most ``most``, in whole turns where the time allows.
+    """
+    until, made = time.perf_counter() + seconds, 0
+    while made < fewest or (made < most and (made % len(calls) or time.perf_counter() < until)):
+        calls[made % len(calls)]()
+        made += 1
+    return made
 
 
 def target(name: str) -> Target:

@@ -23,6 +23,7 @@ from optkit import model as models
 from optkit.errors import TargetError, UsageError, WorkerError
 from optkit.lazy import did_you_mean
 from optkit.model import TORCH_FORMATS, Model
+from optkit.operators import Profile
 from optkit.target import TARGETS, Target, target
 from optkit.tensors import Arrays, Signature, check_feed
 
@@ -165,6 +166,15 @@ class Worker:
         """Seconds from each query's arrival to its end; ``arrivals`` are seconds from now on, in order."""
         seconds: list[float] = self._ask("serve", list(arrivals), within=self._time_limit + arrivals[-1])
         return seconds
+
+    def profile(self, seconds: float) -> Profile:
+        """What each operator takes on the feeds handed over, watched for about so many seconds.
+
+        The session is closed for it, so that memory holds the model once; after this the worker can only be closed.
+        """
+        wanted = self.candidate
+        found: Profile = self._ask("profile", wanted.model, wanted.target, wanted.options, seconds)
+        return found
 
     def peak_memory_bytes(self) -> int | None:
         """The most memory that the child ever held resident from opening the model on: interpreter, runtime, model.

@@ -45,6 +45,11 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "optkit compare model.onnx small.onnx@openvino bundle --data data.npz --metric accuracy --max-drop 0.01",
         "optkit compare model.onnx small.onnx --data data.npz --json",
     ),
+    "explain": (
+        "optkit explain model.onnx model-int8.onnx",
+        "optkit explain model.onnx model-int8.onnx --data data.npz --threads 1",
+        "optkit explain model.onnx@onnxruntime model.onnx@openvino --json",
+    ),
     "optimize": (
         "optkit optimize model.onnx --data data.npz --max-drop 0.01 -o bundle",
         "optkit optimize model.onnx --data data.npz --goal size --target openvino --budget 5m -o bundle",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit import results, runs
+from optkit.explanations import Explanation
 from optkit.manifest import Manifest
 from optkit.recipe import Recipe
 from optkit.stage import STAGES, stage_class
@@ -22,6 +23,7 @@ RECORDS: dict[str, type[results.Root]] = {
     "comparison": results.Comparison,
     "doctor": results.Doctor,
     "evaluation": results.Evaluation,
+    "explanation": Explanation,
     "gate": Gate,
     "inspection": results.Inspection,
     "plan": runs.Plan,

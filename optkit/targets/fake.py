@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from optkit.errors import SignatureError, TargetError
 from optkit.model import TORCH_FORMATS, Model
+from optkit.operators import Operator, Profile
 from optkit.target import Compiled, Session, Target
 from optkit.tensors import Array, Arrays, Signature, TensorSpec
 
@@ -23,11 +25,12 @@ from optkit.tensors import Array, Arrays, Signature, TensorSpec
 class Fake(Target):
     """Options: what an inference takes and how much that varies, how far outputs are off, and what goes wrong.
 
-    ``stall`` is ``[number, seconds]``: the inference that takes so much longer.
+    ``stall`` is ``[number, seconds]``: the inference that takes so much longer. ``operators`` are the fields of each.
     """
 
     name = "fake"
     formats = (*TORCH_FORMATS, "onnx", "openvino")
+    tells_operators = True
 
     def version(self) -> str:
         return "1"
@@ -41,6 +44,7 @@ class Fake(Target):
             "memory_bytes": 50_000_000,
             "threads": threads or 1,
             "stall": None,
+            "operators": [],
             "fault": None,
         }
 
@@ -58,6 +62,14 @@ class Fake(Target):
         if options.get("fault") == "refuse":
             raise TargetError(f"fake refuses {model.path.name}: no implementation of the operator Mystery (node_7)")
         return FakeSession(model.signature, self.default_options() | options)
+
+    def profile(self, model: Model, options: dict[str, Any], feeds: Sequence[Arrays], seconds: float) -> Profile:
+        _fail(options["fault"])
+        shown = options["operators"] or [
+            {"name": "model", "kind": "Mystery", "seconds": 0.9 * options["seconds"], "precision": "float32"}
+        ]
+        operators = [{key: _frozen(value) for key, value in fields.items()} for fields in shown]
+        return Profile(tuple(Operator(**fields) for fields in operators), len(feeds), options["seconds"])
 
 
 class FakeSession(Session):
@@ -104,6 +116,10 @@ class FakeSession(Session):
     def peak_memory_bytes(self) -> int | None:
         memory: int = self._options["memory_bytes"]
         return memory
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _fail(fault: str | None) -> None:

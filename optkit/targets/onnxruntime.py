@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,10 @@ from optkit import lazy
 from optkit.errors import MissingDeviceError, TargetError, UsageError
 from optkit.machine import cores_allowed
 from optkit.model import Model
-from optkit.target import Compiled, Session, Target
+from optkit.operators import Profile
+from optkit.target import Compiled, Session, Target, in_turn
 from optkit.tensors import Array, Arrays, Signature, TensorSpec
+from optkit.trace import Trace
 
 _FATAL = 4
 """Log severity: what is worth reading comes as an exception as well."""
@@ -25,6 +28,12 @@ _PROTOBUF_LIMIT = 1_500_000_000
 """Bytes from which the optimized graph's weights go to a file of their own, safely below protobuf's 2 GB."""
 _GROWTH = 1.1
 """How much larger the optimized graph may be than its source before it is not worth keeping."""
+_WARM_UP = 0.3
+"""Share of the time for a profile in which nothing counts."""
+_PROBING = 0.1
+"""Seconds in which is found what writing a trace costs."""
+_MOST_EVENTS = 100_000
+"""What a trace holds at most: in memory until it is written, and again when it is read."""
 _DTYPES = {"float": "float32", "double": "float64"}
 
 
@@ -33,6 +42,7 @@ class OnnxRuntime(Target):
 
     name = "onnxruntime"
     formats = ("onnx",)
+    tells_operators = True
 
     def version(self) -> str:
         return str(_library().__version__)
@@ -78,6 +88,22 @@ class OnnxRuntime(Target):
     def open(self, model: Model, options: dict[str, Any]) -> Session:
         return OnnxRuntimeSession(_open(model.path, options), model.signature, options)
 
+    def profile(self, model: Model, options: dict[str, Any], feeds: Sequence[Arrays], seconds: float) -> Profile:
+        """From the session's own trace, and the graph that it executes, which tells what became of the file's nodes."""
+        from optkit import coverage, graph, trace
+
+        source = graph.parse(model.path)
+        most = max(2, _MOST_EVENTS // max(1, len(source.graph.node)))
+        with tempfile.TemporaryDirectory(prefix="optkit-profile-") as name:
+            probe, feed = trace.probe(Path(name) / "probe.onnx")
+            unchanged = options | {"graph_optimization_level": "ORT_DISABLE_ALL"}
+            watching = trace.watching(_traced(probe, [feed], unchanged, _PROBING, most))
+            executed = Path(name) / "executed.onnx"
+            writing = _written(options, executed, large=model.size_bytes > _PROTOBUF_LIMIT)
+            traced = _traced(model.path, feeds, writing, seconds, most)
+            covered = coverage.of(source, graph.parse(executed))
+        return trace.profile(traced, covered, watching)
+
 
 class OnnxRuntimeSession(Session):
     """An ``InferenceSession``."""
@@ -113,6 +139,19 @@ class OnnxRuntimeSession(Session):
 
     def close(self) -> None:
         self._session = None
+
+
+def _traced(path: Path, feeds: Sequence[Arrays], options: dict[str, Any], seconds: float, most: int) -> Trace:
+    """What a session writes down of at most so many inferences in so many seconds, warming up included."""
+    with tempfile.TemporaryDirectory(prefix="optkit-trace-") as name:
+        watched = options | {"enable_profiling": True, "profile_file_prefix": str(Path(name) / "trace")}
+        library = _open(path, watched)
+        session = OnnxRuntimeSession(library, None, options)
+        with session.explaining():
+            calls = [session.prepared(feed) for feed in feeds]
+            warm_up = in_turn(calls, _WARM_UP * seconds, most=most)
+            in_turn(calls, seconds - _WARM_UP * seconds, fewest=2, most=most)
+        return Trace.read(Path(library.end_profiling()), warm_up)
 
 
 def _library() -> Any:
@@ -181,15 +220,16 @@ def _member(enum: Any, value: str, name: str) -> Any:
 
 def _saving(options: dict[str, Any], path: Path, *, large: bool) -> dict[str, Any]:
     """``options`` that also write the optimized graph to ``path``, as portable as it can be."""
+    level = "ORT_ENABLE_EXTENDED" if options["graph_optimization_level"] == "ORT_ENABLE_ALL" else None
+    portable = {"graph_optimization_level": level or options["graph_optimization_level"]}
+    return _written(options, path, large=large) | portable
+
+
+def _written(options: dict[str, Any], path: Path, *, large: bool) -> dict[str, Any]:
     config = dict(options.get("session_config", {}))
     if large:
         config["session.optimized_model_external_initializers_file_name"] = f"{path.name}.data"
-    level = "ORT_ENABLE_EXTENDED" if options["graph_optimization_level"] == "ORT_ENABLE_ALL" else None
-    return options | {
-        "graph_optimization_level": level or options["graph_optimization_level"],
-        "optimized_model_filepath": str(path),
-        "session_config": config,
-    }
+    return options | {"optimized_model_filepath": str(path), "session_config": config}
 
 
 def _specs(values: Iterable[Any]) -> tuple[TensorSpec, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,17 @@ from optkit import irnames, lazy
 from optkit.errors import TargetError
 from optkit.machine import cores_allowed
 from optkit.model import Model
-from optkit.target import Compiled, Session, Target
+from optkit.operators import Operator, Profile, family, plain
+from optkit.target import Compiled, Session, Target, in_turn
 from optkit.tensors import Arrays, Signature, TensorSpec
 
 _NOISE = ("Exception from ", "Check '", "FrontEnd API failed", "Model wasn't fully converted", "Summary:")
 """How the lines of an error begin that say where in OpenVINO it arose, not what is wrong."""
+_WARM_UP = 0.3
+"""Share of the time for a profile in which nothing counts."""
+_MICRO = 1e-6
+_EDGES = ("Input", "Output", "Const", "Constant", "Parameter", "Result")
+"""Types of layers that do no work."""
 _DTYPES = {
     "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "boolean": "bool", "string": "string",
     "i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64",
@@ -30,6 +38,7 @@ class OpenVino(Target):
 
     name = "openvino"
     formats = ("onnx", "openvino")
+    tells_operators = True
 
     def version(self) -> str:
         return str(_library().__version__).partition("-")[0]
@@ -62,6 +71,25 @@ class OpenVino(Target):
         core = _library().Core()
         compiled = _compile(core, _read(core, model.path), options, model.path.name)
         return OpenVinoSession(compiled, model.signature)
+
+    def profile(self, model: Model, options: dict[str, Any], feeds: Sequence[Arrays], seconds: float) -> Profile:
+        """From the plugin's counters, which are means over all inferences so far: what warming up took is taken off."""
+        core = _library().Core()
+        graph = _read(core, model.path)
+        layers = _layers(graph)
+        compiled = _compile(core, graph, options | {"PERF_COUNT": True}, model.path.name)
+        session = OpenVinoSession(compiled, model.signature)
+        with session.explaining():
+            calls = [session.prepared(feed) for feed in feeds]
+            warm_up = in_turn(calls, _WARM_UP * seconds)
+            before = {each.name: each.seconds * warm_up for each in _executed(compiled, layers)}
+            start = time.perf_counter()
+            count = in_turn(calls, seconds - _WARM_UP * seconds, fewest=2)
+            elapsed = time.perf_counter() - start
+            found = _executed(compiled, layers)
+        totals = [each.seconds * (warm_up + count) - before.get(each.name, 0.0) for each in found]
+        timed = [replace(each, seconds=max(0.0, total) / count) for each, total in zip(found, totals, strict=True)]
+        return Profile(tuple(timed), count, elapsed / count)
 
 
 class OpenVinoSession(Session):
@@ -165,8 +193,63 @@ def _spec(port: Any, name: str) -> TensorSpec:
 def _precisions(graph: Any) -> dict[str, int]:
     """How many of the operators as executed compute in which precision."""
     executed = (op.rt_info for op in graph.get_ops())
-    computing = (info for info in executed if str(_value(info["layerType"])) not in ("Input", "Output", "Const"))
+    computing = (info for info in executed if str(_value(info["layerType"])) not in _EDGES)
     return dict(Counter(str(_value(info["runtimePrecision"])) for info in computing))
+
+
+def _layers(graph: Any) -> dict[str, tuple[str, ...]]:
+    """The tensors of each operator of the model by its plain name; what OpenVINO numbered itself has no name."""
+    found: dict[str, tuple[str, ...]] = {}
+    for node in graph.get_ops():
+        if node.get_friendly_name() != node.get_name() and node.get_type_name() not in _EDGES:
+            name = plain(str(node.get_friendly_name()))
+            tensors = (str(tensor) for port in node.outputs() for tensor in port.get_names())
+            found[name] = (*found.get(name, ()), *tensors)
+    return found
+
+
+def _executed(compiled: Any, layers: dict[str, tuple[str, ...]]) -> list[Operator]:
+    """The operators as executed, with their mean seconds so far; without those that were not executed."""
+    nodes = [(node, _facts(node)) for node in compiled.get_runtime_model().get_ordered_ops()]
+    return [
+        _operator(node, facts, layers)
+        for node, facts in nodes
+        if facts["layerType"] not in _EDGES and facts.get("execTimeMcs", "").isdigit()
+    ]
+
+
+def _operator(node: Any, facts: dict[str, str], layers: dict[str, tuple[str, ...]]) -> Operator:
+    sources = [port.get_source_output().get_node() for port in node.inputs()]
+    carried: dict[str, str] = {}
+    for name in (*facts.get("originalLayersNames", "").split(","), str(node.get_friendly_name())):
+        if plain(name) in layers:
+            carried.setdefault(plain(name), name)
+    return Operator(
+        name=str(node.get_friendly_name()),
+        kind=facts["layerType"],
+        seconds=_MICRO * int(facts["execTimeMcs"]),
+        precision=_precision(node, facts),
+        kernel=facts.get("primitiveType", ""),
+        layers=tuple(carried.values()),
+        tensors=tuple(tensor for name in carried for tensor in layers[name]),
+        sources=tuple(str(source.get_friendly_name()) for source in sources),
+    )
+
+
+def _facts(node: Any) -> dict[str, str]:
+    return {key: str(_value(node.rt_info[key])) for key in node.rt_info}
+
+
+def _precision(node: Any, facts: dict[str, str]) -> str:
+    if family(facts["layerType"]) == "conversion" and node.get_input_size():
+        types = [port.get_element_type().to_string() for port in (node.input(0), node.output(0))]
+        given, made = (_arithmetic(kind) for kind in types)
+        return given if given == made else f"{given} to {made}"
+    return _arithmetic(facts.get("runtimePrecision", "unknown"))
+
+
+def _arithmetic(kind: str) -> str:
+    return "int8" if kind in ("i8", "u8") else _DTYPES.get(kind, kind)
 
 
 def _value(info: Any) -> Any:

@@ -24,6 +24,7 @@ class Torch(Target):
 
     name = "torch"
     formats = TORCH_FORMATS
+    without_operators = "optkit export MODEL -o model.onnx, and explain that"
 
     def version(self) -> str:
         return str(_library().__version__)

@@ -1,0 +1,56 @@
+"""``optkit explain``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from optkit.cli import options
+from optkit.cli.app import console_of
+from optkit.errors import FAILED
+
+
+def explain(
+    ctx: typer.Context,
+    baseline: Annotated[str, typer.Argument(metavar="BASELINE", help="The model that the other is compared with.")],
+    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help="A model, a bundle or MODEL@TARGET.")],
+    data: options.Data = None,
+    target: options.OptionalTarget = None,
+    threads: options.Threads = None,
+    batch: options.Batch = 1,
+    seconds: options.Seconds = 5.0,
+    inputs: options.Inputs = None,
+    code: options.Code = None,
+    trust: options.Trust = False,
+    time_limit: options.TimeLimit = 600.0,
+    seed: options.Seed = 0,
+) -> None:
+    """Explain why a model is slower or faster than another: operator by operator, with causes and what to try.
+
+    A candidate that fails ends the command with exit code 1.
+    """
+    from optkit.cli.explained import explanation_blocks
+    from optkit.verbs.explain import explain as verb
+
+    console = console_of(ctx)
+    with console.progress() as progress:
+        found = verb(
+            baseline,
+            candidate,
+            data=data,
+            target=target,
+            threads=threads,
+            batch=batch,
+            seconds=seconds,
+            inputs=tuple(inputs or ()),
+            code=code,
+            trust=trust,
+            time_limit=time_limit,
+            seed=seed,
+            progress=progress,
+        )
+    console.notes(found.notes)
+    console.answer(found, lambda: explanation_blocks(found))
+    if found.speed is not None and found.speed.candidate is None:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,191 @@
+"""Why a candidate is slower or faster than a baseline: both taken apart, put side by side, and summed up in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from optkit import alignment, coverage, graph, islands, layers, machine, profiles, remedies, speedcauses, units, wording
+from optkit.alignment import Pair, total
+from optkit.explanations import (
+    FamilyRecord,
+    FindingRecord,
+    LayerRecord,
+    OperatorRecord,
+    ProfileRecord,
+    SpeedExplanation,
+)
+from optkit.operators import Operator, Profile
+from optkit.results import Comparison, Row
+from optkit.speedcauses import Case, Side
+from optkit.stage import Progress, no_progress
+from optkit.tensors import Arrays
+from optkit.worker import Candidate
+
+OUTSIDE = "outside operators"
+_NAMED = 3
+"""So many causes are named in a sentence."""
+_SMALL = 0.05
+"""Share of the difference below which a cause is not named."""
+_EVEN = 0.03
+"""Share of the baseline up to which a difference is none, as in a comparison's verdict."""
+
+
+def speed(
+    baseline: Candidate,
+    candidate: Candidate,
+    compared: Comparison,
+    feeds: Sequence[Arrays],
+    *,
+    data: str | None = None,
+    seconds: float = profiles.SECONDS,
+    progress: Progress = no_progress,
+) -> SpeedExplanation:
+    """Take both apart for so many seconds each, and say what made the difference that ``compared`` found.
+
+    ``data`` is what commands to try are given as ``--data``. A candidate that failed is not taken apart. Raises
+    OptkitError.
+    """
+    rows = compared.rows
+    failed = next((row for row in rows if row.status == "failed"), None)
+    if failed is not None:
+        return SpeedExplanation(comparison=compared, conclusion=[f"{failed.title} failed: {failed.reason}."])
+    sides = []
+    file = graph.parse(baseline.model.path) if baseline.model.format == "onnx" else None
+    for number, (each, row) in enumerate(zip((baseline, candidate), rows, strict=True)):
+        progress("watching operators", number, len(rows))
+        found = profiles.measure(each, feeds, seconds=seconds)
+        operators = found.operators if file is None else tuple(coverage.completed(file, found.operators))
+        sides.append(_side(each, row, replace(found, operators=operators)))
+    before, after = (side for side, _ in sides)
+    pairs = alignment.pairs(before.profile, after.profile)
+    case = Case(before, after, pairs, islands.of(after.profile, pairs), machine.isa())
+    causes = remedies.with_commands(case, speedcauses.findings(case), data)
+    families = _families(case)
+    return SpeedExplanation(
+        comparison=compared,
+        baseline=_profile(*sides[0]),
+        candidate=_profile(*sides[1]),
+        families=families,
+        layers=[_layer(pair) for pair in pairs],
+        findings=causes,
+        conclusion=_conclusion(rows[1], case, families, causes),
+    )
+
+
+def _side(candidate: Candidate, row: Row, profile: Profile) -> tuple[Side, float]:
+    """A side with its operators' times made to fit into the inference as it was measured unwatched."""
+    measured = row.latency.median if row.latency else profile.seconds
+    watched = total(profile.operators)
+    scale = min(1.0, measured / watched) if watched else 1.0
+    operators = tuple(replace(each, seconds=scale * each.seconds) for each in profile.operators)
+    return Side(candidate, layers.of(candidate.model), replace(profile, operators=operators), measured), scale
+
+
+def _families(case: Case) -> list[FamilyRecord]:
+    """What makes up an inference on both sides, the largest change first."""
+    before, after = (alignment.by_family(side.profile) for side in (case.baseline, case.candidate))
+    before[OUTSIDE], after[OUTSIDE] = case.baseline.outside, case.candidate.outside
+    found = [
+        FamilyRecord(family=name, baseline_seconds=before.get(name, 0.0), candidate_seconds=after.get(name, 0.0))
+        for name in before | after
+    ]
+    return sorted(found, key=lambda each: -abs(_change(each)))
+
+
+def _change(family: FamilyRecord) -> float:
+    return family.candidate_seconds - family.baseline_seconds
+
+
+def _conclusion(row: Row, case: Case, families: Sequence[FamilyRecord], findings: Sequence[FindingRecord]) -> list[str]:
+    """What was measured, where the difference lies, why, and what to try: a sentence each."""
+    before, after = case.baseline.seconds, case.candidate.seconds
+    measured = f"{units.seconds(after)} an inference, {units.seconds(before)} in the baseline"
+    even = abs(after - before) < _EVEN * before
+    where = _moved(families, before) if even else _where(families, after - before)
+    sentences = [f"{row.title}: {wording.speed(row)}: {measured}.", where]
+    causes = _causes(findings, None if even else after > before)
+    if causes:
+        sentences.append(f"Why: {'; '.join(cause.text for cause in causes)}.")
+    command = next((finding.command for finding in findings if finding.command), None)
+    if command is not None:
+        advice = "Integers do not pay in this model here; keep it in float. Try"
+        if not remedies.hopeless(case):
+            advice = "Try" if even or after > before else "To gain more, try"
+        sentences.append(f"{advice}: {command}")
+    return [sentence for sentence in sentences if sentence]
+
+
+def _where(families: Sequence[FamilyRecord], change: float) -> str:
+    """Which sorts of work the difference is made of, those with its sign first, with their shares."""
+    if not change:
+        return ""
+    along = [each for each in families if _change(each) * change > 0 and abs(_change(each)) >= _SMALL * abs(change)]
+    against = [each for each in families if _change(each) * change < 0 and abs(_change(each)) >= _SMALL * abs(change)]
+    if not along:
+        return ""
+    said = ", ".join(
+        f"{each.family} {_signed(_change(each))} ({units.percent(_change(each) / change)})" for each in along[:_NAMED]
+    )
+    text = f"Of the difference of {_signed(change)}: {said}"
+    if against:
+        text += "; against it " + ", ".join(f"{each.family} {_signed(_change(each))}" for each in against[:_NAMED])
+    return f"{text}."
+
+
+def _moved(families: Sequence[FamilyRecord], before: float) -> str:
+    """Where nothing was won or lost as a whole: what takes more, and what takes less."""
+    moved = [each for each in families if abs(_change(each)) >= _SMALL * before]
+    if not moved:
+        return ""
+    return f"Time only moved: {', '.join(f'{each.family} {_signed(_change(each))}' for each in moved[:_NAMED])}."
+
+
+def _signed(seconds: float) -> str:
+    return ("+" if seconds > 0 else "-") + units.seconds(abs(seconds))
+
+
+def _causes(findings: Sequence[FindingRecord], slower: bool | None) -> list[FindingRecord]:
+    """The two that explain most in the direction of the difference; pairs left unfused are conversions, said once."""
+    found = [each for each in findings if each.seconds and slower in (None, each.seconds > 0)]
+    found.sort(key=lambda each: -abs(each.seconds or 0.0))
+    kinds = {each.kind for each in found}
+    if "conversions" in kinds:
+        found = [each for each in found if each.kind != "unfused-pairs"]
+    return found[:2]
+
+
+def _profile(side: Side, scale: float) -> ProfileRecord:
+    return ProfileRecord(
+        seconds=side.seconds,
+        outside_seconds=side.outside,
+        inferences=side.profile.inferences,
+        scale=scale,
+        operators=[_operator(each) for each in side.profile.operators],
+    )
+
+
+def _operator(operator: Operator) -> OperatorRecord:
+    return OperatorRecord(
+        name=operator.name,
+        kind=operator.kind,
+        family=operator.family,
+        seconds=operator.seconds,
+        precision=operator.precision,
+        kernel=operator.kernel,
+        layers=list(operator.layers),
+    )
+
+
+def _layer(pair: Pair) -> LayerRecord:
+    return LayerRecord(
+        layer=pair.layer,
+        matched=pair.matched,
+        family=pair.family,
+        baseline_seconds=pair.before if pair.baseline else None,
+        candidate_seconds=pair.after if pair.candidate else None,
+        baseline_precision=alignment.precision(pair.baseline),
+        candidate_precision=alignment.precision(pair.candidate),
+        baseline_kinds=alignment.kinds(pair.baseline),
+        candidate_kinds=alignment.kinds(pair.candidate),
+    )

@@ -1,0 +1,97 @@
+"""The records of why a candidate is slower or faster than a baseline: where time went, what caused it, what to try."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from optkit.operators import Family
+from optkit.results import Comparison, DatasetRecord, Machine, NoteRecord, Record, Root
+
+
+class OperatorRecord(Record):
+    """One operator as it was executed; ``kind`` and ``kernel`` are the runtime's words, ``layers`` the file's."""
+
+    name: str
+    kind: str
+    family: Family
+    seconds: float
+    precision: str
+    kernel: str
+    layers: list[str] = Field(default_factory=list)
+
+
+class ProfileRecord(Record):
+    """An inference taken apart: ``seconds`` as measured unwatched, and how much of it lies in no operator.
+
+    ``scale`` is what the operators' times were multiplied by, below one where watching them slowed them down.
+    """
+
+    seconds: float
+    outside_seconds: float
+    inferences: int
+    scale: float
+    operators: list[OperatorRecord]
+
+
+class LayerRecord(Record):
+    """A layer on both sides, or all operators of a kind where no name matched; null where a side has none.
+
+    ``kinds`` are those of the operators that it is, in order.
+    """
+
+    layer: str
+    matched: bool
+    family: Family
+    baseline_seconds: float | None
+    candidate_seconds: float | None
+    baseline_precision: str | None
+    candidate_precision: str | None
+    baseline_kinds: list[str] = Field(default_factory=list)
+    candidate_kinds: list[str] = Field(default_factory=list)
+
+
+class FamilyRecord(Record):
+    """All operators that do one sort of work; ``outside operators`` is the rest of an inference."""
+
+    family: str
+    baseline_seconds: float
+    candidate_seconds: float
+
+
+class FindingRecord(Record):
+    """A cause. ``seconds`` is what it costs the candidate in an inference, negative what it saves, null for a fact."""
+
+    kind: str
+    text: str
+    seconds: float | None = None
+    layers: list[str] = Field(default_factory=list)
+    command: str | None = None
+    """What to try against it."""
+
+
+class SpeedExplanation(Record):
+    """Where the time went. ``families`` add up to an inference on either side; findings may overlap each other.
+
+    Without profiles where the candidate failed; then ``comparison`` says why.
+    """
+
+    comparison: Comparison
+    baseline: ProfileRecord | None = None
+    candidate: ProfileRecord | None = None
+    families: list[FamilyRecord] = Field(default_factory=list)
+    layers: list[LayerRecord] = Field(default_factory=list)
+    findings: list[FindingRecord] = Field(default_factory=list)
+    conclusion: list[str] = Field(default_factory=list)
+
+
+class Explanation(Root):
+    """Why a candidate differs from a baseline."""
+
+    schema_: Literal["optkit.explanation/1"] = Field("optkit.explanation/1", alias="schema")
+    speed: SpeedExplanation | None = None
+    data: DatasetRecord | None = None
+    machine: Machine
+    seconds: float
+    notes: list[NoteRecord] = Field(default_factory=list)

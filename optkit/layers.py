@@ -1,0 +1,82 @@
+"""What a model's file says of its layers, so that their times can be understood: constant weights, groups, integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from optkit import coverage, graph, ir
+from optkit.model import Model
+from optkit.operators import plain
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node of the file. ``quantized`` says that the file wants it computed in integers."""
+
+    name: str
+    kind: str
+    constant_weight: bool
+    depthwise: bool
+    quantized: bool
+
+
+@dataclass(frozen=True)
+class Layers:
+    """All layers by name, and how the model is quantized. An OpenVINO model tells no more than that.
+
+    ``makers`` are the layers by the tensors that they make.
+    """
+
+    quantized: str | None = None
+    by_name: dict[str, Layer] = field(default_factory=dict)
+    makers: dict[str, str] = field(default_factory=dict)
+
+    def name_of(self, known_as: str) -> str | None:
+        """The name in the file of what a runtime calls by the layer's name, or by its tensor's."""
+        return plain(known_as) if plain(known_as) in self.by_name else self.makers.get(known_as)
+
+
+def of(model: Model) -> Layers:
+    """The layers of ``model``. Raises ModelError."""
+    if model.format == "onnx":
+        proto = graph.parse(model.path)
+        makers = {str(tensor): coverage.title(node) for node in proto.graph.node for tensor in node.output if tensor}
+        return Layers(graph.quantized(proto), _by_name(proto.graph), makers)
+    if model.format == "openvino":
+        return Layers(ir.quantized(ir.read(model.path)))
+    return Layers()
+
+
+def _by_name(found: onnx.GraphProto) -> dict[str, Layer]:
+    fixed = coverage.constants(found)
+    makers = {name: node for node in found.node for name in node.output}
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in found.initializer}
+    layers = {}
+    for node in found.node:
+        name = coverage.title(node)
+        made_by = [makers[each].op_type for each in node.input[:2] if each in makers]
+        integers = "Integer" in node.op_type or node.op_type.startswith(("QLinear", "QGemm", "DynamicQuantize"))
+        layers[name] = Layer(
+            name=name,
+            kind=str(node.op_type),
+            constant_weight=len(node.input) > 1 and node.input[1] in fixed,
+            depthwise=_depthwise(node, shapes, makers),
+            quantized=integers or "DequantizeLinear" in made_by,
+        )
+    return layers
+
+
+def _depthwise(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], makers: dict[str, onnx.NodeProto]) -> bool:
+    """Whether each output channel of a convolution sees one input channel of several."""
+    groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+    if groups == 1 or len(node.input) < 2:
+        return False
+    weight = node.input[1]
+    if weight in makers and makers[weight].op_type == "DequantizeLinear":
+        weight = makers[weight].input[0]
+    shape = shapes.get(weight, ())
+    return len(shape) < 2 or shape[1] == 1

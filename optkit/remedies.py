@@ -1,0 +1,106 @@
+"""What to try against a slow candidate: commands to paste, out of what was found."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from optkit.explanations import FindingRecord
+from optkit.operators import plain
+from optkit.quantizer import QUANTIZABLE
+from optkit.speedcauses import Case, Side
+
+_MOST = 12
+"""So many layers are excluded at most, those of the islands that lose most."""
+_LITTLE = 0.25
+_BY_EXCLUDING = ("conversions", "slower-integer-layers", "unfused-pairs")
+_METHODS = (("dynamic", "dynamic"), ("QDQ", "static"), ("static", "static"), ("weight-only", "weight-only"))
+
+
+def with_commands(case: Case, findings: Sequence[FindingRecord], data: str | None) -> list[FindingRecord]:
+    """The findings, those that something can be tried against with its command."""
+    excluding = _excluding(case, data)
+    found = []
+    for finding in findings:
+        command = excluding if finding.kind in _BY_EXCLUDING else None
+        if finding.kind == "weights-dequantized":
+            command = _quantize(case, data, method="static")
+        found.append(finding.model_copy(update={"command": command}) if command else finding)
+    return found
+
+
+def losing_layers(case: Case) -> list[str]:
+    """Layers in integers that cost time together with the conversions around them, as ``--exclude`` takes them."""
+    names: dict[str, None] = {}
+    for island in case.islands:
+        losing = island.operators if island.saved < -_LITTLE * case.worth else island.slow_shore
+        weighted = [each for each in losing if each.weighted]
+        names |= dict.fromkeys(name for each in weighted for name in _excluded(case.candidate, each.layers))
+    return list(names)[:_MOST]
+
+
+def hopeless(case: Case) -> bool:
+    """Whether what integers save in some places is next to nothing against what they cost in others."""
+    won = sum(island.saved for island in case.islands if island.saved > 0)
+    lost = -sum(island.saved for island in case.islands if island.saved < 0)
+    return lost > case.worth and won < max(case.worth, _LITTLE * lost)
+
+
+def _excluding(case: Case, data: str | None) -> str | None:
+    """Quantize again without what loses. Where everything loses, the other runtime: in integers where the CPU can."""
+    if case.candidate.layers.quantized is None or not case.islands:
+        return None
+    if hopeless(case):
+        elsewhere = case.candidate.candidate.target == "onnxruntime"
+        return _quantize(case, data, target="openvino") if elsewhere and not case.slow_sums else _compare(case, data)
+    names = losing_layers(case)
+    return _quantize(case, data, exclude=names) if names else None
+
+
+def _quantize(
+    case: Case,
+    data: str | None,
+    *,
+    exclude: Sequence[str] = (),
+    target: str | None = None,
+    method: str | None = None,
+) -> str | None:
+    source = case.baseline.candidate.model
+    if source.format not in ("onnx", "openvino") or case.baseline.layers.quantized not in (None, "float16"):
+        return None
+    runs_on = target or case.candidate.candidate.target
+    made_by = method or (None if target else _method(case.candidate.layers.quantized or ""))
+    suffix = ".xml" if runs_on == "openvino" else ".onnx"
+    output = case.candidate.candidate.model.path.with_suffix("").name + ("-mixed" if exclude else "-again") + suffix
+    words = ["optkit", "quantize", str(source.path), "--int8"]
+    words += ["--target", runs_on] if runs_on != "onnxruntime" else []
+    words += ["--method", made_by] if made_by else []
+    words += ["--data", data or "DATA"] if made_by in (None, "static") else []
+    for name in exclude:
+        words += ["--exclude", name]
+    return shlex.join([*words, "-o", str(Path(output))])
+
+
+def _compare(case: Case, data: str | None) -> str | None:
+    """The baseline on both runtimes."""
+    source = case.baseline.candidate.model
+    if source.format != "onnx":
+        return None
+    words = ["optkit", "compare", *(f"{source.path}@{name}" for name in ("onnxruntime", "openvino"))]
+    return shlex.join([*words, *(("--data", data) if data else ())])
+
+
+def _method(quantized: str) -> str | None:
+    return next((method for start, method in _METHODS if quantized.startswith(start)), None)
+
+
+def _excluded(side: Side, layers: Sequence[str]) -> Iterator[str]:
+    """The names among ``layers`` of what quantizers put into integers."""
+    if side.candidate.target == "openvino":
+        yield from [name for name in layers if "/fq_" not in name][:1]
+        return
+    for name in layers:
+        layer = side.layer(name)
+        if layer is not None and layer.kind.removesuffix("Integer") in QUANTIZABLE:
+            yield plain(name)

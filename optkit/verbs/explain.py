@@ -1,0 +1,74 @@
+"""``explain``: why a candidate is slower or faster than its baseline."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from optkit import comparison, explaining, machine, profiles, records, workload
+from optkit import data as datasets
+from optkit.explanations import Explanation
+from optkit.stage import Progress, no_progress
+from optkit.worker import TIME_LIMIT
+from optkit.worker import candidate as as_candidate
+
+
+def explain(
+    baseline: str | Path,
+    candidate: str | Path,
+    *,
+    data: str | Path | None = None,
+    target: str | None = None,
+    threads: int | None = None,
+    batch: int = 1,
+    seconds: float = 5.0,
+    seed: int = 0,
+    inputs: tuple[str, ...] = (),
+    code: str | None = None,
+    trust: bool = False,
+    time_limit: float = TIME_LIMIT,
+    progress: Progress = no_progress,
+) -> Explanation:
+    """Say where ``candidate``'s time went against ``baseline``; each is a path, a bundle or ``PATH@TARGET``.
+
+    Both are measured side by side first, for ``seconds`` each, then their operators are watched. A candidate that fails
+    is explained by its reason. Raises OptkitError.
+    """
+    started = time.monotonic()
+    opened = [
+        as_candidate(
+            source, target=target, threads=threads, inputs=inputs, code=code, trust=trust, time_limit=time_limit
+        )
+        for source in (baseline, candidate)
+    ]
+    for each in opened:
+        profiles.check(each)
+    signature = opened[0].model.signature
+    dataset = None if data is None else datasets.open(data, None if signature is None else signature.inputs)
+    compared = comparison.side_by_side(
+        opened,
+        dataset=dataset,
+        batch=batch,
+        seconds=seconds,
+        seed=seed,
+        threads=threads,
+        with_quality=False,
+        progress=progress,
+    )
+    feeds = workload.of(opened, dataset, batch, seed).feeds
+    found = explaining.speed(
+        opened[0],
+        opened[1],
+        compared,
+        feeds,
+        data=None if data is None else str(data),
+        seconds=min(seconds, profiles.SECONDS),
+        progress=progress,
+    )
+    return Explanation(
+        speed=found,
+        data=None if dataset is None else records.of_dataset(dataset),
+        machine=machine.fingerprint(),
+        seconds=time.monotonic() - started,
+        notes=compared.notes,
+    )

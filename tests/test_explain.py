@@ -1,0 +1,304 @@
+"""``explain``: layers on both sides, findings, and what users get wrong."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
+
+from optkit import alignment, coverage, explaining, islands, remedies, speedcauses
+from optkit import comparison as comparisons
+from optkit.cli import verbs
+from optkit.cli.app import app
+from optkit.cli.explained import explanation_blocks
+from optkit.errors import UsageError
+from optkit.explanations import Explanation
+from optkit.layers import Layer, Layers
+from optkit.model import Model
+from optkit.operators import Operator, Profile
+from optkit.targets.fake import Fake
+from optkit.tensors import Signature, TensorSpec
+from optkit.verbs.explain import explain
+from optkit.verbs.quantize import quantize
+from optkit.worker import Candidate
+
+
+def cli(*arguments):
+    if not app.registered_commands:
+        verbs.add_to(app)
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def save(path, nodes, inputs, outputs, weights=None, opset=17):
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+        [numpy_helper.from_array(value, name) for name, value in (weights or {}).items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(samples, tmp_path_factory):
+    """The CNN in static INT8."""
+    path = tmp_path_factory.mktemp("small") / "small.onnx"
+    quantize(samples / "model.onnx", path, calibration=samples / "calibration.npz", measure=False)
+    return path
+
+
+def nodes_of(path, *kinds):
+    return {coverage.title(node) for node in onnx.load(path).graph.node if node.op_type in kinds}
+
+
+# Layers on both sides.
+
+
+def test_what_was_fused_belongs_to_the_layer_it_was_fused_into():
+    baseline = Profile((Operator("f", "FusedConv", 3.0, "float32", layers=("conv", "relu"), tensors=("c", "r")),), 1, 3)
+    candidate = Profile(
+        (
+            Operator("q", "QuantizeLinear", 1.0, "float32 to int8", layers=("x_q",)),
+            Operator("conv_quant", "QLinearConv", 1.0, "int8", layers=("conv_quant",), tensors=("cq",)),
+            Operator("r", "Relu", 0.5, "float32", layers=("other_name",), tensors=("r",)),
+        ),
+        1,
+        3,
+    )
+    pairs = {pair.layer: pair for pair in alignment.pairs(baseline, candidate)}
+    assert set(pairs) == {"conv", "QuantizeLinear"}
+    assert [each.kind for each in pairs["conv"].candidate] == ["QLinearConv", "Relu"]
+    assert (pairs["conv"].before, pairs["conv"].after, pairs["conv"].integer) == (3.0, 1.5, True)
+    assert not pairs["QuantizeLinear"].matched
+
+
+def test_layers_are_found_again_on_another_runtime(samples):
+    found = explain(
+        f"{samples / 'model.onnx'}@onnxruntime", f"{samples / 'model.onnx'}@openvino", threads=1, seconds=0.3
+    )
+    both = {
+        each.layer
+        for each in found.speed.layers
+        if each.matched and each.baseline_seconds is not None and each.candidate_seconds is not None
+    }
+    assert nodes_of(samples / "model.onnx", "Conv") <= both
+
+
+# The verb.
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
+def test_the_parts_add_up_to_an_inference(target, samples, small):
+    found = explain(
+        samples / "model.onnx",
+        small,
+        data=samples / "evaluation.npz",
+        target=target,
+        threads=1,
+        seconds=0.5,
+    )
+    speed = found.speed
+    for side, profile in (("baseline", speed.baseline), ("candidate", speed.candidate)):
+        parts = sum(getattr(each, f"{side}_seconds") for each in speed.families)
+        assert parts == pytest.approx(profile.seconds)
+        layers = sum(getattr(each, f"{side}_seconds") or 0.0 for each in speed.layers)
+        assert layers + profile.outside_seconds == pytest.approx(profile.seconds)
+        assert 0.5 < profile.scale <= 1
+    convolutions = [each for each in speed.layers if each.matched and each.family == "convolution"]
+    assert {each.candidate_precision for each in convolutions} == {"int8"}
+    assert {each.baseline_precision for each in convolutions} == {"float32"}
+    assert 1 <= len(speed.conclusion) <= 4
+    assert "an inference" in speed.conclusion[0]
+    assert Explanation.model_validate_json(found.to_json()) == found
+
+
+def test_a_pair_that_no_kernel_takes_in_is_found(tmp_path):
+    """ONNX Runtime has no integer Elu, so it computes in float between two conversions."""
+    shape = [1, 64, 64, 64]
+    save(tmp_path / "model.onnx", [helper.make_node("Elu", ["x"], ["y"], "elu")], {"x": shape}, {"y": shape})
+    constants = {"s": np.float32(0.05), "z": np.uint8(128)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"], "q1"),
+        helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xd"], "d1"),
+        helper.make_node("Elu", ["xd"], ["e"], "elu"),
+        helper.make_node("QuantizeLinear", ["e", "s", "z"], ["eq"], "q2"),
+        helper.make_node("DequantizeLinear", ["eq", "s", "z"], ["y"], "d2"),
+    ]
+    save(tmp_path / "pairs.onnx", nodes, {"x": shape}, {"y": shape}, {key: np.array(v) for key, v in constants.items()})
+    found = explain(tmp_path / "model.onnx", tmp_path / "pairs.onnx", threads=1, seconds=0.3)
+    (finding,) = [each for each in found.speed.findings if each.kind == "unfused-pairs"]
+    assert finding.layers == ["elu"]
+    assert finding.seconds > 0
+    assert "conversion +" in found.speed.conclusion[1]
+
+
+# What is said, with a target that takes what it is told.
+
+SIGNATURE = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("y", "float32", ("batch", 3)),))
+FLOATS = [
+    {"name": "a", "kind": "Conv", "seconds": 0.004, "precision": "float32", "layers": ["a"]},
+    {"name": "b", "kind": "Conv", "seconds": 0.004, "precision": "float32", "layers": ["b"], "sources": ["a"]},
+    {"name": "c", "kind": "Sigmoid", "seconds": 0.001, "precision": "float32", "layers": ["c"], "sources": ["b"]},
+]
+INTEGERS = [
+    {"name": "q", "kind": "QuantizeLinear", "seconds": 0.003, "precision": "float32 to int8"},
+    {"name": "a", "kind": "QLinearConv", "seconds": 0.006, "precision": "int8", "layers": ["a"], "sources": ["q"]},
+    {"name": "b", "kind": "QLinearConv", "seconds": 0.002, "precision": "int8", "layers": ["b"], "sources": ["a"]},
+    {"name": "d", "kind": "DequantizeLinear", "seconds": 0.002, "precision": "int8 to float32", "sources": ["b"]},
+    {"name": "c", "kind": "Sigmoid", "seconds": 0.001, "precision": "float32", "layers": ["c"], "sources": ["d"]},
+]
+
+
+def fake(folder, name, **options):
+    path = folder / name
+    path.write_bytes(bytes(1000))
+    model = Model(path, "torchscript", "sha256:0", SIGNATURE)
+    return Candidate(name, model, "fake", Fake().default_options() | options)
+
+
+def told(*candidates):
+    compared = comparisons.side_by_side(candidates, dataset=None, with_quality=False, seconds=0.3)
+    return explaining.speed(*candidates, compared, [{"x": np.zeros((1, 4), np.float32)}])
+
+
+def test_the_conclusion_is_this(tmp_path, monkeypatch):
+    monkeypatch.setattr("optkit.machine.isa", lambda *_: frozenset({"avx2"}))
+    speed = told(
+        fake(tmp_path, "model", seconds=0.010, operators=FLOATS),
+        fake(tmp_path, "small", seconds=0.016, operators=INTEGERS),
+    )
+    assert speed.conclusion == [
+        "small on fake: 1.60x slower (95 %: 1.60 to 1.60): 16.0 ms an inference, 10.0 ms in the baseline.",
+        "Of the difference of +6.00 ms: conversion +5.00 ms (83.3 %), outside operators +1.00 ms (16.7 %).",
+        "Why: 2 conversions (QuantizeLinear, DequantizeLinear) take 5.00 ms, the baseline has none; integer "
+        "layers save nothing; 1 of 2 integer layers are slower than in float, by 2.00 ms together; worst: a "
+        "(4.00 ms -> 6.00 ms).",
+    ]
+    assert {each.kind: each.seconds for each in speed.findings} == {
+        "conversions": pytest.approx(0.005),
+        "slower-integer-layers": pytest.approx(0.002),
+        "faster-integer-layers": pytest.approx(-0.002),
+        "no-vnni": None,
+    }
+    found = Explanation(speed=speed, machine=speed.comparison.machine, seconds=1.0)
+    families, layers, *_ = explanation_blocks(found)
+    assert families.rows[0] == ["conversion", "0.00 us", "5.00 ms", "bad:+5.00 ms"]
+    assert families.rows[-1] == ["an inference", "10.0 ms", "16.0 ms", "bad:+6.00 ms"]
+    assert layers.rows[0] == ["all QuantizeLinear", "-", "", "3.00 ms", "float32 to int8", "bad:+3.00 ms"]
+
+
+def test_a_machine_with_dot_products_is_not_blamed(tmp_path, monkeypatch):
+    monkeypatch.setattr("optkit.machine.isa", lambda *_: frozenset({"avx2", "avx512_vnni"}))
+    speed = told(fake(tmp_path, "model", operators=FLOATS), fake(tmp_path, "small", operators=INTEGERS))
+    assert "no-vnni" not in {each.kind for each in speed.findings}
+
+
+def case(target="onnxruntime", isa=("avx2",), quicker=0.0):
+    """Two islands, a and b, with conversions between them; ``quicker`` is what integers save in b."""
+    floats = (
+        Operator("a", "Conv", 0.004, "float32", layers=("a",)),
+        Operator("s", "Sigmoid", 0.001, "float32", layers=("s",), sources=("a",)),
+        Operator("b", "Conv", 0.008, "float32", layers=("b",), sources=("s",)),
+    )
+    integers = (
+        Operator("q1", "QuantizeLinear", 0.001, "float32 to int8"),
+        Operator("a_8", "QLinearConv", 0.005, "int8", layers=("a",), sources=("q1",)),
+        Operator("d1", "DequantizeLinear", 0.001, "int8 to float32", sources=("a_8",)),
+        Operator("s", "Sigmoid", 0.001, "float32", layers=("s",), sources=("d1",)),
+        Operator("q2", "QuantizeLinear", 0.001, "float32 to int8", sources=("s",)),
+        Operator("b_8", "QLinearConv", 0.008 - quicker, "int8", layers=("b",), sources=("q2",)),
+    )
+    sides = []
+    for name, operators, quantized in (("model", floats, None), ("small", integers, "QDQ int8 static")):
+        found = {each: Layer(each, "Conv", True, False, bool(quantized)) for each in ("a", "b")}
+        entry = Candidate(name, Model(Path(f"{name}.onnx"), "onnx", "sha256:0", SIGNATURE), target)
+        profile = Profile(operators, 1, 0.02)
+        sides.append(speedcauses.Side(entry, Layers(quantized, found), profile, alignment.total(operators)))
+    pairs = alignment.pairs(sides[0].profile, sides[1].profile)
+    return speedcauses.Case(*sides, pairs, islands.of(sides[1].profile, pairs), frozenset(isa))
+
+
+def test_layers_that_do_not_pay_for_their_conversions_are_left_out():
+    seen = case(quicker=0.006)
+    assert [(island.operators[0].name, pytest.approx(island.saved)) for island in seen.islands] == [
+        ("a_8", -0.003),
+        ("b_8", 0.005),
+    ]
+    commands = {each.command for each in remedies.with_commands(seen, speedcauses.findings(seen), "data.npz")}
+    assert commands - {None} == {
+        "optkit quantize model.onnx --int8 --method static --data data.npz --exclude a -o small-mixed.onnx"
+    }
+
+
+@pytest.mark.parametrize(
+    ("isa", "command"),
+    [
+        (("avx2",), "optkit compare model.onnx@onnxruntime model.onnx@openvino"),
+        (("avx512_vnni",), "optkit quantize model.onnx --int8 --target openvino --data DATA -o small-again.xml"),
+    ],
+)
+def test_where_integers_pay_nowhere_another_runtime_is_tried(isa, command):
+    seen = case(isa=isa)
+    assert remedies.hopeless(seen)
+    assert {each.command for each in remedies.with_commands(seen, speedcauses.findings(seen), None)} >= {command}
+
+
+def test_operators_slower_than_their_inference_are_scaled_to_it(tmp_path):
+    speed = told(fake(tmp_path, "model", seconds=0.003, operators=FLOATS), fake(tmp_path, "small", seconds=0.003))
+    assert speed.baseline.scale == pytest.approx(1 / 3)
+    assert sum(each.seconds for each in speed.baseline.operators) == pytest.approx(0.003)
+    assert speed.baseline.outside_seconds == pytest.approx(0)
+
+
+# What users get wrong.
+
+
+def test_a_candidate_that_crashes_is_exit_code_1_with_its_reason(tmp_path, samples):
+    speed = told(fake(tmp_path, "model"), fake(tmp_path, "small", fault="crash"))
+    assert speed.candidate is None
+    assert speed.conclusion == ["small on fake failed: crashed (SIGSEGV)."]
+    (tmp_path / "odd.onnx").unlink(missing_ok=True)
+    save(
+        tmp_path / "odd.onnx",
+        [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+        {"x": ["batch", 1, 28, 28]},
+        {"y": None},
+        {"shape": np.array([7, 11])},
+    )
+    done = cli("explain", samples / "model.onnx", tmp_path / "odd.onnx", "--seconds", "0.2", "--threads", "1")
+    assert done.exit_code == 1, done.output
+    assert "odd.onnx on onnxruntime failed" in done.stdout
+
+
+def test_torch_tells_no_operators(samples):
+    with pytest.raises(UsageError, match="torch does not tell what each operator takes"):
+        explain(samples / "traced.pt", samples / "model.onnx", inputs=("x:float32[batch,1,28,28]",))
+
+
+def test_a_missing_file_is_a_line_with_a_hint(samples):
+    done = cli("explain", samples / "model.onnx", samples / "modle.onnx")
+    assert done.exit_code == 2
+    assert "no such file" in done.stderr
+    assert "did you mean" in done.stderr
+
+
+def test_json_is_one_document(samples):
+    done = cli(
+        "explain", samples / "model.onnx", samples / "model.onnx", "--seconds", "0.2", "--threads", "1", "--json"
+    )
+    document = json.loads(done.stdout)
+    assert document["schema"] == "optkit.explanation/1"
+    assert document["speed"]["comparison"]["rows"][1]["name"] == "model.onnx (2)"
+
+
+def test_every_cause_is_documented():
+    page = (Path(__file__).parent.parent / "docs" / "explain.md").read_text()
+    source = Path(speedcauses.__file__).read_text()
+    kinds = {line.split('"')[1] for line in source.splitlines() if 'kind="' in line}
+    assert kinds
+    assert all(f"`{kind}`" in page for kind in kinds)

@@ -1,0 +1,138 @@
+"""Operators as runtimes execute them: families, precisions, times by layer, and what is left behind: nothing."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from optkit import coverage, profiles
+from optkit.operators import family, precision
+from optkit.verbs.quantize import quantize
+from optkit.worker import candidate
+
+
+def save(path, nodes, inputs, outputs, weights=None, opset=17):
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+        [numpy_helper.from_array(value, name) for name, value in (weights or {}).items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(samples, tmp_path_factory):
+    """The CNN in static INT8."""
+    path = tmp_path_factory.mktemp("small") / "small.onnx"
+    quantize(samples / "model.onnx", path, calibration=samples / "calibration.npz", measure=False)
+    return path
+
+
+def feeds(samples, count=4):
+    with np.load(samples / "evaluation.npz") as arrays:
+        name = next(name for name in arrays.files if name != "labels")
+        return [{name: arrays[name][index : index + 1]} for index in range(count)]
+
+
+def nodes_of(path, *kinds):
+    return {coverage.title(node) for node in onnx.load(path).graph.node if node.op_type in kinds}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("Conv", "convolution"),
+        ("QLinearConv", "convolution"),
+        ("Convolution", "convolution"),
+        ("Deconvolution", "convolution"),
+        ("Convert", "conversion"),
+        ("ReorderInput", "conversion"),
+        ("DynamicQuantizeLinear", "conversion"),
+        ("DynamicQuantizeMatMul", "matrix product"),
+        ("FullyConnected", "matrix product"),
+        ("DynamicQuantizeLSTM", "recurrent"),
+        ("SkipLayerNormalization", "normalization"),
+        ("QLinearGlobalAveragePool", "pooling"),
+        ("Subgraph", "elementwise"),
+        ("HardSwish", "elementwise"),
+        ("Transpose", "layout"),
+        ("Resize", "other"),
+    ],
+)
+def test_operators_of_all_runtimes_fall_into_few_families(kind, expected):
+    assert family(kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "outputs", "expected"),
+    [
+        ("Conv", ["float32", "float32"], ["float32"], "float32"),
+        ("QLinearConv", ["uint8", "float32", "uint8"], ["uint8"], "int8"),
+        ("MatMulIntegerToFloat", ["uint8", "int8", "float32"], ["float32"], "int8"),
+        ("QuantizeLinear", ["float32", "float32", "uint8"], ["uint8"], "float32 to int8"),
+        ("Gather", ["int64", "int64"], ["int64"], "int64"),
+        ("Add", ["float16", "float16"], ["float16"], "float16"),
+        ("Identity", [], [], "unknown"),
+    ],
+)
+def test_precision_is_what_an_operator_computes_in(kind, inputs, outputs, expected):
+    assert precision(kind, inputs, outputs) == expected
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
+def test_every_layer_with_weights_has_a_time_under_its_own_name(target, samples):
+    found = profiles.layer_seconds(
+        candidate(samples / "model.onnx", target=target, threads=1), feeds(samples), seconds=0.3
+    )
+    wanted = nodes_of(samples / "model.onnx", "Conv", "Gemm", "MatMul")
+    assert wanted
+    assert wanted <= set(found)
+    assert all(found[name] > 0 for name in wanted)
+
+
+def test_integer_operators_are_told_from_float_ones(samples, small):
+    profile = profiles.measure(candidate(small, threads=1), feeds(samples), seconds=0.3)
+    wanted = nodes_of(samples / "model.onnx", "Conv")
+    integers = {name for each in profile.operators if each.integer for name in each.layers}
+    assert wanted <= integers
+    assert {each.kernel for each in profile.operators} == {"CPUExecutionProvider"}
+    assert any(each.precision == "float32 to int8" for each in profile.operators)
+
+
+def test_profiling_leaves_nothing_behind(samples, tmp_path, monkeypatch):
+    for name in ("here", "temporary"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    profiles.measure(candidate(samples / "model.onnx", threads=1), feeds(samples), seconds=0.1)
+    assert list((tmp_path / "here").iterdir()) == []
+    assert list((tmp_path / "temporary").glob("optkit-*")) == []
+
+
+def test_what_a_loop_does_is_not_counted_twice(tmp_path):
+    body = helper.make_graph(
+        [helper.make_node("MatMul", ["state", "w"], ["next"], "inner"), helper.make_node("Identity", ["on"], ["go"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", TensorProto.FLOAT, [64, 64]),
+        ],
+        [
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, [64, 64]),
+        ],
+    )
+    path = save(
+        tmp_path / "loop.onnx",
+        [helper.make_node("Loop", ["trips", "", "x"], ["y"], "outer", body=body)],
+        {"x": [64, 64]},
+        {"y": [64, 64]},
+        {"w": np.eye(64, dtype=np.float32), "trips": np.array(50)},
+    )
+    profile = profiles.measure(candidate(path, threads=1), [{"x": np.ones((64, 64), np.float32)}], seconds=0.3)
+    assert {each.name for each in profile.operators if each.seconds > 0} >= {"inner", "outer"}
+    assert sum(each.seconds for each in profile.operators) <= profile.seconds
