@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from optkit import irnames, lazy
+from optkit import correspondence, irnames, lazy, machine
 from optkit.errors import StageError
-from optkit.quantizer import Quantized, Request, silent
+from optkit.quantizer import Quantized, Request, excluding_nothing, silent
 from optkit.stage import Note
 from optkit.tensors import Arrays
 
@@ -28,12 +28,13 @@ def quantize(request: Request) -> Quantized:
         nncf = lazy.require("nncf", extra="openvino")
         graph = irnames.read(request.model.path)
         transformer = _is_transformer(graph) if request.model_type == "auto" else request.model_type == "transformer"
-        names = [operation.get_friendly_name() for operation in graph.get_ops()]
+        meant = correspondence.operations(request.exclude, request.model, graph, request.workdir)
         ignored = nncf.IgnoredScope(
-            names=[name for name in request.exclude if name in names],
-            types=[name for name in request.exclude if name not in names],
-            validate=False,
+            names=sorted({operation for found in meant.values() for operation in found}), validate=False
         )
+        reduced = machine.saturates()
+        # Left alone, NNCF keeps sums from saturating in the first layer only.
+        overflow = nncf.OverflowFix.ENABLE if reduced else nncf.OverflowFix.FIRST_LAYER
         with request.engine.running():
             quantized = nncf.quantize(
                 graph,
@@ -44,7 +45,9 @@ def quantize(request: Request) -> Quantized:
                 preset=nncf.QuantizationPreset.MIXED,
                 fast_bias_correction=request.bias_correction == "fast",
                 ignored_scope=ignored,
+                advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=overflow),
             )
+    unknown = excluding_nothing(name for name, found in meant.items() if not found)
     path = request.workdir / "model.xml"
     irnames.save(quantized, path)
     pairs = sum(operation.get_type_name() == "FakeQuantize" for operation in quantized.get_ops())
@@ -54,9 +57,11 @@ def quantize(request: Request) -> Quantized:
         )
     why = ": the graph has Softmax between MatMuls" if request.model_type == "auto" else ", as asked for"
     scheme = f"nncf's scheme for transformers{why}" if transformer else "mixed preset"
+    if reduced:
+        notes += (Note("weights in 7 bits: this CPU has no VNNI, and 8 would saturate", level="warning"),)
     return Quantized(
         path,
-        notes=(Note(scheme), *notes, *_kept_in_float(quantized)),
+        notes=(Note(scheme), *notes, *unknown, *_kept_in_float(quantized)),
         facts={"quantizers": pairs, "transformer": transformer},
     )
 
