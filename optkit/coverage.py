@@ -18,7 +18,9 @@ from optkit.operators import WEIGHTED, Operator, family, plain
 if TYPE_CHECKING:
     import onnx
 
-_RENAMED = re.compile(r"^(fused )?(?P<name>.+?)(?P<blocked>_nchwc)?(_token_\d+|_\d+)?$")
+_CAST_AWAY = "InsertedPrecisionFreeCast_"
+"""What ONNX Runtime puts before the name of a tensor in half precision that it computes in float."""
+_RENAMED = re.compile(rf"^(fused |{_CAST_AWAY})*(?P<name>.+?)(?P<blocked>_nchwc)?(_token_\d+|_\d+)?$")
 """What ONNX Runtime makes of a node's name, or in a blocked layout of the name of the tensor that it makes."""
 _MOVING = ("ReorderInput", "ReorderOutput", "Transpose")
 """Operators that optimizers add, and that give what they take in another layout."""
@@ -82,12 +84,14 @@ def completed(source: onnx.ModelProto, operators: Sequence[Operator]) -> list[Op
 def _unnamed(
     nodes: Sequence[onnx.NodeProto], makers: dict[str, onnx.NodeProto], fixed: set[str], taken: set[int]
 ) -> Iterator[onnx.NodeProto]:
-    """The nodes before ``nodes`` that nobody has taken; they are taken then."""
+    """The nodes before ``nodes`` that nobody has taken, up to those with much arithmetic; they are taken then."""
     waiting = [name for node in nodes for name in node.input]
     while waiting:
         name = waiting.pop()
         node = makers.get(name)
-        if node is not None and name not in fixed and id(node) not in taken:
+        if node is None or name in fixed or family(node.op_type) in WEIGHTED:
+            continue
+        if id(node) not in taken:
             taken.add(id(node))
             waiting += node.input
             yield node
@@ -115,7 +119,8 @@ class _Map:
 
     def covered(self) -> Iterator[Covered]:
         for node in self._nodes:
-            nodes = self._behind([self._same[name] for name in node.output if name in self._same])
+            outputs = [self._same[name] for name in node.output if name in self._same]
+            nodes = self._behind(outputs, weighted=family(node.op_type) in WEIGHTED)
             telling = [each for each in nodes if each.op_type not in _TRIVIAL] or nodes
             telling.sort(key=lambda each: family(each.op_type) not in WEIGHTED)
             yield Covered(
@@ -128,7 +133,8 @@ class _Map:
 
     def _find_unchanged(self) -> None:
         """Tensors that kept their names, and what was only moved to become one of them."""
-        self._same = {name: name for name in self._makers if name in self._producers}
+        kept = {name: name.removeprefix(_CAST_AWAY) for name in self._makers}
+        self._same = {name: own for name, own in kept.items() if own in self._producers}
         for node in reversed(self._nodes):
             if node.op_type in _MOVING and node.name not in self._names and node.output[0] in self._same:
                 self._same.setdefault(node.input[0], self._same[node.output[0]])
@@ -170,13 +176,16 @@ class _Map:
         known = all(name in self._computed for name in node.input if name)
         return simple and known and not elsewhere and not self._ends & set(node.output)
 
-    def _behind(self, outputs: Sequence[str]) -> list[onnx.NodeProto]:
-        """The nodes that compute ``outputs`` from what other operators give, the first ones first."""
+    def _behind(self, outputs: Sequence[str], *, weighted: bool) -> list[onnx.NodeProto]:
+        """The nodes that compute ``outputs`` from what other operators give, the first ones first.
+
+        Only an operator that is ``weighted`` itself can be a node with much arithmetic.
+        """
         found: list[onnx.NodeProto] = []
         waiting = list(outputs)
         while waiting:
             node = self._producers.get(waiting.pop())
-            if node is None or id(node) in self._taken:
+            if node is None or id(node) in self._taken or (family(node.op_type) in WEIGHTED and not weighted):
                 continue
             self._taken.add(id(node))
             found.append(node)

@@ -17,7 +17,7 @@ from optkit.explanations import (
 )
 from optkit.operators import Operator, Profile
 from optkit.results import Comparison, Row
-from optkit.speedcauses import Case, Side
+from optkit.speedcase import Case, Side
 from optkit.stage import Progress, no_progress
 from optkit.tensors import Arrays
 from optkit.worker import Candidate

@@ -9,7 +9,7 @@ from pathlib import Path
 from optkit.explanations import FindingRecord
 from optkit.operators import plain
 from optkit.quantizer import QUANTIZABLE
-from optkit.speedcauses import Case, Side
+from optkit.speedcase import Case, Side
 
 _MOST = 12
 """So many layers are excluded at most, those of the islands that lose most."""

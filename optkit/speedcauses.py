@@ -6,72 +6,20 @@ Each finding says what was seen and what it costs in an inference; none is deriv
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from optkit import alignment, units
 from optkit.alignment import Pair, total
 from optkit.explanations import FindingRecord
-from optkit.islands import Island
-from optkit.layers import Layer, Layers
-from optkit.operators import Operator, Profile, plain
+from optkit.operators import Operator, plain
 from optkit.quantizer import QUANTIZABLE
-from optkit.worker import Candidate
+from optkit.speedcase import Case, Side
 
-_WORTH = 0.02
-"""Share of the slower inference from which on a cause is worth a line."""
 _SLOWER = 1.1
 _OVERHEAD = 0.3
 """Share of an inference outside operators from which on that is a cause of its own."""
 _SHOWN = 3
-_X86 = frozenset({"avx2", "avx512f"})
-_DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 _HALVES = ("bfloat16", "float16")
 _REFERENCE = "ref"
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two: what ran, what its file says, its operators, and how long an inference takes unwatched."""
-
-    candidate: Candidate
-    layers: Layers
-    profile: Profile
-    seconds: float
-
-    @property
-    def outside(self) -> float:
-        """Seconds in no operator."""
-        return max(0.0, self.seconds - total(self.profile.operators))
-
-    def layer(self, name: str) -> Layer | None:
-        """What the file says of a layer."""
-        return self.layers.by_name.get(name) or self.layers.by_name.get(plain(name))
-
-
-@dataclass(frozen=True)
-class Case:
-    """Both sides, layer by layer, and the machine's instruction sets."""
-
-    baseline: Side
-    candidate: Side
-    pairs: Sequence[Pair]
-    islands: Sequence[Island]
-    isa: frozenset[str]
-
-    @property
-    def worth(self) -> float:
-        """Seconds from which on a cause is worth a line."""
-        return _WORTH * max(self.baseline.seconds, self.candidate.seconds)
-
-    @property
-    def slow_sums(self) -> bool:
-        """Whether this is an x86 CPU without instructions for sums of 8-bit products."""
-        return bool(self.isa & _X86) and not self.isa & _DOT_PRODUCTS
-
-    @property
-    def integers(self) -> list[Operator]:
-        """The candidate's operators in integers."""
-        return [each for each in self.candidate.profile.operators if each.integer]
 
 
 def findings(case: Case) -> list[FindingRecord]:
@@ -184,6 +132,34 @@ def _slower_integers(case: Case) -> Iterator[FindingRecord]:
     )
 
 
+def _slower_kernels(case: Case) -> Iterator[FindingRecord]:
+    """Layers in one precision on both sides that another operator or runtime carries out."""
+    slower = [
+        pair
+        for pair in case.pairs
+        if pair.matched and pair.baseline and not pair.integer and pair.after > _SLOWER * pair.before
+    ]
+    slower = [pair for pair in slower if _ways(pair.baseline) != _ways(pair.candidate)]
+    cost = sum(pair.after - pair.before for pair in slower)
+    if cost >= case.worth:
+        slower.sort(key=lambda pair: pair.before - pair.after)
+        worst = ", ".join(
+            f"{pair.layer} ({_kinds(pair.baseline)} {units.seconds(pair.before)} -> {_kinds(pair.candidate)} "
+            f"{units.seconds(pair.after)})"
+            for pair in slower[:_SHOWN]
+        )
+        yield FindingRecord(
+            kind="slower-kernels",
+            text=f"{len(slower)} layers are carried out in another way, {units.seconds(cost)} slower; worst: {worst}",
+            seconds=cost,
+            layers=[pair.layer for pair in slower],
+        )
+
+
+def _ways(operators: Sequence[Operator]) -> set[tuple[str, str]]:
+    return {(each.kind, each.kernel) for each in operators}
+
+
 def _trait(side: Side, pair: Pair) -> str:
     """What of a layer makes integers slow, where it is known."""
     names = [name for each in pair.candidate for name in each.layers]
@@ -226,7 +202,7 @@ def _lost_fusions(case: Case) -> Iterator[FindingRecord]:
 
 def _gained_fusions(case: Case) -> Iterator[FindingRecord]:
     fused = [pair for pair in case.pairs if pair.matched and 0 < len(pair.candidate) < len(pair.baseline)]
-    fused = [pair for pair in fused if pair.before > pair.after]
+    fused = [pair for pair in fused if pair.before > pair.after and not pair.integer]
     saved = sum(pair.before - pair.after for pair in fused)
     if saved >= case.worth:
         fused.sort(key=lambda pair: pair.after - pair.before)
@@ -260,7 +236,7 @@ def _slow_sums(case: Case) -> Iterator[FindingRecord]:
         yield FindingRecord(
             kind="no-vnni",
             text="this CPU has no VNNI: products of 8 bits are summed in 16 bits in several steps, so that integers "
-            "gain little over float here; on a CPU with VNNI or AMX the same file is faster",
+            "gain less over float here than on a CPU with VNNI or AMX",
         )
 
 
@@ -278,18 +254,18 @@ def _halves(case: Case) -> Iterator[FindingRecord]:
 
 
 def _no_half_kernels(case: Case) -> Iterator[FindingRecord]:
-    """A file in half precision that the runtime computes in float, with a conversion on either side."""
+    """A file in half precision that the runtime computes in float."""
     side = case.candidate
-    casts = [each for each in side.profile.operators if each.family == "conversion" and "float16" in each.precision]
-    if side.layers.quantized == "float16" and total(casts) >= case.worth:
-        computing = [each for each in side.profile.operators if each.weighted and each.precision == "float32"]
-        if computing:
-            yield FindingRecord(
-                kind="no-half-kernels",
-                text=f"{side.candidate.target} has no kernels in half precision here: {_named(computing)} compute in "
-                f"float32 between {len(casts)} conversions",
-                seconds=total(casts),
-            )
+    computing = [each for each in side.profile.operators if each.weighted and each.precision == "float32"]
+    if side.layers.quantized == "float16" and computing:
+        casts = [each for each in side.profile.operators if each.family == "conversion" and "float16" in each.precision]
+        cost = total(casts)
+        yield FindingRecord(
+            kind="no-half-kernels",
+            text=f"a file in half precision, but {side.candidate.target} computes in float32 here: {_named(computing)}"
+            + (f", between conversions of {units.seconds(cost)}" if cost >= case.worth else ""),
+            seconds=cost if cost >= case.worth else None,
+        )
 
 
 def _reference_kernels(case: Case) -> Iterator[FindingRecord]:
@@ -336,7 +312,7 @@ def _kinds(operators: Sequence[Operator]) -> str:
 
 
 _CAUSES: tuple[Callable[[Case], Iterator[FindingRecord]], ...] = (
-    _conversions, _unfused_pairs, _weights_dequantized, _left_in_float, _slower_integers, _integer_savings,
-    _lost_fusions, _gained_fusions, _overhead, _slow_sums, _halves, _no_half_kernels, _reference_kernels,
-    _other_providers,
+    _conversions, _unfused_pairs, _weights_dequantized, _left_in_float, _slower_integers, _slower_kernels,
+    _integer_savings, _lost_fusions, _gained_fusions, _overhead, _slow_sums, _halves, _no_half_kernels,
+    _reference_kernels, _other_providers,
 )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from optkit import alignment, coverage, explaining, islands, remedies, speedcauses
+from optkit import alignment, coverage, explaining, islands, remedies, speedcase, speedcauses
 from optkit import comparison as comparisons
 from optkit.cli import verbs
 from optkit.cli.app import app
@@ -218,9 +218,9 @@ def case(target="onnxruntime", isa=("avx2",), quicker=0.0):
         found = {each: Layer(each, "Conv", True, False, bool(quantized)) for each in ("a", "b")}
         entry = Candidate(name, Model(Path(f"{name}.onnx"), "onnx", "sha256:0", SIGNATURE), target)
         profile = Profile(operators, 1, 0.02)
-        sides.append(speedcauses.Side(entry, Layers(quantized, found), profile, alignment.total(operators)))
+        sides.append(speedcase.Side(entry, Layers(quantized, found), profile, alignment.total(operators)))
     pairs = alignment.pairs(sides[0].profile, sides[1].profile)
-    return speedcauses.Case(*sides, pairs, islands.of(sides[1].profile, pairs), frozenset(isa))
+    return speedcase.Case(*sides, pairs, islands.of(sides[1].profile, pairs), frozenset(isa))
 
 
 def test_layers_that_do_not_pay_for_their_conversions_are_left_out():

@@ -209,13 +209,19 @@ def _layers(graph: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _executed(compiled: Any, layers: dict[str, tuple[str, ...]]) -> list[Operator]:
-    """The operators as executed, with their mean seconds so far; without those that were not executed."""
+    """The operators as executed, with their mean seconds so far.
+
+    OpenVINO calls an operator of less than a microsecond not executed, like one that was computed beforehand; the
+    latter is no layer of the model.
+    """
     nodes = [(node, _facts(node)) for node in compiled.get_runtime_model().get_ordered_ops()]
-    return [
-        _operator(node, facts, layers)
-        for node, facts in nodes
-        if facts["layerType"] not in _EDGES and facts.get("execTimeMcs", "").isdigit()
-    ]
+    found = [(_operator(node, facts, layers), facts) for node, facts in nodes if facts["layerType"] not in _EDGES]
+    return [each for each, facts in found if each.layers or _microseconds(facts) is not None]
+
+
+def _microseconds(facts: dict[str, str]) -> int | None:
+    taken = facts.get("execTimeMcs", "")
+    return int(taken) if taken.isdigit() else None
 
 
 def _operator(node: Any, facts: dict[str, str], layers: dict[str, tuple[str, ...]]) -> Operator:
@@ -227,7 +233,7 @@ def _operator(node: Any, facts: dict[str, str], layers: dict[str, tuple[str, ...
     return Operator(
         name=str(node.get_friendly_name()),
         kind=facts["layerType"],
-        seconds=_MICRO * int(facts["execTimeMcs"]),
+        seconds=_MICRO * (_microseconds(facts) or 0),
         precision=_precision(node, facts),
         kernel=facts.get("primitiveType", ""),
         layers=tuple(carried.values()),
