@@ -45,19 +45,19 @@ class Proposals:
         return found
 
     def broad(self, exported: Model, *, fused: bool) -> list[Chain]:
-        """The methods in their plain form, the most promising first.
+        """The methods in their plain form, the cheapest first.
 
         ``exported`` is what they work on; ``fused`` says that onnxruntime is faster with fused operators.
         """
         first = {"onnxruntime": [Fuse()] if fused else []}
         targets = [name for name in ("openvino", "onnxruntime") if name in self.recipe.targets]
         found = []
-        if self.calibrated:
-            static = Quantize(method="static")
-            found += [self._chain("int8", name, [*first.get(name, ()), static]) for name in targets]
         if "onnxruntime" in targets and _operators(exported) & _MATRICES:
             stages = [*first["onnxruntime"], Quantize(method="dynamic")]
             found.append(self._chain("int8 dynamic", "onnxruntime", stages))
+        if self.calibrated:
+            static = Quantize(method="static")
+            found += [self._chain("int8", name, [*first.get(name, ()), static]) for name in targets]
         if self.wish.goal in ("size", "memory"):
             found += [each for name in targets for each in self._small(name)]
         return found

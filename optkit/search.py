@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from optkit import choice, comparison, layerorder, pipeline, sensitivity, units, worker
+from optkit import choice, comparison, layerorder, pipeline, ranking, sensitivity, units, worker
 from optkit.chains import FLOAT, Chain
-from optkit.choice import Wish
 from optkit.data import Dataset
 from optkit.errors import OptkitError
 from optkit.journal import SENSITIVITY, Journal, digest
 from optkit.layerrecords import LayerRecord, Sensitivity
 from optkit.model import TORCH_FORMATS, Model
-from optkit.proposals import FUSED, Proposals, quantize_of
+from optkit.proposals import FUSED, Proposals
+from optkit.ranking import Ranking, Trial
 from optkit.recipe import Recipe
 from optkit.results import Comparison, Row
 from optkit.runs import StageRecord
@@ -31,11 +31,9 @@ from optkit.worker import Candidate
 
 _LOOK_SECONDS = 0.5
 """A look ranks candidates; what is claimed of the winner comes from the final comparison."""
-_GAIN = 1.03
-"""A candidate must look so much better than the best to be worth more work: looks are off by a few per cent."""
-_FINALISTS = 3
-_NEAR = 0.9
-"""Looks this close to the best may win the final comparison."""
+_QUALITY_SECONDS = 8.0
+"""How long the baseline may take over the samples of a look."""
+_FEWEST_SAMPLES = 64
 _REFINEMENTS = 2
 """How often the step between too few layers in float and enough is halved."""
 _SENSITIVITY_SECONDS = 5.0
@@ -64,36 +62,21 @@ class Made:
 
 
 @dataclass
-class Trial:
-    """A candidate that was looked at."""
-
-    chain: Chain
-    record: TrialRecord
-
-    @property
-    def row(self) -> Row:
-        return self.record.row
-
-    def decide(self, text: str, *, final: bool = False) -> None:
-        """Write down what became of it; the last word counts."""
-        self.record = self.record.model_copy(update={"decision": text, "final": final})
-
-
-@dataclass
 class Search:
     """A search under way."""
 
     recipe: Recipe
     baseline: Candidate
     parts: Parts
-    wish: Wish
+    ranking: Ranking
     deadline: float
     """When to stop looking, on the monotonic clock."""
     cache: Store
     journal: Journal
     progress: Progress
-    trials: list[Trial] = field(default_factory=list)
     sensitivity: Sensitivity | None = None
+    sample: Dataset | None = None
+    """The selection samples that looks go through."""
     notes: list[Note] = field(default_factory=list)
     ended: str = _NOTHING_LEFT
     started: float = field(default_factory=time.monotonic)
@@ -104,29 +87,23 @@ class Search:
         self._look("float", proposals.floats())
         for chain in proposals.broad(self.exported(), fused=self._fusing_helps()):
             self._look("broad", [chain])
-        for trial in self._worth_mending("broad"):
+        for trial in self.ranking.worth_mending("broad"):
             for chain in proposals.repairs(trial.chain, self.exported()):
                 self._look("repair", [chain])
-        for trial in _best_of_each_method(self._worth_mending("broad", "repair")):
-            if self._could_win(trial):
+        for trial in ranking.best_of_each_method(self.ranking.worth_mending("broad", "repair")):
+            if self.ranking.could_win(trial):
                 self._give_back(trial, proposals)
-        for trial in self.front()[:1]:
+        for trial in self.ranking.front()[:1]:
             self._look("options", proposals.options(trial.chain))
-
-    def front(self) -> list[Trial]:
-        """Who may win the final comparison, the best look first: what is near the best inside the bound."""
-        able = sorted(filter(self._able, self.trials), key=self._merit, reverse=True)
-        return [trial for trial in able if self._merit(trial) >= _NEAR * self._merit(able[0])][:_FINALISTS]
 
     def conclude(self) -> Comparison:
         """The final comparison: the baseline, the front, and the best that keeps the model's numbers."""
-        finalists = self.front()
-        safe = [trial for trial in self.trials if trial.chain.name == FLOAT and self._able(trial)]
-        finalists += [trial for trial in sorted(safe, key=self._merit)[-1:] if trial not in finalists]
+        finalists = self.ranking.front()
+        finalists += [trial for trial in self.ranking.safest() if trial not in finalists]
         made = [self.make(trial.chain).candidate for trial in finalists]
         compared = self._measured(made, self.parts.evaluation, self.recipe.benchmark.seconds)
-        for trial in self.trials:
-            trial.decide(self._decision(trial), final=trial in finalists)
+        for trial in self.ranking.trials:
+            trial.decide(self.ranking.decision(trial), final=trial in finalists)
         names = [trial.chain.name for trial in finalists]
         rows = [row.model_copy(update={"name": name}) for row, name in zip(compared.rows[1:], names, strict=True)]
         return compared.model_copy(update={"rows": [compared.rows[0], *rows]})
@@ -150,20 +127,22 @@ class Search:
 
     def _fusing_helps(self) -> bool:
         """Whether onnxruntime is faster on the fused graph than on the plain one, as far as looks tell."""
-        ours = [trial for trial in self.trials if trial.chain.target == "onnxruntime" and trial.row.status == "ok"]
+        ours = [
+            trial for trial in self.ranking.trials if trial.chain.target == "onnxruntime" and trial.row.status == "ok"
+        ]
         speeds = {trial.chain.name: choice.speed(trial.row) for trial in ours}
         return speeds.get(FUSED, 0.0) > speeds.get(FLOAT, 1.0)
 
     def _proposals(self) -> Proposals:
         calibrated = self.parts.calibration is not None
-        return Proposals(self.recipe, self.baseline.model, self.baseline.target, self.wish, calibrated)
+        return Proposals(self.recipe, self.baseline.model, self.baseline.target, self.ranking.wish, calibrated)
 
     def _look(self, phase: Phase, chains: Sequence[Chain]) -> list[Trial]:
         """Make the chains, measure them together for a short time, and keep what was found; fewer when time is up."""
         known = [self._recalled(chain) for chain in chains]
         new = [chain for chain, found in zip(chains, known, strict=True) if found is None]
         looked = [trial for trial in known if trial is not None] + self._looked(phase, new)
-        self.trials += looked
+        self.ranking.trials += looked
         return looked
 
     def _recalled(self, chain: Chain) -> Trial | None:
@@ -182,7 +161,7 @@ class Search:
                 failed[chain.title] = error
         rows = {}
         if made:
-            compared = self._measured(list(made.values()), self.parts.selection, _LOOK_SECONDS)
+            compared = self._measured(list(made.values()), self._sample(), _LOOK_SECONDS)
             rows = dict(zip(made, compared.rows[1:], strict=True))
         each = (time.monotonic() - started) / max(1, len(made) + len(failed))
         trials = []
@@ -198,6 +177,15 @@ class Search:
             self.journal.add(_key(chain), trial=record)
             trials.append(Trial(chain, record))
         return trials
+
+    def _sample(self) -> Dataset:
+        """As many of the selection samples as the baseline goes through in the time for it."""
+        if self.sample is None:
+            latency = self._measured([], self.parts.selection, _LOOK_SECONDS).rows[0].latency
+            pace = latency.median / self.recipe.benchmark.batch if latency else 0.0
+            count = max(_FEWEST_SAMPLES, int(_QUALITY_SECONDS / max(pace, 1e-6)))
+            self.sample = self.parts.selection.take(count)
+        return self.sample
 
     def _measured(self, candidates: Sequence[Candidate], dataset: Dataset, seconds: float) -> Comparison:
         benchmark = self.recipe.benchmark
@@ -221,9 +209,9 @@ class Search:
         enough, few = None, 0
         for count in layerorder.counts(order):
             looked = self._look("mixed", [proposals.mixed(trial.chain, [layer.name for layer in order[:count]])])
-            if not looked or not self._could_win(looked[0]):
+            if not looked or not self.ranking.could_win(looked[0]):
                 return
-            if self._able(looked[0]):
+            if self.ranking.able(looked[0]):
                 enough = count
                 break
             few = count
@@ -232,7 +220,7 @@ class Search:
                 return
             count = (few + enough) // 2
             looked = self._look("mixed", [proposals.mixed(trial.chain, [layer.name for layer in order[:count]])])
-            enough, few = (count, few) if looked and self._able(looked[0]) else (enough, count)
+            enough, few = (count, few) if looked and self.ranking.able(looked[0]) else (enough, count)
 
     def _ordered(self) -> list[LayerRecord]:
         """The layers in the order in which they are given back to float; measured once for all candidates."""
@@ -258,51 +246,6 @@ class Search:
         self.journal.add(SENSITIVITY, sensitivity=found)
         return found
 
-    def _worth_mending(self, *phases: Phase) -> list[Trial]:
-        """The quantized candidates that lose too much and, but for that, would be the best; the best first."""
-        plain = [trial for trial in self.trials if trial.record.phase in phases and quantize_of(trial.chain)]
-        found = [trial for trial in plain if not self._able(trial) and self._could_win(trial)]
-        return sorted(found, key=self._merit, reverse=True)
-
-    def _could_win(self, trial: Trial) -> bool:
-        """Whether the candidate, loss aside, is better than the best inside the bound."""
-        best = max((self._merit(each) for each in self.trials if self._able(each) and each is not trial), default=0.0)
-        return trial.row.status == "ok" and self._merit(trial) > _GAIN * max(best, self._standard())
-
-    def _able(self, trial: Trial) -> bool:
-        """Whether it runs, keeps the bound and is better than what came in, as far as a look tells."""
-        row = trial.row
-        better = row.status == "ok" and self._merit(trial) > self._standard()
-        return better and choice.inside(row.quality, self.recipe.max_drop)
-
-    def _merit(self, trial: Trial) -> float:
-        """How good the goal is met; more is better."""
-        row = trial.row
-        if row.status == "failed":
-            return 0.0
-        if self.wish.goal == "size":
-            return 1.0 / row.model.size_bytes if row.model else 0.0
-        if self.wish.goal == "memory":
-            return 1.0 / row.memory_bytes if row.memory_bytes else 0.0
-        return choice.speed(row)
-
-    def _standard(self) -> float:
-        """The merit of what came in."""
-        if self.wish.goal == "size":
-            return 1.0 / self.baseline.model.size_bytes
-        return 0.0 if self.wish.goal == "memory" else 1.0
-
-    def _decision(self, trial: Trial) -> str:
-        """Why it is in the final comparison or not."""
-        row = trial.row
-        if row.status == "failed":
-            return "failed"
-        if not choice.inside(row.quality, self.recipe.max_drop):
-            return "loses more than the bound allows"
-        if not self._able(trial):
-            return "no better than what came in"
-        return "in the final comparison" if trial in self.front() else "others are better"
-
     def _time_is_up(self) -> bool:
         if time.monotonic() < self.deadline:
             return False
@@ -314,24 +257,10 @@ class Search:
 
     def _tell(self, what: str) -> None:
         """The best so far and what is done now, against the budget."""
-        front = self.front()
+        front = self.ranking.front()
         best = f"best so far {units.ratio(choice.speed(front[0].row))} ({front[0].chain.title}); " if front else ""
         spent, budget = time.monotonic() - self.started, self.deadline - self.started
         self.progress(f"{best}{what}", int(min(spent, budget)), max(1, int(budget)))
-
-
-def _best_of_each_method(trials: Sequence[Trial]) -> list[Trial]:
-    """The one of each target and method that loses least: there the fewest layers need to be given back."""
-    best: dict[tuple[str, str], Trial] = {}
-    for trial in sorted(trials, key=_loss):
-        quantized = quantize_of(trial.chain)
-        best.setdefault((trial.chain.target, quantized.method if quantized else ""), trial)
-    return [trial for trial in trials if trial in best.values()]
-
-
-def _loss(trial: Trial) -> float:
-    quality = trial.row.quality
-    return quality.loss.value if quality and quality.loss else 0.0
 
 
 def _key(chain: Chain) -> str:

@@ -41,7 +41,12 @@ def optimize(
         str | None, typer.Option("--max-p99", metavar="TIME", help="99 % quantile at most, as 20ms.")
     ] = None,
     calibration: options.Calibration = None,
-    calibration_samples: options.CalibrationSamples = 128,
+    calibration_samples: Annotated[
+        int | None,
+        typer.Option(
+            "--calibration-samples", min=1, help="How many samples calibrate at most; by default by its size."
+        ),
+    ] = None,
     threads: options.Threads = None,
     batch: options.Batch = 1,
     seconds: options.Seconds = 10.0,

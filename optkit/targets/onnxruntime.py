@@ -61,6 +61,10 @@ class OnnxRuntime(Target):
         """Sessions that run at once share one pool, to which each brings the thread that calls it."""
         return {"intra_op_num_threads": sessions * (threads - 1) + 1}
 
+    def variants(self) -> dict[str, dict[str, Any]]:
+        config = self.default_options()["session_config"] | {"session.set_denormal_as_zero": "1"}
+        return {"denormals as zero": {"session_config": config}}
+
     def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
         """Save the graph as ONNX Runtime has fused it, up to the level that any machine can load.
 

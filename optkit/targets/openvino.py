@@ -59,6 +59,9 @@ class OpenVino(Target):
         """A stream for each session; the threads are divided among them."""
         return {"INFERENCE_NUM_THREADS": threads * sessions, "NUM_STREAMS": sessions}
 
+    def variants(self) -> dict[str, dict[str, Any]]:
+        return {"denormals as zero": {"CPU_DENORMALS_OPTIMIZATION": True}}
+
     def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
         core = _library().Core()
         graph = _read(core, model.path)

@@ -19,6 +19,7 @@ from optkit.errors import DataError, UsageError
 from optkit.manifest import Speedup
 from optkit.model import TORCH_FORMATS, Model
 from optkit.proposals import quantize_of
+from optkit.ranking import Ranking
 from optkit.recipe import Benchmark, ModelSpec, Recipe
 from optkit.results import Row
 from optkit.runs import Branch, Run, StageRecord
@@ -31,6 +32,10 @@ from optkit.version import VERSION
 TARGETS = ("onnxruntime", "openvino")
 _BUDGET = 600.0
 _REPORTS = {"md": "markdown", "html": "html"}
+_MOST_SAMPLES, _FEWEST_SAMPLES = 128, 32
+"""To calibrate with, where nobody says how many."""
+_SMALL = 50_000_000
+"""Bytes of a model from which on it calibrates on fewer than the most."""
 _FINAL_FACTOR = 6.0
 """The final comparison takes so many times the seconds of one candidate: four take turns, and processes open."""
 _FINAL_SHARE = 0.4
@@ -43,7 +48,7 @@ def optimize(
     *,
     data: str | Path,
     calibration: str | Path | None = None,
-    calibration_samples: int = 128,
+    calibration_samples: int | None = None,
     metric: str | None = None,
     max_drop: float | None = None,
     goal: Goal = "latency",
@@ -63,14 +68,14 @@ def optimize(
 ) -> Run:
     """Search for the best form of ``model`` whose loss is at most ``max_drop``, for ``budget`` seconds at most.
 
-    Its bundle goes to ``output``; its recipe, record and report to the folder ``OUTPUT-search``. The original is the
-    result where nothing beats it. Killed, and started again in the same way, it goes on. Raises OptkitError.
+    The bundle goes to ``output``; recipe, record and report to the folder ``OUTPUT-search``. The original is the result
+    where nothing beats it. Killed, and started again in the same way, it goes on. Without ``calibration_samples``,
+    large models calibrate on fewer. Raises OptkitError.
     """
     recipe = Recipe(
         model=ModelSpec(path=str(model), inputs=list(inputs), code=code, trust=trust),
         data=DataSpec(path=str(data)),
         calibration=None if calibration is None else DataSpec(path=str(calibration)),
-        calibration_samples=calibration_samples,
         seed=seed,
         metric=metric,
         max_drop=max_drop,
@@ -80,16 +85,23 @@ def optimize(
     wish = Wish(goal, max_size, max_p99)
     destination = Path(output)
     outputs.claim(destination, force=force, folder=True)
-    return _Optimizing(recipe, wish, budget, destination, force, progress).run()
+    return _Optimizing(recipe, calibration_samples, wish, budget, destination, force, progress).run()
 
 
 class _Optimizing:
     """One search from its data to its bundle."""
 
     def __init__(
-        self, recipe: Recipe, wish: Wish, budget: float, bundle: Path, force: bool, progress: Progress
+        self,
+        recipe: Recipe,
+        calibration_samples: int | None,
+        wish: Wish,
+        budget: float,
+        bundle: Path,
+        force: bool,
+        progress: Progress,
     ) -> None:
-        self.recipe, self.wish, self.budget = recipe, wish, budget
+        self.recipe, self.calibration_samples, self.wish, self.budget = recipe, calibration_samples, wish, budget
         self.bundle, self.folder, self.force = bundle, searchfolder.beside(bundle), force
         self.progress = progress
         self.started, self.begun = datetime.now(UTC), time.monotonic()
@@ -97,12 +109,15 @@ class _Optimizing:
     def run(self) -> Run:
         """Search, compare, choose, deliver."""
         baseline = pipeline.opened(self.recipe)
+        samples = self.calibration_samples or _calibration_samples(baseline.model)
+        self.recipe = self.recipe.model_copy(update={"calibration_samples": samples})
         parts, notes = _parts(self.recipe, baseline.model)
         cache = Store()
         journal = searchfolder.prepare(self.folder, self._settings(baseline.model, parts), force=self.force)
         if journal.resumed:
             notes.append(Note(f"goes on after {journal.resumed} results of a search that was killed"))
-        search = Search(self.recipe, baseline, parts, self.wish, self._deadline(), cache, journal, self.progress)
+        ranking = Ranking(self.wish, self.recipe.max_drop, baseline.model.size_bytes)
+        search = Search(self.recipe, baseline, parts, ranking, self._deadline(), cache, journal, self.progress)
         with cache.using():
             search.explore()
             compared = search.conclude()
@@ -154,7 +169,7 @@ class _Optimizing:
         """Write the chosen row's bundle; its chain and stages, none for the model that came in."""
         if best.baseline:
             return None, [], self._deliver_baseline(search)
-        chain = next(trial.chain for trial in search.trials if trial.chain.title == best.title)
+        chain = next(trial.chain for trial in search.ranking.trials if trial.chain.title == best.title)
         made = search.make(chain)
         speedup = None
         if best.speedup is not None:
@@ -189,12 +204,18 @@ class _Optimizing:
             budget=self.budget,
             max_size=self.wish.max_size,
             max_p99=self.wish.max_p99,
-            trials=[trial.record for trial in search.trials],
+            trials=[trial.record for trial in search.ranking.trials],
             sensitivity=search.sensitivity,
             in_float=list(quantized.exclude) if quantized else [],
             selection=records.of_dataset(search.parts.selection),
             ended=search.ended,
         )
+
+
+def _calibration_samples(model: Model) -> int:
+    """Fewer for large models, which take long over each."""
+    affordable = int(_MOST_SAMPLES * _SMALL / max(1, model.size_bytes))
+    return min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, affordable))
 
 
 def _installed() -> list[str]:

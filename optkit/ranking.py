@@ -1,0 +1,116 @@
+"""How the candidates of a search stand: which may be the result, which are worth mending, and why others are not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from optkit import choice
+from optkit.chains import FLOAT, Chain
+from optkit.choice import Wish
+from optkit.proposals import FUSED, quantize_of
+from optkit.results import Row
+from optkit.searches import Phase, TrialRecord
+
+_GAIN = 1.03
+"""A candidate must look so much better than the best to be worth more work: looks are off by a few per cent."""
+_DOUBT = 0.95
+"""A look this little below what came in may be wrong; the final comparison is not."""
+_FINALISTS = 3
+_NEAR = 0.9
+"""Looks this close to the best may win the final comparison."""
+
+
+@dataclass
+class Trial:
+    """A candidate that was looked at."""
+
+    chain: Chain
+    record: TrialRecord
+
+    @property
+    def row(self) -> Row:
+        return self.record.row
+
+    def decide(self, text: str, *, final: bool = False) -> None:
+        """Write down what became of it; the last word counts."""
+        self.record = self.record.model_copy(update={"decision": text, "final": final})
+
+
+@dataclass
+class Ranking:
+    """All candidates looked at so far, against the wish, the bound on the loss, and the size of what came in."""
+
+    wish: Wish
+    max_drop: float | None
+    baseline_bytes: int
+    trials: list[Trial] = field(default_factory=list)
+
+    def front(self) -> list[Trial]:
+        """Who may win the final comparison, the best look first: what is near the best inside the bound."""
+        able = sorted(filter(self.able, self.trials), key=self._merit, reverse=True)
+        return [trial for trial in able if self._merit(trial) >= _NEAR * self._merit(able[0])][:_FINALISTS]
+
+    def safest(self) -> list[Trial]:
+        """The best of those that keep the model's numbers, if there is one."""
+        kept = [trial for trial in self.trials if trial.chain.name in (FLOAT, FUSED) and self.able(trial)]
+        return sorted(kept, key=self._merit)[-1:]
+
+    def worth_mending(self, *phases: Phase) -> list[Trial]:
+        """The quantized candidates that lose too much and, but for that, would be the best; the best first."""
+        plain = [trial for trial in self.trials if trial.record.phase in phases and quantize_of(trial.chain)]
+        found = [trial for trial in plain if not self.able(trial) and self.could_win(trial)]
+        return sorted(found, key=self._merit, reverse=True)
+
+    def could_win(self, trial: Trial) -> bool:
+        """Whether the candidate, loss aside, is better than the best inside the bound."""
+        best = max((self._merit(each) for each in self.trials if self.able(each) and each is not trial), default=0.0)
+        return trial.row.status == "ok" and self._merit(trial) > _GAIN * max(best, self._standard())
+
+    def able(self, trial: Trial) -> bool:
+        """Whether it runs, keeps the bound and may be better than what came in, as far as a look tells."""
+        row = trial.row
+        better = row.status == "ok" and self._merit(trial) > _DOUBT * self._standard()
+        return better and choice.inside(row.quality, self.max_drop)
+
+    def _merit(self, trial: Trial) -> float:
+        """How good the goal is met; more is better."""
+        row = trial.row
+        if row.status == "failed":
+            return 0.0
+        if self.wish.goal == "size":
+            return 1.0 / row.model.size_bytes if row.model else 0.0
+        if self.wish.goal == "memory":
+            return 1.0 / row.memory_bytes if row.memory_bytes else 0.0
+        return choice.speed(row)
+
+    def _standard(self) -> float:
+        """The merit of what came in."""
+        if self.wish.goal == "size":
+            return 1.0 / self.baseline_bytes
+        return 0.0 if self.wish.goal == "memory" else 1.0
+
+    def decision(self, trial: Trial) -> str:
+        """Why it is in the final comparison or not."""
+        row = trial.row
+        if row.status == "failed":
+            return "failed"
+        if not choice.inside(row.quality, self.max_drop):
+            return "loses more than the bound allows"
+        if not self.able(trial):
+            return "no better than what came in"
+        return "in the final comparison" if trial in self.front() else "others are better"
+
+
+def best_of_each_method(trials: Sequence[Trial]) -> list[Trial]:
+    """The one of each target and method that loses least: there the fewest layers need to be given back."""
+    best: dict[tuple[str, str], Trial] = {}
+    for trial in sorted(trials, key=_loss):
+        quantized = quantize_of(trial.chain)
+        best.setdefault((trial.chain.target, quantized.method if quantized else ""), trial)
+    return [trial for trial in trials if trial in best.values()]
+
+
+def _loss(trial: Trial) -> float:
+    quality = trial.row.quality
+    return quality.loss.value if quality and quality.loss else 0.0
