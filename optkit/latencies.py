@@ -13,7 +13,7 @@ from optkit.results import Interval, LatencyRecord
 _LEVELS = {"median": 0.5, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 
 
-def record(clusters: Sequence[Sequence[float]], *, seed: int = 0) -> LatencyRecord:
+def record(clusters: Sequence[Sequence[float]], *, fastest: float | None = None, seed: int = 0) -> LatencyRecord:
     """Latencies in seconds that were taken in clusters: launches, or stretches of one run."""
     samples = [time for times in clusters for time in times]
     edges, counts = stats.histogram(samples)
@@ -25,6 +25,7 @@ def record(clusters: Sequence[Sequence[float]], *, seed: int = 0) -> LatencyReco
         count=len(samples),
         mean=fmean(samples),
         mean_interval=_mean(clusters),
+        fastest=fastest,
         histogram_edges=edges,
         histogram_counts=counts,
         **{"median": float(np.median(samples))} | values | intervals,

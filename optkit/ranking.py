@@ -32,6 +32,11 @@ class Trial:
     def row(self) -> Row:
         return self.record.row
 
+    @property
+    def speed(self) -> float:
+        """The speed-up that the look showed."""
+        return choice.speed(self.row) if self.record.speed is None else self.record.speed
+
     def decide(self, text: str, *, final: bool = False) -> None:
         """Write down what became of it; the last word counts."""
         self.record = self.record.model_copy(update={"decision": text, "final": final})
@@ -82,7 +87,7 @@ class Ranking:
             return 1.0 / row.model.size_bytes if row.model else 0.0
         if self.wish.goal == "memory":
             return 1.0 / row.memory_bytes if row.memory_bytes else 0.0
-        return choice.speed(row)
+        return trial.speed
 
     def _standard(self) -> float:
         """The merit of what came in."""

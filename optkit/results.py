@@ -102,6 +102,8 @@ class LatencyRecord(Record):
     count: int
     mean: float
     median: float
+    fastest: float | None = None
+    """The fastest inference of each feed, their mean: what least depends on what else the machine does."""
     p90: float | None = None
     p95: float | None = None
     p99: float | None = None

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from optkit import choice, comparison, layerorder, pipeline, ranking, sensitivity, units, worker
+from optkit import comparison, layerorder, pipeline, ranking, sensitivity, units, worker
 from optkit.chains import FLOAT, Chain
 from optkit.data import Dataset
 from optkit.errors import OptkitError
@@ -130,7 +130,7 @@ class Search:
         ours = [
             trial for trial in self.ranking.trials if trial.chain.target == "onnxruntime" and trial.row.status == "ok"
         ]
-        speeds = {trial.chain.name: choice.speed(trial.row) for trial in ours}
+        speeds = {trial.chain.name: trial.speed for trial in ours}
         return speeds.get(FUSED, 0.0) > speeds.get(FLOAT, 1.0)
 
     def _proposals(self) -> Proposals:
@@ -159,7 +159,7 @@ class Search:
                 made[chain.title] = self.make(chain).candidate
             except OptkitError as error:
                 failed[chain.title] = error
-        rows = {}
+        rows: dict[str, Row] = {}
         if made:
             compared = self._measured(list(made.values()), self._sample(), _LOOK_SECONDS)
             rows = dict(zip(made, compared.rows[1:], strict=True))
@@ -168,12 +168,14 @@ class Search:
         for chain in chains:
             if chain.title in rows:
                 row = rows[chain.title].model_copy(update={"name": chain.name})
+                speed = _fastest(compared.rows[0], row)
             elif chain.title in failed:
-                row = Row(name=chain.name, target=chain.target, status="failed", reason=failed[chain.title].message)
+                reason, speed = failed[chain.title].message, None
+                row = Row(name=chain.name, target=chain.target, status="failed", reason=reason)
             else:
                 continue
             stages = [{stage.name: stage.model_dump(mode="json", exclude_defaults=True)} for stage in chain.stages]
-            record = TrialRecord(phase=phase, stages=stages, row=row, seconds=each)
+            record = TrialRecord(phase=phase, stages=stages, row=row, speed=speed, seconds=each)
             self.journal.add(_key(chain), trial=record)
             trials.append(Trial(chain, record))
         return trials
@@ -258,9 +260,17 @@ class Search:
     def _tell(self, what: str) -> None:
         """The best so far and what is done now, against the budget."""
         front = self.ranking.front()
-        best = f"best so far {units.ratio(choice.speed(front[0].row))} ({front[0].chain.title}); " if front else ""
+        best = f"best so far {units.ratio(front[0].speed)} ({front[0].chain.title}); " if front else ""
         spent, budget = time.monotonic() - self.started, self.deadline - self.started
         self.progress(f"{best}{what}", int(min(spent, budget)), max(1, int(budget)))
+
+
+def _fastest(baseline: Row, row: Row) -> float | None:
+    """The ratio of the fastest inferences, sample for sample."""
+    before, after = baseline.latency, row.latency
+    if before is None or after is None or before.fastest is None or not after.fastest:
+        return None
+    return before.fastest / after.fastest
 
 
 def _key(chain: Chain) -> str:

@@ -12,7 +12,7 @@ from optkit.drawing import Chart
 from optkit.layerrecords import LayerRecord
 from optkit.results import Comparison, Interval, Row
 from optkit.runs import Run
-from optkit.searches import SearchRecord
+from optkit.searches import SearchRecord, TrialRecord
 
 _MOST_LAYERS = 20
 _INCHES = 3.4
@@ -28,23 +28,23 @@ def charts(run: Run) -> list[Chart]:
 
 def _front(search: SearchRecord, comparison: Comparison, chosen: str | None) -> Chart | None:
     """Speed-up against loss: looks as small dots, finalists with the intervals of the final comparison."""
-    looks = [trial.row for trial in search.trials if not trial.final and _place(trial.row)]
+    looks = [place for place in map(_look, search.trials) if place]
     finals = [row for row in comparison.rows if _place(row)]
-    if not looks + finals:
+    if not looks and not finals:
         return None
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for row in looks:
-            x, y = _place(row) or (0.0, 0.0)
+        for x, y in looks:
             axes.plot([x], [y], marker="o", markersize=4, color=drawing.MUTED, linestyle="none", alpha=0.7)
         for row in finals:
             _cross(axes, row, drawing.GOOD if row.title == chosen else drawing.SERIES)
         axes.plot([1.0], [0.0], marker="s", markersize=6, color=drawing.BASELINE, linestyle="none")
         axes.set_xscale("log")
-        losses = [place[1] for place in map(_place, looks + finals) if place]
+        shown = looks + [place for place in map(_place, finals) if place]
+        losses = [loss for _, loss in shown]
         axes.set_yscale("symlog", linthresh=_linear(losses, comparison.max_drop))
-        places = [place[0] for place in map(_place, looks + finals) if place]
+        places = [speed for speed, _ in shown]
         low, high = min(0.9, *places) / 1.1, max(1.1, *places) * 1.3
         axes.set_xlim(low, high)
         drawing.ticks(axes, [tick for tick in drawing.RATIOS if low < tick < high], units.ratio)
@@ -64,7 +64,7 @@ def _front(search: SearchRecord, comparison: Comparison, chosen: str | None) -> 
         f"intervals, are the final comparison on other samples, the result in its own colour; the square is the model "
         f"that came in{bound}."
     )
-    words = "; ".join(f"{row.title}: {units.ratio(row.speedup.value)}" for row in looks + finals if row.speedup)
+    words = "; ".join(f"{row.title}: {units.ratio(row.speedup.value)}" for row in finals if row.speedup)
     picture = drawing.svg("front", "Speed-up against loss", words, draw, 1, inches=_INCHES)
     return Chart("Speed-up against loss", caption, picture)
 
@@ -91,6 +91,12 @@ def _layers(search: SearchRecord) -> Chart | None:
     words = "; ".join(f"{layer.name}: {layer.damage:.2g}" for layer in worst)
     picture = drawing.svg("layers", "Damage by layer", words, draw, len(worst), inches=0.24)
     return Chart("What INT8 does to each layer", caption, picture)
+
+
+def _look(trial: TrialRecord) -> tuple[float, float] | None:
+    """Where a look saw a candidate that is not in the final comparison."""
+    loss = trial.row.quality.loss if trial.row.quality else None
+    return (trial.speed, loss.value) if trial.speed and loss and not trial.final else None
 
 
 def _place(row: Row) -> tuple[float, float] | None:

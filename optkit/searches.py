@@ -18,12 +18,14 @@ float; runtime options."""
 class TrialRecord(Record):
     """One candidate: the stages that make it, what a short look at it showed, and what became of it.
 
-    The look's quality is on the selection samples, which the final comparison does not use.
+    The look's quality is on the selection samples, which the final comparison does not use. ``speed`` is the baseline's
+    fastest inference over this one's: too short a look for an interval, but the steadiest figure on a busy machine.
     """
 
     phase: Phase
     stages: list[dict[str, Any]]
     row: Row
+    speed: float | None = None
     seconds: float
     """What making it and looking at it took."""
     decision: str = ""

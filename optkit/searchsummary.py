@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from optkit import choice, units
+from optkit import units
 from optkit.layerrecords import LayerRecord
-from optkit.results import QualityRecord, Row
+from optkit.results import QualityRecord
 from optkit.searches import SearchRecord, TrialRecord
-from optkit.summary import Cell, Sheet, Tone
+from optkit.summary import Cell, Sheet
 
-_TONES: dict[str | None, Tone] = {"faster": "good", "slower": "bad"}
 _MOST_LAYERS = 20
 
 
@@ -41,17 +40,15 @@ def _cells(trial: TrialRecord) -> list[Cell]:
         Cell(row.name),
         Cell(row.target),
         Cell(units.size(row.model.size_bytes if row.model else None)),
-        _speed(row),
+        _speed(trial),
         Cell(_loss(row.quality)),
         Cell(units.seconds(trial.seconds)),
         Cell(decision, "bad" if row.status == "failed" else "good" if trial.final else ""),
     ]
 
 
-def _speed(row: Row) -> Cell:
-    if row.speedup is None:
-        return Cell(units.UNKNOWN)
-    return Cell(units.ratio(choice.speed(row)), _TONES.get(row.speed_verdict, ""))
+def _speed(trial: TrialRecord) -> Cell:
+    return Cell(units.ratio(trial.speed))
 
 
 def _loss(quality: QualityRecord | None) -> str:
