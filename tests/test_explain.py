@@ -16,13 +16,14 @@ from optkit import comparison as comparisons
 from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.explained import explanation_blocks
-from optkit.errors import UsageError
+from optkit.errors import StageError, UsageError
 from optkit.explanations import Explanation
 from optkit.layerrecords import FindingRecord, LayerErrorRecord, LayerErrors, LayerRecord, Sensitivity
 from optkit.layers import Layer, Layers
 from optkit.model import Model
 from optkit.operators import Operator, Profile
 from optkit.results import Interval, QualityRecord, Row
+from optkit.stage import no_progress
 from optkit.targets.fake import Fake
 from optkit.tensors import Signature, TensorSpec
 from optkit.verbs.explain import explain
@@ -459,6 +460,21 @@ def test_what_costs_the_quality_decides_what_is_tried(facts, said, options, tmp_
     command = lossremedies.command(loss)
     assert options in command
     assert losses._conclusion(loss, True, command, None)[1] == f"Where: {said}"
+
+
+def test_what_cannot_be_looked_into_is_a_note(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise StageError("no layer's tensor is in it", hint="compare what quantize wrote")
+
+    monkeypatch.setattr("optkit.layererrors.layer_errors", refused)
+    monkeypatch.setattr("optkit.sensitivity.sensitivity", refused)
+    loss, notes = losses._looked_into(known(tmp_path), None, no_progress)
+    assert [note.text for note in notes] == [
+        "layers are not compared: no layer's tensor is in it (compare what quantize wrote)",
+        "layers are not measured one by one: no layer's tensor is in it (compare what quantize wrote)",
+    ]
+    assert lossremedies.command(loss) is None
+    assert len(losses._conclusion(loss, True, None, 0.05)) == 1
 
 
 def test_the_fewest_layers_are_given_back_and_never_all(tmp_path):
