@@ -1,4 +1,4 @@
-"""The records of why a candidate is slower or faster than a baseline: where time went, what caused it, what to try."""
+"""The records of why a candidate differs from a baseline: where time and quality went, what caused it, what to try."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from optkit.layerrecords import LayerErrors, Sensitivity
 from optkit.operators import Family
 from optkit.results import Comparison, DatasetRecord, Machine, NoteRecord, Record, Root
 
@@ -86,11 +87,26 @@ class SpeedExplanation(Record):
     conclusion: list[str] = Field(default_factory=list)
 
 
+class QualityExplanation(Record):
+    """Where the quality went; how much of it did is in the comparison.
+
+    ``layers`` is null where the layers of both models were not compared, ``sensitivity`` where they could not be
+    measured one by one; a note then says why. ``keep_in_float`` are the layers that ``command`` gives back to float.
+    """
+
+    layers: LayerErrors | None = None
+    sensitivity: Sensitivity | None = None
+    keep_in_float: list[str] = Field(default_factory=list)
+    command: str | None = None
+    conclusion: list[str] = Field(default_factory=list)
+
+
 class Explanation(Root):
-    """Why a candidate differs from a baseline."""
+    """Why a candidate differs from a baseline. Without data, or where the candidate failed, ``quality`` is null."""
 
     schema_: Literal["optkit.explanation/1"] = Field("optkit.explanation/1", alias="schema")
     speed: SpeedExplanation | None = None
+    quality: QualityExplanation | None = None
     data: DatasetRecord | None = None
     machine: Machine
     seconds: float

@@ -86,7 +86,8 @@ def _excess(each: RangeRecord) -> float:
 
 
 def _dead_ranges(ranges: Sequence[RangeRecord]) -> Iterator[FindingRecord]:
-    for each in sorted((each for each in ranges if each.used < _DEAD), key=lambda each: each.used)[:_SHOWN]:
+    found = (each for each in ranges if each.used < _DEAD and each.high > each.low)
+    for each in sorted(found, key=lambda each: each.used)[:_SHOWN]:
         text = (
             f"{each.tensor} is rounded in a range of {_span(each)}, of which 99 % of the values use "
             f"{units.percent(each.used)}: a few outliers made it wide"

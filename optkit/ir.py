@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator
@@ -89,6 +90,17 @@ def quantized(root: ET.Element) -> str | None:
     if kinds[small] > kinds["float32"] + kinds["float16"] + kinds["bfloat16"]:
         return f"weight-only {small}"
     return "float16" if kinds["float16"] > kinds["float32"] else None
+
+
+def scheme(root: ET.Element) -> dict[str, str]:
+    """What NNCF was called with, as it wrote it into the model that it quantized; nothing in others."""
+    return {each.tag: each.get("value", "") for each in root.iterfind("rt_info/nncf/quantization/*")}
+
+
+def left_alone(root: ET.Element) -> set[str]:
+    """The operations that NNCF was told to leave in float, as it wrote them into the model."""
+    found = root.find("rt_info/nncf/quantization/ignored_scope/names")
+    return set() if found is None else set(re.findall(r"'([^']*)'", found.get("value", "")))
 
 
 def _check_weights(path: Path, root: ET.Element) -> None:

@@ -25,3 +25,18 @@ def counts(order: Sequence[LayerRecord]) -> Iterator[int]:
             given += 1
         if given > before:
             yield given
+
+
+def fewest(layers: Sequence[LayerRecord], remaining: float, most: int) -> tuple[list[LayerRecord], float]:
+    """The fewest layers, at most ``most``, behind which this share of the damage or less remains; and what does remain.
+
+    Never all of them.
+    """
+    order = sorted(layers, key=lambda layer: -layer.damage)
+    total = sum(layer.damage for layer in order)
+    chosen: list[LayerRecord] = []
+    rest = total
+    while total and rest > remaining * total and len(chosen) < min(most, len(order) - 1):
+        chosen.append(order[len(chosen)])
+        rest = sum(layer.damage for layer in order[len(chosen) :])
+    return chosen, rest / total if total else 0.0

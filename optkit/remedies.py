@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
+from optkit import commands
 from optkit.explanations import FindingRecord
 from optkit.operators import plain
 from optkit.quantizer import QUANTIZABLE
@@ -15,7 +15,6 @@ _MOST = 12
 """So many layers are excluded at most, those of the islands that lose most."""
 _LITTLE = 0.25
 _BY_EXCLUDING = ("conversions", "slower-integer-layers", "unfused-pairs")
-_METHODS = (("dynamic", "dynamic"), ("QDQ", "static"), ("static", "static"), ("weight-only", "weight-only"))
 
 
 def with_commands(case: Case, findings: Sequence[FindingRecord], data: str | None) -> list[FindingRecord]:
@@ -66,20 +65,18 @@ def _quantize(
     target: str | None = None,
     method: str | None = None,
 ) -> str | None:
-    source = case.baseline.candidate.model
-    if source.format not in ("onnx", "openvino") or case.baseline.layers.quantized not in (None, "float16"):
+    if case.baseline.layers.quantized not in (None, "float16"):
         return None
-    runs_on = target or case.candidate.candidate.target
-    made_by = method or (None if target else _method(case.candidate.layers.quantized or ""))
-    suffix = ".xml" if runs_on == "openvino" else ".onnx"
-    output = case.candidate.candidate.model.path.with_suffix("").name + ("-mixed" if exclude else "-again") + suffix
-    words = ["optkit", "quantize", str(source.path), "--int8"]
-    words += ["--target", runs_on] if runs_on != "onnxruntime" else []
-    words += ["--method", made_by] if made_by else []
-    words += ["--data", data or "DATA"] if made_by in (None, "static") else []
-    for name in exclude:
-        words += ["--exclude", name]
-    return shlex.join([*words, "-o", str(Path(output))])
+    source, candidate = case.baseline.candidate.model, case.candidate.candidate
+    return commands.quantize(
+        source,
+        candidate,
+        case.candidate.layers.quantized,
+        data=data,
+        exclude=exclude,
+        target=target,
+        method=method,
+    )
 
 
 def _compare(case: Case, data: str | None) -> str | None:
@@ -89,10 +86,6 @@ def _compare(case: Case, data: str | None) -> str | None:
         return None
     words = ["optkit", "compare", *(f"{source.path}@{name}" for name in ("onnxruntime", "openvino"))]
     return shlex.join([*words, *(("--data", data) if data else ())])
-
-
-def _method(quantized: str) -> str | None:
-    return next((method for start, method in _METHODS if quantized.startswith(start)), None)
 
 
 def _excluded(side: Side, layers: Sequence[str]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from optkit import graph, irnames
 from optkit.correspondence import WEIGHTED, constant
 from optkit.model import Model
 from optkit.quantizer import QUANTIZABLE, prepared
+from optkit.tensors import Signature, TensorSpec
 
 LAYERS = (*QUANTIZABLE, *WEIGHTED)
 """The operators of layers, in ONNX and in OpenVINO."""
@@ -166,7 +167,10 @@ def _tapped_onnx(model: Model, names: tuple[str, ...], folder: Path) -> Tapped:
         outputs[name] = output
     path = folder / "tapped.onnx"
     graph.save(proto, path)
-    return Tapped(replace(model, path=path, digest="", signature=None), outputs)
+    # OpenVINO makes one of equal operations, which then bears all their names: the signature tells which is asked for.
+    given_now = tuple(TensorSpec(value.name, "float32", None) for value in proto.graph.output)
+    signature = model.signature and Signature(model.signature.inputs, given_now)
+    return Tapped(replace(model, path=path, digest="", signature=signature), outputs)
 
 
 def _tapped_ir(model: Model, names: tuple[str, ...], folder: Path) -> Tapped:

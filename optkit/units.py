@@ -94,6 +94,11 @@ def percent(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value * 100:.1f} %"
 
 
+def small_percent(value: float) -> str:
+    """A share of one that may be next to nothing, three digits of it: ``0.000312`` -> ``0.0312 %``."""
+    return f"{value * 100:.3g} %"
+
+
 def p_value(value: float) -> str:
     """``p = 0.042``, ``p < 0.001``."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

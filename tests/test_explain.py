@@ -1,7 +1,9 @@
 """``explain``: layers on both sides, findings, and what users get wrong."""
 
 import json
+import shlex
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -9,16 +11,19 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from optkit import alignment, coverage, explaining, islands, remedies, speedcase, speedcauses
+from optkit import alignment, coverage, explaining, islands, losses, lossremedies, remedies, speedcase, speedcauses
 from optkit import comparison as comparisons
 from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.explained import explanation_blocks
-from optkit.errors import UsageError
+from optkit.errors import StageError, UsageError
 from optkit.explanations import Explanation
+from optkit.layerrecords import FindingRecord, LayerErrorRecord, LayerErrors, LayerRecord, Sensitivity
 from optkit.layers import Layer, Layers
 from optkit.model import Model
 from optkit.operators import Operator, Profile
+from optkit.results import Interval, QualityRecord, Row
+from optkit.stage import no_progress
 from optkit.targets.fake import Fake
 from optkit.tensors import Signature, TensorSpec
 from optkit.verbs.explain import explain
@@ -301,4 +306,201 @@ def test_every_cause_is_documented():
     source = Path(speedcauses.__file__).read_text()
     kinds = {line.split('"')[1] for line in source.splitlines() if 'kind="' in line}
     assert kinds
+    kinds |= set(get_args(FindingRecord.model_fields["kind"].annotation))
     assert all(f"`{kind}`" in page for kind in kinds)
+
+
+# Where the quality went.
+
+WIDTH = 16
+
+
+@pytest.fixture(scope="module")
+def outlier(tmp_path_factory):
+    """Three products; a channel of what goes into the second is a thousand times larger, and its weights as small."""
+    folder = tmp_path_factory.mktemp("outlier")
+    random = np.random.default_rng(0)
+    weights = [random.normal(0, 0.3, (WIDTH, WIDTH)).astype(np.float32) for _ in range(4)]
+    weights[1][:, 5] *= 1000
+    weights[2][5] /= 1000
+    names = ("before", "first", "second", "after")
+    nodes, source = [], "x"
+    for number, name in enumerate(names):
+        nodes.append(helper.make_node("MatMul", [source, f"w{number}"], [f"{name}_out"], name))
+        source = f"{name}_out"
+    shape = ["batch", WIDTH]
+    save(
+        folder / "model.onnx",
+        nodes,
+        {"x": shape},
+        {source: shape},
+        {f"w{number}": weight for number, weight in enumerate(weights)},
+    )
+    x = random.normal(0, 1, (400, WIDTH)).astype(np.float32)
+    np.savez(folder / "calibration.npz", x=x[:100])
+    np.savez(folder / "evaluation.npz", x=x[100:])
+    return folder
+
+
+def lost_by(folder, candidate, **options):
+    return explain(
+        folder / "model.onnx",
+        candidate,
+        data=folder / "evaluation.npz",
+        calibration=folder / "calibration.npz",
+        metric="cosine",
+        threads=1,
+        seconds=0.3,
+        **options,
+    )
+
+
+def loss_of(found):
+    return found.speed.comparison.rows[1].quality.loss.value
+
+
+@pytest.mark.parametrize(("target", "suffix"), [("onnxruntime", ".onnx"), ("openvino", ".xml")])
+def test_the_layer_that_costs_the_quality_is_named_and_giving_it_back_helps(
+    target, suffix, outlier, tmp_path, monkeypatch
+):
+    path = tmp_path / f"small{suffix}"
+    quantize(
+        outlier / "model.onnx",
+        path,
+        calibration=outlier / "calibration.npz",
+        method="static",
+        target=target,
+        measure=False,
+    )
+    found = lost_by(outlier, path, target=target)
+    said, command = " ".join(found.quality.conclusion[:3]), found.quality.command
+    assert "second" in found.quality.keep_in_float
+    assert "of the damage: " in said
+    assert "channel 5 of first_out is" in said
+    assert found.quality.conclusion[-1] == f"Try: {command}"
+    assert "--exclude second" in command
+    assert "--exclude after" not in command
+    monkeypatch.chdir(tmp_path)
+    done = cli(*shlex.split(command)[1:], "--no-measure")
+    assert done.exit_code == 0, done.output
+    after = lost_by(outlier, tmp_path / command.split()[-1], target=target)
+    assert loss_of(after) < loss_of(found) / 2
+    assert Explanation.model_validate_json(found.to_json()) == found
+
+
+def test_a_model_that_lost_nothing_gets_one_sentence(samples, small):
+    found = explain(
+        samples / "model.onnx", small, data=samples / "evaluation.npz", calibration=samples / "calibration.npz",
+        threads=1, seconds=0.3,
+    )  # fmt: skip
+    (sentence,) = found.quality.conclusion
+    assert sentence.endswith("no loss shows on these samples.")
+    assert found.quality.command is None
+    assert len(found.quality.layers.layers) == len(found.quality.sensitivity.layers) == 10
+
+
+def known(folder, *, damages=(0.2, 0.01), error=0.2, kinds=(), calibration=None):
+    """A loss on onnxruntime of which so much is known."""
+    nodes, weights, source = [], {}, "x"
+    for number in range(len(damages)):
+        nodes.append(helper.make_node("MatMul", [source, f"w{number}"], [f"t{number}"], f"l{number}"))
+        weights[f"w{number}"] = np.eye(4, dtype=np.float32)
+        source = f"t{number}"
+    path = save(folder / "model.onnx", nodes, {"x": [1, 4]}, {source: [1, 4]}, weights)
+    save(folder / "small.onnx", [helper.make_node("Relu", ["x"], ["y"])], {"x": [1, 4]}, {"y": [1, 4]})
+    sides = [
+        Candidate(each, Model(folder / each, "onnx", "", SIGNATURE), "onnxruntime")
+        for each in (path.name, "small.onnx")
+    ]
+    measured = [
+        LayerRecord(
+            name=f"l{number}", operator="MatMul", depth=number, parameters=1, operations=1, damage=damage, local_error=0
+        )
+        for number, damage in enumerate(damages)
+    ]
+    last = LayerErrorRecord(
+        exclude="l0", operator="MatMul", tensor="t0", depth=0, error=error, cosine=1, introduced=error, share=1
+    )
+    findings = [FindingRecord(kind=kind, text=f"there is a {kind}", exclude=["l0"]) for kind in kinds]
+    interval = Interval(value=0.1, low=0.05, high=0.15, confidence=0.95)
+    quality = QualityRecord(
+        metric="accuracy", value=interval, count=9, higher_is_better=True, needs_labels=True, loss=interval
+    )
+    return lossremedies.Loss(
+        *sides,
+        "QDQ int8 static",
+        Row(name="small", target="onnxruntime", status="ok", quality=quality),
+        lossremedies.Given(None, "data.npz", None, calibration),
+        LayerErrors(layers=[last], ranges=[], findings=findings, samples=1, disturbed=0, unmatched=0, seconds=0),
+        Sensitivity(
+            layers=measured, all_quantized=sum(damages), samples=1, calibration_samples=1, weight_bits=8, seconds=0
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "said", "options"),
+    [
+        ({}, "1 of 2 layers do 95.2 % of the damage: l0.", "--data data.npz --calibration c.npz --exclude l0"),
+        (
+            {"damages": [0.1] * 20, "kinds": ["dead-range"]},
+            "everywhere; the worst 12 of 20 layers do only 60.0 % of the damage.",
+            "--calibrate percentile",
+        ),
+        (
+            {"damages": (0.002, 0.001), "kinds": ["out-of-range"]},
+            "not in single layers; quantized with ranges from the data they would cost 0.3 % of the signal, and the "
+            "candidate lost 20 %.",
+            "--data data.npz -o small-again.onnx",
+        ),
+    ],
+)
+def test_what_costs_the_quality_decides_what_is_tried(facts, said, options, tmp_path):
+    loss = known(tmp_path, calibration="c.npz", **facts)
+    command = lossremedies.command(loss)
+    assert options in command
+    assert losses._conclusion(loss, True, command, None)[1] == f"Where: {said}"
+
+
+def test_what_cannot_be_looked_into_is_a_note(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise StageError("no layer's tensor is in it", hint="compare what quantize wrote")
+
+    monkeypatch.setattr("optkit.layererrors.layer_errors", refused)
+    monkeypatch.setattr("optkit.sensitivity.sensitivity", refused)
+    loss, notes = losses._looked_into(known(tmp_path), None, no_progress)
+    assert [note.text for note in notes] == [
+        "layers are not compared: no layer's tensor is in it (compare what quantize wrote)",
+        "layers are not measured one by one: no layer's tensor is in it (compare what quantize wrote)",
+    ]
+    assert lossremedies.command(loss) is None
+    assert len(losses._conclusion(loss, True, None, 0.05)) == 1
+
+
+def test_the_fewest_layers_are_given_back_and_never_all(tmp_path):
+    assert lossremedies.keep_in_float(known(tmp_path, damages=(0.01, 0.3, 0.3, 0.01))) == ["l1", "l2"]
+    assert lossremedies.keep_in_float(known(tmp_path, damages=(0.3, 0.3))) == ["l0"]
+    assert len(lossremedies.keep_in_float(known(tmp_path, damages=[0.1] * 40))) == 12
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "p_value", "wanted"),
+    [
+        (0.1, 0.05, 0.15, 0.001, True),
+        (0.1, -0.05, 0.15, None, None),
+        (0.1, 0.05, 0.15, 0.2, None),
+        (-0.1, -0.2, -0.05, None, False),
+        (1e-6, 1e-7, 1e-5, None, None),
+    ],
+)
+def test_a_loss_is_one_where_the_samples_show_it(value, low, high, p_value, wanted):
+    quality = QualityRecord(
+        metric="accuracy",
+        value=Interval(value=1, low=1, high=1, confidence=0.95),
+        count=9,
+        higher_is_better=True,
+        needs_labels=True,
+        loss=Interval(value=value, low=low, high=high, confidence=0.95),
+        p_value=p_value,
+    )
+    assert losses.lost(quality) is wanted

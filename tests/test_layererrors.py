@@ -98,6 +98,13 @@ def test_the_samples_layers_are_all_compared(target, samples, tmp_path):
     assert found.ranges
 
 
+def test_an_onnx_model_is_compared_on_openvino_which_makes_one_of_equal_operations(samples, tmp_path):
+    small = quantized(samples / "model.onnx", "onnxruntime", samples / "calibration.npz", tmp_path)
+    found = compare(samples / "model.onnx", small, "openvino", samples / "evaluation.npz")
+    assert len(found.layers) == 10
+    assert max(layer.error for layer in found.layers) < 0.05
+
+
 def test_a_model_compared_with_itself_has_no_error_and_no_finding(samples):
     found = compare(samples / "model.onnx", samples / "model.onnx", "onnxruntime", samples / "evaluation.npz")
     assert max(layer.error for layer in found.layers) < 1e-9

@@ -16,6 +16,11 @@ def explain(
     baseline: Annotated[str, typer.Argument(metavar="BASELINE", help="The model that the other is compared with.")],
     candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help="A model, a bundle or MODEL@TARGET.")],
     data: options.Data = None,
+    calibration: Annotated[
+        str | None, typer.Option("--calibration", metavar="DATA", help="What the candidate was calibrated with.")
+    ] = None,
+    metric: options.Metric = None,
+    max_drop: options.MaxDrop = None,
     target: options.OptionalTarget = None,
     threads: options.Threads = None,
     batch: options.Batch = 1,
@@ -26,9 +31,10 @@ def explain(
     time_limit: options.TimeLimit = 600.0,
     seed: options.Seed = 0,
 ) -> None:
-    """Explain why a model is slower or faster than another: operator by operator, with causes and what to try.
+    """Explain why a model is slower or faster than another, and where its quality went, with causes and what to try.
 
-    A candidate that fails ends the command with exit code 1.
+    Time is told operator by operator, quality layer by layer; the latter needs data. A candidate that fails ends the
+    command with exit code 1.
     """
     from optkit.cli.explained import explanation_blocks
     from optkit.verbs.explain import explain as verb
@@ -39,6 +45,9 @@ def explain(
             baseline,
             candidate,
             data=data,
+            calibration=calibration,
+            metric=metric,
+            max_drop=max_drop,
             target=target,
             threads=threads,
             batch=batch,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from optkit import units
 from optkit.cli.console import Block, Table, Text
+from optkit.cli.explainedloss import loss_blocks
 from optkit.explanations import Explanation, FamilyRecord, FindingRecord, LayerRecord, SpeedExplanation
 
 _LAYERS = 15
@@ -16,7 +17,8 @@ _NAME = 34
 
 def explanation_blocks(explanation: Explanation) -> list[Block]:
     """Each half that was asked for."""
-    return [] if explanation.speed is None else _speed_blocks(explanation.speed)
+    blocks = [] if explanation.speed is None else _speed_blocks(explanation.speed)
+    return blocks if explanation.quality is None else [*blocks, *loss_blocks(explanation.quality)]
 
 
 def _speed_blocks(speed: SpeedExplanation) -> list[Block]:

@@ -47,7 +47,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     ),
     "explain": (
         "optkit explain model.onnx model-int8.onnx",
-        "optkit explain model.onnx model-int8.onnx --data data.npz --threads 1",
+        "optkit explain model.onnx model-int8.onnx --data data.npz --calibration calibration.npz --threads 1",
         "optkit explain model.onnx@onnxruntime model.onnx@openvino --json",
     ),
     "optimize": (

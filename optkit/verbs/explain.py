@@ -1,13 +1,15 @@
-"""``explain``: why a candidate is slower or faster than its baseline."""
+"""``explain``: why a candidate is slower or faster than its baseline, and where its quality went."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from optkit import comparison, explaining, machine, profiles, records, workload
+from optkit import comparison, explaining, losses, machine, profiles, records, workload
 from optkit import data as datasets
+from optkit.data import Dataset
 from optkit.explanations import Explanation
+from optkit.lossremedies import Given
 from optkit.stage import Progress, no_progress
 from optkit.worker import TIME_LIMIT
 from optkit.worker import candidate as as_candidate
@@ -18,6 +20,9 @@ def explain(
     candidate: str | Path,
     *,
     data: str | Path | None = None,
+    calibration: str | Path | None = None,
+    metric: str | None = None,
+    max_drop: float | None = None,
     target: str | None = None,
     threads: int | None = None,
     batch: int = 1,
@@ -29,10 +34,11 @@ def explain(
     time_limit: float = TIME_LIMIT,
     progress: Progress = no_progress,
 ) -> Explanation:
-    """Say where ``candidate``'s time went against ``baseline``; each is a path, a bundle or ``PATH@TARGET``.
+    """Say where ``candidate``'s time went against ``baseline``, and with ``data`` its quality.
 
-    Both are measured side by side first, for ``seconds`` each, then their operators are watched. A candidate that fails
-    is explained by its reason. Raises OptkitError.
+    Each is a path, a bundle or ``PATH@TARGET``. Both are measured side by side first, for ``seconds`` each, then their
+    operators are watched and their layers compared. ``calibration`` is what the candidate was calibrated with. A
+    candidate that fails is explained by its reason. Raises OptkitError.
     """
     started = time.monotonic()
     opened = [
@@ -44,15 +50,17 @@ def explain(
     for each in opened:
         profiles.check(each)
     signature = opened[0].model.signature
-    dataset = None if data is None else datasets.open(data, None if signature is None else signature.inputs)
+    inputs_of = None if signature is None else signature.inputs
+    calibrating, dataset = datasets.parts(data, calibration, inputs_of, seed=seed, wanted=False)
     compared = comparison.side_by_side(
         opened,
         dataset=dataset,
+        metric=metric,
+        max_drop=max_drop,
         batch=batch,
         seconds=seconds,
         seed=seed,
         threads=threads,
-        with_quality=False,
         progress=progress,
     )
     feeds = workload.of(opened, dataset, batch, seed).feeds
@@ -65,10 +73,25 @@ def explain(
         seconds=min(seconds, profiles.SECONDS),
         progress=progress,
     )
+    given = _given(dataset, data, calibrating, calibration)
+    quality, notes = (
+        losses.quality(opened[0], opened[1], compared, given, threads=threads, progress=progress)
+        if given
+        else (None, [])
+    )
     return Explanation(
         speed=found,
+        quality=quality,
         data=None if dataset is None else records.of_dataset(dataset),
         machine=machine.fingerprint(),
         seconds=time.monotonic() - started,
-        notes=compared.notes,
+        notes=[*compared.notes, *records.of_notes(notes)],
     )
+
+
+def _given(
+    dataset: Dataset | None, data: str | Path | None, calibrating: Dataset | None, calibration: str | Path | None
+) -> Given | None:
+    if dataset is None:
+        return None
+    return Given(dataset, str(data), calibrating, None if calibration is None else str(calibration))

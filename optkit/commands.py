@@ -1,0 +1,49 @@
+"""Commands to paste that quantize a baseline again as a candidate was, but for something."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from optkit.model import Model
+from optkit.worker import Candidate
+
+_METHODS = (("dynamic", "dynamic"), ("QDQ", "static"), ("static", "static"), ("weight-only", "weight-only"))
+
+
+def quantize(
+    source: Model,
+    candidate: Candidate,
+    quantized: str | None,
+    *,
+    data: str | None,
+    calibration: str | None = None,
+    exclude: Sequence[str] = (),
+    target: str | None = None,
+    method: str | None = None,
+    options: Sequence[str] = (),
+) -> str | None:
+    """Quantize ``source`` for the candidate's target by the method that ``quantized`` tells of, or for others.
+
+    ``None`` where ``source`` is of a format that is not quantized.
+    """
+    if source.format not in ("onnx", "openvino"):
+        return None
+    runs_on = target or candidate.target
+    made_by = method or (None if target else method_of(quantized or ""))
+    suffix = ".xml" if runs_on == "openvino" else ".onnx"
+    output = candidate.model.path.with_suffix("").name + ("-mixed" if exclude else "-again") + suffix
+    words = ["optkit", "quantize", str(source.path), "--int8"]
+    words += ["--target", runs_on] if runs_on != "onnxruntime" else []
+    words += ["--method", made_by] if made_by else []
+    if made_by in (None, "static"):
+        words += ["--data", data or "DATA"]
+        words += ["--calibration", calibration] if calibration else []
+    for name in exclude:
+        words += ["--exclude", name]
+    return shlex.join([*words, *options, "-o", output])
+
+
+def method_of(quantized: str) -> str | None:
+    """The method of ``quantize`` that made what is described so."""
+    return next((method for start, method in _METHODS if quantized.startswith(start)), None)

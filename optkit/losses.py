@@ -1,0 +1,174 @@
+"""Where a candidate's quality went: layers compared, layers measured one by one, and summed up in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from optkit import layererrors, layers, lossremedies, sensitivity, units, wording
+from optkit.errors import OptkitError
+from optkit.explanations import QualityExplanation
+from optkit.layerrecords import FindingRecord, LayerErrors, Sensitivity
+from optkit.lossremedies import Given, Loss
+from optkit.results import Comparison, QualityRecord
+from optkit.stage import Note, Progress, no_progress
+from optkit.worker import Candidate
+
+SECONDS = 10.0
+"""For measuring the layers one by one."""
+_SIGNIFICANT = 0.05
+_SHOWS = 5e-5
+"""What a loss rounds to nothing below, as it is shown."""
+_NAMED = 5
+"""So many layers are named in a sentence."""
+_CAUSES = 2
+"""So many causes are."""
+_WIDE = ("outlier-channel", "dead-range")
+"""Findings that NNCF's scheme for transformers is made for."""
+_PLACES = ("jump", "everywhere")
+"""Findings that say where and not why."""
+
+
+def quality(
+    baseline: Candidate,
+    candidate: Candidate,
+    compared: Comparison,
+    given: Given,
+    *,
+    threads: int | None = None,
+    progress: Progress = no_progress,
+) -> tuple[QualityExplanation | None, list[Note]]:
+    """Where the quality went that ``compared`` found missing, and notes on what could not be found out.
+
+    Nothing of a candidate that failed. Raises ModelError.
+    """
+    row = compared.rows[1]
+    if row.status == "failed" or row.quality is None or row.quality.loss is None:
+        return None, []
+    loss = Loss(baseline, candidate, layers.of(candidate.model).quantized, row, given)
+    notes: list[Note] = []
+    worse = lost(row.quality)
+    if loss.quantized or worse is not None:
+        loss, notes = _looked_into(loss, threads, progress)
+    command = lossremedies.command(loss) if worse else None
+    found = QualityExplanation(
+        layers=loss.layers,
+        sensitivity=loss.sensitivity,
+        keep_in_float=lossremedies.keep_in_float(loss) if command else [],
+        command=command,
+        conclusion=_conclusion(loss, worse, command, compared.max_drop),
+    )
+    return found, notes
+
+
+def lost(quality: QualityRecord) -> bool | None:
+    """Whether quality was lost; not where it was won, and ``None`` where the samples show neither."""
+    loss = quality.loss
+    if loss is None or abs(loss.value) < _SHOWS or loss.low <= 0 <= loss.high:
+        return None
+    if quality.p_value is not None and quality.p_value > _SIGNIFICANT:
+        return None
+    return loss.value > 0
+
+
+def _looked_into(loss: Loss, threads: int | None, progress: Progress) -> tuple[Loss, list[Note]]:
+    """With what comparing the layers and measuring them shows; what failed becomes a note."""
+    found, notes = _compared(loss, progress)
+    loss = replace(loss, layers=found)
+    measured, more = _measured(loss, threads, progress)
+    return replace(loss, sensitivity=measured), [*notes, *more]
+
+
+def _compared(loss: Loss, progress: Progress) -> tuple[LayerErrors | None, list[Note]]:
+    given = loss.given
+    try:
+        return layererrors.layer_errors(
+            loss.baseline, loss.candidate, given.evaluation, calibration=given.calibrating, progress=progress
+        ), []
+    except OptkitError as error:
+        return None, [_failed("layers are not compared", error)]
+
+
+def _measured(loss: Loss, threads: int | None, progress: Progress) -> tuple[Sensitivity | None, list[Note]]:
+    """Each layer's damage, where the baseline is a float ONNX model and the candidate has integers to compute with."""
+    floating = loss.baseline.model.format == "onnx" and layers.of(loss.baseline.model).quantized is None
+    if not floating or loss.method not in ("static", "dynamic"):
+        return None, []
+    given, notes = loss.given, []
+    if given.calibrating is None and loss.method == "static":
+        text = "ranges to measure the layers with are from --data, as no --calibration was given"
+        notes.append(Note(text, level="info"))
+    try:
+        return sensitivity.sensitivity(
+            loss.baseline.model,
+            given.calibrating or given.evaluation,
+            activations=loss.candidate.model.format == "openvino",
+            seconds=SECONDS,
+            threads=threads,
+            progress=progress,
+        ), notes
+    except OptkitError as error:
+        return None, [_failed("layers are not measured one by one", error)]
+
+
+def _failed(what: str, error: OptkitError) -> Note:
+    return Note(f"{what}: {error.message}" + (f" ({error.hint})" if error.hint else ""), level="warning")
+
+
+def _conclusion(loss: Loss, worse: bool | None, command: str | None, max_drop: float | None) -> list[str]:
+    """How much, where, why, and what to try: a sentence each; one where nothing was lost."""
+    how_much = f"{loss.row.title}: {wording.lost(loss.row, max_drop)}"
+    if not worse:
+        return [f"{how_much}: {'quality was won' if worse is False else 'no loss shows on these samples'}."]
+    sentences = [f"{how_much}.", _where(loss), _why(loss), f"Try: {command}" if command else ""]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _where(loss: Loss) -> str:
+    if loss.sensitivity is None:
+        found = [each for each in loss.layers.findings if each.kind in _PLACES] if loss.layers else []
+        return f"Where: {found[0].text}." if found else ""
+    if loss.misses_scheme:
+        return (
+            "Where: between the layers as well: NNCF quantized a transformer without its scheme for transformers, and "
+            "so rounds sums and normalizations that the scheme leaves in float."
+        )
+    if not loss.alike:
+        error = loss.layers.layers[-1].error if loss.layers else 0.0
+        return (
+            f"Where: not in single layers; quantized with ranges from the data they would cost "
+            f"{units.small_percent(loss.sensitivity.all_quantized)} of the signal, and the candidate lost "
+            f"{units.small_percent(error)}."
+        )
+    worst, rest = loss.worst
+    of = f"{len(worst)} of {len(loss.open_layers)} layers"
+    if not loss.concentrated:
+        return f"Where: everywhere; the worst {of} do only {units.percent(1 - rest)} of the damage."
+    return f"Where: {of} do {units.percent(1 - rest)} of the damage: {_names([each.name for each in worst])}."
+
+
+def _names(names: Sequence[str]) -> str:
+    left = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {left} more" if left > 0 else "")
+
+
+def _why(loss: Loss) -> str:
+    """The causes, the likely ones first."""
+    found = [each for each in loss.layers.findings if each.kind not in (*_PLACES, "disturbed")] if loss.layers else []
+    found.sort(key=lambda each: not _likely(loss, each))
+    told = _of_different_kinds(found)[:_CAUSES]
+    return f"Why: {'; '.join(each.text for each in told)}." if told else ""
+
+
+def _likely(loss: Loss, finding: FindingRecord) -> bool:
+    """Whether it is about the layers to give back, or what the scheme would be good for that was not used."""
+    if loss.misses_scheme:
+        return finding.kind in _WIDE
+    return bool(set(lossremedies.keep_in_float(loss)) & set(finding.exclude))
+
+
+def _of_different_kinds(found: Sequence[FindingRecord]) -> list[FindingRecord]:
+    first: dict[str, FindingRecord] = {}
+    for each in found:
+        first.setdefault(each.kind, each)
+    return list(first.values())
