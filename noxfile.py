@@ -53,6 +53,19 @@ def measuring(session: nox.Session) -> None:
 
 
 @nox.session
+def rivals(session: nox.Session) -> None:
+    """What optkit chooses against what other tools do by default: about 90 minutes; wants an idle machine."""
+    install(session, "-e", ".[all]", "transformers==5.23.0")
+    session.run("python", "sample_models/fetch.py")
+    olive = f"{session.create_tmp()}/olive"  # it wants other versions of what optkit uses
+    session.run("python", "-m", "venv", olive)
+    session.run(
+        f"{olive}/bin/pip", "install", "-q", "torch==2.13.0", "olive-ai", "requests", "onnxruntime", external=True
+    )
+    session.run("python", "benchmarks/rivals.py", "--olive", f"{olive}/bin/olive", *session.posargs)
+
+
+@nox.session
 def reference(session: nox.Session) -> None:
     """Write docs/cli.md anew from the command line itself."""
     install(session, "-e", ".")

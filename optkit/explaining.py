@@ -50,32 +50,48 @@ def speed(
     failed = next((row for row in rows if row.status == "failed"), None)
     if failed is not None:
         return SpeedExplanation(comparison=compared, conclusion=[f"{failed.title} failed: {failed.reason}."])
-    sides = []
-    file = graph.parse(baseline.model.path) if baseline.model.format == "onnx" else None
-    for number, (each, row) in enumerate(zip((baseline, candidate), rows, strict=True)):
-        progress("watching operators", number, len(rows))
-        found = profiles.measure(each, feeds, seconds=seconds)
-        operators = found.operators if file is None else tuple(coverage.completed(file, found.operators))
-        sides.append(_side(each, row, replace(found, operators=operators)))
-    before, after = (side for side, _ in sides)
-    pairs = alignment.pairs(before.profile, after.profile)
-    case = Case(before, after, pairs, islands.of(after.profile, pairs), machine.isa())
+    case, scales = taken_apart(baseline, candidate, feeds, rows=rows, seconds=seconds, progress=progress)
+    before, after = case.baseline, case.candidate
     causes = remedies.with_commands(case, speedcauses.findings(case), data)
     families = _families(case)
     return SpeedExplanation(
         comparison=compared,
-        baseline=_profile(*sides[0]),
-        candidate=_profile(*sides[1]),
+        baseline=_profile(before, scales[0]),
+        candidate=_profile(after, scales[1]),
         families=families,
-        layers=[_layer(pair) for pair in pairs],
+        layers=[_layer(pair) for pair in case.pairs],
         findings=causes,
         conclusion=_conclusion(rows[1], case, families, causes),
     )
 
 
-def _side(candidate: Candidate, row: Row, profile: Profile) -> tuple[Side, float]:
+def taken_apart(
+    baseline: Candidate,
+    candidate: Candidate,
+    feeds: Sequence[Arrays],
+    *,
+    rows: Sequence[Row] | None = None,
+    seconds: float = profiles.SECONDS,
+    progress: Progress = no_progress,
+) -> tuple[Case, tuple[float, float]]:
+    """Both, operator by operator, watched for so many seconds each; and by what their operators' times were scaled to
+    fit into the inferences that ``rows`` tell of. Raises OptkitError.
+    """
+    sides = []
+    file = graph.parse(baseline.model.path) if baseline.model.format == "onnx" else None
+    for number, each in enumerate((baseline, candidate)):
+        progress("watching operators", number, 2)
+        found = profiles.measure(each, feeds, seconds=seconds)
+        operators = found.operators if file is None else tuple(coverage.completed(file, found.operators))
+        sides.append(_side(each, rows[number] if rows else None, replace(found, operators=operators)))
+    (before, one), (after, other) = sides
+    pairs = alignment.pairs(before.profile, after.profile)
+    return Case(before, after, pairs, islands.of(after.profile, pairs), machine.isa()), (one, other)
+
+
+def _side(candidate: Candidate, row: Row | None, profile: Profile) -> tuple[Side, float]:
     """A side with its operators' times made to fit into the inference as it was measured unwatched."""
-    measured = row.latency.median if row.latency else profile.seconds
+    measured = row.latency.median if row and row.latency else profile.seconds
     watched = total(profile.operators)
     scale = min(1.0, measured / watched) if watched else 1.0
     operators = tuple(replace(each, seconds=scale * each.seconds) for each in profile.operators)

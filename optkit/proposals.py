@@ -76,9 +76,15 @@ class Proposals:
                 others |= {name: {"model_type": name} for name in ("transformer", "none")}
         return [_with_quantize(chain, f"{chain.name} {name}", fields) for name, fields in others.items()]
 
+    def trimmed(self, chain: Chain, slow: Sequence[str]) -> Chain:
+        """The same with those layers in float that integers slow down."""
+        return _with_quantize(chain, f"{chain.name} where it pays", {"exclude": tuple(slow)})
+
     def mixed(self, chain: Chain, in_float: Sequence[str]) -> Chain:
-        """The same with these layers given back to float."""
-        return _with_quantize(chain, f"{chain.name}, {len(in_float)} in float", {"exclude": tuple(in_float)})
+        """The same with these layers, too, given back to float."""
+        stage = quantize_of(chain)
+        names = tuple(dict.fromkeys([*(stage.exclude if stage else ()), *in_float]))
+        return _with_quantize(chain, f"{chain.name}, {len(names)} in float", {"exclude": names})
 
     def options(self, chain: Chain) -> list[Chain]:
         """The same stages with other runtime options."""

@@ -61,6 +61,12 @@ class Ranking:
         kept = [trial for trial in self.trials if trial.chain.name in (FLOAT, FUSED) and self.able(trial)]
         return sorted(kept, key=self._merit)[-1:]
 
+    def in_integers(self) -> list[Trial]:
+        """The plain candidates whose activations have fixed ranges: of those, layers can be left out one by one."""
+        able = [trial for trial in self.trials if trial.record.phase == "broad" and trial.row.status == "ok"]
+        stages = [(trial, quantize_of(trial.chain)) for trial in able]
+        return [trial for trial, stage in stages if stage is not None and stage.method == "static"]
+
     def worth_mending(self, *phases: Phase) -> list[Trial]:
         """The quantized candidates that lose too much and, but for that, would be the best; the best first."""
         plain = [trial for trial in self.trials if trial.record.phase in phases and quantize_of(trial.chain)]

@@ -12,7 +12,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from optkit import comparison, layerorder, pipeline, ranking, sensitivity, units, worker
+from optkit import (
+    comparison,
+    explaining,
+    layerorder,
+    pipeline,
+    ranking,
+    remedies,
+    sensitivity,
+    units,
+    worker,
+    workload,
+)
 from optkit.chains import FLOAT, Chain
 from optkit.data import Dataset
 from optkit.errors import OptkitError
@@ -87,10 +98,12 @@ class Search:
         self._look("float", proposals.floats())
         for chain in proposals.broad(self.exported(), fused=self._fusing_helps()):
             self._look("broad", [chain])
+        for trial in self.ranking.in_integers():
+            self._trim(trial, proposals)
         for trial in self.ranking.worth_mending("broad"):
             for chain in proposals.repairs(trial.chain, self.exported()):
                 self._look("repair", [chain])
-        for trial in ranking.best_of_each_method(self.ranking.worth_mending("broad", "repair")):
+        for trial in ranking.best_of_each_method(self.ranking.worth_mending("broad", "trimmed", "repair")):
             if self.ranking.could_win(trial):
                 self._give_back(trial, proposals)
         for trial in self.ranking.front()[:1]:
@@ -116,7 +129,8 @@ class Search:
             entry = pipeline.step(stage, model, context, self.cache)
             stages.append(entry.record)
             model = entry.model
-        candidate = worker.candidate(model, threads=self.recipe.benchmark.threads)
+        target = chain.target if model.target is None else None
+        candidate = worker.candidate(model, target=target, threads=self.recipe.benchmark.threads)
         return Made(replace(candidate, name=chain.title), stages)
 
     def exported(self) -> Model:
@@ -205,6 +219,26 @@ class Search:
             progress=lambda what, done, total: self._tell(what),
         )
 
+    def _trim(self, trial: Trial, proposals: Proposals) -> None:
+        """Look at integers only where they pay: operator by operator, against the float model on the same target."""
+        if self._time_is_up():
+            return
+        target = trial.chain.target
+        floats = [
+            each.chain for each in self.ranking.trials if each.chain.name == FLOAT and each.chain.target == target
+        ]
+        try:
+            before = self.make(_uncompiled(floats[0])).candidate if floats else self.baseline
+            after = self.make(_uncompiled(trial.chain)).candidate
+            feeds = workload.of([before], self.parts.selection, self.recipe.benchmark.batch, self.recipe.seed).feeds
+            case, _ = explaining.taken_apart(before, after, feeds, progress=lambda what, *_: self._tell(what))
+        except OptkitError as error:
+            self.notes.append(Note(f"not looked into: {error.message}", trial.chain.title))
+            return
+        slow = remedies.losing_layers(case)
+        if slow and not remedies.hopeless(case):
+            self._look("trimmed", [proposals.trimmed(trial.chain, slow)])
+
     def _give_back(self, trial: Trial, proposals: Proposals) -> None:
         """Find how few layers in float bring a fast candidate inside the bound, the worst for their time first."""
         order = self._ordered()
@@ -263,6 +297,11 @@ class Search:
         best = f"best so far {units.ratio(front[0].speed)} ({front[0].chain.title}); " if front else ""
         spent, budget = time.monotonic() - self.started, self.deadline - self.started
         self.progress(f"{best}{what}", int(min(spent, budget)), max(1, int(budget)))
+
+
+def _uncompiled(chain: Chain) -> Chain:
+    """The chain without its last step, in which a runtime may fuse nodes and lose their names."""
+    return replace(chain, stages=tuple(stage for stage in chain.stages if stage.name != "compile"))
 
 
 def _fastest(baseline: Row, row: Row) -> float | None:
