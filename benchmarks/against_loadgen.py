@@ -7,6 +7,7 @@ both, in the same way and with the same limit of the p99. Needs ``mlcommons-load
 import argparse
 import queue
 import re
+import sys
 import tempfile
 import threading
 import time
@@ -135,10 +136,14 @@ def their_highest_rate(
     held, refused, rate, times = 0.0, capacity, capacity / 2, np.zeros(0)
     while not held or refused > server._BRACKET * held:
         count = max(500, int(rate * seconds / server._PROBES))
-        found = generator.run(**settings, server_target_qps=rate, min_query_count=count, max_query_count=count)
+        within = False
+        for _ in range(2):
+            found = generator.run(**settings, server_target_qps=rate, min_query_count=count, max_query_count=count)
+            within = within or found["99.00 percentile latency (ns)"] <= 1e9 * limit
+            if within:
+                break
         if len(generator.issued) > len(times):
             times = (np.array(generator.issued) - generator.issued[0]) * rate
-        within = found["99.00 percentile latency (ns)"] <= 1e9 * limit
         held, refused = (rate, refused) if within else (held, rate)
         rate = float(np.sqrt((held or refused / 4) * refused))
     return held, times
@@ -163,6 +168,7 @@ def highest_rates(
         serving.times = times
         serving.serve(near)
         ours.append(serving.held or 0.0)
+        print(f"pattern {pattern}: {rate:.0f}, {ours[-1]:.0f}", file=sys.stderr, flush=True)
     return theirs, ours
 
 

@@ -28,8 +28,8 @@ from optkit.workload import Workload
 _QUANTILE = 0.99
 _BRACKET = 1.05
 """The search ends when a rate that held and one that did not lie this close."""
-_PROBES = 7
-"""Into how many parts the time is divided; after six the bracket is narrow."""
+_PROBES = 10
+"""Into how many parts the time is divided: six make the bracket narrow, and a rate that fails is tried twice."""
 _FEWEST = 100
 """Queries of a probe at least."""
 _HALVINGS = 4
@@ -214,6 +214,7 @@ class _Serving:
         """Narrow the bracket between a rate that holds and one that does not, all with one pattern of arrivals.
 
         So no probe holds by a luckier pattern where another fails; the pattern's own luck remains, whatever the search.
+        Only a rate that fails twice is refused: one disturbance from outside would else cap all that is tried later.
         """
         limit, shortest = self.demand.max_p99 or 0.0, 2 * _FEWEST / capacity
         if once > limit:
@@ -225,8 +226,11 @@ class _Serving:
             )
         self.refused, rate = capacity, capacity / 2
         while (self.held is None or self.refused > _BRACKET * self.held) and not self._time_is_up():
-            waited = self._serve(worker, rate, max(_FEWEST, int(rate * self.seconds / _PROBES)))
-            if self._note(rate, waited):
+            count = max(_FEWEST, int(rate * self.seconds / _PROBES))
+            kept = self._note(rate, waited := self._serve(worker, rate, count))
+            if not kept and not self._time_is_up():
+                kept = self._note(rate, waited := self._serve(worker, rate, count))
+            if kept:
                 self.held, self.latencies = rate, waited
             else:
                 self.refused = rate
