@@ -35,7 +35,6 @@ class Mlperf:
 
     def __init__(self, sessions: Sequence[Session], feed: Arrays) -> None:
         self._queries: queue.SimpleQueue = queue.SimpleQueue()
-        self.issued: list[float] = []
         for session in sessions:
             threading.Thread(target=self._work, args=(session.prepared(feed),), daemon=True).start()
 
@@ -46,7 +45,6 @@ class Mlperf:
             mlperf.QuerySamplesComplete([mlperf.QuerySampleResponse(identity, 0, 0)])
 
     def _issue(self, samples: list) -> None:
-        self.issued += [time.perf_counter()] * len(samples)
         for sample in samples:
             self._queries.put(sample.id)
 
@@ -56,7 +54,6 @@ class Mlperf:
         asked.mode = mlperf.TestMode.PerformanceOnly
         for name, value in settings.items():
             setattr(asked, name, value)
-        self.issued.clear()
         sut = mlperf.ConstructSUT(issue or self._issue, lambda: None)
         library = mlperf.ConstructQSL(SAMPLES, SAMPLES, lambda _: None, lambda _: None)
         with tempfile.TemporaryDirectory() as folder:
@@ -127,26 +124,50 @@ class Replayed(server._Serving):
         return (self.times[:count] / rate).tolist()
 
 
+def arrivals(generator: Mlperf, count: int, rate: float, pattern: int) -> np.ndarray:
+    """When MLPerf's queries arrive, in units of the mean gap: as a system sees them that answers at once."""
+    seen: list[float] = []
+
+    def answer(samples: list) -> None:
+        seen.append(time.perf_counter())
+        mlperf.QuerySamplesComplete([mlperf.QuerySampleResponse(samples[0].id, 0, 0)])
+
+    settings = {"scenario": mlperf.TestScenario.Server, "schedule_rng_seed": pattern, "min_duration_ms": 0}
+    generator.run(answer, **settings, server_target_qps=rate, min_query_count=count, max_query_count=count)
+    return (np.array(seen) - seen[0]) * rate
+
+
 def their_highest_rate(
-    generator: Mlperf, capacity: float, limit: float, seconds: float, pattern: int
-) -> tuple[float, np.ndarray]:
-    """Queries per second within the limit of the p99, by the search that ours makes; and the arrivals that it saw."""
+    session: Session, feed: Arrays, generator: Mlperf, capacity: float, limit: float, seconds: float, pattern: int
+) -> float:
+    """Queries per second within the limit of the p99, by the search that ours makes.
+
+    One session answers one query after the other, so it does so where MLPerf hands them over: a query that arrives
+    meanwhile waits, and MLPerf counts its latency from when it was due.
+    """
+    call = session.prepared(feed)
+
+    def issue(samples: list) -> None:
+        for sample in samples:
+            call()
+            mlperf.QuerySamplesComplete([mlperf.QuerySampleResponse(sample.id, 0, 0)])
+
     settings = {"scenario": mlperf.TestScenario.Server, "server_target_latency_ns": int(1e9 * limit)}
     settings |= {"server_target_latency_percentile": 0.99, "schedule_rng_seed": pattern, "min_duration_ms": 0}
-    held, refused, rate, times = 0.0, capacity, capacity / 2, np.zeros(0)
+    held, refused, rate = 0.0, capacity, capacity / 2
     while not held or refused > server._BRACKET * held:
         count = max(500, int(rate * seconds / server._PROBES))
         within = False
         for _ in range(2):
-            found = generator.run(**settings, server_target_qps=rate, min_query_count=count, max_query_count=count)
+            found = generator.run(
+                issue, **settings, server_target_qps=rate, min_query_count=count, max_query_count=count
+            )
             within = within or found["99.00 percentile latency (ns)"] <= 1e9 * limit
             if within:
                 break
-        if len(generator.issued) > len(times):
-            times = (np.array(generator.issued) - generator.issued[0]) * rate
         held, refused = (rate, refused) if within else (held, rate)
         rate = float(np.sqrt((held or refused / 4) * refused))
-    return held, times
+    return held
 
 
 def highest_rates(
@@ -161,14 +182,13 @@ def highest_rates(
     theirs, ours = [], []
     for pattern in range(1, patterns + 1):
         capacity = 200 / near.drain(200)
-        rate, times = their_highest_rate(generator, capacity, limit, seconds, pattern)
-        theirs.append(rate)
+        theirs.append(their_highest_rate(session, feed, generator, capacity, limit, seconds, pattern))
         demand = server.Demand(max_p99=limit)
         serving = Replayed(candidate, Workload(1, [feed], []), demand, 1, 1, seconds, 0, Watch())
-        serving.times = times
+        serving.times = arrivals(generator, int(1.2 * capacity * seconds / server._PROBES), capacity, pattern)
         serving.serve(near)
         ours.append(serving.held or 0.0)
-        print(f"pattern {pattern}: {rate:.0f}, {ours[-1]:.0f}", file=sys.stderr, flush=True)
+        print(f"pattern {pattern}: {theirs[-1]:.0f}, {ours[-1]:.0f}", file=sys.stderr, flush=True)
     return theirs, ours
 
 
