@@ -54,7 +54,25 @@ class Ranking:
     def front(self) -> list[Trial]:
         """Who may win the final comparison, the best look first: what is near the best inside the bound."""
         able = sorted(filter(self.able, self.trials), key=self._merit, reverse=True)
-        return [trial for trial in able if self._merit(trial) >= _NEAR * self._merit(able[0])][:_FINALISTS]
+        plain = [trial for trial in able if trial.record.phase != "options"]
+        least = _GAIN * self._merit(plain[0]) if plain else 0.0
+        worth = [trial for trial in able if trial in plain or self._merit(trial) > least]
+        return [trial for trial in worth if self._merit(trial) >= _NEAR * self._merit(worth[0])][:_FINALISTS]
+
+    def doubtful(self, trial: Trial) -> bool:
+        """Whether its loss, inside the bound on the samples of the look, may well be beyond it on others."""
+        loss = trial.row.quality.loss if trial.row.quality else None
+        changed = quantize_of(trial.chain) is not None
+        return changed and self.max_drop is not None and loss is not None and loss.high > self.max_drop
+
+    def finalists(self) -> list[Trial]:
+        """Who is in the final comparison: the front; what is slower but surer, where the front is doubtful; and the
+        best that keeps the model's numbers.
+        """
+        chosen = self.front()
+        surer = [trial for trial in self.trials if trial.record.phase == "surer" and self.able(trial)]
+        found = [*chosen, *surer, *self.safest()] if any(map(self.doubtful, chosen)) else [*chosen, *self.safest()]
+        return [trial for number, trial in enumerate(found) if trial not in found[:number]]
 
     def safest(self) -> list[Trial]:
         """The best of those that keep the model's numbers, if there is one."""
@@ -110,7 +128,7 @@ class Ranking:
             return "loses more than the bound allows"
         if not self.able(trial):
             return "no better than what came in"
-        return "in the final comparison" if trial in self.front() else "others are better"
+        return "in the final comparison" if trial in self.finalists() else "others are better"
 
 
 def best_of_each_method(trials: Sequence[Trial]) -> list[Trial]:

@@ -106,13 +106,14 @@ class Search:
         for trial in ranking.best_of_each_method(self.ranking.worth_mending("broad", "trimmed", "repair")):
             if self.ranking.could_win(trial):
                 self._give_back(trial, proposals)
+        for trial in list(filter(self.ranking.doubtful, self.ranking.front()))[:1]:
+            self._reassure(trial, proposals)
         for trial in self.ranking.front()[:1]:
             self._look("options", proposals.options(trial.chain))
 
     def conclude(self) -> Comparison:
         """The final comparison: the baseline, the front, and the best that keeps the model's numbers."""
-        finalists = self.ranking.front()
-        finalists += [trial for trial in self.ranking.safest() if trial not in finalists]
+        finalists = self.ranking.finalists()
         made = [self.make(trial.chain).candidate for trial in finalists]
         compared = self._measured(made, self.parts.evaluation, self.recipe.benchmark.seconds)
         for trial in self.ranking.trials:
@@ -257,6 +258,16 @@ class Search:
             count = (few + enough) // 2
             looked = self._look("mixed", [proposals.mixed(trial.chain, [layer.name for layer in order[:count]])])
             enough, few = (count, few) if looked and self.ranking.able(looked[0]) else (enough, count)
+
+    def _reassure(self, trial: Trial, proposals: Proposals) -> None:
+        """Look at surer forms of what seems best: so few samples may flatter it, and the final comparison find out."""
+        order = self._ordered()
+        for count in list(layerorder.counts(order))[1::2]:
+            chain = proposals.mixed(trial.chain, [layer.name for layer in order[:count]])
+            if any(each.chain.title == chain.title for each in self.ranking.trials):
+                continue
+            if not all(map(self.ranking.able, self._look("surer", [chain]))):
+                return
 
     def _ordered(self) -> list[LayerRecord]:
         """The layers in the order in which they are given back to float; measured once for all candidates."""

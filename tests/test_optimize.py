@@ -14,12 +14,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 import optkit as package
 from optkit import choice, journal, layerorder
+from optkit.chains import Chain
 from optkit.choice import Wish
 from optkit.errors import OutputError, UsageError
 from optkit.layerrecords import LayerRecord, Sensitivity
+from optkit.ranking import Ranking, Trial
 from optkit.results import Interval, ModelRecord, QualityRecord, Row
 from optkit.runs import Run
 from optkit.searches import TrialRecord
+from optkit.stages.quantize import Quantize
 
 QUICK = {"seconds": 0.5, "threads": 1, "budget": 120.0, "calibration_samples": 32}
 
@@ -246,6 +249,23 @@ def test_the_goal_decides_what_is_best():
     assert not Wish("size").beats(row("slow", 0.5, size=1, verdict="slower"), baseline)
     assert not Wish("latency", max_size=50).allows(fast)
     assert Wish("latency", max_size=50).beats(row("slow", 0.5, size=1, verdict="slower"), baseline)
+
+
+def test_what_few_samples_flatter_is_joined_by_what_is_surer():
+    def trial(name, phase, speed, loss, high, *, quantized=True):
+        stages = (Quantize(method="static"),) if quantized else ()
+        found = row(name, speed, loss=loss)
+        lost = Interval(value=loss, low=loss, high=high)
+        found = found.model_copy(update={"quality": found.quality.model_copy(update={"loss": lost})})
+        return Trial(Chain(name, "fake", stages), TrialRecord(phase=phase, stages=[], row=found, seconds=1.0))
+
+    lucky, surer = trial("lucky", "broad", 2.0, 0.0, 0.2), trial("surer", "surer", 1.5, 0.0, 0.2)
+    lossy, kept = trial("lossy", "broad", 3.0, 0.5, 0.6), trial("float", "float", 1.1, 0.0, 0.2, quantized=False)
+    ranking = Ranking(Wish(), 0.01, 100, [lucky, surer, lossy, kept])
+    assert ranking.finalists() == [lucky, surer, kept]
+    assert ranking.worth_mending("broad") == [lossy]
+    certain = trial("certain", "broad", 2.1, 0.0, 0.005)
+    assert Ranking(Wish(), 0.01, 100, [certain, surer, kept]).finalists() == [certain, kept]
 
 
 def test_optimize_needs_a_target_that_is_there(samples, tmp_path):
