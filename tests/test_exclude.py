@@ -6,14 +6,14 @@ import pytest
 
 import optkit as ok
 from optkit import correspondence, graph, irnames, model
-from optkit.quantizer import Stopwatch, simplified, weighted_nodes
+from optkit.quantizer import Engine, simplified, weighted_nodes
 
 FETCHED = Path(__file__).parent.parent / "sample_models" / "fetched"
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
 def test_an_excluded_convolution_stays_in_float_and_an_unknown_name_is_told(target, samples, tmp_path):
-    path, _ = simplified(model.open(samples / "model.onnx"), tmp_path, Stopwatch())
+    path, _ = simplified(model.open(samples / "model.onnx"), tmp_path, Engine())
     nodes = weighted_nodes(graph.load(path))
     for number, node in enumerate((nodes[0], nodes[len(nodes) // 2], nodes[-1])):
         output = tmp_path / f"{number}{'.xml' if target == 'openvino' else '.onnx'}"
@@ -30,7 +30,7 @@ def test_an_excluded_convolution_stays_in_float_and_an_unknown_name_is_told(targ
 def test_onnxruntime_does_not_quantize_an_excluded_convolution_by_itself(samples, tmp_path):
     import onnxruntime
 
-    path, _ = simplified(model.open(samples / "model.onnx"), tmp_path, Stopwatch())
+    path, _ = simplified(model.open(samples / "model.onnx"), tmp_path, Engine())
     nodes = weighted_nodes(graph.load(path))
     options = {"calibration": samples / "calibration.npz", "calibration_samples": 20, "measure": False}
     excluded = [node.name for node in nodes[1:4]]
@@ -53,7 +53,7 @@ def test_an_excluded_product_of_a_transformer_stays_in_float(target, tmp_path):
         code=f"{FETCHED.parent}/minilm/net.py:build",
         inputs=tuple(f"{name}:int64[batch,sequence]" for name in ("input_ids", "attention_mask", "token_type_ids")),
     )
-    path, _ = simplified(model.open(tmp_path / "model.onnx"), tmp_path, Stopwatch())
+    path, _ = simplified(model.open(tmp_path / "model.onnx"), tmp_path, Engine())
     nodes = weighted_nodes(graph.load(path))
     output = tmp_path / f"out{'.xml' if target == 'openvino' else '.onnx'}"
     options = {"calibration": FETCHED.parent / "minilm" / "texts.yaml", "calibration_samples": 4, "measure": False}

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 import optkit as ok
 from optkit import affine, data, graph, model, switches
 from optkit.errors import StageError
-from optkit.quantizer import Stopwatch, simplified, weighted_nodes
+from optkit.quantizer import Engine, simplified, weighted_nodes
 from optkit.sensitivity import sensitivity
 
 WIDTH = 16
@@ -117,7 +117,7 @@ def test_a_range_always_holds_zero_and_is_never_empty():
 
 def test_the_sample_is_measured_in_seconds_under_names_that_exclude_takes(samples, tmp_path):
     found = measure(samples / "model.onnx", samples / "calibration.npz", seconds=10)
-    path, _ = simplified(model.open(samples / "model.onnx"), tmp_path, Stopwatch())
+    path, _ = simplified(model.open(samples / "model.onnx"), tmp_path, Engine())
     assert sorted(layer.name for layer in found.layers) == sorted(
         node.name for node in weighted_nodes(graph.load(path))
     )
