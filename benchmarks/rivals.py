@@ -134,7 +134,17 @@ def openvino_default(model: Path) -> Candidate:
 
 
 def olive_auto_opt(olive: str, model: Path, to: Path) -> Candidate:
-    arguments = ["auto-opt", "-m", str(model), "-o", str(to / "out"), "--device", "cpu", "--precision", "int8"]
+    arguments = [
+        "auto-opt",
+        "-m",
+        str(model.resolve()),
+        "-o",
+        str(to / "out"),
+        "--device",
+        "cpu",
+        "--precision",
+        "int8",
+    ]
     done = subprocess.run([olive, *arguments], capture_output=True, text=True, cwd=to, check=False)
     found = sorted(to.glob("out/**/*.onnx"))
     if not found:

@@ -10,7 +10,7 @@ from optkit.alignment import Pair, total
 from optkit.explanations import (
     FamilyRecord,
     FindingRecord,
-    LayerRecord,
+    LayerTimeRecord,
     OperatorRecord,
     ProfileRecord,
     SpeedExplanation,
@@ -193,8 +193,8 @@ def _operator(operator: Operator) -> OperatorRecord:
     )
 
 
-def _layer(pair: Pair) -> LayerRecord:
-    return LayerRecord(
+def _layer(pair: Pair) -> LayerTimeRecord:
+    return LayerTimeRecord(
         layer=pair.layer,
         matched=pair.matched,
         family=pair.family,

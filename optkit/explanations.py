@@ -36,7 +36,7 @@ class ProfileRecord(Record):
     operators: list[OperatorRecord]
 
 
-class LayerRecord(Record):
+class LayerTimeRecord(Record):
     """A layer on both sides, or all operators of a kind where no name matched; null where a side has none.
 
     ``kinds`` are those of the operators that it is, in order.
@@ -82,7 +82,7 @@ class SpeedExplanation(Record):
     baseline: ProfileRecord | None = None
     candidate: ProfileRecord | None = None
     families: list[FamilyRecord] = Field(default_factory=list)
-    layers: list[LayerRecord] = Field(default_factory=list)
+    layers: list[LayerTimeRecord] = Field(default_factory=list)
     findings: list[FindingRecord] = Field(default_factory=list)
     conclusion: list[str] = Field(default_factory=list)
 

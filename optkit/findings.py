@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from optkit import units
-from optkit.layerrecords import FindingRecord, LayerErrorRecord, RangeRecord
+from optkit.layerrecords import LayerErrorRecord, LossFindingRecord, RangeRecord
 
 _MOST = 0.8
 """The share of the error that the layers named together introduce."""
@@ -25,7 +25,7 @@ _SHOWN = 3
 
 def of(
     layers: Sequence[LayerErrorRecord], ranges: Sequence[RangeRecord], wide_weights: int = 0, disturbed: float = 0.0
-) -> list[FindingRecord]:
+) -> list[LossFindingRecord]:
     """Findings, what introduces the error first. ``wide_weights`` use all 8 bits on a CPU whose sums then saturate;
     ``disturbed`` is the relative error that looking at the tensors made by itself.
     """
@@ -39,7 +39,7 @@ def of(
     ]
 
 
-def _jumps(layers: Sequence[LayerErrorRecord]) -> Iterator[FindingRecord]:
+def _jumps(layers: Sequence[LayerErrorRecord]) -> Iterator[LossFindingRecord]:
     """The fewest layers that introduce most of the error, or that no few do."""
     if max((layer.error for layer in layers), default=0.0) < _FELT:
         return
@@ -51,17 +51,17 @@ def _jumps(layers: Sequence[LayerErrorRecord]) -> Iterator[FindingRecord]:
     share, names = units.percent(sum(each.share for each in worst)), [each.exclude for each in worst]
     if len(worst) > min(_FEW, len(layers) / 2):
         text = f"no few layers introduce the error: it takes {len(worst)} of {len(layers)} to make {share} of it"
-        yield FindingRecord(kind="everywhere", text=text)
+        yield LossFindingRecord(kind="everywhere", text=text)
         return
     text = f"{_layers(len(worst))} {share} of the error: {', '.join(names)}"
-    yield FindingRecord(kind="jump", text=text, where=names[0], exclude=names)
+    yield LossFindingRecord(kind="jump", text=text, where=names[0], exclude=names)
 
 
 def _layers(number: int) -> str:
     return "one layer introduces" if number == 1 else f"{number} layers introduce"
 
 
-def _out_of_range(ranges: Sequence[RangeRecord]) -> Iterator[FindingRecord]:
+def _out_of_range(ranges: Sequence[RangeRecord]) -> Iterator[LossFindingRecord]:
     found = (each for each in ranges if each.outside > _OUTSIDE and _excess(each) > _FAR)
     for each in sorted(found, key=lambda each: -each.outside)[:_SHOWN]:
         text = (
@@ -71,12 +71,14 @@ def _out_of_range(ranges: Sequence[RangeRecord]) -> Iterator[FindingRecord]:
         calibrated = each.outside_calibration
         if calibrated is not None and calibrated > each.outside / 2:
             text += f"so do {units.percent(calibrated)} of the calibration data's, for the engine cut its extremes off"
-            yield FindingRecord(kind="cut-off", text=text, where=each.tensor, exclude=each.exclude)
+            yield LossFindingRecord(kind="cut-off", text=text, where=each.tensor, exclude=each.exclude)
             continue
         unless = ", unless the engine cut its extremes off" if calibrated is None else ""
         text += f"the calibration data does not look like these{unless}"
         options = ["--calibration"]
-        yield FindingRecord(kind="out-of-range", text=text, where=each.tensor, exclude=each.exclude, options=options)
+        yield LossFindingRecord(
+            kind="out-of-range", text=text, where=each.tensor, exclude=each.exclude, options=options
+        )
 
 
 def _excess(each: RangeRecord) -> float:
@@ -85,7 +87,7 @@ def _excess(each: RangeRecord) -> float:
     return beyond / (each.high - each.low) if each.high > each.low else 0.0
 
 
-def _dead_ranges(ranges: Sequence[RangeRecord]) -> Iterator[FindingRecord]:
+def _dead_ranges(ranges: Sequence[RangeRecord]) -> Iterator[LossFindingRecord]:
     found = (each for each in ranges if each.used < _DEAD and each.high > each.low)
     for each in sorted(found, key=lambda each: each.used)[:_SHOWN]:
         text = (
@@ -93,35 +95,35 @@ def _dead_ranges(ranges: Sequence[RangeRecord]) -> Iterator[FindingRecord]:
             f"{units.percent(each.used)}: a few outliers made it wide"
         )
         options = ["--calibrate percentile"]
-        yield FindingRecord(kind="dead-range", text=text, where=each.tensor, exclude=each.exclude, options=options)
+        yield LossFindingRecord(kind="dead-range", text=text, where=each.tensor, exclude=each.exclude, options=options)
 
 
-def _outlier_channels(ranges: Sequence[RangeRecord]) -> Iterator[FindingRecord]:
+def _outlier_channels(ranges: Sequence[RangeRecord]) -> Iterator[LossFindingRecord]:
     found = [(each.channel_ratio, each) for each in ranges if each.channel_ratio and each.channel_ratio > _OUTLIER]
     for ratio, each in sorted(found, key=lambda pair: -pair[0])[:_SHOWN]:
         text = (
             f"channel {each.channel} of {each.tensor} is {ratio:.0f} times larger than the median channel, and all "
             "share one scale: SmoothQuant, or this layer in float"
         )
-        yield FindingRecord(kind="outlier-channel", text=text, where=each.tensor, exclude=each.exclude)
+        yield LossFindingRecord(kind="outlier-channel", text=text, where=each.tensor, exclude=each.exclude)
 
 
-def _saturating(wide_weights: int) -> Iterator[FindingRecord]:
+def _saturating(wide_weights: int) -> Iterator[LossFindingRecord]:
     if wide_weights:
         text = (
             f"{wide_weights} weights use all 8 bits, and this CPU has no VNNI: sums of their products may saturate in "
             "16 bits; on a CPU with VNNI the same file is more accurate"
         )
-        yield FindingRecord(kind="saturating-sums", text=text)
+        yield LossFindingRecord(kind="saturating-sums", text=text)
 
 
-def _doubtful(layers: Sequence[LayerErrorRecord], disturbed: float) -> Iterator[FindingRecord]:
+def _doubtful(layers: Sequence[LayerErrorRecord], disturbed: float) -> Iterator[LossFindingRecord]:
     if layers and disturbed > max(_FELT, layers[-1].error / 2):
         text = (
             f"looking at its layers changed what the candidate yields by {units.percent(disturbed)}: the runtime "
             "computes otherwise where it must keep them, so that the layers' errors are a lead and no proof"
         )
-        yield FindingRecord(kind="disturbed", text=text)
+        yield LossFindingRecord(kind="disturbed", text=text)
 
 
 def _span(each: RangeRecord) -> str:

@@ -81,7 +81,7 @@ class RangeRecord(Record):
     channel_ratio: float | None = None
 
 
-class FindingRecord(Record):
+class LossFindingRecord(Record):
     """One reason for a loss: a word for programs, a line for the user, where, and what to try.
 
     ``exclude`` are names for ``--exclude``; ``options`` other options of ``quantize``.
@@ -105,7 +105,7 @@ class LayerErrors(Record):
 
     layers: list[LayerErrorRecord]
     ranges: list[RangeRecord]
-    findings: list[FindingRecord]
+    findings: list[LossFindingRecord]
     samples: int
     disturbed: float
     unmatched: int

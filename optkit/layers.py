@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from optkit import coverage, graph, ir
 from optkit.model import Model
-from optkit.operators import plain
 
 if TYPE_CHECKING:
     import onnx
@@ -26,26 +25,17 @@ class Layer:
 
 @dataclass(frozen=True)
 class Layers:
-    """All layers by name, and how the model is quantized. An OpenVINO model tells no more than that.
-
-    ``makers`` are the layers by the tensors that they make.
-    """
+    """All layers by name, and how the model is quantized. An OpenVINO model tells no more than that."""
 
     quantized: str | None = None
     by_name: dict[str, Layer] = field(default_factory=dict)
-    makers: dict[str, str] = field(default_factory=dict)
-
-    def name_of(self, known_as: str) -> str | None:
-        """The name in the file of what a runtime calls by the layer's name, or by its tensor's."""
-        return plain(known_as) if plain(known_as) in self.by_name else self.makers.get(known_as)
 
 
 def of(model: Model) -> Layers:
     """The layers of ``model``. Raises ModelError."""
     if model.format == "onnx":
         proto = graph.parse(model.path)
-        makers = {str(tensor): coverage.title(node) for node in proto.graph.node for tensor in node.output if tensor}
-        return Layers(graph.quantized(proto), _by_name(proto.graph), makers)
+        return Layers(graph.quantized(proto), _by_name(proto.graph))
     if model.format == "openvino":
         return Layers(ir.quantized(ir.read(model.path)))
     return Layers()

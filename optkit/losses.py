@@ -8,7 +8,7 @@ from dataclasses import replace
 from optkit import layererrors, layers, lossremedies, sensitivity, units, wording
 from optkit.errors import OptkitError
 from optkit.explanations import QualityExplanation
-from optkit.layerrecords import FindingRecord, LayerErrors, Sensitivity
+from optkit.layerrecords import LayerErrors, LossFindingRecord, Sensitivity
 from optkit.lossremedies import Given, Loss
 from optkit.results import Comparison, QualityRecord
 from optkit.stage import Note, Progress, no_progress
@@ -160,15 +160,15 @@ def _why(loss: Loss) -> str:
     return f"Why: {'; '.join(each.text for each in told)}." if told else ""
 
 
-def _likely(loss: Loss, finding: FindingRecord) -> bool:
+def _likely(loss: Loss, finding: LossFindingRecord) -> bool:
     """Whether it is about the layers to give back, or what the scheme would be good for that was not used."""
     if loss.misses_scheme:
         return finding.kind in _WIDE
     return bool(set(lossremedies.keep_in_float(loss)) & set(finding.exclude))
 
 
-def _of_different_kinds(found: Sequence[FindingRecord]) -> list[FindingRecord]:
-    first: dict[str, FindingRecord] = {}
+def _of_different_kinds(found: Sequence[LossFindingRecord]) -> list[LossFindingRecord]:
+    first: dict[str, LossFindingRecord] = {}
     for each in found:
         first.setdefault(each.kind, each)
     return list(first.values())

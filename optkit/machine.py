@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Collection
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -35,7 +36,9 @@ _ISA = {
         "asimddp", "i8mm", "bf16", "sve", "sve2",
     )
 } | {"asimd": "neon"}  # fmt: skip
-_INTEGER_DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
+_X86 = {"avx2", "avx512f"}
+_VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}
+_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 _ROOT = Path("/")
 _BUSY = 0.25
 """A load of a quarter of a core by others is enough to move medians by percents."""
@@ -74,9 +77,15 @@ def isa(root: Path = _ROOT) -> frozenset[str]:
     return frozenset(_ISA[flag] for flag in _cpu(root)[1] & _ISA.keys())
 
 
-def saturates(root: Path = _ROOT) -> bool:
-    """Whether sums of 8-bit products saturate in 16 bits on this CPU: x86 before VNNI."""
-    return not isa(root) & _INTEGER_DOT_PRODUCT
+def saturates(instructions: Collection[str] | None = None) -> bool:
+    """Whether sums of 8-bit products go through 16 bits, and saturate there: on x86 before VNNI. By default, here."""
+    found = isa() if instructions is None else set(instructions)
+    return bool(_X86 & found) and not _VNNI & found
+
+
+def computes_bf16(instructions: Collection[str] | None = None) -> bool:
+    """Whether a CPU with these instruction sets, by default this one, computes in bf16."""
+    return bool(_BF16 & (isa() if instructions is None else set(instructions)))
 
 
 def version(library: str) -> str | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optkit import layers
 from optkit.errors import UsageError
-from optkit.operators import Profile, plain
+from optkit.operators import Profile
 from optkit.target import target
 from optkit.tensors import Arrays
 from optkit.worker import Candidate, Worker
@@ -31,19 +30,3 @@ def measure(candidate: Candidate, feeds: Sequence[Arrays], *, seconds: float = S
     with Worker(candidate) as worker:
         worker.load(feeds)
         return worker.profile(seconds)
-
-
-def layer_seconds(candidate: Candidate, feeds: Sequence[Arrays], *, seconds: float = SECONDS) -> dict[str, float]:
-    """Mean seconds per inference of each layer, by the name of its node in the model's file.
-
-    What was fused into a layer counts with it: of all nodes that an operator is, the one with most arithmetic is named.
-    Operators that are no node of the file (conversions, reorders) are left out. Raises OptkitError.
-    """
-    file = layers.of(candidate.model)
-    found: dict[str, float] = {}
-    for operator in measure(candidate, feeds, seconds=seconds).operators:
-        if operator.layers:
-            named = map(file.name_of, (*operator.layers, *operator.tensors))
-            name = next(filter(None, named), plain(operator.layers[0]))
-            found[name] = found.get(name, 0.0) + operator.seconds
-    return found

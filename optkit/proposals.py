@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from optkit import chains, graph, machine
+from optkit import chains, machine
 from optkit.chains import FLOAT, Chain
 from optkit.choice import Wish
 from optkit.model import TORCH_FORMATS, Model
@@ -18,7 +18,8 @@ from optkit.target import target
 
 FUSED = "fused"
 """The name of the float model with onnxruntime's fused operators."""
-_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
+_FUSED = {"Softmax", "LayerNormalization", "Erf", "Gelu"}
+"""What attention, normalization and GELU are not without."""
 _ATTENTION = {"MatMul", "Softmax"}
 _MATRICES = {"MatMul", "Gemm", "LSTM"}
 
@@ -32,27 +33,26 @@ class Proposals:
     native: str
     """The target that the model runs on as it came."""
     wish: Wish
+    operators: frozenset[str]
+    """What the ONNX graph is made of that methods work on; nothing where there is none."""
     calibrated: bool
     """Whether there are samples to calibrate with."""
 
     def floats(self) -> list[Chain]:
         """Every target's own form, the numbers as they are; and bf16 where the CPU has it."""
         found = [self._chain(FLOAT, name, []) for name in self.recipe.targets if name != self.native or self._is_torch]
-        if "onnxruntime" in self.recipe.targets and machine.version("onnxscript"):
+        if "onnxruntime" in self.recipe.targets and self.operators & _FUSED and machine.version("onnxscript"):
             found.append(self._chain(FUSED, "onnxruntime", [Fuse()]))
-        if "openvino" in self.recipe.targets and machine.isa() & _BF16:
+        if "openvino" in self.recipe.targets and machine.computes_bf16():
             found.append(self._chain("bf16", "openvino", [Quantize(precision="bf16")]))
         return found
 
-    def broad(self, exported: Model, *, fused: bool) -> list[Chain]:
-        """The methods in their plain form, the cheapest first.
-
-        ``exported`` is what they work on; ``fused`` says that onnxruntime is faster with fused operators.
-        """
+    def broad(self, *, fused: bool) -> list[Chain]:
+        """The methods in their plain form, the cheapest first; ``fused`` says that onnxruntime is faster so."""
         first = {"onnxruntime": [Fuse()] if fused else []}
         targets = [name for name in ("openvino", "onnxruntime") if name in self.recipe.targets]
         found = []
-        if "onnxruntime" in targets and _operators(exported) & _MATRICES:
+        if "onnxruntime" in targets and self.operators & _MATRICES:
             stages = [*first["onnxruntime"], Quantize(method="dynamic")]
             found.append(self._chain("int8 dynamic", "onnxruntime", stages))
         if self.calibrated:
@@ -62,7 +62,7 @@ class Proposals:
             found += [each for name in targets for each in self._small(name)]
         return found
 
-    def repairs(self, chain: Chain, exported: Model) -> list[Chain]:
+    def repairs(self, chain: Chain) -> list[Chain]:
         """Other ways to the same precision, for a chain that is fast and loses too much."""
         stage = quantize_of(chain)
         if stage is None or stage.method != "static":
@@ -72,7 +72,7 @@ class Proposals:
             others = {"percentile": {"calibrate": "percentile"}}
         else:
             others = {"accurate bias": {"bias_correction": "accurate"}}
-            if _operators(exported) >= _ATTENTION:
+            if self.operators >= _ATTENTION:
                 others |= {name: {"model_type": name} for name in ("transformer", "none")}
         return [_with_quantize(chain, f"{chain.name} {name}", fields) for name, fields in others.items()]
 
@@ -125,7 +125,3 @@ def _with_options(stage: Stage, more: dict[str, object]) -> Stage:
     if not isinstance(stage, Compile):
         return stage
     return stage.model_copy(update={"options": stage.options | more})
-
-
-def _operators(model: Model) -> set[str]:
-    return set(graph.operators(graph.parse(model.path))) if model.format == "onnx" else set()

@@ -10,11 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from optkit import (
     comparison,
     explaining,
+    graph,
     layerorder,
     pipeline,
     ranking,
@@ -96,12 +98,12 @@ class Search:
         """Try what there is to try, until the time is up or nothing left can win."""
         proposals = self._proposals()
         self._look("float", proposals.floats())
-        for chain in proposals.broad(self.exported(), fused=self._fusing_helps()):
+        for chain in proposals.broad(fused=self._fusing_helps()):
             self._look("broad", [chain])
         for trial in self.ranking.in_integers():
             self._trim(trial, proposals)
         for trial in self.ranking.worth_mending("broad"):
-            for chain in proposals.repairs(trial.chain, self.exported()):
+            for chain in proposals.repairs(trial.chain):
                 self._look("repair", [chain])
         for trial in ranking.best_of_each_method(self.ranking.worth_mending("broad", "trimmed", "repair")):
             if self.ranking.could_win(trial):
@@ -134,6 +136,7 @@ class Search:
         candidate = worker.candidate(model, target=target, threads=self.recipe.benchmark.threads)
         return Made(replace(candidate, name=chain.title), stages)
 
+    @cached_property
     def exported(self) -> Model:
         """The model that came in; a torch model as ONNX. Raises OptkitError."""
         if self.baseline.model.format not in TORCH_FORMATS:
@@ -149,8 +152,11 @@ class Search:
         return speeds.get(FUSED, 0.0) > speeds.get(FLOAT, 1.0)
 
     def _proposals(self) -> Proposals:
+        onnx = self.exported.format == "onnx"
+        operators = frozenset(graph.operators(graph.parse(self.exported.path)) if onnx else ())
         calibrated = self.parts.calibration is not None
-        return Proposals(self.recipe, self.baseline.model, self.baseline.target, self.ranking.wish, calibrated)
+        model, native = self.baseline.model, self.baseline.target
+        return Proposals(self.recipe, model, native, self.ranking.wish, operators, calibrated)
 
     def _look(self, phase: Phase, chains: Sequence[Chain]) -> list[Trial]:
         """Make the chains, measure them together for a short time, and keep what was found; fewer when time is up."""
@@ -276,7 +282,7 @@ class Search:
         return [] if self.sensitivity is None else layerorder.ordered(self.sensitivity)
 
     def _sensitivity(self) -> Sensitivity | None:
-        model, calibration = self.exported(), self.parts.calibration
+        model, calibration = self.exported, self.parts.calibration
         if model.format != "onnx" or calibration is None:
             self.notes.append(Note("no layers were given back to float: which ones is only found for ONNX models"))
             return None

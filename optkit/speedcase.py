@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from optkit import machine
 from optkit.alignment import Pair, total
 from optkit.islands import Island
 from optkit.layers import Layer, Layers
@@ -13,8 +14,6 @@ from optkit.worker import Candidate
 
 _WORTH = 0.02
 """Share of the slower inference from which on a cause is worth a line."""
-_X86 = frozenset({"avx2", "avx512f"})
-_DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Case:
     @property
     def slow_sums(self) -> bool:
         """Whether this is an x86 CPU without instructions for sums of 8-bit products."""
-        return bool(self.isa & _X86) and not self.isa & _DOT_PRODUCTS
+        return machine.saturates(self.isa)
 
     @property
     def integers(self) -> list[Operator]:

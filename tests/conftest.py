@@ -33,3 +33,13 @@ def optkit():
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def small(samples, tmp_path_factory):
+    """The committed CNN in static INT8 for onnxruntime."""
+    from optkit.verbs.quantize import quantize
+
+    path = tmp_path_factory.mktemp("small") / "small.onnx"
+    quantize(samples / "model.onnx", path, calibration=samples / "calibration.npz", measure=False)
+    return path

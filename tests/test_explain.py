@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
+from onnx_files import nodes_of, save
 from typer.testing import CliRunner
 
-from optkit import alignment, coverage, explaining, islands, losses, lossremedies, remedies, speedcase, speedcauses
+from optkit import alignment, explaining, islands, losses, lossremedies, remedies, speedcase, speedcauses
 from optkit import comparison as comparisons
 from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.explained import explanation_blocks
 from optkit.errors import StageError, UsageError
 from optkit.explanations import Explanation
-from optkit.layerrecords import FindingRecord, LayerErrorRecord, LayerErrors, LayerRecord, Sensitivity
+from optkit.layerrecords import LayerErrorRecord, LayerErrors, LayerRecord, LossFindingRecord, Sensitivity
 from optkit.layers import Layer, Layers
 from optkit.model import Model
 from optkit.operators import Operator, Profile
@@ -35,30 +35,6 @@ def cli(*arguments):
     if not app.registered_commands:
         verbs.add_to(app)
     return CliRunner().invoke(app, list(map(str, arguments)))
-
-
-def save(path, nodes, inputs, outputs, weights=None, opset=17):
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
-        [numpy_helper.from_array(value, name) for name, value in (weights or {}).items()],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def small(samples, tmp_path_factory):
-    """The CNN in static INT8."""
-    path = tmp_path_factory.mktemp("small") / "small.onnx"
-    quantize(samples / "model.onnx", path, calibration=samples / "calibration.npz", measure=False)
-    return path
-
-
-def nodes_of(path, *kinds):
-    return {coverage.title(node) for node in onnx.load(path).graph.node if node.op_type in kinds}
 
 
 # Layers on both sides.
@@ -306,7 +282,7 @@ def test_every_cause_is_documented():
     source = Path(speedcauses.__file__).read_text()
     kinds = {line.split('"')[1] for line in source.splitlines() if 'kind="' in line}
     assert kinds
-    kinds |= set(get_args(FindingRecord.model_fields["kind"].annotation))
+    kinds |= set(get_args(LossFindingRecord.model_fields["kind"].annotation))
     assert all(f"`{kind}`" in page for kind in kinds)
 
 
@@ -421,7 +397,7 @@ def known(folder, *, damages=(0.2, 0.01), error=0.2, kinds=(), calibration=None)
     last = LayerErrorRecord(
         exclude="l0", operator="MatMul", tensor="t0", depth=0, error=error, cosine=1, introduced=error, share=1
     )
-    findings = [FindingRecord(kind=kind, text=f"there is a {kind}", exclude=["l0"]) for kind in kinds]
+    findings = [LossFindingRecord(kind=kind, text=f"there is a {kind}", exclude=["l0"]) for kind in kinds]
     interval = Interval(value=0.1, low=0.05, high=0.15, confidence=0.95)
     quality = QualityRecord(
         metric="accuracy", value=interval, count=9, higher_is_better=True, needs_labels=True, loss=interval

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from optkit import units
 from optkit.cli.console import Block, Table, Text
 from optkit.cli.explainedloss import loss_blocks
-from optkit.explanations import Explanation, FamilyRecord, FindingRecord, LayerRecord, SpeedExplanation
+from optkit.explanations import Explanation, FamilyRecord, FindingRecord, LayerTimeRecord, SpeedExplanation
 
 _LAYERS = 15
 """So many layers are shown, those that changed most; the record holds all."""
@@ -41,7 +41,7 @@ def _family_cells(family: FamilyRecord) -> list[str]:
     return [family.family, units.seconds(before), units.seconds(after), _change(before, after)]
 
 
-def _layers(layers: Sequence[LayerRecord]) -> Table:
+def _layers(layers: Sequence[LayerTimeRecord]) -> Table:
     ordered = sorted(layers, key=lambda each: -abs((each.candidate_seconds or 0.0) - (each.baseline_seconds or 0.0)))
     columns = ["layer", "baseline", "", "candidate", "", "change"]
     left = len(ordered) - _LAYERS
@@ -49,7 +49,7 @@ def _layers(layers: Sequence[LayerRecord]) -> Table:
     return Table(columns, [_layer_cells(each) for each in ordered[:_LAYERS]], title=title)
 
 
-def _layer_cells(layer: LayerRecord) -> list[str]:
+def _layer_cells(layer: LayerTimeRecord) -> list[str]:
     before, after = layer.baseline_seconds, layer.candidate_seconds
     name = layer.layer if layer.matched else f"all {layer.layer}"
     return [

@@ -7,13 +7,11 @@ from optkit.errors import UsageError
 from optkit.quantizer import Quantized, Request
 from optkit.stage import Note
 
-_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
-
 
 def quantize(request: Request) -> Quantized:
     """Write the IR. Raises UsageError for bf16 on a CPU without it."""
     half = request.bits == 16
-    if not half and not machine.isa() & _BF16:
+    if not half and not machine.computes_bf16():
         raise UsageError("this CPU has no bf16 instructions", hint="optkit doctor shows what it has; --fp16 works")
     path = request.workdir / "model.xml"
     with request.engine.running():

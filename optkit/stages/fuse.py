@@ -5,7 +5,6 @@ ONNX Runtime's own optimizer knows the patterns of older exporters; on what torc
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from typing import Any, ClassVar
 
@@ -14,7 +13,7 @@ from optkit import model as models
 from optkit.errors import OptkitError, SignatureError, StageError, UsageError
 from optkit.model import Model
 from optkit.parity import Tolerance
-from optkit.quantizer import silent
+from optkit.quantizer import Engine, silent
 from optkit.stage import Context, Note, Outcome, Stage
 
 _CONTRIBUTED = "com.microsoft"
@@ -36,33 +35,29 @@ class Fuse(Stage):
 
     def apply(self, model: Model, context: Context) -> Outcome:
         """Write the fused graph. Raises StageError where nothing fuses, or the result computes something else."""
-        started = time.monotonic()
-        proto = _fused(model)
-        seconds = time.monotonic() - started
+        engine = Engine("onnxscript")
+        proto = _fused(model, engine)
         counts = Counter(node.op_type for node in graph.walk(proto) if node.domain == _CONTRIBUTED)
         before = Counter(node.op_type for node in graph.walk(graph.parse(model.path)) if node.domain == _CONTRIBUTED)
         if counts == before:
-            raise StageError(f"{model.path}: no attention, normalization or GELU to fuse")
+            raise StageError("no attention, normalization or GELU to fuse")
         path = context.workdir / "model.onnx"
         graph.save(proto, path)
         result = models.open(path)
         notes = [Note("fused: " + ", ".join(f"{count} x {name}" for name, count in sorted(counts.items())))]
         notes.append(_proven(model, result, context))
-        return Outcome(result, tuple(notes), "onnxscript", "fuse", seconds, dict(counts))
+        return Outcome(result, tuple(notes), engine.name, "fuse", engine.seconds, dict(counts))
 
 
-def _fused(model: Model) -> Any:
+def _fused(model: Model, engine: Engine) -> Any:
     lazy.require("onnxscript", extra="torch")
     from onnxscript import ir
     from onnxscript.rewriter.ort_fusions import optimize_for_ort
 
-    try:
-        with silent():
-            rewritten, _ = optimize_for_ort(ir.from_proto(graph.load(model.path)))
-            return ir.to_proto(rewritten)
-    except Exception as error:  # noqa: BLE001  patterns fail in many ways on graphs that they were not written for
-        reason = " ".join(str(error).split())[:200]
-        raise StageError(f"{model.path}: onnxscript cannot fuse it: {type(error).__name__}: {reason}") from None
+    proto = graph.load(model.path)
+    with engine.running(), silent():
+        rewritten, _ = optimize_for_ort(ir.from_proto(proto))
+        return ir.to_proto(rewritten)
 
 
 def _proven(model: Model, result: Model, context: Context) -> Note:
@@ -73,5 +68,5 @@ def _proven(model: Model, result: Model, context: Context) -> Note:
     try:
         agreement = parity.prove(model, result, model.signature, given, _TOLERANCE)
     except OptkitError as error:
-        raise StageError(f"{model.path}: the fused graph is wrong: {error.message}") from None
+        raise StageError(f"the fused graph is wrong: {error.message}") from None
     return Note(f"computes the same: largest difference {agreement.worst.largest:.2g}, on {what}")

@@ -14,7 +14,6 @@ from optkit.stage import Progress, no_progress
 from optkit.stats import PRECISION
 from optkit.worker import TIME_LIMIT, candidate
 
-SCENARIOS: tuple[Scenario, ...] = ("single-stream", "multi-stream", "offline", "server")
 _STREAMS = 8
 """Samples that arrive together in the multi-stream scenario, as in MLPerf's."""
 

@@ -31,8 +31,6 @@ RUNTIMES = (
 )
 _TIME_LIMIT = 120
 _NOT_INSTALLED = "not installed"
-_VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}
-_BF16 = {"avx512_bf16", "amx_bf16"}
 
 
 def doctor() -> Doctor:
@@ -99,11 +97,10 @@ def of_libraries(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[No
 
 def of_cpu(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[NoteRecord]:
     """What the processor means for quantized models."""
-    isa = set(here.isa)
-    if "avx2" in isa and not isa & _VNNI:
+    if machine.saturates(here.isa):
         text = "no VNNI: INT8 sums saturate on this CPU, so the same INT8 file computes something else than elsewhere"
         yield NoteRecord(text=f"{text}, and INT8 gains less speed", where="CPU", level="warning")
     working = {target.name for target in targets if target.error is None}
-    if "openvino" in working and isa & _BF16:
+    if "openvino" in working and machine.computes_bf16(here.isa):
         text = "this CPU has bf16, and OpenVINO chooses it by itself; optkit sets the precision that it measured"
         yield NoteRecord(text=text, where="openvino")

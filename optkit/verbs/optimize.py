@@ -228,8 +228,9 @@ def _parts(recipe: Recipe, model: Model) -> tuple[Parts, list[Note]]:
     calibration, rest = pipeline.data_parts(recipe, model, wanted=True)
     if rest is None:
         raise UsageError("a search needs data", hint="give --data DATA")
-    for part in filter(None, (calibration, rest)):
-        part.check(() if model.signature is None else model.signature.inputs)
+    if model.signature is not None:
+        for part in filter(None, (calibration, rest)):
+            part.check(model.signature.inputs)
     try:
         selection, evaluation = datasets.divide(rest, seed=recipe.seed)
     except DataError:
