@@ -35,10 +35,9 @@ class Journal:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self._path = path
-        head = digest(settings)
-        self._entries = _read(path, head)
-        lines = [head, *(entry.model_dump_json() for entry in self._entries.values())]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        self._head = digest(settings)
+        self._entries = _read(path, self._head)
+        self._begun = False
 
     @property
     def resumed(self) -> int:
@@ -57,9 +56,18 @@ class Journal:
 
     def add(self, key: str, *, trial: TrialRecord | None = None, sensitivity: Sensitivity | None = None) -> None:
         """Write a line. One that a kill cuts off is not read."""
+        self._begin()
         line = _Entry(key=key, trial=trial, sensitivity=sensitivity).model_dump_json()
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+    def _begin(self) -> None:
+        """Write the file with the lines that hold; a search that found nothing yet leaves none."""
+        if not self._begun:
+            self._path.parent.mkdir(exist_ok=True)
+            lines = [self._head, *(entry.model_dump_json() for entry in self._entries.values())]
+            self._path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            self._begun = True
 
 
 def digest(content: Mapping[str, Any]) -> str:

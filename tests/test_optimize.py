@@ -169,7 +169,7 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(optkit, samples, tmp_path, a
     )
     assert done.returncode == 2
     assert done.stderr.startswith(line)
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_foreign_folder_is_not_touched(samples, tmp_path):
@@ -201,6 +201,32 @@ def test_a_search_that_was_killed_goes_on(samples, tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"goes on after {known} results of a search that was killed" in done.stderr
     assert (tmp_path / "out" / "manifest.json").is_file()
+
+
+def test_a_model_that_does_not_tell_its_inputs_is_one_line(optkit, samples, tmp_path):
+    done = optkit(
+        "optimize", samples / "module.pt", "--trust", "--data", samples / "evaluation.npz", "-o", tmp_path / "out"
+    )
+    assert done.returncode == 2
+    assert "module.pt does not tell its inputs" in done.stderr.splitlines()[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_an_interrupted_search_ends_with_130_and_goes_on(samples, tmp_path):
+    arguments = ["--data", samples / "evaluation.npz", "--seconds", "0.3", "--threads", "1", "-o", tmp_path / "out"]
+    command = [sys.executable, "-m", "optkit", "optimize", *map(str, (samples / "model.onnx", *arguments))]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    for _ in range(1200):
+        if (tmp_path / "out-search" / "trials.jsonl").exists():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert output == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["out-search"]
 
 
 def test_a_journal_is_read_up_to_what_a_kill_cut_off(tmp_path):
