@@ -73,9 +73,9 @@ def test_what_fails_in_a_session_is_raised_from_whichever_thread(tmp_path, count
 def test_sessions_of_real_runtimes_run_at_once(name, samples):
     from optkit import worker
 
-    candidate = worker.candidate(samples / "model.onnx", target=name).in_parallel(sessions=2, threads=1)
+    candidate = worker.candidate(samples / "model.onnx", target=name, time_limit=60)
     feed = {"x": np.zeros((1, 1, 28, 28), np.float32)}
-    with worker.Worker(candidate) as opened:
+    with worker.Worker(candidate.in_parallel(sessions=2, threads=1)) as opened:
         opened.load([feed])
         assert opened.drain(20) > 0
         assert len(opened.serve([0.0, 0.001, 0.002])) == 3

@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from optkit import irnames, lazy
 from optkit.errors import TargetError
@@ -121,6 +123,7 @@ class OpenVinoSession(Session):
             raise TargetError(f"openvino failed to run the model: {_reason(error)}") from None
 
     def sibling(self) -> Session:
+        _load_numpy_bindings()
         return OpenVinoSession(self._compiled, self.signature)
 
     def facts(self) -> dict[str, Any]:
@@ -139,6 +142,16 @@ class OpenVinoSession(Session):
 
 def _library() -> Any:
     return lazy.require("openvino", extra="openvino")
+
+
+@cache
+def _load_numpy_bindings() -> None:
+    """Have OpenVINO's Python bindings look numpy up now: two threads that both come first wait for each other for good.
+
+    One holds the guard of a C++ static and wants the interpreter's lock, the other the reverse; in one of thirty runs
+    (OpenVINO 2026.4) beside other work.
+    """
+    _library().Tensor(np.zeros(1, np.float32), shared_memory=True)
 
 
 def _read(core: Any, path: Path) -> Any:
