@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from optkit import chains, machine
 from optkit.chains import FLOAT, Chain
@@ -37,6 +37,8 @@ class Proposals:
     """What the ONNX graph is made of that methods work on; nothing where there is none."""
     calibrated: bool
     """Whether there are samples to calibrate with."""
+    shapes: dict[str, list[int]] = field(default_factory=dict)
+    """What each input's shape will be, where the model leaves it open and all feeds agree."""
 
     def floats(self) -> list[Chain]:
         """Every target's own form, the numbers as they are; and bf16 where the CPU has it."""
@@ -103,7 +105,9 @@ class Proposals:
         yield self._chain("fp16", target_name, [Quantize(precision="fp16")])
 
     def _chain(self, name: str, target_name: str, stages: Sequence[Stage]) -> Chain:
-        return Chain(name, target_name, chains.completed(stages, self.recipe, self.model, target_name))
+        complete = chains.completed(stages, self.recipe, self.model, target_name)
+        static = target(target_name).static_options(self.shapes) if self.shapes else {}
+        return Chain(name, target_name, tuple(_with_options(stage, static) for stage in complete))
 
     @property
     def _is_torch(self) -> bool:

@@ -156,7 +156,16 @@ class Search:
         operators = frozenset(graph.operators(graph.parse(self.exported.path)) if onnx else ())
         calibrated = self.parts.calibration is not None
         model, native = self.baseline.model, self.baseline.target
-        return Proposals(self.recipe, model, native, self.ranking.wish, operators, calibrated)
+        return Proposals(self.recipe, model, native, self.ranking.wish, operators, calibrated, self._shapes())
+
+    def _shapes(self) -> dict[str, list[int]]:
+        """The shapes of the inputs, where all feeds have the same and the model would take others, too."""
+        signature = self.exported.signature
+        if signature is None or signature.static:
+            return {}
+        feeds = workload.of([self.baseline], self.parts.selection, self.recipe.benchmark.batch, self.recipe.seed).feeds
+        shapes = [{name: list(array.shape) for name, array in feed.items()} for feed in feeds]
+        return shapes[0] if all(each == shapes[0] for each in shapes) else {}
 
     def _look(self, phase: Phase, chains: Sequence[Chain]) -> list[Trial]:
         """Make the chains, measure them together for a short time, and keep what was found; fewer when time is up."""

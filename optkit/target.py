@@ -117,6 +117,10 @@ class Target(ABC):
         """Options that are worth trying for speed beside the default ones, by what they are called."""
         return {}
 
+    def static_options(self, shapes: dict[str, list[int]]) -> dict[str, Any]:
+        """Options that make inputs of these shapes fast and leave others possible; none where that wins nothing."""
+        return {}
+
     @abstractmethod
     def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
         """Write what ``open`` loads fastest below ``workdir``. Raises TargetError, naming the refused operator."""

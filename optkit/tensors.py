@@ -62,6 +62,13 @@ class Signature:
         only = firsts.pop() if len(firsts) == 1 else None
         return only if isinstance(only, int) else None
 
+    @property
+    def static(self) -> bool:
+        """Whether the inputs leave no dimension open."""
+        return all(
+            spec.shape is not None and not any(isinstance(dim, str) for dim in spec.shape) for spec in self.inputs
+        )
+
 
 def parse_input(text: str) -> TensorSpec:
     """``x:float32[batch,3,224,224]`` -> TensorSpec. Raises UsageError."""

@@ -197,6 +197,29 @@ def test_a_wrong_option_of_openvino_names_what_is_allowed(net):
         session(net, "openvino", INFERENCE_PRECISION_HINT="f99")
 
 
+def test_openvino_runs_other_shapes_than_the_static_ones_too(net):
+    general = session(net, "openvino")
+    static = session(net, "openvino", static_shapes={"x": [2, 1, 8, 8]})
+    for size in (2, 3):
+        feed = {"x": np.ones((size, 1, 8, 8), np.float32)}
+        np.testing.assert_allclose(static.run(feed)["logits"], general.run(feed)["logits"], atol=1e-6)
+    assert [spec.shape for spec in static.signature.inputs] == [("batch", 1, 8, 8)]
+
+
+def test_static_shapes_that_a_graph_does_not_take_are_left_out_of_the_bundle(net, folder):
+    runtime = target("openvino")
+    options = runtime.default_options(threads=1)
+    compiled = runtime.compile(net, options | {"static_shapes": {"x": [1, 5, 8, 8]}}, folder)
+    assert compiled.options == options
+    assert "static shapes" in compiled.notes[-1]
+
+
+@pytest.mark.parametrize("shapes", [[1, 2], {"x": "1,1,8,8"}, {"x": [1, None]}])
+def test_static_shapes_that_are_none_are_a_usage_error(net, shapes):
+    with pytest.raises(UsageError, match="static_shapes"):
+        session(net, "openvino", static_shapes=shapes)
+
+
 def test_torch_needs_to_be_told_the_inputs(tmp_path):
     with pytest.raises(SignatureError, match="does not tell its inputs"):
         session(Model(tmp_path / "weights.pth", "state-dict", ""), "torch")

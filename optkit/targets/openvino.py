@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from optkit import irnames, lazy
+from optkit import irnames
 from optkit.errors import TargetError
+from optkit.irforms import Forms, library, reason
 from optkit.machine import cores_allowed
 from optkit.model import Model
 from optkit.operators import Operator, Profile, family, plain
 from optkit.target import Compiled, Session, Target, in_turn
 from optkit.tensors import Arrays, Signature, TensorSpec
 
-_NOISE = ("Exception from ", "Check '", "FrontEnd API failed", "Model wasn't fully converted", "Summary:")
-"""How the lines of an error begin that say where in OpenVINO it arose, not what is wrong."""
 _WARM_UP = 0.3
 """Share of the time for a profile in which nothing counts."""
 _MICRO = 1e-6
@@ -36,14 +35,18 @@ _DTYPES = {
 
 
 class OpenVino(Target):
-    """Options are OpenVINO's properties and ``device``."""
+    """Options are OpenVINO's properties, ``device``, and ``static_shapes``.
+
+    The last says the shape of each input that most feeds will have: such feeds run on a graph compiled for just these,
+    in which nothing is left to be found out about sizes; others on the general one, compiled when the first comes.
+    """
 
     name = "openvino"
     formats = ("onnx", "openvino")
     tells_operators = True
 
     def version(self) -> str:
-        return str(_library().__version__).partition("-")[0]
+        return str(library().__version__).partition("-")[0]
 
     def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
         return {
@@ -64,26 +67,31 @@ class OpenVino(Target):
     def variants(self) -> dict[str, dict[str, Any]]:
         return {"denormals as zero": {"CPU_DENORMALS_OPTIMIZATION": True}}
 
+    def static_options(self, shapes: dict[str, list[int]]) -> dict[str, Any]:
+        return {"static_shapes": shapes}
+
     def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
-        core = _library().Core()
-        graph = _read(core, model.path)
-        _compile(core, graph, options, model.path.name)
+        forms = Forms(model.path, options)
+        notes = _notes(forms.core, options)
+        try:
+            forms.first()
+        except TargetError as error:
+            forms.general()
+            options = {key: value for key, value in options.items() if key != "static_shapes"}
+            notes += (f"not compiled for static shapes: {error.message}",)
         path = workdir / "model.xml"
-        irnames.save(graph, path)
-        return Compiled(path, "openvino", options, _notes(core, options))
+        irnames.save(forms.graph, path)
+        return Compiled(path, "openvino", options, notes)
 
     def open(self, model: Model, options: dict[str, Any]) -> Session:
-        core = _library().Core()
-        compiled = _compile(core, _read(core, model.path), options, model.path.name)
-        return OpenVinoSession(compiled, model.signature)
+        return OpenVinoSession(Forms(model.path, options), model.signature)
 
     def profile(self, model: Model, options: dict[str, Any], feeds: Sequence[Arrays], seconds: float) -> Profile:
         """From the plugin's counters, which are means over all inferences so far: what warming up took is taken off."""
-        core = _library().Core()
-        graph = _read(core, model.path)
-        layers = _layers(graph)
-        compiled = _compile(core, graph, options | {"PERF_COUNT": True}, model.path.name)
-        session = OpenVinoSession(compiled, model.signature)
+        forms = Forms(model.path, options | {"PERF_COUNT": True})
+        layers = _layers(forms.graph)
+        compiled = forms.fitting(feeds[0])
+        session = OpenVinoSession(forms, model.signature)
         with session.explaining():
             calls = [session.prepared(feed) for feed in feeds]
             warm_up = in_turn(calls, _WARM_UP * seconds)
@@ -98,13 +106,15 @@ class OpenVino(Target):
 
 
 class OpenVinoSession(Session):
-    """A compiled model with one inference request."""
+    """A compiled model with one inference request for each form of it that is used."""
 
-    def __init__(self, compiled: Any, signature: Signature | None) -> None:
-        self._compiled = compiled
-        self._request = compiled.create_infer_request()
-        self.signature = signature or Signature(_specs(compiled.inputs), _specs(compiled.outputs))
-        self._outputs = _names(compiled.outputs, self.signature.outputs)
+    def __init__(self, forms: Forms, signature: Signature | None) -> None:
+        self._forms: Any = forms
+        self._requests: dict[int, Any] = {}
+        graph = forms.graph
+        self.signature = signature or Signature(_specs(graph.inputs), _specs(graph.outputs))
+        self._outputs = _names(graph.outputs, self.signature.outputs)
+        self._request(forms.first())
 
     def run(self, feed: Arrays) -> Arrays:
         with self.explaining():
@@ -113,23 +123,29 @@ class OpenVinoSession(Session):
 
     def prepared(self, feed: Arrays) -> Callable[[], object]:
         # Inputs are shared as onnxruntime shares them; outputs are copied, so that the next run leaves them alone.
-        return partial(self._request.infer, feed, share_inputs=True, share_outputs=False)
+        request = self._request(self._forms.fitting(feed))
+        return partial(request.infer, feed, share_inputs=True, share_outputs=False)
+
+    def _request(self, compiled: Any) -> Any:
+        if id(compiled) not in self._requests:
+            self._requests[id(compiled)] = compiled.create_infer_request()
+        return self._requests[id(compiled)]
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # noqa: BLE001  the library raises RuntimeError, TypeError and its own
-            raise TargetError(f"openvino failed to run the model: {_reason(error)}") from None
+            raise TargetError(f"openvino failed to run the model: {reason(error)}") from None
 
     def sibling(self) -> Session:
         _load_numpy_bindings()
-        return OpenVinoSession(self._compiled, self.signature)
+        return OpenVinoSession(self._forms, self.signature)
 
     def facts(self) -> dict[str, Any]:
-        compiled = self._compiled
+        compiled = self._forms.first()
         return {
-            "version": str(_library().__version__).partition("-")[0],
+            "version": str(library().__version__).partition("-")[0],
             "devices": list(compiled.get_property("EXECUTION_DEVICES")),
             "precision": str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string()),
             "operators_by_precision": _precisions(compiled.get_runtime_model()),
@@ -137,11 +153,8 @@ class OpenVinoSession(Session):
         }
 
     def close(self) -> None:
-        self._request = self._compiled = None
-
-
-def _library() -> Any:
-    return lazy.require("openvino", extra="openvino")
+        self._requests.clear()
+        self._forms = None
 
 
 @cache
@@ -151,22 +164,7 @@ def _load_numpy_bindings() -> None:
     One holds the guard of a C++ static and wants the interpreter's lock, the other the reverse; in one of thirty runs
     (OpenVINO 2026.4) beside other work.
     """
-    _library().Tensor(np.zeros(1, np.float32), shared_memory=True)
-
-
-def _read(core: Any, path: Path) -> Any:
-    try:
-        return core.read_model(path)
-    except Exception as error:  # noqa: BLE001  frontends raise more than RuntimeError
-        raise TargetError(f"openvino refuses {path.name}: {_reason(error)}") from None
-
-
-def _compile(core: Any, graph: Any, options: dict[str, Any], name: str) -> Any:
-    properties = {key: value for key, value in options.items() if key != "device"}
-    try:
-        return core.compile_model(graph, options["device"], properties)
-    except Exception as error:  # noqa: BLE001  plugins raise more than RuntimeError
-        raise TargetError(f"openvino refuses {name} on {options['device']}: {_reason(error)}") from None
+    library().Tensor(np.zeros(1, np.float32), shared_memory=True)
 
 
 def _notes(core: Any, options: dict[str, Any]) -> tuple[str, ...]:
@@ -276,10 +274,3 @@ def _arithmetic(kind: str) -> str:
 
 def _value(info: Any) -> Any:
     return info.value if hasattr(info, "value") else info
-
-
-def _reason(error: Exception) -> str:
-    """What is wrong, in one line, out of a message that mostly says where it arose."""
-    lines = [line.strip(" -\t") for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(_NOISE)]
-    return "; ".join(telling or lines[-1:])
