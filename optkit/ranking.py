@@ -60,19 +60,35 @@ class Ranking:
         return [trial for trial in worth if self._merit(trial) >= _NEAR * self._merit(worth[0])][:_FINALISTS]
 
     def doubtful(self, trial: Trial) -> bool:
-        """Whether its loss, inside the bound on the samples of the look, may well be beyond it on others."""
-        loss = trial.row.quality.loss if trial.row.quality else None
-        changed = quantize_of(trial.chain) is not None
-        return changed and self.max_drop is not None and loss is not None and loss.high > self.max_drop
+        """Whether its loss, inside the bound on the samples of the look, may well be beyond it on others.
+
+        As sure as a model of the same numbers is sure enough: few samples tell no better.
+        """
+        if quantize_of(trial.chain) is None or self.max_drop is None:
+            return False
+        kept = (_highest_loss(each) for each in self.trials if each.chain.name in (FLOAT, FUSED))
+        return _highest_loss(trial) > max(self.max_drop, *kept, 0.0)
+
+    def sure(self, trial: Trial) -> bool:
+        """Whether it is able, and will be so on other samples as far as a look can tell."""
+        return self.able(trial) and not self.doubtful(trial)
 
     def finalists(self) -> list[Trial]:
         """Who is in the final comparison: the front; what is slower but surer, where the front is doubtful; and the
         best that keeps the model's numbers.
         """
         chosen = self.front()
-        surer = [trial for trial in self.trials if trial.record.phase == "surer" and self.able(trial)]
-        found = [*chosen, *surer, *self.safest()] if any(map(self.doubtful, chosen)) else [*chosen, *self.safest()]
+        surer = self._surer() if any(map(self.doubtful, chosen)) else []
+        found = [*chosen, *surer, *self.safest()]
         return [trial for number, trial in enumerate(found) if trial not in found[:number]]
+
+    def _surer(self) -> list[Trial]:
+        """Down from the best look, each that may lose less than all before it."""
+        found: list[Trial] = []
+        for trial in sorted(filter(self.able, self.trials), key=self._merit, reverse=True):
+            if not found or _highest_loss(trial) < _highest_loss(found[-1]):
+                found.append(trial)
+        return [trial for trial in found if quantize_of(trial.chain) is not None]
 
     def safest(self) -> list[Trial]:
         """The best of those that keep the model's numbers, if there is one."""
@@ -87,13 +103,17 @@ class Ranking:
 
     def worth_mending(self, *phases: Phase) -> list[Trial]:
         """The quantized candidates that lose too much and, but for that, would be the best; the best first."""
+        return [trial for trial in self.worth_assuring(*phases) if not self.able(trial)]
+
+    def worth_assuring(self, *phases: Phase) -> list[Trial]:
+        """The same, and those of which it is in doubt whether they lose too much."""
         plain = [trial for trial in self.trials if trial.record.phase in phases and quantize_of(trial.chain)]
-        found = [trial for trial in plain if not self.able(trial) and self.could_win(trial)]
+        found = [trial for trial in plain if not self.sure(trial) and self.could_win(trial)]
         return sorted(found, key=self._merit, reverse=True)
 
     def could_win(self, trial: Trial) -> bool:
-        """Whether the candidate, loss aside, is better than the best inside the bound."""
-        best = max((self._merit(each) for each in self.trials if self.able(each) and each is not trial), default=0.0)
+        """Whether the candidate, loss aside, is better than the best that is surely inside the bound."""
+        best = max((self._merit(each) for each in self.trials if self.sure(each) and each is not trial), default=0.0)
         return trial.row.status == "ok" and self._merit(trial) > _GAIN * max(best, self._standard())
 
     def able(self, trial: Trial) -> bool:
@@ -143,3 +163,9 @@ def best_of_each_method(trials: Sequence[Trial]) -> list[Trial]:
 def _loss(trial: Trial) -> float:
     quality = trial.row.quality
     return quality.loss.value if quality and quality.loss else 0.0
+
+
+def _highest_loss(trial: Trial) -> float:
+    """The loss that other samples may show."""
+    quality = trial.row.quality
+    return quality.loss.high if quality and quality.loss else 0.0

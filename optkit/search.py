@@ -18,6 +18,7 @@ from optkit import (
     explaining,
     graph,
     layerorder,
+    metrics,
     pipeline,
     ranking,
     remedies,
@@ -40,13 +41,15 @@ from optkit.runs import StageRecord
 from optkit.searches import Phase, TrialRecord
 from optkit.stage import Context, Note, Progress, stage_class
 from optkit.store import Store
+from optkit.tensors import Signature
 from optkit.worker import Candidate
 
 _LOOK_SECONDS = 0.5
 """A look ranks candidates; what is claimed of the winner comes from the final comparison."""
 _QUALITY_SECONDS = 8.0
 """How long the baseline may take over the samples of a look."""
-_FEWEST_SAMPLES = 64
+_FEWEST_SAMPLES, _FEWEST_DISTANCES = 64, 16
+"""Samples of a look at least; the fewer where each tells how far outputs moved, and not just whether one is right."""
 _REFINEMENTS = 2
 """How often the step between too few layers in float and enough is halved."""
 _SENSITIVITY_SECONDS = 5.0
@@ -105,11 +108,9 @@ class Search:
         for trial in self.ranking.worth_mending("broad"):
             for chain in proposals.repairs(trial.chain):
                 self._look("repair", [chain])
-        for trial in ranking.best_of_each_method(self.ranking.worth_mending("broad", "trimmed", "repair")):
+        for trial in ranking.best_of_each_method(self.ranking.worth_assuring("broad", "trimmed", "repair")):
             if self.ranking.could_win(trial):
                 self._give_back(trial, proposals)
-        for trial in list(filter(self.ranking.doubtful, self.ranking.front()))[:1]:
-            self._reassure(trial, proposals)
         for trial in self.ranking.front()[:1]:
             self._look("options", proposals.options(trial.chain))
 
@@ -215,9 +216,14 @@ class Search:
         if self.sample is None:
             latency = self._measured([], self.parts.selection, _LOOK_SECONDS).rows[0].latency
             pace = latency.median / self.recipe.benchmark.batch if latency else 0.0
-            count = max(_FEWEST_SAMPLES, int(_QUALITY_SECONDS / max(pace, 1e-6)))
+            count = max(self._fewest_samples(), int(_QUALITY_SECONDS / max(pace, 1e-6)))
             self.sample = self.parts.selection.take(count)
         return self.sample
+
+    def _fewest_samples(self) -> int:
+        signature = self.baseline.model.signature or Signature(())
+        metric = metrics.choose(self.recipe.metric, self.parts.selection, signature)
+        return _FEWEST_DISTANCES if metric.needs == "reference" and not metric.counts else _FEWEST_SAMPLES
 
     def _measured(self, candidates: Sequence[Candidate], dataset: Dataset, seconds: float) -> Comparison:
         benchmark = self.recipe.benchmark
@@ -256,14 +262,14 @@ class Search:
             self._look("trimmed", [proposals.trimmed(trial.chain, slow)])
 
     def _give_back(self, trial: Trial, proposals: Proposals) -> None:
-        """Find how few layers in float bring a fast candidate inside the bound, the worst for their time first."""
+        """How few layers in float keep a fast candidate surely inside the bound; the worst for their work first."""
         order = self._ordered()
         enough, few = None, 0
         for count in layerorder.counts(order):
             looked = self._look("mixed", [proposals.mixed(trial.chain, [layer.name for layer in order[:count]])])
             if not looked or not self.ranking.could_win(looked[0]):
                 return
-            if self.ranking.able(looked[0]):
+            if self.ranking.sure(looked[0]):
                 enough = count
                 break
             few = count
@@ -272,17 +278,7 @@ class Search:
                 return
             count = (few + enough) // 2
             looked = self._look("mixed", [proposals.mixed(trial.chain, [layer.name for layer in order[:count]])])
-            enough, few = (count, few) if looked and self.ranking.able(looked[0]) else (enough, count)
-
-    def _reassure(self, trial: Trial, proposals: Proposals) -> None:
-        """Look at surer forms of what seems best: so few samples may flatter it, and the final comparison find out."""
-        order = self._ordered()
-        for count in list(layerorder.counts(order))[1::2]:
-            chain = proposals.mixed(trial.chain, [layer.name for layer in order[:count]])
-            if any(each.chain.title == chain.title for each in self.ranking.trials):
-                continue
-            if not all(map(self.ranking.able, self._look("surer", [chain]))):
-                return
+            enough, few = (count, few) if looked and self.ranking.sure(looked[0]) else (enough, count)
 
     def _ordered(self) -> list[LayerRecord]:
         """The layers in the order in which they are given back to float; measured once for all candidates."""

@@ -273,12 +273,13 @@ def test_what_few_samples_flatter_is_joined_by_what_is_surer():
         found = found.model_copy(update={"quality": found.quality.model_copy(update={"loss": lost})})
         return Trial(Chain(name, "fake", stages), TrialRecord(phase=phase, stages=[], row=found, seconds=1.0))
 
-    lucky, surer = trial("lucky", "broad", 2.0, 0.0, 0.2), trial("surer", "surer", 1.5, 0.0, 0.2)
-    lossy, kept = trial("lossy", "broad", 3.0, 0.5, 0.6), trial("float", "float", 1.1, 0.0, 0.2, quantized=False)
+    lucky, surer = trial("lucky", "broad", 2.0, 0.0, 0.2), trial("surer", "mixed", 1.5, 0.0, 0.1)
+    lossy, kept = trial("lossy", "broad", 3.0, 0.5, 0.6), trial("float", "float", 1.1, 0.0, 0.05, quantized=False)
     ranking = Ranking(Wish(), 0.01, 100, [lucky, surer, lossy, kept])
     assert ranking.finalists() == [lucky, surer, kept]
     assert ranking.worth_mending("broad") == [lossy]
-    certain = trial("certain", "broad", 2.1, 0.0, 0.005)
+    assert ranking.worth_assuring("broad", "mixed") == [lossy, lucky, surer]
+    certain = trial("certain", "broad", 2.1, 0.0, 0.05)  # as sure as float: the samples tell no better
     assert Ranking(Wish(), 0.01, 100, [certain, surer, kept]).finalists() == [certain, kept]
 
 
