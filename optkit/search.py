@@ -8,7 +8,8 @@ the result is what wins the final comparison, on evaluation samples that no deci
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +29,7 @@ from optkit import (
 )
 from optkit.chains import FLOAT, Chain
 from optkit.data import Dataset
-from optkit.errors import OptkitError
+from optkit.errors import OptkitError, StageError
 from optkit.journal import SENSITIVITY, Journal, digest
 from optkit.layerrecords import LayerRecord, Sensitivity
 from optkit.model import TORCH_FORMATS, Model
@@ -53,6 +54,8 @@ _SENSITIVITY_SECONDS = 5.0
 _SENSITIVITY_SHARE = 0.05
 """The part of the budget that ranking the layers may take."""
 _NOWHERE = Path("nowhere")
+_REASON = 200
+"""So many characters of an unexpected error are told."""
 _TIME_IS_UP = "the time was up"
 _NOTHING_LEFT = "nothing was left that could win"
 
@@ -177,7 +180,8 @@ class Search:
             if self._time_is_up():
                 break
             try:
-                made[chain.title] = self.make(chain).candidate
+                with _surviving():
+                    made[chain.title] = self.make(chain).candidate
             except OptkitError as error:
                 failed[chain.title] = error
         rows: dict[str, Row] = {}
@@ -235,10 +239,11 @@ class Search:
             each.chain for each in self.ranking.trials if each.chain.name == FLOAT and each.chain.target == target
         ]
         try:
-            before = self.make(_uncompiled(floats[0])).candidate if floats else self.baseline
-            after = self.make(_uncompiled(trial.chain)).candidate
-            feeds = workload.of([before], self.parts.selection, self.recipe.benchmark.batch, self.recipe.seed).feeds
-            case, _ = explaining.taken_apart(before, after, feeds, progress=lambda what, *_: self._tell(what))
+            with _surviving():
+                before = self.make(_uncompiled(floats[0])).candidate if floats else self.baseline
+                after = self.make(_uncompiled(trial.chain)).candidate
+                feeds = workload.of([before], self.parts.selection, self.recipe.benchmark.batch, self.recipe.seed).feeds
+                case, _ = explaining.taken_apart(before, after, feeds, progress=lambda what, *_: self._tell(what))
         except OptkitError as error:
             self.notes.append(Note(f"not looked into: {error.message}", trial.chain.title))
             return
@@ -287,12 +292,13 @@ class Search:
             self.notes.append(Note("no layers were given back to float: which ones is only found for ONNX models"))
             return None
         try:
-            found = sensitivity.sensitivity(
-                model,
-                calibration,
-                seconds=max(_SENSITIVITY_SECONDS, _SENSITIVITY_SHARE * (self.deadline - self.started)),
-                progress=lambda what, done, total: self._tell(f"which layers INT8 damages: {what}"),
-            )
+            with _surviving():
+                found = sensitivity.sensitivity(
+                    model,
+                    calibration,
+                    seconds=max(_SENSITIVITY_SECONDS, _SENSITIVITY_SHARE * (self.deadline - self.started)),
+                    progress=lambda what, done, total: self._tell(f"which layers INT8 damages: {what}"),
+                )
         except OptkitError as error:
             self.notes.append(Note(f"no layers were given back to float: {error.message}", level="warning"))
             return None
@@ -314,6 +320,18 @@ class Search:
         best = f"best so far {units.ratio(front[0].speed)} ({front[0].chain.title}); " if front else ""
         spent, budget = time.monotonic() - self.started, self.deadline - self.started
         self.progress(f"{best}{what}", int(min(spent, budget)), max(1, int(budget)))
+
+
+@contextmanager
+def _surviving() -> Iterator[None]:
+    """What nobody expected to fail on a model (libraries raise anything anywhere) ends this step, not the search."""
+    try:
+        yield
+    except OptkitError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:_REASON]
+        raise StageError(f"failed unexpectedly: {type(error).__name__}: {reason}") from error
 
 
 def _uncompiled(chain: Chain) -> Chain:

@@ -144,6 +144,26 @@ def test_nothing_worse_is_handed_out_where_nothing_helps(tmp_path):
     assert all(trial.row.reason for trial in run.search.trials if trial.row.status == "failed")
 
 
+def test_a_step_that_fails_unexpectedly_is_a_row_and_the_search_goes_on(tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("an engine's\nown surprise")
+
+    monkeypatch.setattr(Quantize, "apply", broken)
+    monkeypatch.setenv("OPTKIT_CACHE", str(tmp_path / "cache"))
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="product")
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in "xy"]
+    weight = numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")
+    graph = helper.make_graph([node], "net", value[:1], value[1:], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32))
+    run = package.optimize(
+        tmp_path / "m.onnx", tmp_path / "out", data=tmp_path / "data.npz", targets=["onnxruntime"], **QUICK
+    )
+    assert run.chosen == "m.onnx on onnxruntime"
+    reasons = {trial.row.reason for trial in run.search.trials if trial.row.status == "failed"}
+    assert reasons == {"failed unexpectedly: RuntimeError: an engine's own surprise"}
+
+
 def test_a_limit_that_nothing_keeps_is_said_with_exit_code_1(optkit, samples, tmp_path):
     done = optkit(
         "optimize", samples / "model.onnx", "--data", samples / "evaluation.npz", "--max-size", "1kB", "--seconds",
