@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,8 @@ _FUSED = {"Softmax", "LayerNormalization", "Erf", "Gelu"}
 """What attention, normalization and GELU are not without."""
 _ATTENTION = {"MatMul", "Softmax"}
 _MATRICES = {"MatMul", "Gemm", "LSTM"}
+_IN_FLOAT = re.compile(r", \d+ in float$")
+"""How the name of a chain ends that has layers given back."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Proposals:
         """The same with these layers, too, given back to float."""
         stage = quantize_of(chain)
         names = tuple(dict.fromkeys([*(stage.exclude if stage else ()), *in_float]))
-        return _with_quantize(chain, f"{chain.name}, {len(names)} in float", {"exclude": names})
+        return _with_quantize(chain, f"{_IN_FLOAT.sub('', chain.name)}, {len(names)} in float", {"exclude": names})
 
     def options(self, chain: Chain) -> list[Chain]:
         """The same stages with other runtime options."""

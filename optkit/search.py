@@ -162,11 +162,15 @@ class Search:
         return Proposals(self.recipe, model, native, self.ranking.wish, operators, calibrated)
 
     def _look(self, phase: Phase, chains: Sequence[Chain]) -> list[Trial]:
-        """Make the chains, measure them together for a short time, and keep what was found; fewer when time is up."""
-        known = [self._recalled(chain) for chain in chains]
+        """Make the chains, measure them together for a short time, and keep what was found; fewer when time is up.
+
+        What was looked at before, under whatever name, is not looked at again.
+        """
+        before = {_key(trial.chain): trial for trial in self.ranking.trials}
+        known = [before.get(_key(chain)) or self._recalled(chain) for chain in chains]
         new = [chain for chain, found in zip(chains, known, strict=True) if found is None]
         looked = [trial for trial in known if trial is not None] + self._looked(phase, new)
-        self.ranking.trials += looked
+        self.ranking.trials += [trial for trial in looked if trial not in before.values()]
         return looked
 
     def _recalled(self, chain: Chain) -> Trial | None:
@@ -275,8 +279,6 @@ class Search:
         order = self._ordered()
         for count in list(layerorder.counts(order))[1::2]:
             chain = proposals.mixed(trial.chain, [layer.name for layer in order[:count]])
-            if any(each.chain.title == chain.title for each in self.ranking.trials):
-                continue
             if not all(map(self.ranking.able, self._look("surer", [chain]))):
                 return
 

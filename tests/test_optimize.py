@@ -285,6 +285,18 @@ def test_the_goal_decides_what_is_best():
     assert Wish("latency", max_size=50).beats(row("slow", 0.5, size=1, verdict="slower"), baseline)
 
 
+def test_a_chain_with_more_layers_in_float_says_how_many_once():
+    from optkit.proposals import Proposals
+    from optkit.recipe import ModelSpec, Recipe
+
+    proposals = Proposals(Recipe(model=ModelSpec(path="m")), None, "fake", Wish(), frozenset(), calibrated=True)
+    once = proposals.mixed(Chain("int8", "fake", (Quantize(method="static"),)), ["a", "b"])
+    again = proposals.mixed(once, ["a", "c"])
+    assert once.name == "int8, 2 in float"
+    assert again.name == "int8, 3 in float"
+    assert again.stages[0].exclude == ("a", "b", "c")
+
+
 def test_what_few_samples_flatter_is_joined_by_what_is_surer():
     def trial(name, phase, speed, loss, high, *, quantized=True):
         stages = (Quantize(method="static"),) if quantized else ()
