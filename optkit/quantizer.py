@@ -7,7 +7,7 @@ import io
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -215,6 +215,19 @@ def excluding_nothing(names: Iterable[str]) -> tuple[Note, ...]:
     """A note on each name to exclude that nothing in the model bears."""
     why = "no node or operator of this name in the model; optkit inspect shows its operators"
     return tuple(Note(f"exclude {name!r} left nothing in float: {why}", level="warning") for name in names)
+
+
+def nothing_to_quantize(method: str, proto: Any, operators: Sequence[str], request: Request, hint: str) -> StageError:
+    """The error of a method that finds none of these operators with constant weights, or is to leave them all alone."""
+    excluded = [node for node in weighted_nodes(proto, tuple(operators)) if request.excludes(node)]
+    if excluded:
+        return StageError(
+            f"{request.model.path}: {method} has nothing to do: all {len(excluded)} layers that it knows are excluded",
+            hint="exclude fewer",
+        )
+    *others, last = operators
+    named = f"{', '.join(others)} or {last}"
+    return StageError(f"{request.model.path}: {method} finds no {named} with constant weights", hint=hint)
 
 
 def kept_in_float(proto: Any, chosen: list[Any], request: Request) -> tuple[Note, ...]:

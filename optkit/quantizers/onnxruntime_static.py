@@ -9,7 +9,17 @@ from typing import Any
 
 from optkit import embeddings, graph, machine
 from optkit.errors import StageError
-from optkit.quantizer import Quantized, Request, absorbed, kept_in_float, silent, simplified, weighted_nodes
+from optkit.quantizer import (
+    QUANTIZABLE,
+    Quantized,
+    Request,
+    absorbed,
+    kept_in_float,
+    nothing_to_quantize,
+    silent,
+    simplified,
+    weighted_nodes,
+)
 from optkit.stage import Note
 from optkit.tensors import Arrays
 
@@ -26,10 +36,8 @@ def quantize(request: Request) -> Quantized:
     proto = graph.load(path)
     chosen = [node for node in weighted_nodes(proto) if not request.excludes(node)]
     if not chosen:
-        raise StageError(
-            f"{request.model.path}: static INT8 finds no Conv, MatMul or Gemm with constant weights",
-            hint="the model may be quantized or of another kind: optkit inspect shows its operators",
-        )
+        hint = "the model may be quantized or of another kind: optkit inspect shows its operators"
+        raise nothing_to_quantize("static INT8", proto, QUANTIZABLE, request, hint)
     quantized_nodes = chosen + [node for node in absorbed(proto, chosen) if not request.excludes(node)]
     ranges = _ranges(path, _operators(quantized_nodes), request)
     notes += request.unknown(proto) + embeddings.quantize(proto, request)
