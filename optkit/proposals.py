@@ -23,6 +23,11 @@ _FUSED = {"Softmax", "LayerNormalization", "Erf", "Gelu"}
 """What attention, normalization and GELU are not without."""
 _ATTENTION = {"MatMul", "Softmax"}
 _MATRICES = {"MatMul", "Gemm", "LSTM"}
+_BETWEEN = {
+    "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "ReduceMean", "AveragePool", "GlobalAveragePool", "Resize",
+    "Upsample", "BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization",
+}  # fmt: skip
+"""What NNCF rounds between layers: little time is saved there, and squares, sums and quotients may lose everything."""
 _IN_FLOAT = re.compile(r", \d+ in float$")
 """How the name of a chain ends that has layers given back."""
 
@@ -74,7 +79,9 @@ class Proposals:
         if chain.target == "onnxruntime":
             others = {"percentile": {"calibrate": "percentile"}}
         else:
-            others = {"accurate bias": {"bias_correction": "accurate"}}
+            between = tuple(sorted(self.operators & _BETWEEN - set(stage.exclude)))
+            others = {"of layers alone": {"exclude": (*stage.exclude, *between)}} if between else {}
+            others |= {"accurate bias": {"bias_correction": "accurate"}}
             if self.operators >= _ATTENTION:
                 others |= {name: {"model_type": name} for name in ("transformer", "none")}
         return [_with_quantize(chain, f"{chain.name} {name}", fields) for name, fields in others.items()]
@@ -87,7 +94,8 @@ class Proposals:
         """The same with these layers, too, given back to float."""
         stage = quantize_of(chain)
         names = tuple(dict.fromkeys([*(stage.exclude if stage else ()), *in_float]))
-        return _with_quantize(chain, f"{_IN_FLOAT.sub('', chain.name)}, {len(names)} in float", {"exclude": names})
+        layers = sum(name not in self.operators for name in names)
+        return _with_quantize(chain, f"{_IN_FLOAT.sub('', chain.name)}, {layers} in float", {"exclude": names})
 
     def options(self, chain: Chain) -> list[Chain]:
         """The same stages with other runtime options."""

@@ -17,7 +17,9 @@ from optkit.chains import Chain
 from optkit.choice import Wish
 from optkit.errors import OutputError, UsageError
 from optkit.layerrecords import LayerRecord, Sensitivity
+from optkit.proposals import Proposals
 from optkit.ranking import Ranking, Trial
+from optkit.recipe import ModelSpec, Recipe
 from optkit.results import Interval, ModelRecord, QualityRecord, Row
 from optkit.runs import Run
 from optkit.searches import TrialRecord
@@ -285,11 +287,26 @@ def test_the_goal_decides_what_is_best():
     assert Wish("latency", max_size=50).beats(row("slow", 0.5, size=1, verdict="slower"), baseline)
 
 
-def test_a_chain_with_more_layers_in_float_says_how_many_once():
-    from optkit.proposals import Proposals
-    from optkit.recipe import ModelSpec, Recipe
+def proposals_for(*operators):
+    return Proposals(Recipe(model=ModelSpec(path="m")), None, "fake", Wish(), frozenset(operators), calibrated=True)
 
-    proposals = Proposals(Recipe(model=ModelSpec(path="m")), None, "fake", Wish(), frozenset(), calibrated=True)
+
+def test_what_nncf_rounds_between_layers_goes_back_to_float_as_a_whole():
+    static = (Quantize(method="static"),)
+    found = {
+        each.name: each
+        for each in proposals_for("Conv", "Div", "Relu", "Mul").repairs(Chain("int8", "openvino", static))
+    }
+    assert found["int8 of layers alone"].stages[0].exclude == ("Div", "Mul")
+    again = proposals_for("Conv", "Div", "Mul").mixed(found["int8 of layers alone"], ["conv_1"])
+    assert again.name == "int8 of layers alone, 1 in float"
+    assert "int8 of layers alone" not in [
+        each.name for each in proposals_for("Conv", "Relu").repairs(Chain("int8", "openvino", static))
+    ]
+
+
+def test_a_chain_with_more_layers_in_float_says_how_many_once():
+    proposals = proposals_for()
     once = proposals.mixed(Chain("int8", "fake", (Quantize(method="static"),)), ["a", "b"])
     again = proposals.mixed(once, ["a", "c"])
     assert once.name == "int8, 2 in float"
