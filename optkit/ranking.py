@@ -132,12 +132,14 @@ class Ranking:
 
 
 def best_of_each_method(trials: Sequence[Trial]) -> list[Trial]:
-    """The one of each target and method that loses least: there the fewest layers need to be given back."""
+    """The one of each target and method that loses least, for there the fewest layers need to be given back; and of
+    these, for the same reason, the one that loses least first.
+    """
     best: dict[tuple[str, str], Trial] = {}
     for trial in sorted(trials, key=_loss):
         quantized = quantize_of(trial.chain)
         best.setdefault((trial.chain.target, quantized.method if quantized else ""), trial)
-    return [trial for trial in trials if trial in best.values()]
+    return list(best.values())
 
 
 def _loss(trial: Trial) -> float:

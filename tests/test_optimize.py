@@ -18,7 +18,7 @@ from optkit.choice import Wish
 from optkit.errors import OutputError, UsageError
 from optkit.layerrecords import LayerRecord, Sensitivity
 from optkit.proposals import Proposals
-from optkit.ranking import Ranking, Trial
+from optkit.ranking import Ranking, Trial, best_of_each_method
 from optkit.recipe import ModelSpec, Recipe
 from optkit.results import Interval, ModelRecord, QualityRecord, Row
 from optkit.runs import Run
@@ -285,6 +285,15 @@ def test_the_goal_decides_what_is_best():
     assert not Wish("size").beats(row("slow", 0.5, size=1, verdict="slower"), baseline)
     assert not Wish("latency", max_size=50).allows(fast)
     assert Wish("latency", max_size=50).beats(row("slow", 0.5, size=1, verdict="slower"), baseline)
+
+
+def test_what_loses_least_is_mended_first():
+    def trial(target, method, loss, speed):
+        chain = Chain("int8", target, (Quantize(method=method),))
+        return Trial(chain, TrialRecord(phase="broad", stages=[], row=row("int8", speed, loss=loss), seconds=1.0))
+
+    far, near, nearest = trial("a", "static", 0.9, 3.0), trial("b", "static", 0.2, 2.0), trial("b", "static", 0.1, 1.9)
+    assert best_of_each_method([far, near, nearest]) == [nearest, far]
 
 
 def proposals_for(*operators):
