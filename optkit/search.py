@@ -8,8 +8,7 @@ the result is what wins the final comparison, on evaluation samples that no deci
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +28,7 @@ from optkit import (
 )
 from optkit.chains import FLOAT, Chain
 from optkit.data import Dataset
-from optkit.errors import OptkitError, StageError
+from optkit.errors import OptkitError, surviving
 from optkit.journal import SENSITIVITY, Journal, digest
 from optkit.layerrecords import LayerRecord, Sensitivity
 from optkit.model import TORCH_FORMATS, Model
@@ -54,8 +53,6 @@ _SENSITIVITY_SECONDS = 5.0
 _SENSITIVITY_SHARE = 0.05
 """The part of the budget that ranking the layers may take."""
 _NOWHERE = Path("nowhere")
-_REASON = 200
-"""So many characters of an unexpected error are told."""
 _TIME_IS_UP = "the time was up"
 _NOTHING_LEFT = "nothing was left that could win"
 
@@ -184,7 +181,7 @@ class Search:
             if self._time_is_up():
                 break
             try:
-                with _surviving():
+                with surviving():
                     made[chain.title] = self.make(chain).candidate
             except OptkitError as error:
                 failed[chain.title] = error
@@ -243,7 +240,7 @@ class Search:
             each.chain for each in self.ranking.trials if each.chain.name == FLOAT and each.chain.target == target
         ]
         try:
-            with _surviving():
+            with surviving():
                 before = self.make(_uncompiled(floats[0])).candidate if floats else self.baseline
                 after = self.make(_uncompiled(trial.chain)).candidate
                 feeds = workload.of([before], self.parts.selection, self.recipe.benchmark.batch, self.recipe.seed).feeds
@@ -294,7 +291,7 @@ class Search:
             self.notes.append(Note("no layers were given back to float: which ones is only found for ONNX models"))
             return None
         try:
-            with _surviving():
+            with surviving():
                 found = sensitivity.sensitivity(
                     model,
                     calibration,
@@ -322,18 +319,6 @@ class Search:
         best = f"best so far {units.ratio(front[0].speed)} ({front[0].chain.title}); " if front else ""
         spent, budget = time.monotonic() - self.started, self.deadline - self.started
         self.progress(f"{best}{what}", int(min(spent, budget)), max(1, int(budget)))
-
-
-@contextmanager
-def _surviving() -> Iterator[None]:
-    """What nobody expected to fail on a model (libraries raise anything anywhere) ends this step, not the search."""
-    try:
-        yield
-    except OptkitError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:_REASON]
-        raise StageError(f"failed unexpectedly: {type(error).__name__}: {reason}") from error
 
 
 def _uncompiled(chain: Chain) -> Chain:
