@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from optkit import graph, lazy
+from optkit import graph, lazy, widening
 from optkit.data import Dataset
 from optkit.errors import OptkitError, StageError
 from optkit.model import Model
@@ -156,8 +156,13 @@ def prepared(model: Model) -> Prepared:
     moved = graph.constants_to_initializers(proto)
     if moved:
         notes.append(Note(f"{moved} weights moved from Constant nodes to initializers, where quantizers look"))
+    halves = widening.widened(proto)
+    if halves:
+        notes.append(
+            Note(f"{halves} tensors in half precision made float32: there are no integer kernels around halves")
+        )
     named = _name_nodes(proto)
-    return Prepared(proto, tuple(notes), upgraded or moved > 0 or named > 0)
+    return Prepared(proto, tuple(notes), upgraded or halves > 0 or moved > 0 or named > 0)
 
 
 def simplified(model: Model, workdir: Path, engine: Engine) -> tuple[Path, tuple[Note, ...]]:
