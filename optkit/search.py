@@ -254,7 +254,7 @@ class Search:
 
     def _give_back(self, trial: Trial, proposals: Proposals) -> None:
         """Find how few layers in float bring a fast candidate inside the bound, the worst for their time first."""
-        order = self._ordered()
+        order = self._ordered(trial.chain)
         enough, few = None, 0
         for count in layerorder.counts(order):
             looked = self._look("mixed", [proposals.mixed(trial.chain, [layer.name for layer in order[:count]])])
@@ -273,17 +273,18 @@ class Search:
 
     def _reassure(self, trial: Trial, proposals: Proposals) -> None:
         """Look at surer forms of what seems best: so few samples may flatter it, and the final comparison find out."""
-        order = self._ordered()
+        order = self._ordered(trial.chain)
         for count in list(layerorder.counts(order))[1::2]:
             chain = proposals.mixed(trial.chain, [layer.name for layer in order[:count]])
             if not all(map(self.ranking.able, self._look("surer", [chain]))):
                 return
 
-    def _ordered(self) -> list[LayerRecord]:
-        """The layers in the order in which they are given back to float; measured once for all candidates."""
+    def _ordered(self, chain: Chain) -> list[LayerRecord]:
+        """The chain's layers in the order in which they are given back to float; measured once for all candidates."""
         if self.sensitivity is None:
             self.sensitivity = self.journal.sensitivity() or self._sensitivity()
-        return [] if self.sensitivity is None else layerorder.ordered(self.sensitivity)
+        order = [] if self.sensitivity is None else layerorder.ordered(self.sensitivity)
+        return [layer for layer in order if chain.target == "openvino" or not layer.nncf_only]
 
     def _sensitivity(self) -> Sensitivity | None:
         model, calibration = self.exported, self.parts.calibration
@@ -295,6 +296,7 @@ class Search:
                 found = sensitivity.sensitivity(
                     model,
                     calibration,
+                    activations="openvino" in self.recipe.targets,
                     seconds=max(_SENSITIVITY_SECONDS, _SENSITIVITY_SHARE * (self.deadline - self.started)),
                     progress=lambda what, done, total: self._tell(f"which layers INT8 damages: {what}"),
                 )
