@@ -79,12 +79,19 @@ class Proposals:
         if chain.target == "onnxruntime":
             others = {"percentile": {"calibrate": "percentile"}}
         else:
-            between = tuple(sorted(self.operators & _BETWEEN - set(stage.exclude)))
+            between = self._rounded_between(stage)
             others = {"of layers alone": {"exclude": (*stage.exclude, *between)}} if between else {}
             others |= {"accurate bias": {"bias_correction": "accurate"}}
             if self.operators >= _ATTENTION:
                 others |= {name: {"model_type": name} for name in ("transformer", "none")}
         return [_with_quantize(chain, f"{chain.name} {name}", fields) for name, fields in others.items()]
+
+    def kind(self, chain: Chain) -> tuple[str, str, bool]:
+        """What chains have in common that lose for the same reasons: target, method, and whether layers alone are
+        rounded. Where they are not, giving layers back may be of no use.
+        """
+        stage = quantize_of(chain)
+        return chain.target, stage.method if stage else "", stage is None or not self._rounded_between(stage)
 
     def trimmed(self, chain: Chain, slow: Sequence[str]) -> Chain:
         """The same with those layers in float that integers slow down."""
@@ -107,6 +114,10 @@ class Proposals:
             )
             for name, more in variants.items()
         ]
+
+    def _rounded_between(self, stage: Quantize) -> tuple[str, ...]:
+        """The operators between layers that NNCF may round."""
+        return tuple(sorted(self.operators & _BETWEEN - set(stage.exclude)))
 
     def _small(self, target_name: str) -> Iterator[Chain]:
         yield self._chain("int8 weights", target_name, [Quantize(method="weight-only")])

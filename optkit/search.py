@@ -49,6 +49,10 @@ _QUALITY_SECONDS = 8.0
 _FEWEST_SAMPLES = 64
 _REFINEMENTS = 2
 """How often the step between too few layers in float and enough is halved."""
+_LITTLE = 0.02
+"""Where so little of the layers' damage remains, and still half of the loss, layers are not the reason."""
+_SURER = 6
+"""Of so many of the steps, every second one is looked at for something surer."""
 _SENSITIVITY_SECONDS = 5.0
 _SENSITIVITY_SHARE = 0.05
 """The part of the budget that ranking the layers may take."""
@@ -102,10 +106,11 @@ class Search:
             self._look("broad", [chain])
         for trial in self.ranking.in_integers():
             self._trim(trial, proposals)
-        for trial in self.ranking.worth_mending("broad"):
+        for trial in ranking.best_of_each(self.ranking.worth_mending("broad", "trimmed"), proposals.kind):
             for chain in proposals.repairs(trial.chain):
                 self._look("repair", [chain])
-        for trial in ranking.best_of_each_method(self.ranking.worth_mending("broad", "trimmed", "repair")):
+        lossy = self.ranking.worth_mending("broad", "trimmed", "repair")
+        for trial in ranking.best_of_each(lossy, proposals.kind):
             if self.ranking.could_win(trial):
                 self._give_back(trial, proposals)
         for trial in list(filter(self.ranking.doubtful, self.ranking.front()))[:1]:
@@ -263,6 +268,8 @@ class Search:
             if self.ranking.able(looked[0]):
                 enough = count
                 break
+            if layerorder.remaining(order, count) < _LITTLE and ranking.loss(looked[0]) > ranking.loss(trial) / 2:
+                return  # not what layers do: something between them is rounded
             few = count
         for _ in range(_REFINEMENTS):
             if enough is None or enough - few < 2:
@@ -274,7 +281,7 @@ class Search:
     def _reassure(self, trial: Trial, proposals: Proposals) -> None:
         """Look at surer forms of what seems best: so few samples may flatter it, and the final comparison find out."""
         order = self._ordered(trial.chain)
-        for count in list(layerorder.counts(order))[1::2]:
+        for count in list(layerorder.counts(order))[1:_SURER:2]:
             chain = proposals.mixed(trial.chain, [layer.name for layer in order[:count]])
             if not all(map(self.ranking.able, self._look("surer", [chain]))):
                 return

@@ -18,7 +18,7 @@ from optkit.choice import Wish
 from optkit.errors import OutputError, UsageError
 from optkit.layerrecords import LayerRecord, Sensitivity
 from optkit.proposals import Proposals
-from optkit.ranking import Ranking, Trial, best_of_each_method
+from optkit.ranking import Ranking, Trial, best_of_each
 from optkit.recipe import ModelSpec, Recipe
 from optkit.results import Interval, ModelRecord, QualityRecord, Row
 from optkit.runs import Run
@@ -277,6 +277,15 @@ def test_layers_go_back_to_float_by_damage_for_their_work():
     assert list(layerorder.counts(order)) == [1, 2]
 
 
+def test_layers_beside_one_that_ruins_everything_go_back_to_float_too():
+    layers = [
+        LayerRecord(name=name, operator="Conv", depth=0, parameters=1, operations=1, damage=damage, local_error=0.0)
+        for name, damage in (("ruin", 2.0), ("bad", 0.004), ("fair", 1e-4), ("good", 1e-7))
+    ]
+    found = Sensitivity(layers=layers, all_quantized=2.0, samples=1, calibration_samples=1, weight_bits=8, seconds=0.0)
+    assert list(layerorder.counts(layerorder.ordered(found))) == [1, 2, 3]
+
+
 def test_the_goal_decides_what_is_best():
     fast, small = row("fast", 2.0, size=90), row("small", 1.2, size=10)
     baseline = row("baseline", 1.0, size=100)
@@ -293,7 +302,7 @@ def test_what_loses_least_is_mended_first():
         return Trial(chain, TrialRecord(phase="broad", stages=[], row=row("int8", speed, loss=loss), seconds=1.0))
 
     far, near, nearest = trial("a", "static", 0.9, 3.0), trial("b", "static", 0.2, 2.0), trial("b", "static", 0.1, 1.9)
-    assert best_of_each_method([far, near, nearest]) == [nearest, far]
+    assert best_of_each([far, near, nearest], proposals_for().kind) == [nearest, far]
 
 
 def proposals_for(*operators):
@@ -307,6 +316,8 @@ def test_what_nncf_rounds_between_layers_goes_back_to_float_as_a_whole():
         for each in proposals_for("Conv", "Div", "Relu", "Mul").repairs(Chain("int8", "openvino", static))
     }
     assert found["int8 of layers alone"].stages[0].exclude == ("Div", "Mul")
+    kinds = {proposals_for("Div", "Mul").kind(each) for each in found.values()}
+    assert kinds == {("openvino", "static", False), ("openvino", "static", True)}
     again = proposals_for("Conv", "Div", "Mul").mixed(found["int8 of layers alone"], ["conv_1"])
     assert again.name == "int8 of layers alone, 1 in float"
     assert "int8 of layers alone" not in [
