@@ -45,6 +45,7 @@ def quantize(request: Request) -> Quantized:
     reduced = machine.saturates()
     if reduced:
         notes += (Note("weights in 7 bits: this CPU has no VNNI, and 8 would saturate", level="warning"),)
+    _own_biases(proto, chosen)
     quantized, fallback = _inserted(proto, ranges, quantized_nodes, reduced, request)
     _defend(quantized)
     result = request.workdir / "model.onnx"
@@ -86,6 +87,22 @@ class _Reader:
 
     def get_next(self) -> Arrays | None:
         return next(self._feeds, None)
+
+
+def _own_biases(proto: Any, chosen: list[Any]) -> None:
+    """Give each layer a bias of its own, in place.
+
+    The engine copies a shared one as ``NAME2`` and does not look whether a tensor is called so already.
+    """
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    taken: set[str] = set()
+    for node in chosen:
+        bias = node.input[2] if len(node.input) > 2 else ""
+        if bias in taken and bias in stored:
+            own = proto.graph.initializer.add()
+            own.CopyFrom(stored[bias])
+            own.name = node.input[2] = f"{bias}_of_{node.name}"
+        taken.add(bias)
 
 
 def _inserted(
