@@ -6,6 +6,9 @@ else that reaches the command line is a bug of ours and keeps its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 DONE = 0
 FAILED = 1
 USAGE = 2
@@ -13,6 +16,8 @@ GATE_FAILS = 3
 MISSING = 4
 GATE_INCONCLUSIVE = 5
 INTERRUPTED = 130
+_REASON = 200
+"""So many characters of an unexpected error are told."""
 
 
 class OptkitError(Exception):
@@ -90,3 +95,15 @@ class MissingDeviceError(OptkitError):
     """A device that this machine does not have."""
 
     exit_code = MISSING
+
+
+@contextmanager
+def surviving() -> Iterator[None]:
+    """What nobody expected to fail on a model (libraries raise anything anywhere) ends this step, not all others."""
+    try:
+        yield
+    except OptkitError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:_REASON]
+        raise StageError(f"failed unexpectedly: {type(error).__name__}: {reason}") from error

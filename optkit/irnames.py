@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from optkit import lazy
-from optkit.errors import OutputError
+from optkit.errors import OutputError, TargetError
 
 
 def read(path: Path) -> Any:
-    """The graph of an ONNX or IR file, before anything is derived from its names."""
+    """The graph of an ONNX or IR file, before anything is derived from its names. Raises TargetError for what OpenVINO
+    cannot read.
+    """
     openvino = lazy.require("openvino", extra="openvino")
-    graph = openvino.Core().read_model(path)
+    try:
+        graph = openvino.Core().read_model(path)
+    except Exception as error:  # noqa: BLE001  frontends raise more than RuntimeError
+        reason = str(error).strip().splitlines()[-1].strip(" -")
+        raise TargetError(f"openvino refuses {path.name}: {reason}") from None
     settle(graph)
     return graph
 

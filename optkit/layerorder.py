@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from optkit.layerrecords import LayerRecord, Sensitivity
 
-_REMAINING = (0.5, 0.25, 0.1, 0.04, 0.015, 0.005)
-"""Shares of the layers' damage that may remain, tried in turn."""
+_REMAINING = (0.5, 0.25, 0.1, 0.04, 0.015, 0.005, 1e-3, 1e-4, 1e-5)
+"""Shares of the layers' damage that may remain, tried in turn. Beside one layer that ruins everything, what others do
+is next to nothing, and may be too much all the same.
+"""
 
 
 def ordered(sensitivity: Sensitivity) -> list[LayerRecord]:
@@ -25,6 +27,12 @@ def counts(order: Sequence[LayerRecord]) -> Iterator[int]:
             given += 1
         if given > before:
             yield given
+
+
+def remaining(order: Sequence[LayerRecord], count: int) -> float:
+    """The share of the layers' damage that the ones behind the first ``count`` do."""
+    total = sum(layer.damage for layer in order)
+    return sum(layer.damage for layer in order[count:]) / total if total else 0.0
 
 
 def fewest(layers: Sequence[LayerRecord], remaining: float, most: int) -> tuple[list[LayerRecord], float]:

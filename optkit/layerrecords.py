@@ -14,7 +14,8 @@ class LayerRecord(Record):
 
     ``depth`` is its number in the order of execution, counted over all nodes. ``damage`` is the squared error of the
     model's outputs over their squares, summed over the outputs; ``local_error`` the same of the layer's own output.
-    ``parameters`` are its weights, ``operations`` its multiplications for one feed.
+    ``parameters`` are its weights, ``operations`` its multiplications for one feed. ``nncf_only`` are layers that NNCF
+    quantizes and the static method of onnxruntime does not.
     """
 
     name: str
@@ -24,6 +25,7 @@ class LayerRecord(Record):
     operations: int
     damage: float
     local_error: float
+    nncf_only: bool = False
 
 
 class Sensitivity(Record):

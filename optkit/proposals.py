@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,6 +23,13 @@ _FUSED = {"Softmax", "LayerNormalization", "Erf", "Gelu"}
 """What attention, normalization and GELU are not without."""
 _ATTENTION = {"MatMul", "Softmax"}
 _MATRICES = {"MatMul", "Gemm", "LSTM"}
+_BETWEEN = {
+    "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "ReduceMean", "AveragePool", "GlobalAveragePool", "Resize",
+    "Upsample", "BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization",
+}  # fmt: skip
+"""What NNCF rounds between layers: little time is saved there, and squares, sums and quotients may lose everything."""
+_IN_FLOAT = re.compile(r", \d+ in float$")
+"""How the name of a chain ends that has layers given back."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +81,19 @@ class Proposals:
         if chain.target == "onnxruntime":
             others = {"percentile": {"calibrate": "percentile"}}
         else:
-            others = {"accurate bias": {"bias_correction": "accurate"}}
+            between = self._rounded_between(stage)
+            others = {"of layers alone": {"exclude": (*stage.exclude, *between)}} if between else {}
+            others |= {"accurate bias": {"bias_correction": "accurate"}}
             if self.operators >= _ATTENTION:
                 others |= {name: {"model_type": name} for name in ("transformer", "none")}
         return [_with_quantize(chain, f"{chain.name} {name}", fields) for name, fields in others.items()]
+
+    def kind(self, chain: Chain) -> tuple[str, str, bool]:
+        """What chains have in common that lose for the same reasons: target, method, and whether layers alone are
+        rounded. Where they are not, giving layers back may be of no use.
+        """
+        stage = quantize_of(chain)
+        return chain.target, stage.method if stage else "", stage is None or not self._rounded_between(stage)
 
     def trimmed(self, chain: Chain, slow: Sequence[str]) -> Chain:
         """The same with those layers in float that integers slow down."""
@@ -86,7 +103,8 @@ class Proposals:
         """The same with these layers, too, given back to float."""
         stage = quantize_of(chain)
         names = tuple(dict.fromkeys([*(stage.exclude if stage else ()), *in_float]))
-        return _with_quantize(chain, f"{chain.name}, {len(names)} in float", {"exclude": names})
+        layers = sum(name not in self.operators for name in names)
+        return _with_quantize(chain, f"{_IN_FLOAT.sub('', chain.name)}, {layers} in float", {"exclude": names})
 
     def options(self, chain: Chain) -> list[Chain]:
         """The same stages with other runtime options."""
@@ -98,6 +116,10 @@ class Proposals:
             )
             for name, more in variants.items()
         ]
+
+    def _rounded_between(self, stage: Quantize) -> tuple[str, ...]:
+        """The operators between layers that NNCF may round."""
+        return tuple(sorted(self.operators & _BETWEEN - set(stage.exclude)))
 
     def _small(self, target_name: str) -> Iterator[Chain]:
         yield self._chain("int8 weights", target_name, [Quantize(method="weight-only")])

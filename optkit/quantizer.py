@@ -7,13 +7,13 @@ import io
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from optkit import graph, lazy
+from optkit import graph, lazy, widening
 from optkit.data import Dataset
 from optkit.errors import OptkitError, StageError
 from optkit.model import Model
@@ -156,8 +156,13 @@ def prepared(model: Model) -> Prepared:
     moved = graph.constants_to_initializers(proto)
     if moved:
         notes.append(Note(f"{moved} weights moved from Constant nodes to initializers, where quantizers look"))
+    halves = widening.widened(proto)
+    if halves:
+        notes.append(
+            Note(f"{halves} tensors in half precision made float32: there are no integer kernels around halves")
+        )
     named = _name_nodes(proto)
-    return Prepared(proto, tuple(notes), upgraded or moved > 0 or named > 0)
+    return Prepared(proto, tuple(notes), upgraded or halves > 0 or moved > 0 or named > 0)
 
 
 def simplified(model: Model, workdir: Path, engine: Engine) -> tuple[Path, tuple[Note, ...]]:
@@ -215,6 +220,19 @@ def excluding_nothing(names: Iterable[str]) -> tuple[Note, ...]:
     """A note on each name to exclude that nothing in the model bears."""
     why = "no node or operator of this name in the model; optkit inspect shows its operators"
     return tuple(Note(f"exclude {name!r} left nothing in float: {why}", level="warning") for name in names)
+
+
+def nothing_to_quantize(method: str, proto: Any, operators: Sequence[str], request: Request, hint: str) -> StageError:
+    """The error of a method that finds none of these operators with constant weights, or is to leave them all alone."""
+    excluded = [node for node in weighted_nodes(proto, tuple(operators)) if request.excludes(node)]
+    if excluded:
+        return StageError(
+            f"{request.model.path}: {method} has nothing to do: all {len(excluded)} layers that it knows are excluded",
+            hint="exclude fewer",
+        )
+    *others, last = operators
+    named = f"{', '.join(others)} or {last}"
+    return StageError(f"{request.model.path}: {method} finds no {named} with constant weights", hint=hint)
 
 
 def kept_in_float(proto: Any, chosen: list[Any], request: Request) -> tuple[Note, ...]:

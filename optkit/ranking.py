@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from optkit import choice
@@ -151,16 +151,18 @@ class Ranking:
         return "in the final comparison" if trial in self.finalists() else "others are better"
 
 
-def best_of_each_method(trials: Sequence[Trial]) -> list[Trial]:
-    """The one of each target and method that loses least: there the fewest layers need to be given back."""
-    best: dict[tuple[str, str], Trial] = {}
-    for trial in sorted(trials, key=_loss):
-        quantized = quantize_of(trial.chain)
-        best.setdefault((trial.chain.target, quantized.method if quantized else ""), trial)
-    return [trial for trial in trials if trial in best.values()]
+def best_of_each(trials: Sequence[Trial], kind: Callable[[Chain], Hashable]) -> list[Trial]:
+    """The one of each kind that loses least, for there the fewest layers need to be given back; and of these, for the
+    same reason, the one that loses least first.
+    """
+    best: dict[Hashable, Trial] = {}
+    for trial in sorted(trials, key=loss):
+        best.setdefault(kind(trial.chain), trial)
+    return list(best.values())
 
 
-def _loss(trial: Trial) -> float:
+def loss(trial: Trial) -> float:
+    """What it loses on the samples of the look."""
     quality = trial.row.quality
     return quality.loss.value if quality and quality.loss else 0.0
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from optkit import commands
 from optkit.explanations import FindingRecord
-from optkit.operators import plain
+from optkit.operators import Operator, plain
 from optkit.quantizer import QUANTIZABLE
 from optkit.speedcase import Case, Side
 
@@ -30,13 +30,16 @@ def with_commands(case: Case, findings: Sequence[FindingRecord], data: str | Non
 
 
 def losing_layers(case: Case) -> list[str]:
-    """Layers in integers that cost time together with the conversions around them, as ``--exclude`` takes them."""
+    """Layers in integers that cost time together with the conversions around them, as ``--exclude`` takes them.
+
+    None where that would be all of them: what has no integers left is the baseline.
+    """
     names: dict[str, None] = {}
     for island in case.islands:
         losing = island.operators if island.saved < -_LITTLE * case.worth else island.slow_shore
-        weighted = [each for each in losing if each.weighted]
-        names |= dict.fromkeys(name for each in weighted for name in _excluded(case.candidate, each.layers))
-    return list(names)[:_MOST]
+        names |= dict.fromkeys(_weighted(case.candidate, losing))
+    every = {name for island in case.islands for name in _weighted(case.candidate, island.operators)}
+    return [] if names.keys() >= every else list(names)[:_MOST]
 
 
 def hopeless(case: Case) -> bool:
@@ -86,6 +89,13 @@ def _compare(case: Case, data: str | None) -> str | None:
         return None
     words = ["optkit", "compare", *(f"{source.path}@{name}" for name in ("onnxruntime", "openvino"))]
     return shlex.join([*words, *(("--data", data) if data else ())])
+
+
+def _weighted(side: Side, operators: Sequence[Operator]) -> Iterator[str]:
+    """The names of those among ``operators`` that have a weight."""
+    for each in operators:
+        if each.weighted:
+            yield from _excluded(side, each.layers)
 
 
 def _excluded(side: Side, layers: Sequence[str]) -> Iterator[str]:

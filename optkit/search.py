@@ -29,7 +29,7 @@ from optkit import (
 )
 from optkit.chains import FLOAT, Chain
 from optkit.data import Dataset
-from optkit.errors import OptkitError
+from optkit.errors import OptkitError, surviving
 from optkit.journal import SENSITIVITY, Journal, digest
 from optkit.layerrecords import LayerRecord, Sensitivity
 from optkit.model import TORCH_FORMATS, Model
@@ -52,6 +52,8 @@ _FEWEST_SAMPLES, _FEWEST_DISTANCES = 64, 16
 """Samples of a look at least; the fewer where each tells how far outputs moved, and not just whether one is right."""
 _REFINEMENTS = 2
 """How often the step between too few layers in float and enough is halved."""
+_LITTLE = 0.02
+"""Where so little of the layers' damage remains, and still half of the loss, layers are not the reason."""
 _SENSITIVITY_SECONDS = 5.0
 _SENSITIVITY_SHARE = 0.05
 """The part of the budget that ranking the layers may take."""
@@ -105,10 +107,11 @@ class Search:
             self._look("broad", [chain])
         for trial in self.ranking.in_integers():
             self._trim(trial, proposals)
-        for trial in self.ranking.worth_mending("broad"):
+        for trial in ranking.best_of_each(self.ranking.worth_mending("broad", "trimmed"), proposals.kind):
             for chain in proposals.repairs(trial.chain):
                 self._look("repair", [chain])
-        for trial in ranking.best_of_each_method(self.ranking.worth_assuring("broad", "trimmed", "repair")):
+        lossy = self.ranking.worth_assuring("broad", "trimmed", "repair")
+        for trial in ranking.best_of_each(lossy, proposals.kind):
             if self.ranking.could_win(trial):
                 self._give_back(trial, proposals)
         for trial in self.ranking.front()[:1]:
@@ -169,11 +172,15 @@ class Search:
         return shapes[0] if all(each == shapes[0] for each in shapes) else {}
 
     def _look(self, phase: Phase, chains: Sequence[Chain]) -> list[Trial]:
-        """Make the chains, measure them together for a short time, and keep what was found; fewer when time is up."""
-        known = [self._recalled(chain) for chain in chains]
+        """Make the chains, measure them together for a short time, and keep what was found; fewer when time is up.
+
+        What was looked at before, under whatever name, is not looked at again.
+        """
+        before = {_key(trial.chain): trial for trial in self.ranking.trials}
+        known = [before.get(_key(chain)) or self._recalled(chain) for chain in chains]
         new = [chain for chain, found in zip(chains, known, strict=True) if found is None]
         looked = [trial for trial in known if trial is not None] + self._looked(phase, new)
-        self.ranking.trials += looked
+        self.ranking.trials += [trial for trial in looked if trial not in before.values()]
         return looked
 
     def _recalled(self, chain: Chain) -> Trial | None:
@@ -187,7 +194,8 @@ class Search:
             if self._time_is_up():
                 break
             try:
-                made[chain.title] = self.make(chain).candidate
+                with surviving():
+                    made[chain.title] = self.make(chain).candidate
             except OptkitError as error:
                 failed[chain.title] = error
         rows: dict[str, Row] = {}
@@ -250,10 +258,11 @@ class Search:
             each.chain for each in self.ranking.trials if each.chain.name == FLOAT and each.chain.target == target
         ]
         try:
-            before = self.make(_uncompiled(floats[0])).candidate if floats else self.baseline
-            after = self.make(_uncompiled(trial.chain)).candidate
-            feeds = workload.of([before], self.parts.selection, self.recipe.benchmark.batch, self.recipe.seed).feeds
-            case, _ = explaining.taken_apart(before, after, feeds, progress=lambda what, *_: self._tell(what))
+            with surviving():
+                before = self.make(_uncompiled(floats[0])).candidate if floats else self.baseline
+                after = self.make(_uncompiled(trial.chain)).candidate
+                feeds = workload.of([before], self.parts.selection, self.recipe.benchmark.batch, self.recipe.seed).feeds
+                case, _ = explaining.taken_apart(before, after, feeds, progress=lambda what, *_: self._tell(what))
         except OptkitError as error:
             self.notes.append(Note(f"not looked into: {error.message}", trial.chain.title))
             return
@@ -263,7 +272,7 @@ class Search:
 
     def _give_back(self, trial: Trial, proposals: Proposals) -> None:
         """How few layers in float keep a fast candidate surely inside the bound; the worst for their work first."""
-        order = self._ordered()
+        order = self._ordered(trial.chain)
         enough, few = None, 0
         for count in layerorder.counts(order):
             looked = self._look("mixed", [proposals.mixed(trial.chain, [layer.name for layer in order[:count]])])
@@ -272,6 +281,8 @@ class Search:
             if self.ranking.sure(looked[0]):
                 enough = count
                 break
+            if layerorder.remaining(order, count) < _LITTLE and ranking.loss(looked[0]) > ranking.loss(trial) / 2:
+                return  # not what layers do: something between them is rounded
             few = count
         for _ in range(_REFINEMENTS):
             if enough is None or enough - few < 2:
@@ -280,11 +291,12 @@ class Search:
             looked = self._look("mixed", [proposals.mixed(trial.chain, [layer.name for layer in order[:count]])])
             enough, few = (count, few) if looked and self.ranking.sure(looked[0]) else (enough, count)
 
-    def _ordered(self) -> list[LayerRecord]:
-        """The layers in the order in which they are given back to float; measured once for all candidates."""
+    def _ordered(self, chain: Chain) -> list[LayerRecord]:
+        """The chain's layers in the order in which they are given back to float; measured once for all candidates."""
         if self.sensitivity is None:
             self.sensitivity = self.journal.sensitivity() or self._sensitivity()
-        return [] if self.sensitivity is None else layerorder.ordered(self.sensitivity)
+        order = [] if self.sensitivity is None else layerorder.ordered(self.sensitivity)
+        return [layer for layer in order if chain.target == "openvino" or not layer.nncf_only]
 
     def _sensitivity(self) -> Sensitivity | None:
         model, calibration = self.exported, self.parts.calibration
@@ -292,12 +304,14 @@ class Search:
             self.notes.append(Note("no layers were given back to float: which ones is only found for ONNX models"))
             return None
         try:
-            found = sensitivity.sensitivity(
-                model,
-                calibration,
-                seconds=max(_SENSITIVITY_SECONDS, _SENSITIVITY_SHARE * (self.deadline - self.started)),
-                progress=lambda what, done, total: self._tell(f"which layers INT8 damages: {what}"),
-            )
+            with surviving():
+                found = sensitivity.sensitivity(
+                    model,
+                    calibration,
+                    activations="openvino" in self.recipe.targets,
+                    seconds=max(_SENSITIVITY_SECONDS, _SENSITIVITY_SHARE * (self.deadline - self.started)),
+                    progress=lambda what, done, total: self._tell(f"which layers INT8 damages: {what}"),
+                )
         except OptkitError as error:
             self.notes.append(Note(f"no layers were given back to float: {error.message}", level="warning"))
             return None

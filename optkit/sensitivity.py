@@ -50,7 +50,8 @@ def sensitivity(
     """Measure each layer of a float ONNX model on at most ``samples`` of the calibration data.
 
     As many samples as ``seconds`` allow are run, at least one, each once for every layer; ``activations`` makes
-    products of two activations layers as well, which NNCF quantizes and onnxruntime's static method here does not.
+    products of two activations layers as well, and those with the weight in the first place, which NNCF quantizes and
+    onnxruntime's static method here does not.
     Raises StageError where there is no layer, and what a Worker raises.
     """
     started = time.perf_counter()
@@ -206,4 +207,5 @@ def _record(layer: Layer, damage: float, error: float, operations: int) -> Layer
         operations=operations,
         damage=damage,
         local_error=error,
+        nncf_only=layer.nncf_only,
     )

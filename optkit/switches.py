@@ -24,6 +24,7 @@ ERRORS = "optkit_errors"
 """Its additional output, ``float32[layers]``: squared error over squared values of each layer's own output."""
 LOWS, HIGHS, SIZES = "optkit_lows", "optkit_highs", "optkit_sizes"
 _ONE = "optkit_one"
+_LAST = "optkit_last"
 _TINY = "optkit_tiny"
 _CHANNEL_OPSET = 13
 """From here on ``DequantizeLinear`` knows an axis."""
@@ -33,18 +34,26 @@ _CHANNEL_OPSET = 13
 class Layer:
     """A node that may be quantized, with the Relu or Clip ``behind`` it that integers absorb.
 
-    ``weight`` is the constant that it multiplies with; ``None`` for a product of two activations.
+    ``weight`` is the constant that it multiplies with, its input number ``place``; ``None`` for a product of two
+    activations.
     """
 
     node: Any
     depth: int
     weight: Array | None
     behind: Any | None = None
+    place: int = 1
 
     @property
     def activations(self) -> tuple[str, ...]:
         """The tensors that are rounded on the way in."""
-        return tuple(self.node.input[: 1 if self.weight is not None else 2])
+        first, second = self.node.input[:2]
+        return (first, second) if self.weight is None else (second,) if self.place == 0 else (first,)
+
+    @property
+    def nncf_only(self) -> bool:
+        """Whether NNCF quantizes it, and the static method of onnxruntime does not."""
+        return self.weight is None or self.place == 0
 
     @property
     def output(self) -> str:
@@ -53,12 +62,18 @@ class Layer:
     @property
     def channels(self) -> int:
         """The axis of the weight with the output's channels."""
+        if self.place == 0:
+            return -2
         transposed = any(each.name == "transB" and each.i for each in self.node.attribute)
         return {"Conv": 0, "ConvTranspose": 1, "Gemm": 0 if transposed else 1}.get(self.node.op_type, -1)
 
     def operations(self, inputs: int, outputs: int) -> int:
-        """Multiplications for ``outputs`` elements made of ``inputs``; 0 where no weight tells."""
-        if self.weight is None or not self.weight.size:
+        """Multiplications for ``outputs`` elements made of ``inputs``; for a product of two activations these are what
+        each of its elements sums over.
+        """
+        if self.weight is None:
+            return outputs * inputs
+        if not self.weight.size:
             return 0
         if self.node.op_type == "ConvTranspose":
             return int(inputs * self.weight.size // self.weight.shape[0])
@@ -66,7 +81,9 @@ class Layer:
 
 
 def layers_of(proto: Any, *, activations: bool = False) -> list[Layer]:
-    """The main graph's layers in float32 with constant weights; with ``activations`` also products of activations."""
+    """The main graph's layers in float32 with constant weights; with ``activations`` also products of activations, and
+    those with the weight in the first place.
+    """
     from onnx import numpy_helper
 
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
@@ -81,7 +98,13 @@ def layers_of(proto: Any, *, activations: bool = False) -> list[Layer]:
                 found.append(Layer(node, depth, numpy_helper.to_array(tensor), behind.get(node.output[0])))
         elif activations and node.op_type == "MatMul" and not constant:
             found.append(Layer(node, depth, None))
+        elif activations and node.op_type == "MatMul" and constant == [node.input[0]] and _matrix(stored[constant[0]]):
+            found.append(Layer(node, depth, numpy_helper.to_array(stored[constant[0]]), place=0))
     return found
+
+
+def _matrix(tensor: Any) -> bool:
+    return bool(tensor.data_type == tensor.FLOAT and len(tensor.dims) > 1)
 
 
 def _only_readers(proto: Any) -> dict[str, Any]:
@@ -99,13 +122,14 @@ def tensors_of(layers: Iterable[Layer]) -> list[str]:
 
 def with_ranges(proto: Any, layers: list[Layer]) -> Any:
     """The graph with three outputs in place of its own: the smallest and the largest value of ``tensors_of(layers)``,
-    and the sizes of each layer's input and output in turn.
+    and the sizes of each layer's input and output in turn; of a product of two activations, the first's last axis.
     """
     from onnx import TensorProto, helper
 
     made = _copied(proto)
     _add_constant(made, _ONE, np.array([1], np.int64))
-    watched, sized = tensors_of(layers), [name for each in layers for name in (each.activations[0], each.output)]
+    _add_constant(made, _LAST, np.array([-1], np.int64))
+    watched, sized = tensors_of(layers), [name for each in layers for name in (_sized(made, each), each.output)]
     del made.graph.output[:]
     for output, operator, names, kind in (
         (LOWS, "ReduceMin", watched, TensorProto.FLOAT),
@@ -122,6 +146,23 @@ def with_ranges(proto: Any, layers: list[Layer]) -> Any:
         made.graph.node.append(helper.make_node("Concat", parts, [output], axis=0))
         made.graph.output.append(helper.make_tensor_value_info(output, kind, [len(names)]))
     return made
+
+
+def _sized(proto: Any, layer: Layer) -> str:
+    """The tensor whose size counts: the layer's input, or as many elements as its products of activations sum over."""
+    from onnx import helper
+
+    source, row = layer.activations[0], f"optkit_depth{layer.depth}_row"
+    if layer.weight is not None:
+        return source
+    proto.graph.node.extend(
+        [
+            helper.make_node("Shape", [source], [f"{row}_shape"]),
+            helper.make_node("Gather", [f"{row}_shape", _LAST], [f"{row}_length"]),
+            helper.make_node("ConstantOfShape", [f"{row}_length"], [row]),
+        ]
+    )
+    return row
 
 
 def with_switches(
@@ -214,7 +255,7 @@ def _quantized_branch(
         inputs[name] = f"{prefix}_input{place}"
         nodes += _rounded(name, inputs[name], rounding[name])
     if layer.weight is not None:
-        inputs[layer.node.input[1]] = f"{prefix}_weight"
+        inputs[layer.node.input[layer.place]] = f"{prefix}_weight"
         axis = layer.channels % layer.weight.ndim if per_channel and layer.weight.ndim > 1 else None
         nodes.append(_rounded_weight(proto, prefix, layer.weight, axis, bits))
     computed, raw = _computed(layer, f"{prefix}_quantized", inputs)

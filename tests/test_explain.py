@@ -229,6 +229,12 @@ def test_where_integers_pay_nowhere_another_runtime_is_tried(isa, command):
     assert {each.command for each in remedies.with_commands(seen, speedcauses.findings(seen), None)} >= {command}
 
 
+def test_no_layers_are_left_out_where_none_would_be_left_in_integers():
+    seen = case(quicker=-0.001)
+    assert all(island.saved < 0 for island in seen.islands)
+    assert remedies.losing_layers(seen) == []
+
+
 def test_operators_slower_than_their_inference_are_scaled_to_it(tmp_path):
     speed = told(fake(tmp_path, "model", seconds=0.003, operators=FLOATS), fake(tmp_path, "small", seconds=0.003))
     assert speed.baseline.scale == pytest.approx(1 / 3)

@@ -17,7 +17,9 @@ from optkit.chains import Chain
 from optkit.choice import Wish
 from optkit.errors import OutputError, UsageError
 from optkit.layerrecords import LayerRecord, Sensitivity
-from optkit.ranking import Ranking, Trial
+from optkit.proposals import Proposals
+from optkit.ranking import Ranking, Trial, best_of_each
+from optkit.recipe import ModelSpec, Recipe
 from optkit.results import Interval, ModelRecord, QualityRecord, Row
 from optkit.runs import Run
 from optkit.searches import TrialRecord
@@ -144,6 +146,26 @@ def test_nothing_worse_is_handed_out_where_nothing_helps(tmp_path):
     assert all(trial.row.reason for trial in run.search.trials if trial.row.status == "failed")
 
 
+def test_a_step_that_fails_unexpectedly_is_a_row_and_the_search_goes_on(tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("an engine's\nown surprise")
+
+    monkeypatch.setattr(Quantize, "apply", broken)
+    monkeypatch.setenv("OPTKIT_CACHE", str(tmp_path / "cache"))
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="product")
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in "xy"]
+    weight = numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")
+    graph = helper.make_graph([node], "net", value[:1], value[1:], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32))
+    run = package.optimize(
+        tmp_path / "m.onnx", tmp_path / "out", data=tmp_path / "data.npz", targets=["onnxruntime"], **QUICK
+    )
+    assert run.chosen == "m.onnx on onnxruntime"
+    reasons = {trial.row.reason for trial in run.search.trials if trial.row.status == "failed"}
+    assert reasons == {"failed unexpectedly: RuntimeError: an engine's own surprise"}
+
+
 def test_a_limit_that_nothing_keeps_is_said_with_exit_code_1(optkit, samples, tmp_path):
     done = optkit(
         "optimize", samples / "model.onnx", "--data", samples / "evaluation.npz", "--max-size", "1kB", "--seconds",
@@ -255,6 +277,15 @@ def test_layers_go_back_to_float_by_damage_for_their_work():
     assert list(layerorder.counts(order)) == [1, 2]
 
 
+def test_layers_beside_one_that_ruins_everything_go_back_to_float_too():
+    layers = [
+        LayerRecord(name=name, operator="Conv", depth=0, parameters=1, operations=1, damage=damage, local_error=0.0)
+        for name, damage in (("ruin", 2.0), ("bad", 0.004), ("fair", 1e-4), ("good", 1e-7))
+    ]
+    found = Sensitivity(layers=layers, all_quantized=2.0, samples=1, calibration_samples=1, weight_bits=8, seconds=0.0)
+    assert list(layerorder.counts(layerorder.ordered(found))) == [1, 2, 3]
+
+
 def test_the_goal_decides_what_is_best():
     fast, small = row("fast", 2.0, size=90), row("small", 1.2, size=10)
     baseline = row("baseline", 1.0, size=100)
@@ -263,6 +294,44 @@ def test_the_goal_decides_what_is_best():
     assert not Wish("size").beats(row("slow", 0.5, size=1, verdict="slower"), baseline)
     assert not Wish("latency", max_size=50).allows(fast)
     assert Wish("latency", max_size=50).beats(row("slow", 0.5, size=1, verdict="slower"), baseline)
+
+
+def test_what_loses_least_is_mended_first():
+    def trial(target, method, loss, speed):
+        chain = Chain("int8", target, (Quantize(method=method),))
+        return Trial(chain, TrialRecord(phase="broad", stages=[], row=row("int8", speed, loss=loss), seconds=1.0))
+
+    far, near, nearest = trial("a", "static", 0.9, 3.0), trial("b", "static", 0.2, 2.0), trial("b", "static", 0.1, 1.9)
+    assert best_of_each([far, near, nearest], proposals_for().kind) == [nearest, far]
+
+
+def proposals_for(*operators):
+    return Proposals(Recipe(model=ModelSpec(path="m")), None, "fake", Wish(), frozenset(operators), calibrated=True)
+
+
+def test_what_nncf_rounds_between_layers_goes_back_to_float_as_a_whole():
+    static = (Quantize(method="static"),)
+    found = {
+        each.name: each
+        for each in proposals_for("Conv", "Div", "Relu", "Mul").repairs(Chain("int8", "openvino", static))
+    }
+    assert found["int8 of layers alone"].stages[0].exclude == ("Div", "Mul")
+    kinds = {proposals_for("Div", "Mul").kind(each) for each in found.values()}
+    assert kinds == {("openvino", "static", False), ("openvino", "static", True)}
+    again = proposals_for("Conv", "Div", "Mul").mixed(found["int8 of layers alone"], ["conv_1"])
+    assert again.name == "int8 of layers alone, 1 in float"
+    assert "int8 of layers alone" not in [
+        each.name for each in proposals_for("Conv", "Relu").repairs(Chain("int8", "openvino", static))
+    ]
+
+
+def test_a_chain_with_more_layers_in_float_says_how_many_once():
+    proposals = proposals_for()
+    once = proposals.mixed(Chain("int8", "fake", (Quantize(method="static"),)), ["a", "b"])
+    again = proposals.mixed(once, ["a", "c"])
+    assert once.name == "int8, 2 in float"
+    assert again.name == "int8, 3 in float"
+    assert again.stages[0].exclude == ("a", "b", "c")
 
 
 def test_what_few_samples_flatter_is_joined_by_what_is_surer():

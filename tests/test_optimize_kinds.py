@@ -136,7 +136,22 @@ def branching(folder):
     return path, folder / "data.npz"
 
 
-@pytest.mark.parametrize("kind", [lstm, tabular, spectrum, branching])
+def contributed(folder):
+    """An operator of onnxruntime's own between two layers: OpenVINO refuses the model."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
+        helper.make_node("Inverse", ["a"], ["b"], name="odd", domain="com.microsoft"),
+        helper.make_node("MatMul", ["b", "w"], ["y"], name="second"),
+    ]
+    shape = ["batch", 32, 32]
+    graph = helper.make_graph(nodes, "net", [value("x", shape)], [value("y", shape)], [constant("w", draw(32, 32) / 6)])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), folder / "contributed.onnx")
+    np.savez(folder / "data.npz", x=np.eye(32, dtype=np.float32) + 0.1 * draw(60, 32, 32, seed=1))
+    return folder / "contributed.onnx", folder / "data.npz"
+
+
+@pytest.mark.parametrize("kind", [lstm, tabular, spectrum, branching, contributed])
 def test_a_search_ends_well_on_any_kind_of_model(kind, tmp_path):
     model, data = kind(tmp_path)
     run = optkit.optimize(model, tmp_path / "out", data=data, **QUICK)

@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as ok
-from optkit import affine, data, graph, model, switches
+from optkit import affine, correspondence, data, graph, irnames, model, switches
 from optkit.errors import StageError
 from optkit.quantizer import Engine, simplified, weighted_nodes
 from optkit.sensitivity import sensitivity
@@ -167,7 +167,31 @@ def test_products_of_activations_are_layers_where_asked_for(tmp_path):
     without = measure(tmp_path / "model.onnx", tmp_path / "data.npz", seconds=5)
     both = measure(tmp_path / "model.onnx", tmp_path / "data.npz", seconds=5, activations=True)
     assert {layer.name for layer in without.layers} == {"weighted"}
-    assert {layer.name for layer in both.layers} == {"weighted", "product"}
+    assert {layer.name: layer.operations for layer in both.layers} == {"weighted": WIDTH**2, "product": WIDTH}
+
+
+def test_a_product_with_its_weight_first_is_a_layer_where_asked_for_and_can_be_left_in_float(tmp_path):
+    """As a filter bank is written behind a spectrum, whose squares span six orders."""
+    random = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("MatMul", ["m", "x"], ["a"], "mel"),
+        helper.make_node("MatMul", ["a", "w"], ["y"], "behind"),
+    ]
+    weights = {name: random.normal(0, 0.3, (WIDTH, WIDTH)).astype(np.float32) for name in "mw"}
+    save(tmp_path / "model.onnx", nodes, weights, shape=("batch", WIDTH, WIDTH))
+    powers = random.normal(0, 1, (60, WIDTH, WIDTH)) ** 2 * 10.0 ** -random.uniform(0, 6, (60, WIDTH, 1))
+    np.savez(tmp_path / "data.npz", x=powers.astype(np.float32))
+    assert [layer.name for layer in measure(tmp_path / "model.onnx", tmp_path / "data.npz", seconds=5).layers] == [
+        "behind"
+    ]
+    found = measure(tmp_path / "model.onnx", tmp_path / "data.npz", seconds=5, activations=True)
+    mel = next(layer for layer in found.layers if layer.name == "mel")
+    assert mel.nncf_only
+    assert mel.operations == WIDTH**3
+    assert mel.damage > 0
+    opened = model.open(tmp_path / "model.onnx")
+    network = irnames.read(opened.path)
+    assert correspondence.operations(["mel"], opened, network, tmp_path) == {"mel": ("mel",)}
 
 
 def test_a_model_without_layers_is_refused(tmp_path):

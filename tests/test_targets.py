@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from optkit import irnames
 from optkit.errors import MissingDeviceError, SignatureError, TargetError, UsageError
 from optkit.model import Model
 from optkit.target import TARGETS, target
@@ -165,6 +166,12 @@ def test_a_refused_operator_is_named_in_one_line_and_nothing_is_printed(tmp_path
 def test_an_operator_is_refused_when_compiling_too(tmp_path, name, folder):
     with pytest.raises(TargetError, match="Mystery"):
         target(name).compile(custom_operator(tmp_path), target(name).default_options(), folder)
+
+
+def test_what_openvino_refuses_is_one_line_for_its_quantizer_too(tmp_path):
+    with pytest.raises(TargetError, match=r"openvino refuses odd\.onnx.*Mystery") as caught:
+        irnames.read(custom_operator(tmp_path).path)
+    assert "\n" not in caught.value.message
 
 
 @pytest.mark.parametrize("name", RUNTIMES)

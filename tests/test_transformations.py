@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import helper
+from onnx_files import save
 
 import optkit
 from optkit import graph
@@ -209,3 +211,24 @@ def test_exactly_one_precision_is_wanted(flags, optkit, samples):
     done = optkit("quantize", samples / "model.onnx", *flags)
     assert done.returncode == 2
     assert "give one of --int8" in done.stderr
+
+
+def test_layers_with_one_bias_become_integers_whatever_their_tensors_are_called(tmp_path):
+    weights = {
+        "w": np.ones((4, 4, 1, 1), np.float32),
+        "v": np.ones((4, 4, 1, 1), np.float32),
+        "b": np.ones(4, np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["b0"], name="first"),
+        helper.make_node("Neg", ["b0"], ["n"], name="between"),
+        helper.make_node("Conv", ["n", "v", "b"], ["y"], name="second"),
+    ]
+    save(tmp_path / "model.onnx", nodes, {"x": ["batch", 4, 8, 8]}, {"y": ["batch", 4, 8, 8]}, weights)
+    feed = np.random.default_rng(0).random((8, 4, 8, 8), np.float32)
+    np.savez(tmp_path / "data.npz", x=feed)
+    ready = {"calibration": tmp_path / "data.npz", "method": "static", "measure": False}
+    optkit.quantize(tmp_path / "model.onnx", tmp_path / "small.onnx", **ready)
+    with optkit.load(tmp_path / "small.onnx") as session:
+        found = session.run({"x": feed})["y"]
+    np.testing.assert_allclose(found, np.broadcast_to(1 - 4 * (feed.sum(1, keepdims=True) + 1), feed.shape), atol=0.5)

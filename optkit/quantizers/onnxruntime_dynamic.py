@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from optkit import embeddings, graph
-from optkit.errors import StageError
-from optkit.quantizer import Quantized, Request, kept_in_float, prepared, silent, weighted_nodes
+from optkit.quantizer import Quantized, Request, kept_in_float, nothing_to_quantize, prepared, silent, weighted_nodes
 from optkit.stage import Note
 
 _RECURRENT = ("LSTM",)
@@ -22,10 +21,8 @@ def quantize(request: Request) -> Quantized:
     proto, notes = graph.infer_shapes(ready.proto), ready.notes
     chosen = [node for node in _candidates(proto) if not request.excludes(node)]
     if not chosen:
-        raise StageError(
-            f"{request.model.path}: dynamic INT8 finds no MatMul, Gemm or LSTM with constant weights",
-            hint="give --data for static INT8, or --method weight-only",
-        )
+        hint = "give --data for static INT8, or --method weight-only"
+        raise nothing_to_quantize("dynamic INT8", proto, (*_OPERATORS, *_RECURRENT), request, hint)
     left = kept_in_float(proto, chosen, request)
     notes += embeddings.quantize(proto, request)
     path = request.workdir / "model.onnx"

@@ -9,7 +9,17 @@ from typing import Any
 
 from optkit import embeddings, graph, machine
 from optkit.errors import StageError
-from optkit.quantizer import Quantized, Request, absorbed, kept_in_float, silent, simplified, weighted_nodes
+from optkit.quantizer import (
+    QUANTIZABLE,
+    Quantized,
+    Request,
+    absorbed,
+    kept_in_float,
+    nothing_to_quantize,
+    silent,
+    simplified,
+    weighted_nodes,
+)
 from optkit.stage import Note
 from optkit.tensors import Arrays
 
@@ -26,10 +36,8 @@ def quantize(request: Request) -> Quantized:
     proto = graph.load(path)
     chosen = [node for node in weighted_nodes(proto) if not request.excludes(node)]
     if not chosen:
-        raise StageError(
-            f"{request.model.path}: static INT8 finds no Conv, MatMul or Gemm with constant weights",
-            hint="the model may be quantized or of another kind: optkit inspect shows its operators",
-        )
+        hint = "the model may be quantized or of another kind: optkit inspect shows its operators"
+        raise nothing_to_quantize("static INT8", proto, QUANTIZABLE, request, hint)
     quantized_nodes = chosen + [node for node in absorbed(proto, chosen) if not request.excludes(node)]
     ranges = _ranges(path, _operators(quantized_nodes), request)
     notes += request.unknown(proto) + embeddings.quantize(proto, request)
@@ -37,6 +45,7 @@ def quantize(request: Request) -> Quantized:
     reduced = machine.saturates()
     if reduced:
         notes += (Note("weights in 7 bits: this CPU has no VNNI, and 8 would saturate", level="warning"),)
+    _own_biases(proto, chosen)
     quantized, fallback = _inserted(proto, ranges, quantized_nodes, reduced, request)
     _defend(quantized)
     result = request.workdir / "model.onnx"
@@ -78,6 +87,22 @@ class _Reader:
 
     def get_next(self) -> Arrays | None:
         return next(self._feeds, None)
+
+
+def _own_biases(proto: Any, chosen: list[Any]) -> None:
+    """Give each layer a bias of its own, in place.
+
+    The engine copies a shared one as ``NAME2`` and does not look whether a tensor is called so already.
+    """
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    taken: set[str] = set()
+    for node in chosen:
+        bias = node.input[2] if len(node.input) > 2 else ""
+        if bias in taken and bias in stored:
+            own = proto.graph.initializer.add()
+            own.CopyFrom(stored[bias])
+            own.name = node.input[2] = f"{bias}_of_{node.name}"
+        taken.add(bias)
 
 
 def _inserted(
