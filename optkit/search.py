@@ -14,21 +14,18 @@ from functools import cached_property
 from pathlib import Path
 
 from optkit import (
-    comparison,
     explaining,
     graph,
     layerorder,
-    metrics,
     pipeline,
     ranking,
     remedies,
     sensitivity,
     units,
     worker,
-    workload,
 )
+from optkit.bench import Bench, Parts
 from optkit.chains import FLOAT, Chain
-from optkit.data import Dataset
 from optkit.errors import OptkitError, surviving
 from optkit.journal import SENSITIVITY, Journal, digest
 from optkit.layerrecords import LayerRecord, Sensitivity
@@ -41,15 +38,8 @@ from optkit.runs import StageRecord
 from optkit.searches import Phase, TrialRecord
 from optkit.stage import Context, Note, Progress, stage_class
 from optkit.store import Store
-from optkit.tensors import Signature
 from optkit.worker import Candidate
 
-_LOOK_SECONDS = 0.5
-"""A look ranks candidates; what is claimed of the winner comes from the final comparison."""
-_QUALITY_SECONDS = 8.0
-"""How long the baseline may take over the samples of a look."""
-_FEWEST_SAMPLES, _FEWEST_DISTANCES = 64, 16
-"""Samples of a look at least; the fewer where each tells how far outputs moved, and not just whether one is right."""
 _REFINEMENTS = 2
 """How often the step between too few layers in float and enough is halved."""
 _LITTLE = 0.02
@@ -60,15 +50,6 @@ _SENSITIVITY_SHARE = 0.05
 _NOWHERE = Path("nowhere")
 _TIME_IS_UP = "the time was up"
 _NOTHING_LEFT = "nothing was left that could win"
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The samples to calibrate with, to decide by, and to prove the result on. They share none."""
-
-    calibration: Dataset | None
-    selection: Dataset
-    evaluation: Dataset
 
 
 @dataclass
@@ -93,11 +74,12 @@ class Search:
     journal: Journal
     progress: Progress
     sensitivity: Sensitivity | None = None
-    sample: Dataset | None = None
-    """The selection samples that looks go through."""
     notes: list[Note] = field(default_factory=list)
     ended: str = _NOTHING_LEFT
     started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.bench = Bench(self.recipe, self.baseline, self.parts, self._tell)
 
     def explore(self) -> None:
         """Try what there is to try, until the time is up or nothing left can win."""
@@ -121,7 +103,7 @@ class Search:
         """The final comparison: the baseline, the front, and the best that keeps the model's numbers."""
         finalists = self.ranking.finalists()
         made = [self.make(trial.chain).candidate for trial in finalists]
-        compared = self._measured(made, self.parts.evaluation, self.recipe.benchmark.seconds)
+        compared = self.bench.final(made)
         for trial in self.ranking.trials:
             trial.decide(self.ranking.decision(trial), final=trial in finalists)
         names = [trial.chain.name for trial in finalists]
@@ -159,17 +141,8 @@ class Search:
         onnx = self.exported.format == "onnx"
         operators = frozenset(graph.operators(graph.parse(self.exported.path)) if onnx else ())
         calibrated = self.parts.calibration is not None
-        model, native = self.baseline.model, self.baseline.target
-        return Proposals(self.recipe, model, native, self.ranking.wish, operators, calibrated, self._shapes())
-
-    def _shapes(self) -> dict[str, list[int]]:
-        """The shapes of the inputs, where all feeds have the same and the model would take others, too."""
-        signature = self.exported.signature
-        if signature is None or signature.static:
-            return {}
-        feeds = workload.of([self.baseline], self.parts.selection, self.recipe.benchmark.batch, self.recipe.seed).feeds
-        shapes = [{name: list(array.shape) for name, array in feed.items()} for feed in feeds]
-        return shapes[0] if all(each == shapes[0] for each in shapes) else {}
+        model, native, shapes = self.baseline.model, self.baseline.target, self.bench.shapes(self.exported.signature)
+        return Proposals(self.recipe, model, native, self.ranking.wish, operators, calibrated, shapes)
 
     def _look(self, phase: Phase, chains: Sequence[Chain]) -> list[Trial]:
         """Make the chains, measure them together for a short time, and keep what was found; fewer when time is up.
@@ -200,7 +173,7 @@ class Search:
                 failed[chain.title] = error
         rows: dict[str, Row] = {}
         if made:
-            compared = self._measured(list(made.values()), self._sample(), _LOOK_SECONDS)
+            compared = self.bench.look(list(made.values()))
             rows = dict(zip(made, compared.rows[1:], strict=True))
         each = (time.monotonic() - started) / max(1, len(made) + len(failed))
         trials = []
@@ -219,36 +192,6 @@ class Search:
             trials.append(Trial(chain, record))
         return trials
 
-    def _sample(self) -> Dataset:
-        """As many of the selection samples as the baseline goes through in the time for it."""
-        if self.sample is None:
-            latency = self._measured([], self.parts.selection, _LOOK_SECONDS).rows[0].latency
-            pace = latency.median / self.recipe.benchmark.batch if latency else 0.0
-            count = max(self._fewest_samples(), int(_QUALITY_SECONDS / max(pace, 1e-6)))
-            self.sample = self.parts.selection.take(count)
-        return self.sample
-
-    def _fewest_samples(self) -> int:
-        signature = self.baseline.model.signature or Signature(())
-        metric = metrics.choose(self.recipe.metric, self.parts.selection, signature)
-        return _FEWEST_DISTANCES if metric.needs == "reference" and not metric.counts else _FEWEST_SAMPLES
-
-    def _measured(self, candidates: Sequence[Candidate], dataset: Dataset, seconds: float) -> Comparison:
-        benchmark = self.recipe.benchmark
-        return comparison.side_by_side(
-            [self.baseline, *candidates],
-            dataset=dataset,
-            metric=self.recipe.metric,
-            max_drop=self.recipe.max_drop,
-            batch=benchmark.batch,
-            seconds=seconds,
-            precision=benchmark.precision,
-            seed=self.recipe.seed,
-            threads=benchmark.threads,
-            with_quality=bool(candidates),
-            progress=lambda what, done, total: self._tell(what),
-        )
-
     def _trim(self, trial: Trial, proposals: Proposals) -> None:
         """Look at integers only where they pay: operator by operator, against the float model on the same target."""
         if self._time_is_up():
@@ -261,7 +204,7 @@ class Search:
             with surviving():
                 before = self.make(_uncompiled(floats[0])).candidate if floats else self.baseline
                 after = self.make(_uncompiled(trial.chain)).candidate
-                feeds = workload.of([before], self.parts.selection, self.recipe.benchmark.batch, self.recipe.seed).feeds
+                feeds = self.bench.feeds(before)
                 case, _ = explaining.taken_apart(before, after, feeds, progress=lambda what, *_: self._tell(what))
         except OptkitError as error:
             self.notes.append(Note(f"not looked into: {error.message}", trial.chain.title))

@@ -12,6 +12,7 @@ from typing import Any
 from optkit import bundle, choice, machine, pipeline, records, reporting, runfolder, searchfolder
 from optkit import data as datasets
 from optkit import output as outputs
+from optkit.bench import Parts
 from optkit.chains import Chain
 from optkit.choice import Wish
 from optkit.dataspec import DataSpec
@@ -23,7 +24,7 @@ from optkit.ranking import Ranking
 from optkit.recipe import Benchmark, ModelSpec, Recipe
 from optkit.results import Row
 from optkit.runs import Branch, Run, StageRecord
-from optkit.search import Parts, Search
+from optkit.search import Search
 from optkit.searches import Goal, SearchRecord
 from optkit.stage import Note, Progress, no_progress
 from optkit.store import Store

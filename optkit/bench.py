@@ -1,0 +1,88 @@
+"""Where a search measures its candidates beside the model that came in: looks that rank, and the final comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from optkit import comparison, metrics, workload
+from optkit.data import Dataset
+from optkit.recipe import Recipe
+from optkit.results import Comparison
+from optkit.tensors import Arrays, Signature
+from optkit.worker import Candidate
+
+_LOOK_SECONDS = 0.5
+"""A look ranks candidates; what is claimed of the winner comes from the final comparison."""
+_QUALITY_SECONDS = 8.0
+"""How long the baseline may take over the samples of a look."""
+_FEWEST_SAMPLES, _FEWEST_DISTANCES = 64, 16
+"""Samples of a look at least; the fewer where each tells how far outputs moved, and not just whether one is right."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The samples to calibrate with, to decide by, and to prove the result on. They share none."""
+
+    calibration: Dataset | None
+    selection: Dataset
+    evaluation: Dataset
+
+
+@dataclass
+class Bench:
+    """Measures as the recipe asks; ``tell`` hears what is being done."""
+
+    recipe: Recipe
+    baseline: Candidate
+    parts: Parts
+    tell: Callable[[str], None]
+
+    def look(self, candidates: Sequence[Candidate]) -> Comparison:
+        """The candidates for a short time, on some of the selection samples."""
+        return self._measured(candidates, self._sample, _LOOK_SECONDS)
+
+    def final(self, candidates: Sequence[Candidate]) -> Comparison:
+        """The candidates for as long as the recipe says, on the evaluation samples."""
+        return self._measured(candidates, self.parts.evaluation, self.recipe.benchmark.seconds)
+
+    def feeds(self, candidate: Candidate) -> list[Arrays]:
+        """What the candidate is timed on at a look."""
+        benchmark = self.recipe.benchmark
+        return workload.of([candidate], self.parts.selection, benchmark.batch, self.recipe.seed).feeds
+
+    def shapes(self, signature: Signature | None) -> dict[str, list[int]]:
+        """The shapes of the inputs, where all feeds have the same and the model would take others, too."""
+        if signature is None or signature.static:
+            return {}
+        shapes = [{name: list(array.shape) for name, array in feed.items()} for feed in self.feeds(self.baseline)]
+        return shapes[0] if all(each == shapes[0] for each in shapes) else {}
+
+    @cached_property
+    def _sample(self) -> Dataset:
+        """As many of the selection samples as the baseline goes through in the time for it."""
+        latency = self._measured([], self.parts.selection, _LOOK_SECONDS).rows[0].latency
+        pace = latency.median / self.recipe.benchmark.batch if latency else 0.0
+        return self.parts.selection.take(max(self._fewest_samples(), int(_QUALITY_SECONDS / max(pace, 1e-6))))
+
+    def _fewest_samples(self) -> int:
+        signature = self.baseline.model.signature or Signature(())
+        metric = metrics.choose(self.recipe.metric, self.parts.selection, signature)
+        return _FEWEST_DISTANCES if metric.needs == "reference" and not metric.counts else _FEWEST_SAMPLES
+
+    def _measured(self, candidates: Sequence[Candidate], dataset: Dataset, seconds: float) -> Comparison:
+        benchmark = self.recipe.benchmark
+        return comparison.side_by_side(
+            [self.baseline, *candidates],
+            dataset=dataset,
+            metric=self.recipe.metric,
+            max_drop=self.recipe.max_drop,
+            batch=benchmark.batch,
+            seconds=seconds,
+            precision=benchmark.precision,
+            seed=self.recipe.seed,
+            threads=benchmark.threads,
+            with_quality=bool(candidates),
+            progress=lambda what, done, total: self.tell(what),
+        )
