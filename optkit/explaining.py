@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -122,9 +123,9 @@ def _conclusion(row: Row, case: Case, families: Sequence[FamilyRecord], findings
     sentences = [f"{row.title}: {wording.speed(row)}: {measured}.", where]
     causes = _causes(findings, None if even else after > before)
     if causes:
-        sentences.append(f"Why: {'; '.join(cause.text for cause in causes)}.")
-    command = next((finding.command for finding in findings if finding.command), None)
-    if command is not None:
+        largest, *others = (cause.text for cause in causes)
+        sentences.append(f"Why: {'; '.join([largest, *map(_without_names, others)])}.")
+    if tried is not None:
         advice = "Integers do not pay in this model here; keep it in float. Try"
         if not remedies.hopeless(case):
             advice = "Try" if even or after > before else "To gain more, try"
@@ -142,6 +143,11 @@ def _where(families: Sequence[FamilyRecord], change: float) -> str:
         return ""
     said = ", ".join(
         f"{each.family} {_signed(_change(each))} ({units.percent(_change(each) / change)})" for each in along[:_NAMED]
+def _without_names(text: str) -> str:
+    """A cause without its layers: those of the largest are as many as a sentence bears."""
+    return re.split("; (?:worst|most): ", text)[0]
+
+
     )
     text = f"Of the difference of {_signed(change)}: {said}"
     if against:

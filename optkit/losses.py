@@ -19,8 +19,6 @@ SECONDS = 10.0
 _SIGNIFICANT = 0.05
 _SHOWS = 5e-5
 """What a loss rounds to nothing below, as it is shown."""
-_NAMED = 5
-"""So many layers are named in a sentence."""
 _CAUSES = 2
 """So many causes are."""
 _WIDE = ("outlier-channel", "dead-range")
@@ -144,12 +142,7 @@ def _where(loss: Loss) -> str:
     of = f"{len(worst)} of {len(loss.open_layers)} layers"
     if not loss.concentrated:
         return f"Where: everywhere; the worst {of} do only {units.percent(1 - rest)} of the damage."
-    return f"Where: {of} do {units.percent(1 - rest)} of the damage: {_names([each.name for each in worst])}."
-
-
-def _names(names: Sequence[str]) -> str:
-    left = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {left} more" if left > 0 else "")
+    return f"Where: {of} do {units.percent(1 - rest)} of the damage: {wording.names([each.name for each in worst])}."
 
 
 def _why(loss: Loss) -> str:
