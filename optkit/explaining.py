@@ -39,13 +39,14 @@ def speed(
     feeds: Sequence[Arrays],
     *,
     data: str | None = None,
+    calibration: str | None = None,
     seconds: float = profiles.SECONDS,
     progress: Progress = no_progress,
 ) -> SpeedExplanation:
     """Take both apart for so many seconds each, and say what made the difference that ``compared`` found.
 
-    ``data`` is what commands to try are given as ``--data``. A candidate that failed is not taken apart. Raises
-    OptkitError.
+    ``data`` and ``calibration`` are what commands to try are given under these names. A candidate that failed is not
+    taken apart. Raises OptkitError.
     """
     rows = compared.rows
     failed = next((row for row in rows if row.status == "failed"), None)
@@ -53,7 +54,8 @@ def speed(
         return SpeedExplanation(comparison=compared, conclusion=[f"{failed.title} failed: {failed.reason}."])
     case, scales = taken_apart(baseline, candidate, feeds, rows=rows, seconds=seconds, progress=progress)
     before, after = case.baseline, case.candidate
-    causes = remedies.with_commands(case, speedcauses.findings(case), data)
+    causes = remedies.with_commands(case, speedcauses.findings(case), data, calibration)
+    tried = next((finding for finding in causes if finding.command), None)
     families = _families(case)
     return SpeedExplanation(
         comparison=compared,
@@ -62,7 +64,9 @@ def speed(
         families=families,
         layers=[_layer(pair) for pair in case.pairs],
         findings=causes,
-        conclusion=_conclusion(rows[1], case, families, causes),
+        command=tried.command if tried else None,
+        leave_out=remedies.left_out(case, tried.kind) if tried else [],
+        conclusion=_conclusion(rows[1], case, families, causes, tried),
     )
 
 
@@ -114,7 +118,13 @@ def _change(family: FamilyRecord) -> float:
     return family.candidate_seconds - family.baseline_seconds
 
 
-def _conclusion(row: Row, case: Case, families: Sequence[FamilyRecord], findings: Sequence[FindingRecord]) -> list[str]:
+def _conclusion(
+    row: Row,
+    case: Case,
+    families: Sequence[FamilyRecord],
+    findings: Sequence[FindingRecord],
+    tried: FindingRecord | None,
+) -> list[str]:
     """What was measured, where the difference lies, why, and what to try: a sentence each."""
     before, after = case.baseline.seconds, case.candidate.seconds
     measured = f"{units.seconds(after)} an inference, {units.seconds(before)} in the baseline"
@@ -129,8 +139,13 @@ def _conclusion(row: Row, case: Case, families: Sequence[FamilyRecord], findings
         advice = "Integers do not pay in this model here; keep it in float. Try"
         if not remedies.hopeless(case):
             advice = "Try" if even or after > before else "To gain more, try"
-        sentences.append(f"{advice}: {command}")
+        sentences.append(f"{advice}: {tried.command}")
     return [sentence for sentence in sentences if sentence]
+
+
+def _without_names(text: str) -> str:
+    """A cause without its layers: those of the largest are as many as a sentence bears."""
+    return re.split("; (?:worst|most): ", text)[0]
 
 
 def _where(families: Sequence[FamilyRecord], change: float) -> str:
@@ -143,11 +158,6 @@ def _where(families: Sequence[FamilyRecord], change: float) -> str:
         return ""
     said = ", ".join(
         f"{each.family} {_signed(_change(each))} ({units.percent(_change(each) / change)})" for each in along[:_NAMED]
-def _without_names(text: str) -> str:
-    """A cause without its layers: those of the largest are as many as a sentence bears."""
-    return re.split("; (?:worst|most): ", text)[0]
-
-
     )
     text = f"Of the difference of {_signed(change)}: {said}"
     if against:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from optkit import layererrors, layers, lossremedies, sensitivity, units, wording
 from optkit.errors import OptkitError
-from optkit.explanations import QualityExplanation
+from optkit.explanations import QualityExplanation, SpeedExplanation
 from optkit.layerrecords import LayerErrors, LossFindingRecord, Sensitivity
 from optkit.lossremedies import Given, Loss
 from optkit.results import Comparison, QualityRecord
@@ -33,17 +33,20 @@ def quality(
     compared: Comparison,
     given: Given,
     *,
+    beside: SpeedExplanation | None = None,
     threads: int | None = None,
     progress: Progress = no_progress,
 ) -> tuple[QualityExplanation | None, list[Note]]:
     """Where the quality went that ``compared`` found missing, and notes on what could not be found out.
 
-    Nothing of a candidate that failed. Raises ModelError.
+    Where the candidate is not faster, the command excludes what ``beside`` leaves out for its speed, too. Nothing of a
+    candidate that failed. Raises ModelError.
     """
     row = compared.rows[1]
     if row.status == "failed" or row.quality is None or row.quality.loss is None:
         return None, []
-    loss = Loss(baseline, candidate, layers.of(candidate.model).quantized, row, given)
+    slow = tuple(beside.leave_out) if beside and row.speed_verdict != "faster" else ()
+    loss = Loss(baseline, candidate, layers.of(candidate.model).quantized, row, given, slow)
     notes: list[Note] = []
     worse = lost(row.quality)
     if loss.quantized or worse is not None:
@@ -54,7 +57,7 @@ def quality(
         sensitivity=loss.sensitivity,
         keep_in_float=lossremedies.keep_in_float(loss) if command else [],
         command=command,
-        conclusion=_conclusion(loss, worse, command, compared.max_drop),
+        conclusion=_conclusion(loss, worse, command, compared.max_drop, beside),
     )
     return found, notes
 
@@ -113,13 +116,27 @@ def _failed(what: str, error: OptkitError) -> Note:
     return Note(f"{what}: {error.message}" + (f" ({error.hint})" if error.hint else ""), level="warning")
 
 
-def _conclusion(loss: Loss, worse: bool | None, command: str | None, max_drop: float | None) -> list[str]:
+def _conclusion(
+    loss: Loss,
+    worse: bool | None,
+    command: str | None,
+    max_drop: float | None,
+    beside: SpeedExplanation | None = None,
+) -> list[str]:
     """How much, where, why, and what to try: a sentence each; one where nothing was lost."""
     how_much = f"{loss.row.title}: {wording.lost(loss.row, max_drop)}"
     if not worse:
         return [f"{how_much}: {'quality was won' if worse is False else 'no loss shows on these samples'}."]
-    sentences = [f"{how_much}.", _where(loss), _why(loss), f"Try: {command}" if command else ""]
+    sentences = [f"{how_much}.", _where(loss), _why(loss), f"{_advice(loss, beside)}: {command}" if command else ""]
     return [sentence for sentence in sentences if sentence]
+
+
+def _advice(loss: Loss, beside: SpeedExplanation | None) -> str:
+    """What introduces the command, beside the other half's."""
+    if loss.slow:
+        return "For speed and quality, try"
+    other = beside is not None and beside.command is not None and not beside.leave_out
+    return "To keep integers, and the quality, try" if other else "Try"
 
 
 def _where(loss: Loss) -> str:

@@ -9,6 +9,7 @@ from optkit import commands, findings, graph, ir, layerorder
 from optkit.data import Dataset
 from optkit.layerrecords import LayerErrors, LayerRecord, Sensitivity
 from optkit.model import Model
+from optkit.operators import plain
 from optkit.quantizer import weighted_nodes
 from optkit.results import Row
 from optkit.worker import Candidate
@@ -34,13 +35,17 @@ class Given:
 
 @dataclass(frozen=True)
 class Loss:
-    """A candidate whose quality was measured, and what is known of its layers; ``quantized`` says how it was made."""
+    """A candidate whose quality was measured, and what is known of its layers; ``quantized`` says how it was made.
+
+    ``slow`` are layers that had better be left in float for their speed.
+    """
 
     baseline: Candidate
     candidate: Candidate
     quantized: str | None
     row: Row
     given: Given
+    slow: tuple[str, ...] = ()
     layers: LayerErrors | None = None
     sensitivity: Sensitivity | None = None
 
@@ -125,9 +130,15 @@ def command(loss: Loss) -> str | None:
         loss.quantized,
         data=given.data,
         calibration=None if unlike else given.calibration,
-        exclude=[*sorted(loss.in_float & known), *names],
+        exclude=[*sorted(loss.in_float & known), *names, *_slow_too(loss, names)],
         options=_options(loss),
     )
+
+
+def _slow_too(loss: Loss, names: list[str]) -> list[str]:
+    """What is slow in integers besides; nothing where no layer in integers would be left."""
+    more = [name for name in map(plain, loss.slow) if name not in names]
+    return more if loss.leaves_some({*names, *more}) else []
 
 
 def _options(loss: Loss) -> list[str]:
