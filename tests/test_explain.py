@@ -532,3 +532,48 @@ def test_a_loss_is_one_where_the_samples_show_it(value, low, high, p_value, want
         p_value=p_value,
     )
     assert losses.lost(quality) is wanted
+
+
+# Facts of the machine, on profiles written by hand: not every CPU shows them.
+
+
+def between(before, after):
+    """The findings by kind where the baseline's operators are ``before`` and the candidate's ``after``, on openvino."""
+    sides = []
+    for name, operators in (("model", before), ("small", after)):
+        entry = Candidate(name, Model(Path(f"{name}.xml"), "openvino", "sha256:0", SIGNATURE), "openvino")
+        profile = Profile(tuple(operators), 1, 0.01)
+        sides.append(speedcase.Side(entry, Layers(None, {}), profile, alignment.total(operators)))
+    pairs = alignment.pairs(sides[0].profile, sides[1].profile)
+    seen = speedcase.Case(*sides, pairs, islands.of(sides[1].profile, pairs), frozenset({"avx512_bf16"}))
+    return {each.kind: each for each in speedcauses.findings(seen)}
+
+
+def executed(precision="float32", kernel="jit_avx512", seconds=0.004):
+    """A convolution and a logarithm of the given precision, the latter by the given kernel; a reorder before both."""
+    return [
+        Operator("r", "Reorder", 0.0001, f"float32 to {precision}", "jit_uni"),
+        Operator("c", "Convolution", 0.004, precision, "brgconv_avx512", layers=("c",), sources=("r",)),
+        Operator("l", "Eltwise", seconds, precision, kernel, layers=("l",), sources=("c",)),
+    ]
+
+
+@pytest.mark.parametrize(("dtype", "other"), [("bfloat16", "float16"), ("float16", "bfloat16")])
+def test_half_precision_on_one_side_only_is_told_with_whose_it_is(dtype, other):
+    found = between(executed(), executed(dtype))
+    assert found[dtype].text == f"2 operators of the candidate compute in {dtype}, none of the other model's"
+    assert found[dtype].seconds is None
+    assert other not in found
+    assert between(executed(dtype), executed())[dtype].text.startswith("2 operators of the baseline compute")
+    assert dtype not in between(executed(dtype), executed(dtype))
+    assert dtype not in between(executed(), executed())
+
+
+def test_reference_kernels_are_told_with_what_they_cost_more_than_in_the_baseline():
+    found = between(executed(), executed(kernel="ref_any_f32", seconds=0.006))["reference-kernels"]
+    assert found.text == "1 operators run on plain reference kernels and take 6.00 ms; worst: l (Eltwise)"
+    assert (found.seconds, found.layers) == (pytest.approx(0.006), ["l"])
+    both = between(executed(kernel="ref_any_f32"), executed(kernel="ref_any_f32"))
+    assert "reference-kernels" not in both
+    assert "reference-kernels" not in between(executed(), executed(kernel="ref_any_f32", seconds=0.00001))
+    assert "reference-kernels" not in between(executed(), executed(kernel="jit_avx2", seconds=0.006))
