@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from optkit import alignment, coverage, graph, islands, layers, machine, profiles, remedies, speedcauses, units, wording
 from optkit.alignment import Pair, total
+from optkit.errors import OptkitError
 from optkit.explanations import (
     FamilyRecord,
     FindingRecord,
@@ -20,8 +21,9 @@ from optkit.operators import Operator, Profile
 from optkit.results import Comparison, Row
 from optkit.speedcase import Case, Side
 from optkit.stage import Progress, no_progress
+from optkit.target import target
 from optkit.tensors import Arrays
-from optkit.worker import Candidate
+from optkit.worker import Candidate, Worker
 
 OUTSIDE = "outside operators"
 _NAMED = 3
@@ -53,6 +55,8 @@ def speed(
     if failed is not None:
         return SpeedExplanation(comparison=compared, conclusion=[f"{failed.title} failed: {failed.reason}."])
     case, scales = taken_apart(baseline, candidate, feeds, rows=rows, seconds=seconds, progress=progress)
+    if hopeless := remedies.hopeless(case):
+        case = replace(case, elsewhere=_opens_elsewhere(case.baseline.candidate))
     before, after = case.baseline, case.candidate
     causes = remedies.with_commands(case, speedcauses.findings(case), data, calibration)
     tried = next((finding for finding in causes if finding.command), None)
@@ -66,6 +70,7 @@ def speed(
         findings=causes,
         command=tried.command if tried else None,
         leave_out=remedies.left_out(case, tried.kind) if tried else [],
+        integers_pay=not hopeless,
         conclusion=_conclusion(rows[1], case, families, causes, tried),
     )
 
@@ -92,6 +97,16 @@ def taken_apart(
     (before, one), (after, other) = sides
     pairs = alignment.pairs(before.profile, after.profile)
     return Case(before, after, pairs, islands.of(after.profile, pairs), machine.isa()), (one, other)
+
+
+def _opens_elsewhere(baseline: Candidate) -> bool:
+    """Whether the other of the two runtimes for ONNX opens the model."""
+    name = "openvino" if baseline.target == "onnxruntime" else "onnxruntime"
+    try:
+        with Worker(Candidate(name, baseline.model, name, target(name).default_options())):
+            return True
+    except OptkitError:
+        return False
 
 
 def _side(candidate: Candidate, row: Row | None, profile: Profile) -> tuple[Side, float]:
@@ -135,11 +150,11 @@ def _conclusion(
     if causes:
         largest, *others = (cause.text for cause in causes)
         sentences.append(f"Why: {'; '.join([largest, *map(_without_names, others)])}.")
+    advice = "Integers do not pay in this model here; keep it in float." if remedies.hopeless(case) else ""
     if tried is not None:
-        advice = "Integers do not pay in this model here; keep it in float. Try"
-        if not remedies.hopeless(case):
-            advice = "Try" if even or after > before else "To gain more, try"
-        sentences.append(f"{advice}: {tried.command}")
+        try_it = "Try" if advice or even or after > before else "To gain more, try"
+        advice = f"{advice} {try_it}: {tried.command}".strip()
+    sentences.append(advice)
     return [sentence for sentence in sentences if sentence]
 
 

@@ -77,7 +77,7 @@ class SpeedExplanation(Record):
 
     Without profiles where the candidate failed; then ``comparison`` says why. ``command`` is what the conclusion says
     to try, ``leave_out`` the layers that it excludes for their speed. Where quality was lost too, the command of that
-    half excludes them as well, and there is none here.
+    half excludes them as well, and there is none here. ``integers_pay`` is false where they save next to nothing.
     """
 
     comparison: Comparison
@@ -88,6 +88,7 @@ class SpeedExplanation(Record):
     findings: list[FindingRecord] = Field(default_factory=list)
     command: str | None = None
     leave_out: list[str] = Field(default_factory=list)
+    integers_pay: bool = True
     conclusion: list[str] = Field(default_factory=list)
 
 

@@ -135,8 +135,7 @@ def _advice(loss: Loss, beside: SpeedExplanation | None) -> str:
     """What introduces the command, beside the other half's."""
     if loss.slow:
         return "For speed and quality, try"
-    other = beside is not None and beside.command is not None and not beside.leave_out
-    return "To keep integers, and the quality, try" if other else "Try"
+    return "Try" if beside is None or beside.integers_pay else "To keep integers, and the quality, try"
 
 
 def _where(loss: Loss) -> str:

@@ -67,9 +67,11 @@ def _excluding(case: Case, given: _Given) -> str | None:
     """Quantize again without what loses. Where everything loses, the other runtime: in integers where the CPU can."""
     if case.candidate.layers.quantized is None or not case.islands:
         return None
+    if hopeless(case) and not case.elsewhere:
+        return None
     if hopeless(case):
-        elsewhere = case.candidate.candidate.target == "onnxruntime"
-        return _quantize(case, given, target="openvino") if elsewhere and not case.slow_sums else _compare(case, given)
+        to_openvino = case.candidate.candidate.target == "onnxruntime" and not case.slow_sums
+        return _quantize(case, given, target="openvino") if to_openvino else _compare(case, given)
     names = losing_layers(case)
     return _quantize(case, given, exclude=names) if names else None
 

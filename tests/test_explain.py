@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -158,6 +159,7 @@ def test_the_conclusion_is_this(tmp_path, monkeypatch):
         "Of the difference of +6.00 ms: conversion +5.00 ms (83.3 %), outside operators +1.00 ms (16.7 %).",
         "Why: 2 conversions (QuantizeLinear, DequantizeLinear) take 5.00 ms, the baseline has none; integer "
         "layers save nothing; 1 of 2 integer layers are slower than in float, by 2.00 ms together.",
+        "Integers do not pay in this model here; keep it in float.",
     ]
     assert {each.kind: each.seconds for each in speed.findings} == {
         "conversions": pytest.approx(0.005),
@@ -226,6 +228,16 @@ def test_where_integers_pay_nowhere_another_runtime_is_tried(isa, command):
     seen = case(isa=isa)
     assert remedies.hopeless(seen)
     assert {each.command for each in remedies.with_commands(seen, speedcauses.findings(seen), None)} >= {command}
+
+
+def test_a_runtime_that_refuses_the_model_is_not_recommended(samples, tmp_path):
+    seen = replace(case(), elsewhere=False)
+    assert {each.command for each in remedies.with_commands(seen, speedcauses.findings(seen), None)} == {None}
+    options = Fake().default_options()
+    opened = Candidate("model", Model(samples / "model.onnx", "onnx", ""), "onnxruntime", options)
+    assert explaining._opens_elsewhere(opened)
+    (tmp_path / "odd.onnx").write_bytes(b"no model")
+    assert not explaining._opens_elsewhere(replace(opened, model=Model(tmp_path / "odd.onnx", "onnx", "")))
 
 
 def test_operators_slower_than_their_inference_are_scaled_to_it(tmp_path):
@@ -475,7 +487,7 @@ def test_where_quality_was_lost_the_speed_half_has_no_other_layers_to_exclude(ve
 
 
 def test_another_way_for_speed_and_integers_for_quality_are_told_apart(tmp_path):
-    beside = SpeedExplanation.model_construct(command="optkit compare", leave_out=[])
+    beside = SpeedExplanation.model_construct(integers_pay=False)
     said = losses._conclusion(known(tmp_path), True, "optkit quantize", None, beside)
     assert said[-1] == "To keep integers, and the quality, try: optkit quantize"
 
