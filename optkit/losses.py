@@ -133,7 +133,7 @@ def _conclusion(
 
 def _advice(loss: Loss, beside: SpeedExplanation | None) -> str:
     """What introduces the command, beside the other half's."""
-    if loss.slow:
+    if lossremedies.slow_too(loss):
         return "For speed and quality, try"
     return "Try" if beside is None or beside.integers_pay else "To keep integers, and the quality, try"
 

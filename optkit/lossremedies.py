@@ -130,15 +130,18 @@ def command(loss: Loss) -> str | None:
         loss.quantized,
         data=given.data,
         calibration=None if unlike else given.calibration,
-        exclude=[*sorted(loss.in_float & known), *names, *_slow_too(loss, names)],
+        exclude=[*sorted(loss.in_float & known), *names, *slow_too(loss)],
         options=_options(loss),
     )
 
 
-def _slow_too(loss: Loss, names: list[str]) -> list[str]:
-    """What is slow in integers besides; nothing where no layer in integers would be left."""
+def slow_too(loss: Loss) -> list[str]:
+    """What is slow in integers besides; nothing where no layer in integers would be left, or all are made anew by
+    another scheme.
+    """
+    names = keep_in_float(loss)
     more = [name for name in map(plain, loss.slow) if name not in names]
-    return more if loss.leaves_some({*names, *more}) else []
+    return more if loss.leaves_some({*names, *more}) and not loss.misses_scheme else []
 
 
 def _options(loss: Loss) -> list[str]:

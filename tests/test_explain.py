@@ -459,6 +459,9 @@ def test_one_command_is_for_speed_and_quality(tmp_path):
     assert losses._conclusion(loss, True, command, None)[-1] == f"For speed and quality, try: {command}"
     everything = known(tmp_path, damages=(0.2, 0.01), slow=("l0", "l1"))
     assert "--exclude l0 -o" in lossremedies.command(everything)
+    other = replace(loss, candidate=replace(loss.candidate, model=replace(loss.candidate.model, format="openvino")))
+    vars(other).update(misses_scheme=True, in_float=set())
+    assert lossremedies.slow_too(other) == []
 
 
 @pytest.mark.parametrize("verdict", ["slower", "faster"])
