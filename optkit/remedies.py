@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from optkit import commands
+from optkit import commands, ir
 from optkit.explanations import FindingRecord
 from optkit.operators import plain
 from optkit.quantizer import QUANTIZABLE
@@ -73,7 +73,20 @@ def _excluding(case: Case, given: _Given) -> str | None:
         to_openvino = case.candidate.candidate.target == "onnxruntime" and not case.slow_sums
         return _quantize(case, given, target="openvino") if to_openvino else _compare(case, given)
     names = losing_layers(case)
-    return _quantize(case, given, exclude=names) if names else None
+    return _quantize(case, given, exclude=[*_excluded_before(case), *names]) if names else None
+
+
+def _excluded_before(case: Case) -> list[str]:
+    """The baseline's layers that static INT8 left in float: given integers now, they would cost what they did not."""
+    model, found = case.candidate.candidate.model, case.candidate.layers
+    if commands.method_of(found.quantized or "") != "static":
+        return []
+    if model.format == "openvino":
+        left = ir.left_alone(ir.read(model.path))
+    else:
+        weighted = [each for each in found.by_name.values() if each.kind in QUANTIZABLE and each.constant_weight]
+        left = {each.name for each in weighted if not each.quantized}
+    return sorted(left & case.baseline.layers.by_name.keys())
 
 
 def _quantize(

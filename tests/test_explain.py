@@ -12,7 +12,18 @@ from onnx import helper
 from onnx_files import nodes_of, save
 from typer.testing import CliRunner
 
-from optkit import alignment, explaining, islands, losses, lossremedies, remedies, speedcase, speedcauses, wording
+from optkit import (
+    alignment,
+    explaining,
+    islands,
+    layers,
+    losses,
+    lossremedies,
+    remedies,
+    speedcase,
+    speedcauses,
+    wording,
+)
 from optkit import comparison as comparisons
 from optkit.cli import verbs
 from optkit.cli.app import app
@@ -215,6 +226,38 @@ def test_layers_that_do_not_pay_for_their_conversions_are_left_out():
     assert commands - {None} == {
         "optkit quantize model.onnx --int8 --method static --data data.npz --exclude a -o small-mixed.onnx"
     }
+
+
+def test_what_was_excluded_before_is_not_forgotten():
+    seen = case(quicker=0.006)
+    kept = Layer("c", "Conv", True, False, False)
+    sides = [replace(side, layers=Layers(side.layers.quantized, side.layers.by_name | {"c": kept}))
+             for side in (seen.baseline, seen.candidate)]  # fmt: skip
+    seen = replace(seen, baseline=sides[0], candidate=sides[1])
+    (command,) = {each.command for each in remedies.with_commands(seen, speedcauses.findings(seen), None)} - {None}
+    assert "--exclude c --exclude a -o" in command
+
+
+def test_a_layer_with_float_weights_is_in_float_whatever_comes_in(tmp_path):
+    """What lies behind a layer in integers and was excluded takes what a DequantizeLinear gives."""
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x8", "s"], ["x"], "d"),
+        helper.make_node("DequantizeLinear", ["w8", "s"], ["w"], "dw"),
+        helper.make_node("MatMul", ["x", "w"], ["h"], "in_integers"),
+        helper.make_node("QuantizeLinear", ["h", "s", "z"], ["h8"], "q"),
+        helper.make_node("DequantizeLinear", ["h8", "s", "z"], ["hd"], "dh"),
+        helper.make_node("MatMul", ["hd", "v"], ["y"], "in_float"),
+    ]
+    constants = {"x8": np.eye(4, dtype=np.int8), "w8": np.eye(4, dtype=np.int8), "v": np.eye(4, dtype=np.float32)}
+    save(
+        tmp_path / "m.onnx",
+        nodes,
+        {},
+        {"y": [4, 4]},
+        constants | {"s": np.array(1, np.float32), "z": np.array(0, np.int8)},
+    )
+    found = layers.of(Model(tmp_path / "m.onnx", "onnx", "")).by_name
+    assert (found["in_integers"].quantized, found["in_float"].quantized) == (True, False)
 
 
 @pytest.mark.parametrize(
