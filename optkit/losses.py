@@ -158,7 +158,10 @@ def _where(loss: Loss) -> str:
     of = f"{len(worst)} of {len(loss.open_layers)} layers"
     if not loss.concentrated:
         return f"Where: everywhere; the worst {of} do only {units.percent(1 - rest)} of the damage."
-    return f"Where: {of} do {units.percent(1 - rest)} of the damage: {wording.names([each.name for each in worst])}."
+    verb = "does" if len(worst) == 1 else "do"
+    return (
+        f"Where: {of} {verb} {units.percent(1 - rest)} of the damage: {wording.names([each.name for each in worst])}."
+    )
 
 
 def _why(loss: Loss) -> str:

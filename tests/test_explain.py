@@ -472,7 +472,7 @@ def known(folder, *, damages=(0.2, 0.01), error=0.2, kinds=(), calibration=None,
 @pytest.mark.parametrize(
     ("facts", "said", "options"),
     [
-        ({}, "1 of 2 layers do 95.2 % of the damage: l0.", "--data data.npz --calibration c.npz --exclude l0"),
+        ({}, "1 of 2 layers does 95.2 % of the damage: l0.", "--data data.npz --calibration c.npz --exclude l0"),
         (
             {"damages": [0.1] * 20, "kinds": ["dead-range"]},
             "everywhere; the worst 12 of 20 layers do only 60.0 % of the damage.",
