@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from optkit import alignment, coverage, graph, islands, layers, machine, profiles, remedies, speedcauses, units, wording
 from optkit.alignment import Pair, total
+from optkit.errors import OptkitError
 from optkit.explanations import (
     FamilyRecord,
     FindingRecord,
@@ -19,8 +21,9 @@ from optkit.operators import Operator, Profile
 from optkit.results import Comparison, Row
 from optkit.speedcase import Case, Side
 from optkit.stage import Progress, no_progress
+from optkit.target import target
 from optkit.tensors import Arrays
-from optkit.worker import Candidate
+from optkit.worker import Candidate, Worker
 
 OUTSIDE = "outside operators"
 _NAMED = 3
@@ -38,21 +41,25 @@ def speed(
     feeds: Sequence[Arrays],
     *,
     data: str | None = None,
+    calibration: str | None = None,
     seconds: float = profiles.SECONDS,
     progress: Progress = no_progress,
 ) -> SpeedExplanation:
     """Take both apart for so many seconds each, and say what made the difference that ``compared`` found.
 
-    ``data`` is what commands to try are given as ``--data``. A candidate that failed is not taken apart. Raises
-    OptkitError.
+    ``data`` and ``calibration`` are what commands to try are given under these names. A candidate that failed is not
+    taken apart. Raises OptkitError.
     """
     rows = compared.rows
     failed = next((row for row in rows if row.status == "failed"), None)
     if failed is not None:
         return SpeedExplanation(comparison=compared, conclusion=[f"{failed.title} failed: {failed.reason}."])
     case, scales = taken_apart(baseline, candidate, feeds, rows=rows, seconds=seconds, progress=progress)
+    if hopeless := remedies.hopeless(case):
+        case = replace(case, elsewhere=_opens_elsewhere(case.baseline.candidate))
     before, after = case.baseline, case.candidate
-    causes = remedies.with_commands(case, speedcauses.findings(case), data)
+    causes = remedies.with_commands(case, speedcauses.findings(case), data, calibration)
+    tried = next((finding for finding in causes if finding.command), None)
     families = _families(case)
     return SpeedExplanation(
         comparison=compared,
@@ -61,7 +68,10 @@ def speed(
         families=families,
         layers=[_layer(pair) for pair in case.pairs],
         findings=causes,
-        conclusion=_conclusion(rows[1], case, families, causes),
+        command=tried.command if tried else None,
+        leave_out=remedies.left_out(case, tried.kind) if tried else [],
+        integers_pay=not hopeless,
+        conclusion=_conclusion(rows[1], case, families, causes, tried),
     )
 
 
@@ -89,6 +99,16 @@ def taken_apart(
     return Case(before, after, pairs, islands.of(after.profile, pairs), machine.isa()), (one, other)
 
 
+def _opens_elsewhere(baseline: Candidate) -> bool:
+    """Whether the other of the two runtimes for ONNX opens the model."""
+    name = "openvino" if baseline.target == "onnxruntime" else "onnxruntime"
+    try:
+        with Worker(Candidate(name, baseline.model, name, target(name).default_options())):
+            return True
+    except OptkitError:
+        return False
+
+
 def _side(candidate: Candidate, row: Row | None, profile: Profile) -> tuple[Side, float]:
     """A side with its operators' times made to fit into the inference as it was measured unwatched."""
     measured = row.latency.median if row and row.latency else profile.seconds
@@ -113,7 +133,13 @@ def _change(family: FamilyRecord) -> float:
     return family.candidate_seconds - family.baseline_seconds
 
 
-def _conclusion(row: Row, case: Case, families: Sequence[FamilyRecord], findings: Sequence[FindingRecord]) -> list[str]:
+def _conclusion(
+    row: Row,
+    case: Case,
+    families: Sequence[FamilyRecord],
+    findings: Sequence[FindingRecord],
+    tried: FindingRecord | None,
+) -> list[str]:
     """What was measured, where the difference lies, why, and what to try: a sentence each."""
     before, after = case.baseline.seconds, case.candidate.seconds
     measured = f"{units.seconds(after)} an inference, {units.seconds(before)} in the baseline"
@@ -122,14 +148,19 @@ def _conclusion(row: Row, case: Case, families: Sequence[FamilyRecord], findings
     sentences = [f"{row.title}: {wording.speed(row)}: {measured}.", where]
     causes = _causes(findings, None if even else after > before)
     if causes:
-        sentences.append(f"Why: {'; '.join(cause.text for cause in causes)}.")
-    command = next((finding.command for finding in findings if finding.command), None)
-    if command is not None:
-        advice = "Integers do not pay in this model here; keep it in float. Try"
-        if not remedies.hopeless(case):
-            advice = "Try" if even or after > before else "To gain more, try"
-        sentences.append(f"{advice}: {command}")
+        largest, *others = (cause.text for cause in causes)
+        sentences.append(f"Why: {'; '.join([largest, *map(_without_names, others)])}.")
+    advice = "Integers do not pay in this model here; keep it in float." if remedies.hopeless(case) else ""
+    if tried is not None:
+        try_it = "Try" if advice or even or after > before else "To gain more, try"
+        advice = f"{advice} {try_it}: {tried.command}".strip()
+    sentences.append(advice)
     return [sentence for sentence in sentences if sentence]
+
+
+def _without_names(text: str) -> str:
+    """A cause without its layers: those of the largest are as many as a sentence bears."""
+    return re.split("; (?:worst|most): ", text)[0]
 
 
 def _where(families: Sequence[FamilyRecord], change: float) -> str:

@@ -75,7 +75,9 @@ class FindingRecord(Record):
 class SpeedExplanation(Record):
     """Where the time went. ``families`` add up to an inference on either side; findings may overlap each other.
 
-    Without profiles where the candidate failed; then ``comparison`` says why.
+    Without profiles where the candidate failed; then ``comparison`` says why. ``command`` is what the conclusion says
+    to try, ``leave_out`` the layers that it excludes for their speed. Where quality was lost too, the command of that
+    half excludes them as well, and there is none here. ``integers_pay`` is false where they save next to nothing.
     """
 
     comparison: Comparison
@@ -84,6 +86,9 @@ class SpeedExplanation(Record):
     families: list[FamilyRecord] = Field(default_factory=list)
     layers: list[LayerTimeRecord] = Field(default_factory=list)
     findings: list[FindingRecord] = Field(default_factory=list)
+    command: str | None = None
+    leave_out: list[str] = Field(default_factory=list)
+    integers_pay: bool = True
     conclusion: list[str] = Field(default_factory=list)
 
 
@@ -91,7 +96,8 @@ class QualityExplanation(Record):
     """Where the quality went; how much of it did is in the comparison.
 
     ``layers`` is null where the layers of both models were not compared, ``sensitivity`` where they could not be
-    measured one by one; a note then says why. ``keep_in_float`` are the layers that ``command`` gives back to float.
+    measured one by one; a note then says why. ``keep_in_float`` are the layers that ``command`` gives back to float for
+    their quality.
     """
 
     layers: LayerErrors | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from optkit import units
+from optkit import units, wording
 from optkit.layerrecords import LayerErrorRecord, LossFindingRecord, RangeRecord
 
 _MOST = 0.8
@@ -19,6 +19,8 @@ _OUTLIER = 10.0
 _OUTSIDE = 0.01
 _FAR = 0.1
 """How far beyond a range, as a part of it, values must reach: those at its very end lose next to nothing."""
+GRAVE = 0.1
+"""The share of a tensor's values from which on it is sure to be missed: it became 0, or was cut off."""
 _SHOWN = 3
 """How many findings of a kind are told; the records hold all."""
 
@@ -31,6 +33,7 @@ def of(
     """
     return [
         *_jumps(layers),
+        *_logarithms(ranges),
         *_out_of_range(ranges),
         *_dead_ranges(ranges),
         *_outlier_channels(ranges),
@@ -53,7 +56,7 @@ def _jumps(layers: Sequence[LayerErrorRecord]) -> Iterator[LossFindingRecord]:
         text = f"no few layers introduce the error: it takes {len(worst)} of {len(layers)} to make {share} of it"
         yield LossFindingRecord(kind="everywhere", text=text)
         return
-    text = f"{_layers(len(worst))} {share} of the error: {', '.join(names)}"
+    text = f"{_layers(len(worst))} {share} of the error: {wording.names(names)}"
     yield LossFindingRecord(kind="jump", text=text, where=names[0], exclude=names)
 
 
@@ -61,24 +64,56 @@ def _layers(number: int) -> str:
     return "one layer introduces" if number == 1 else f"{number} layers introduce"
 
 
+def _logarithms(ranges: Sequence[RangeRecord]) -> Iterator[LossFindingRecord]:
+    """Equal steps lose the small values, which a logarithm makes as much of as of the large ones."""
+    found = sorted(filter(vanishes, ranges), key=lambda each: -each.vanished)
+    if found:
+        worst, others = found[0], f"; {len(found) - 1} more tensors likewise" if len(found) > 1 else ""
+        text = (
+            f"{worst.logarithm} takes a logarithm, but {units.percent(worst.vanished)} of the values of {worst.tensor} "
+            f"on the way to it become 0, as equal steps have to reach from {_span(worst)}{others}"
+        )
+        exclude = list(dict.fromkeys(name for each in found for name in each.exclude))
+        yield LossFindingRecord(kind="logarithm", text=text, where=worst.tensor, exclude=exclude)
+
+
+def vanishes(each: RangeRecord) -> bool:
+    """Whether a logarithm misses too many of the values."""
+    return each.logarithm is not None and each.vanished > GRAVE
+
+
 def _out_of_range(ranges: Sequence[RangeRecord]) -> Iterator[LossFindingRecord]:
     found = (each for each in ranges if each.outside > _OUTSIDE and _excess(each) > _FAR)
     for each in sorted(found, key=lambda each: -each.outside)[:_SHOWN]:
         text = (
             f"{units.percent(each.outside)} of the values of {each.tensor} lie beyond the calibrated range of "
-            f"{_span(each)}; they reach from {each.seen_low:.3g} to {each.seen_high:.3g}: "
+            f"{_span(each)}"
         )
         calibrated = each.outside_calibration
-        if calibrated is not None and calibrated > each.outside / 2:
-            text += f"so do {units.percent(calibrated)} of the calibration data's, for the engine cut its extremes off"
+        if _as_calibrated(each):
+            text += f", as do {units.percent(calibrated)} of the calibration data's: the engine cut its extremes off"
             yield LossFindingRecord(kind="cut-off", text=text, where=each.tensor, exclude=each.exclude)
             continue
         unless = ", unless the engine cut its extremes off" if calibrated is None else ""
+        text += f"; they reach from {each.seen_low:.3g} to {each.seen_high:.3g}: "
         text += f"the calibration data does not look like these{unless}"
         options = ["--calibration"]
         yield LossFindingRecord(
             kind="out-of-range", text=text, where=each.tensor, exclude=each.exclude, options=options
         )
+
+
+def cut_off(each: RangeRecord) -> bool:
+    """Whether the engine gave many values of a logarithm no place in the range, though it had seen the like: NNCF
+    averages the extremes of all samples, and loud ones are far from quiet ones.
+    """
+    return each.of_logarithm and each.outside > GRAVE and _excess(each) > _FAR and _as_calibrated(each)
+
+
+def _as_calibrated(each: RangeRecord) -> bool:
+    """Whether the values that lie outside do not tell the samples from the calibration data."""
+    calibrated = each.outside_calibration
+    return calibrated is not None and (calibrated > each.outside / 2 or (calibrated > _OUTSIDE and not each.unlike))
 
 
 def _excess(each: RangeRecord) -> float:
@@ -88,7 +123,7 @@ def _excess(each: RangeRecord) -> float:
 
 
 def _dead_ranges(ranges: Sequence[RangeRecord]) -> Iterator[LossFindingRecord]:
-    found = (each for each in ranges if each.used < _DEAD and each.high > each.low)
+    found = (each for each in ranges if each.used < _DEAD and each.high > each.low and not vanishes(each))
     for each in sorted(found, key=lambda each: each.used)[:_SHOWN]:
         text = (
             f"{each.tensor} is rounded in a range of {_span(each)}, of which 99 % of the values use "

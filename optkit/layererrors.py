@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from optkit import fidelity, findings, machine, taps
+from optkit import fidelity, findings, logarithms, machine, taps
 from optkit import spans as limits
 from optkit.data import Batch, Dataset
 from optkit.errors import MetricError, StageError
 from optkit.layerrecords import LayerErrorRecord, LayerErrors, RangeRecord
+from optkit.operators import family
 from optkit.spans import Span
 from optkit.stage import Progress, no_progress
 from optkit.taps import Layer, Point
@@ -30,9 +31,12 @@ SAMPLES = 8
 _MIDDLE = (0.005, 0.995)
 _STEPS = 255
 _CHANNELS_FIRST = 4
-"""The rank from which on channels are axis 1, not the last."""
+"""The rank from which on channels are axis 1, not the last; before a convolution they always are."""
+_CONVOLVED = 3
+"""The least rank that a convolution takes."""
 _MIN_CHANNELS = 4
 """With fewer, none is an outlier among them."""
+_CHANCE = 0.01
 
 
 def layer_errors(
@@ -59,11 +63,18 @@ def layer_errors(
             hint="compare the quantized model as quantize wrote it: compiling one for a runtime renames its tensors",
         )
     scales = limits.spans(candidate.model)
-    errors, ranges = {layer.tensor: _Error() for layer in chosen}, {span.tensor: _Range(span) for span in scales}
+    around = _Around(before, candidate.model.format)
+    errors = {layer.tensor: _Error() for layer in chosen}
+    ranges = {span.tensor: _Range(span, around.convolved(span.tensor)) for span in scales}
     dataset, calibrating = evaluation.take(samples), calibration.take(samples) if calibration else None
     disturbed = _compare(baseline, candidate, errors, ranges, dataset, calibrating, progress)
     layers = _records(chosen, errors)
-    limited = [each.record(_around(before, name)) for name, each in ranges.items() if each.count]
+    leading, made = logarithms.ahead(before), logarithms.behind(before)
+    limited = [
+        each.record(around.exclude(name), leading.get(name), name in made)
+        for name, each in ranges.items()
+        if each.count
+    ]
     wide = limits.weights_in_eight_bits(candidate.model) if machine.saturates() else 0
     return LayerErrors(
         layers=layers,
@@ -162,11 +173,12 @@ class _Error:
 class _Range:
     """What a tensor's values are, beside the limits within which the candidate rounds them."""
 
-    def __init__(self, span: Span) -> None:
-        self._span = span
+    def __init__(self, span: Span, convolved: bool = False) -> None:
+        self._span, self._convolved = span, convolved
         self._low, self._high = np.inf, -np.inf
         self._middle = [np.inf, -np.inf]
-        self._outside = 0
+        self._outside, self._vanished = 0, 0
+        self._shares: list[float] = []
         self._calibrated: list[float] = []
         self._channels: Array | None = None
         self.count = 0
@@ -178,6 +190,8 @@ class _Range:
         self.count += finite.size
         self._low, self._high = min(self._low, float(finite.min())), max(self._high, float(finite.max()))
         self._outside += self._beyond(finite)
+        self._shares.append(self._beyond(finite) / finite.size)
+        self._vanished += int(np.count_nonzero((finite != 0) & (np.abs(finite) < self._step / 2)))
         low, high = np.quantile(finite, _MIDDLE)
         self._middle = [min(self._middle[0], float(low)), max(self._middle[1], float(high))]
         self._add_channels(values)
@@ -188,19 +202,23 @@ class _Range:
         self._calibrated.append(self._beyond(finite) / max(finite.size, 1))
 
     def _beyond(self, finite: Array) -> int:
-        slack = (self._span.high - self._span.low) / _STEPS / 2  # what rounds to the limit is not beyond it
+        slack = self._step / 2  # what rounds to the limit is not beyond it
         return int(np.count_nonzero((finite < self._span.low - slack) | (finite > self._span.high + slack)))
 
+    @property
+    def _step(self) -> float:
+        return (self._span.high - self._span.low) / _STEPS
+
     def _add_channels(self, values: Array) -> None:
-        if values.ndim < 2:
+        if values.ndim < (_CONVOLVED if self._convolved else 2):
             return
-        axis = 1 if values.ndim >= _CHANNELS_FIRST else values.ndim - 1
+        axis = 1 if self._convolved or values.ndim >= _CHANNELS_FIRST else values.ndim - 1
         others = tuple(each for each in range(values.ndim) if each != axis)
         peaks = np.nan_to_num(np.abs(values)).max(axis=others)
         known = self._channels
         self._channels = peaks if known is None or known.shape != peaks.shape else np.maximum(known, peaks)
 
-    def record(self, exclude: list[str]) -> RangeRecord:
+    def record(self, exclude: list[str], logarithm: str | None = None, of_logarithm: bool = False) -> RangeRecord:
         span = self._span
         width = max(span.high - span.low, float(np.finfo(np.float32).tiny))
         low, high = np.clip(self._middle, span.low, span.high)
@@ -214,7 +232,11 @@ class _Range:
             seen_high=self._high,
             outside=self._outside / self.count,
             outside_calibration=float(np.mean(self._calibrated)) if self._calibrated else None,
+            unlike=_more(self._shares, self._calibrated),
             used=float(high - low) / width,
+            vanished=self._vanished / self.count,
+            logarithm=logarithm,
+            of_logarithm=of_logarithm,
             channel=channel,
             channel_ratio=ratio,
         )
@@ -230,10 +252,54 @@ def _finite(values: Array) -> Array:
     return values[np.isfinite(values)] if values.dtype.kind == "f" else np.empty(0)
 
 
-def _around(found: Iterable[Point], tensor: str) -> list[str]:
-    """The names of the layers that give or take the tensor."""
-    around = (point for point in found if tensor in (*point.inputs, *point.outputs))
-    return [point.name for point in around if point.operator in taps.LAYERS]
+def _more(shares: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether ``shares`` are larger than ``others`` by more than chance explains (Mann and Whitney's test)."""
+    if not others or max(others) == 0:
+        return max(shares, default=0.0) > 0
+    from scipy.stats import mannwhitneyu  # half a second to import
+
+    return bool(mannwhitneyu(shares, others, alternative="greater").pvalue < _CHANCE)
+
+
+class _Around:
+    """Which operators give and take a tensor; those that only move values aside, as rounding passes through them.
+
+    onnxruntime's quantizer rounds what layers take and give, NNCF what any operator takes.
+    """
+
+    def __init__(self, found: Sequence[Point], made_for: str) -> None:
+        self._every_reader = made_for == "openvino"
+        self._givers = {name: point for point in found for name in point.outputs}
+        self._readers: dict[str, list[Point]] = {}
+        for point in found:
+            for name in point.inputs:
+                self._readers.setdefault(name, []).append(point)
+
+    def exclude(self, tensor: str) -> list[str]:
+        """The names of the operators that must stay in float for the tensor not to be rounded."""
+        if self._every_reader:
+            return list(dict.fromkeys(point.name for point in self._reading(tensor)))
+        around = [*self._giving(tensor), *self._reading(tensor)]
+        return [point.name for point in around if point.operator in taps.LAYERS]
+
+    def convolved(self, tensor: str) -> bool:
+        """Whether a convolution takes it."""
+        return any("Conv" in point.operator for point in self._reading(tensor))
+
+    def _reading(self, tensor: str) -> Iterator[Point]:
+        for point in self._readers.get(tensor, []):
+            if family(point.operator) == "layout":
+                for output in point.outputs:
+                    yield from self._reading(output)
+            else:
+                yield point
+
+    def _giving(self, tensor: str) -> Iterator[Point]:
+        point = self._givers.get(tensor)
+        while point is not None and family(point.operator) == "layout" and point.inputs:
+            point = self._givers.get(point.inputs[0])
+        if point is not None:
+            yield point
 
 
 def _records(chosen: list[Layer], errors: Mapping[str, _Error]) -> list[LayerErrorRecord]:

@@ -66,8 +66,12 @@ class RangeRecord(Record):
 
     ``low`` and ``high`` are the candidate's, ``seen_low`` and ``seen_high`` the extremes. ``outside`` is the share of
     values that saturate, ``outside_calibration`` that of the calibration data where it was given, ``used`` the part of
-    the range in which the middle 99 % of the values of every sample lie. ``channel_ratio`` is the largest channel's
-    magnitude over the median channel's, ``channel`` its number.
+    the range in which the middle 99 % of the values of every sample lie. ``vanished`` is the share of values that are
+    not 0 and become 0, ``logarithm`` the operator that takes the logarithm of what is made of them, ``of_logarithm``
+    whether the tensor is made of one with no layer between. ``channel_ratio`` is the largest channel's magnitude over
+    the median channel's, ``channel`` its number. ``exclude`` are the operators
+    that must stay in float for the tensor not to be rounded; ``unlike`` is whether more of its values than of the
+    calibration data's saturate, by more than chance explains.
     """
 
     tensor: str
@@ -78,7 +82,11 @@ class RangeRecord(Record):
     seen_high: float
     outside: float
     outside_calibration: float | None = None
+    unlike: bool = True
     used: float
+    vanished: float = 0.0
+    logarithm: str | None = None
+    of_logarithm: bool = False
     channel: int | None = None
     channel_ratio: float | None = None
 
@@ -90,8 +98,9 @@ class LossFindingRecord(Record):
     """
 
     kind: Literal[
-        "jump", "everywhere", "dead-range", "outlier-channel", "out-of-range", "cut-off", "saturating-sums", "disturbed"
-    ]
+        "jump", "everywhere", "logarithm", "dead-range", "outlier-channel", "out-of-range", "cut-off",
+        "saturating-sums", "disturbed",
+    ]  # fmt: skip
     text: str
     where: str | None = None
     exclude: list[str] = Field(default_factory=list)

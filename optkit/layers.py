@@ -48,7 +48,7 @@ def _by_name(found: onnx.GraphProto) -> dict[str, Layer]:
     layers = {}
     for node in found.node:
         name = coverage.title(node)
-        made_by = [makers[each].op_type for each in node.input[:2] if each in makers]
+        made_by = [makers[each].op_type for each in list(node.input[:2])[-1:] if each in makers]  # the weight, if any
         integers = "Integer" in node.op_type or node.op_type.startswith(("QLinear", "QGemm", "DynamicQuantize"))
         layers[name] = Layer(
             name=name,

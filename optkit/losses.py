@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from optkit import layererrors, layers, lossremedies, sensitivity, units, wording
 from optkit.errors import OptkitError
-from optkit.explanations import QualityExplanation
+from optkit.explanations import QualityExplanation, SpeedExplanation
 from optkit.layerrecords import LayerErrors, LossFindingRecord, Sensitivity
 from optkit.lossremedies import Given, Loss
 from optkit.results import Comparison, QualityRecord
@@ -19,8 +19,6 @@ SECONDS = 10.0
 _SIGNIFICANT = 0.05
 _SHOWS = 5e-5
 """What a loss rounds to nothing below, as it is shown."""
-_NAMED = 5
-"""So many layers are named in a sentence."""
 _CAUSES = 2
 """So many causes are."""
 _WIDE = ("outlier-channel", "dead-range")
@@ -35,17 +33,20 @@ def quality(
     compared: Comparison,
     given: Given,
     *,
+    beside: SpeedExplanation | None = None,
     threads: int | None = None,
     progress: Progress = no_progress,
 ) -> tuple[QualityExplanation | None, list[Note]]:
     """Where the quality went that ``compared`` found missing, and notes on what could not be found out.
 
-    Nothing of a candidate that failed. Raises ModelError.
+    Where the candidate is not faster, the command excludes what ``beside`` leaves out for its speed, too. Nothing of a
+    candidate that failed. Raises ModelError.
     """
     row = compared.rows[1]
     if row.status == "failed" or row.quality is None or row.quality.loss is None:
         return None, []
-    loss = Loss(baseline, candidate, layers.of(candidate.model).quantized, row, given)
+    slow = tuple(beside.leave_out) if beside and row.speed_verdict != "faster" else ()
+    loss = Loss(baseline, candidate, layers.of(candidate.model).quantized, row, given, slow)
     notes: list[Note] = []
     worse = lost(row.quality)
     if loss.quantized or worse is not None:
@@ -56,7 +57,7 @@ def quality(
         sensitivity=loss.sensitivity,
         keep_in_float=lossremedies.keep_in_float(loss) if command else [],
         command=command,
-        conclusion=_conclusion(loss, worse, command, compared.max_drop),
+        conclusion=_conclusion(loss, worse, command, compared.max_drop, beside),
     )
     return found, notes
 
@@ -115,13 +116,26 @@ def _failed(what: str, error: OptkitError) -> Note:
     return Note(f"{what}: {error.message}" + (f" ({error.hint})" if error.hint else ""), level="warning")
 
 
-def _conclusion(loss: Loss, worse: bool | None, command: str | None, max_drop: float | None) -> list[str]:
+def _conclusion(
+    loss: Loss,
+    worse: bool | None,
+    command: str | None,
+    max_drop: float | None,
+    beside: SpeedExplanation | None = None,
+) -> list[str]:
     """How much, where, why, and what to try: a sentence each; one where nothing was lost."""
     how_much = f"{loss.row.title}: {wording.lost(loss.row, max_drop)}"
     if not worse:
         return [f"{how_much}: {'quality was won' if worse is False else 'no loss shows on these samples'}."]
-    sentences = [f"{how_much}.", _where(loss), _why(loss), f"Try: {command}" if command else ""]
+    sentences = [f"{how_much}.", _where(loss), _why(loss), f"{_advice(loss, beside)}: {command}" if command else ""]
     return [sentence for sentence in sentences if sentence]
+
+
+def _advice(loss: Loss, beside: SpeedExplanation | None) -> str:
+    """What introduces the command, beside the other half's."""
+    if lossremedies.slow_too(loss):
+        return "For speed and quality, try"
+    return "Try" if beside is None or beside.integers_pay else "To keep integers, and the quality, try"
 
 
 def _where(loss: Loss) -> str:
@@ -144,12 +158,10 @@ def _where(loss: Loss) -> str:
     of = f"{len(worst)} of {len(loss.open_layers)} layers"
     if not loss.concentrated:
         return f"Where: everywhere; the worst {of} do only {units.percent(1 - rest)} of the damage."
-    return f"Where: {of} do {units.percent(1 - rest)} of the damage: {_names([each.name for each in worst])}."
-
-
-def _names(names: Sequence[str]) -> str:
-    left = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {left} more" if left > 0 else "")
+    verb = "does" if len(worst) == 1 else "do"
+    return (
+        f"Where: {of} {verb} {units.percent(1 - rest)} of the damage: {wording.names([each.name for each in worst])}."
+    )
 
 
 def _why(loss: Loss) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from optkit import commands, graph, ir, layerorder
+from optkit import commands, findings, graph, ir, layerorder
 from optkit.data import Dataset
 from optkit.layerrecords import LayerErrors, LayerRecord, Sensitivity
 from optkit.model import Model
+from optkit.operators import plain
 from optkit.quantizer import weighted_nodes
 from optkit.results import Row
 from optkit.worker import Candidate
@@ -34,13 +35,17 @@ class Given:
 
 @dataclass(frozen=True)
 class Loss:
-    """A candidate whose quality was measured, and what is known of its layers; ``quantized`` says how it was made."""
+    """A candidate whose quality was measured, and what is known of its layers; ``quantized`` says how it was made.
+
+    ``slow`` are layers that had better be left in float for their speed.
+    """
 
     baseline: Candidate
     candidate: Candidate
     quantized: str | None
     row: Row
     given: Given
+    slow: tuple[str, ...] = ()
     layers: LayerErrors | None = None
     sensitivity: Sensitivity | None = None
 
@@ -57,6 +62,19 @@ class Loss:
     @cached_property
     def in_float(self) -> set[str]:
         return _in_float(self.candidate.model)
+
+    @cached_property
+    def rounded_away(self) -> list[str]:
+        """The operators of a candidate by NNCF, layers or not, that take what its rounding lost most of."""
+        if self.candidate.model.format != "openvino" or self.layers is None or self.misses_scheme:
+            return []
+        bad = [each for each in self.layers.ranges if findings.vanishes(each) or findings.cut_off(each)]
+        bad.sort(key=lambda each: -max(each.vanished, each.outside))
+        return list(dict.fromkeys(name for each in bad for name in each.exclude))
+
+    def leaves_some(self, names: set[str]) -> bool:
+        """Whether a layer in integers is left without these."""
+        return not {layer.name for layer in self.open_layers} <= names
 
     @property
     def worst(self) -> tuple[list[LayerRecord], float]:
@@ -90,8 +108,12 @@ class Loss:
 
 
 def keep_in_float(loss: Loss) -> list[str]:
-    """The names to exclude: of the layers that INT8 damages most. None where something else costs the quality."""
-    return [layer.name for layer in loss.worst[0]] if loss.alike else []
+    """The names to exclude: of the layers that INT8 damages most, unless something else costs the quality; and of what
+    takes a tensor that lost most of its values.
+    """
+    damaged = [layer.name for layer in loss.worst[0]] if loss.alike else []
+    taking = [name for name in loss.rounded_away if name not in {*loss.in_float, *damaged}]
+    return [*damaged, *(taking if loss.leaves_some({*damaged, *taking}) else ())][:_MOST]
 
 
 def command(loss: Loss) -> str | None:
@@ -101,16 +123,25 @@ def command(loss: Loss) -> str | None:
     given = loss.given
     unlike = loss.layers is not None and any(each.kind == "out-of-range" for each in loss.layers.findings)
     names = keep_in_float(loss)
-    measured = {layer.name for layer in loss.sensitivity.layers}
+    known = {layer.name for layer in loss.sensitivity.layers} | _nodes(loss.baseline.model)
     return commands.quantize(
         loss.baseline.model,
         loss.candidate,
         loss.quantized,
         data=given.data,
         calibration=None if unlike else given.calibration,
-        exclude=[*sorted(loss.in_float & measured), *names],
+        exclude=[*sorted(loss.in_float & known), *names, *slow_too(loss)],
         options=_options(loss),
     )
+
+
+def slow_too(loss: Loss) -> list[str]:
+    """What is slow in integers besides; nothing where no layer in integers would be left, or all are made anew by
+    another scheme.
+    """
+    names = keep_in_float(loss)
+    more = [name for name in map(plain, loss.slow) if name not in names]
+    return more if loss.leaves_some({*names, *more}) and not loss.misses_scheme else []
 
 
 def _options(loss: Loss) -> list[str]:
@@ -124,6 +155,10 @@ def _options(loss: Loss) -> list[str]:
         return ["--calibrate", "percentile"] if "dead-range" in kinds and not loss.concentrated else []
     accurate = loss.scheme.get("fast_bias_correction") == "False"
     return ["--bias-correction", "accurate"] if accurate or not loss.concentrated else []
+
+
+def _nodes(model: Model) -> set[str]:
+    return {node.name for node in graph.walk(graph.parse(model.path))} if model.format == "onnx" else set()
 
 
 def _is_transformer(model: Model) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from optkit import commands
+from optkit import commands, ir
 from optkit.explanations import FindingRecord
 from optkit.operators import Operator, plain
 from optkit.quantizer import QUANTIZABLE
@@ -17,14 +18,25 @@ _LITTLE = 0.25
 _BY_EXCLUDING = ("conversions", "slower-integer-layers", "unfused-pairs")
 
 
-def with_commands(case: Case, findings: Sequence[FindingRecord], data: str | None) -> list[FindingRecord]:
+@dataclass(frozen=True)
+class _Given:
+    """What the data is called on the command line."""
+
+    data: str | None
+    calibration: str | None
+
+
+def with_commands(
+    case: Case, findings: Sequence[FindingRecord], data: str | None, calibration: str | None = None
+) -> list[FindingRecord]:
     """The findings, those that something can be tried against with its command."""
-    excluding = _excluding(case, data)
+    given = _Given(data, calibration)
+    excluding = _excluding(case, given)
     found = []
     for finding in findings:
         command = excluding if finding.kind in _BY_EXCLUDING else None
         if finding.kind == "weights-dequantized":
-            command = _quantize(case, data, method="static")
+            command = _quantize(case, given, method="static")
         found.append(finding.model_copy(update={"command": command}) if command else finding)
     return found
 
@@ -49,20 +61,40 @@ def hopeless(case: Case) -> bool:
     return lost > case.worth and won < max(case.worth, _LITTLE * lost)
 
 
-def _excluding(case: Case, data: str | None) -> str | None:
+def left_out(case: Case, kind: str) -> list[str]:
+    """The layers that the command against findings of this kind excludes; none where it does something else."""
+    return losing_layers(case) if kind in _BY_EXCLUDING and not hopeless(case) else []
+
+
+def _excluding(case: Case, given: _Given) -> str | None:
     """Quantize again without what loses. Where everything loses, the other runtime: in integers where the CPU can."""
     if case.candidate.layers.quantized is None or not case.islands:
         return None
+    if hopeless(case) and not case.elsewhere:
+        return None
     if hopeless(case):
-        elsewhere = case.candidate.candidate.target == "onnxruntime"
-        return _quantize(case, data, target="openvino") if elsewhere and not case.slow_sums else _compare(case, data)
+        to_openvino = case.candidate.candidate.target == "onnxruntime" and not case.slow_sums
+        return _quantize(case, given, target="openvino") if to_openvino else _compare(case, given)
     names = losing_layers(case)
-    return _quantize(case, data, exclude=names) if names else None
+    return _quantize(case, given, exclude=[*_excluded_before(case), *names]) if names else None
+
+
+def _excluded_before(case: Case) -> list[str]:
+    """The baseline's layers that static INT8 left in float: given integers now, they would cost what they did not."""
+    model, found = case.candidate.candidate.model, case.candidate.layers
+    if commands.method_of(found.quantized or "") != "static":
+        return []
+    if model.format == "openvino":
+        left = ir.left_alone(ir.read(model.path))
+    else:
+        weighted = [each for each in found.by_name.values() if each.kind in QUANTIZABLE and each.constant_weight]
+        left = {each.name for each in weighted if not each.quantized}
+    return sorted(left & case.baseline.layers.by_name.keys())
 
 
 def _quantize(
     case: Case,
-    data: str | None,
+    given: _Given,
     *,
     exclude: Sequence[str] = (),
     target: str | None = None,
@@ -75,20 +107,21 @@ def _quantize(
         source,
         candidate,
         case.candidate.layers.quantized,
-        data=data,
+        data=given.data,
+        calibration=given.calibration,
         exclude=exclude,
         target=target,
         method=method,
     )
 
 
-def _compare(case: Case, data: str | None) -> str | None:
+def _compare(case: Case, given: _Given) -> str | None:
     """The baseline on both runtimes."""
     source = case.baseline.candidate.model
     if source.format != "onnx":
         return None
     words = ["optkit", "compare", *(f"{source.path}@{name}" for name in ("onnxruntime", "openvino"))]
-    return shlex.join([*words, *(("--data", data) if data else ())])
+    return shlex.join([*words, *(("--data", given.data) if given.data else ())])
 
 
 def _weighted(side: Side, operators: Sequence[Operator]) -> Iterator[str]:

@@ -37,13 +37,14 @@ class Side:
 
 @dataclass(frozen=True)
 class Case:
-    """Both sides, layer by layer, and the machine's instruction sets."""
+    """Both sides, layer by layer, and the machine's instruction sets; whether the other runtime opens the baseline."""
 
     baseline: Side
     candidate: Side
     pairs: Sequence[Pair]
     islands: Sequence[Island]
     isa: frozenset[str]
+    elsewhere: bool = True
 
     @property
     def worth(self) -> float:

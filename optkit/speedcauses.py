@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from optkit import alignment, units
+from optkit import alignment, units, wording
 from optkit.alignment import Pair, total
 from optkit.explanations import FindingRecord
 from optkit.operators import Operator, plain
@@ -17,7 +17,6 @@ from optkit.speedcase import Case, Side
 _SLOWER = 1.1
 _OVERHEAD = 0.3
 """Share of an inference outside operators from which on that is a cause of its own."""
-_SHOWN = 3
 _HALVES = ("bfloat16", "float16")
 _REFERENCE = "ref"
 
@@ -66,7 +65,7 @@ def _unfused_pairs(case: Case) -> Iterator[FindingRecord]:
         yield FindingRecord(
             kind="unfused-pairs",
             text=f"{len(alone)} float operators between DequantizeLinear and QuantizeLinear that no integer kernel "
-            f"took in: {_named(alone)}; the pairs around them take {units.seconds(total(around.values()))}",
+            f"took in, the pairs around them take {units.seconds(total(around.values()))}; worst: {_named(alone)}",
             seconds=total(around.values()),
             layers=[_layer(each) for each in alone],
         )
@@ -118,9 +117,11 @@ def _slower_integers(case: Case) -> Iterator[FindingRecord]:
     if cost < case.worth:
         return
     slower.sort(key=lambda pair: pair.before - pair.after)
-    worst = ", ".join(
-        f"{pair.layer} ({_trait(case.candidate, pair)}{units.seconds(pair.before)} -> {units.seconds(pair.after)})"
-        for pair in slower[:_SHOWN]
+    worst = wording.names(
+        [
+            f"{pair.layer} ({_trait(case.candidate, pair)}{units.seconds(pair.before)} -> {units.seconds(pair.after)})"
+            for pair in slower
+        ]
     )
     count = sum(pair.integer and pair.matched for pair in case.pairs)
     yield FindingRecord(
@@ -143,10 +144,12 @@ def _slower_kernels(case: Case) -> Iterator[FindingRecord]:
     cost = sum(pair.after - pair.before for pair in slower)
     if cost >= case.worth:
         slower.sort(key=lambda pair: pair.before - pair.after)
-        worst = ", ".join(
-            f"{pair.layer} ({_kinds(pair.baseline)} {units.seconds(pair.before)} -> {_kinds(pair.candidate)} "
-            f"{units.seconds(pair.after)})"
-            for pair in slower[:_SHOWN]
+        worst = wording.names(
+            [
+                f"{pair.layer} ({_kinds(pair.baseline)} {units.seconds(pair.before)} -> {_kinds(pair.candidate)} "
+                f"{units.seconds(pair.after)})"
+                for pair in slower
+            ]
         )
         yield FindingRecord(
             kind="slower-kernels",
@@ -190,11 +193,11 @@ def _lost_fusions(case: Case) -> Iterator[FindingRecord]:
             lost.append(pair)
             cost += total(extra)
     if cost >= case.worth:
-        shown = ", ".join(f"{pair.layer} ({'+'.join(each.kind for each in pair.candidate)})" for pair in lost[:_SHOWN])
+        shown = wording.names([f"{pair.layer} ({'+'.join(each.kind for each in pair.candidate)})" for pair in lost])
         yield FindingRecord(
             kind="lost-fusions",
             text=f"{len(lost)} operators of the baseline are several in the candidate, the added ones take "
-            f"{units.seconds(cost)}: {shown}",
+            f"{units.seconds(cost)}; worst: {shown}",
             seconds=cost,
             layers=[pair.layer for pair in lost],
         )
@@ -206,11 +209,11 @@ def _gained_fusions(case: Case) -> Iterator[FindingRecord]:
     saved = sum(pair.before - pair.after for pair in fused)
     if saved >= case.worth:
         fused.sort(key=lambda pair: pair.after - pair.before)
-        shown = ", ".join(f"{pair.layer} ({'+'.join(each.kind for each in pair.baseline)})" for pair in fused[:_SHOWN])
+        shown = wording.names([f"{pair.layer} ({'+'.join(each.kind for each in pair.baseline)})" for pair in fused])
         yield FindingRecord(
             kind="gained-fusions",
             text=f"in {len(fused)} places several operators of the baseline are fewer in the candidate, which saves "
-            f"{units.seconds(saved)}: {shown}",
+            f"{units.seconds(saved)}; most: {shown}",
             seconds=-saved,
             layers=[pair.layer for pair in fused],
         )
@@ -275,7 +278,7 @@ def _reference_kernels(case: Case) -> Iterator[FindingRecord]:
     if cost >= case.worth:
         yield FindingRecord(
             kind="reference-kernels",
-            text=f"{len(slow)} operators run on plain reference kernels and take {units.seconds(total(slow))}: "
+            text=f"{len(slow)} operators run on plain reference kernels and take {units.seconds(total(slow))}; worst: "
             f"{_named(slow)}",
             seconds=cost,
             layers=[_layer(each) for each in slow],
@@ -299,8 +302,7 @@ def _other_providers(case: Case) -> Iterator[FindingRecord]:
 def _named(operators: Sequence[Operator]) -> str:
     """The dearest few, by layer and kind."""
     dearest = sorted(operators, key=lambda each: -each.seconds)
-    shown = ", ".join(f"{_layer(each)} ({each.kind})" for each in dearest[:_SHOWN])
-    return shown + (f" and {len(dearest) - _SHOWN} more" if len(dearest) > _SHOWN else "")
+    return wording.names([f"{_layer(each)} ({each.kind})" for each in dearest])
 
 
 def _layer(operator: Operator) -> str:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from optkit import units
 from optkit.results import Comparison, LoadRecord, QualityRecord, Row
+
+_NAMED = 3
+
+
+def names(given: Sequence[str]) -> str:
+    """``a, b, c and 4 more``: as many as a sentence bears."""
+    left = len(given) - _NAMED
+    return ", ".join(given[:_NAMED]) + (f" and {left} more" if left > 0 else "")
 
 
 def speed(row: Row) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from optkit import comparison, explaining, losses, machine, profiles, records, workload
 from optkit import data as datasets
 from optkit.data import Dataset
-from optkit.explanations import Explanation
+from optkit.explanations import Explanation, SpeedExplanation
 from optkit.lossremedies import Given
 from optkit.stage import Progress, no_progress
 from optkit.worker import TIME_LIMIT
@@ -70,23 +70,29 @@ def explain(
         compared,
         feeds,
         data=None if data is None else str(data),
+        calibration=None if calibration is None else str(calibration),
         seconds=min(seconds, profiles.SECONDS),
         progress=progress,
     )
     given = _given(dataset, data, calibrating, calibration)
     quality, notes = (
-        losses.quality(opened[0], opened[1], compared, given, threads=threads, progress=progress)
+        losses.quality(opened[0], opened[1], compared, given, beside=found, threads=threads, progress=progress)
         if given
         else (None, [])
     )
     return Explanation(
-        speed=found,
+        speed=_without_command(found) if quality and quality.command and found.leave_out else found,
         quality=quality,
         data=None if dataset is None else records.of_dataset(dataset),
         machine=machine.fingerprint(),
         seconds=time.monotonic() - started,
         notes=[*compared.notes, *records.of_notes(notes)],
     )
+
+
+def _without_command(speed: SpeedExplanation) -> SpeedExplanation:
+    """Without what to try, the last sentence, as the command against the loss does that too."""
+    return speed.model_copy(update={"command": None, "conclusion": speed.conclusion[:-1]})
 
 
 def _given(
