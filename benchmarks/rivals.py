@@ -17,11 +17,12 @@ from statistics import geometric_mean
 import zoo
 from fingerprint import fingerprint
 
-from optkit import comparison, units, worker
+from optkit import choice, comparison, units, worker
 from optkit import data as datasets
 from optkit import model as models
 from optkit.data import Dataset
 from optkit.results import Comparison, Row
+from optkit.runs import Run
 from optkit.target import target
 from optkit.tensors import Arrays
 from optkit.worker import Candidate
@@ -40,6 +41,8 @@ class Tried:
     seconds: float
     candidate: Candidate | None = None
     reason: str = ""
+    found: float | None = None
+    """Seconds after which a search first looked at something within 5 % of what it chose."""
 
 
 def measured(
@@ -61,7 +64,7 @@ def measured(
     for name, tool in tools.items():
         to = folder / name.replace(" ", "-")
         to.mkdir(parents=True)
-        tried.append(attempt(name, tool, to))
+        tried.append(replace(attempt(name, tool, to), found=found_after(to / "bundle-search/record.json")))
         print(
             f"  {case.name}: {name}: {units.seconds(tried[-1].seconds)} {tried[-1].reason}", file=sys.stderr, flush=True
         )
@@ -162,6 +165,18 @@ def optimized(case: zoo.Case, to: Path, budget: str) -> Candidate:
     return worker.candidate(to / "bundle", threads=THREADS)
 
 
+def found_after(path: Path) -> float | None:
+    """Of a search's record: the seconds until 95 % of the chosen speed-up was seen first, inside the bound."""
+    if not path.exists():
+        return None
+    run = Run.model_validate_json(path.read_text())
+    looks = run.search.trials if run.search else []
+    speeds = {f"{look.row.name} on {look.row.target}": choice.speed(look.row) for look in looks}
+    wanted = 0.95 * speeds.get(run.chosen or "", 1.0)
+    near = [look for look in looks if choice.speed(look.row) >= wanted]
+    return next((each.after for each in near if choice.inside(each.row.quality, run.comparison.max_drop)), None)
+
+
 def inside(row: Row, case: zoo.Case) -> bool:
     loss = row.quality.loss if row.quality else None
     return row.status == "ok" and (row.baseline or (loss is not None and loss.value <= case.max_drop))
@@ -170,6 +185,8 @@ def inside(row: Row, case: zoo.Case) -> bool:
 def line(case: zoo.Case, tried: Tried | None, row: Row | None) -> str:
     name = tried.name if tried else BASELINE
     took = units.seconds(tried.seconds) if tried else ""
+    if tried and tried.found is not None:
+        took += f", 95 % after {units.seconds(tried.found)}"
     if row is None or row.quality is None:
         return f"| {case.name} | {name} | failed: {tried.reason if tried else ''} | | | {took} |"
     ratio = row.speedup

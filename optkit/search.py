@@ -175,7 +175,8 @@ class Search:
         if made:
             compared = self.bench.look(list(made.values()))
             rows = dict(zip(made, compared.rows[1:], strict=True))
-        each = (time.monotonic() - started) / max(1, len(made) + len(failed))
+        ended = time.monotonic()
+        each, after = (ended - started) / max(1, len(made) + len(failed)), ended - self.started
         trials = []
         for chain in chains:
             if chain.title in rows:
@@ -187,7 +188,7 @@ class Search:
             else:
                 continue
             stages = [{stage.name: stage.model_dump(mode="json", exclude_defaults=True)} for stage in chain.stages]
-            record = TrialRecord(phase=phase, stages=stages, row=row, speed=speed, seconds=each)
+            record = TrialRecord(phase=phase, stages=stages, row=row, speed=speed, seconds=each, after=after)
             self.journal.add(_key(chain), trial=record)
             trials.append(Trial(chain, record))
         return trials

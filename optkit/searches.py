@@ -29,6 +29,8 @@ class TrialRecord(Record):
     speed: float | None = None
     seconds: float
     """What making it and looking at it took."""
+    after: float = 0.0
+    """Seconds from the beginning of the search to its figures."""
     decision: str = ""
     final: bool = False
 
