@@ -16,7 +16,7 @@ _GAIN = 1.03
 """A candidate must look so much better than the best to be worth more work: looks are off by a few per cent."""
 _DOUBT = 0.95
 """A look this little below what came in may be wrong; the final comparison is not."""
-_FINALISTS = 3
+_FINALISTS, _SURER = 3, 3
 _NEAR = 0.9
 """Looks this close to the best may win the final comparison."""
 
@@ -88,7 +88,7 @@ class Ranking:
         for trial in sorted(filter(self.able, self.trials), key=self._merit, reverse=True):
             if not found or _highest_loss(trial) < _highest_loss(found[-1]):
                 found.append(trial)
-        return [trial for trial in found if quantize_of(trial.chain) is not None]
+        return [trial for trial in found if quantize_of(trial.chain) is not None][-_SURER:]
 
     def safest(self) -> list[Trial]:
         """The best of those that keep the model's numbers, if there is one."""
