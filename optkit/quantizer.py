@@ -224,15 +224,20 @@ def excluding_nothing(names: Iterable[str]) -> tuple[Note, ...]:
 
 def nothing_to_quantize(method: str, proto: Any, operators: Sequence[str], request: Request, hint: str) -> StageError:
     """The error of a method that finds none of these operators with constant weights, or is to leave them all alone."""
-    excluded = [node for node in weighted_nodes(proto, tuple(operators)) if request.excludes(node)]
-    if excluded:
+    if any(request.excludes(node) for node in weighted_nodes(proto, tuple(operators))):
         return StageError(
-            f"{request.model.path}: {method} has nothing to do: all {len(excluded)} layers that it knows are excluded",
+            f"{request.model.path}: {method} has nothing to do: every layer that it knows is excluded",
             hint="exclude fewer",
         )
     *others, last = operators
     named = f"{', '.join(others)} or {last}"
-    return StageError(f"{request.model.path}: {method} finds no {named} with constant weights", hint=hint)
+    inside = sum(node.op_type in operators for node in graph.walk(proto)) - _count(proto.graph, operators)
+    where = f"; {inside} lie in branches or loops, where it does not look" if inside else ""
+    return StageError(f"{request.model.path}: {method} finds no {named} with constant weights{where}", hint=hint)
+
+
+def _count(part: Any, operators: Sequence[str]) -> int:
+    return sum(node.op_type in operators for node in part.node)
 
 
 def kept_in_float(proto: Any, chosen: list[Any], request: Request) -> tuple[Note, ...]:

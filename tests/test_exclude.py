@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import optkit as ok
 from optkit import correspondence, graph, irnames, model
+from optkit.errors import StageError
 from optkit.quantizer import Engine, simplified, weighted_nodes
 
 FETCHED = Path(__file__).parent.parent / "sample_models" / "fetched"
@@ -85,3 +89,39 @@ def _integers_in(product):
     while source.input_values():
         source = source.input_value(0).get_node()
     return source.get_element_type().to_string() in ("i8", "u8")
+
+
+def value(name):
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 8])
+
+
+def in_a_branch(node):
+    """The node in one branch of an If that depends on the input; the other passes the input on."""
+    then = helper.make_graph([node], "then", [], [value(node.output[0])])
+    other = helper.make_graph([helper.make_node("Identity", ["x"], ["e"])], "else", [], [value("e")])
+    return [
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["yes"], to=TensorProto.BOOL),
+        helper.make_node("If", ["yes"], ["y"], then_branch=then, else_branch=other),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "exclude", "told"),
+    [
+        ("static", ("MatMul",), "static INT8 has nothing to do: every layer that it knows is excluded"),
+        ("dynamic", ("MatMul",), "dynamic INT8 has nothing to do: every layer that it knows is excluded"),
+        ("static", (), "1 lie in branches or loops, where it does not look"),
+        ("dynamic", (), "1 lie in branches or loops, where it does not look"),
+    ],
+)
+def test_what_leaves_nothing_to_quantize_is_told(method, exclude, told, tmp_path):
+    weights = [numpy_helper.from_array(np.eye(8, dtype=np.float32), "w")]
+    product = helper.make_node("MatMul", ["x", "w"], ["y" if exclude else "t"], name="product")
+    nodes = [product] if exclude else in_a_branch(product)
+    body = helper.make_graph(nodes, "net", [value("x")], [value("y")], weights)
+    onnx.save(helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    np.savez(tmp_path / "data.npz", x=np.ones((4, 8), np.float32))
+    given = {"calibration": tmp_path / "data.npz", "method": method, "exclude": exclude, "measure": False}
+    with pytest.raises(StageError, match=told):
+        ok.quantize(tmp_path / "m.onnx", tmp_path / "out.onnx", **given)
