@@ -66,6 +66,14 @@ def rivals(session: nox.Session) -> None:
 
 
 @nox.session
+def regressions(session: nox.Session) -> None:
+    """Whether following what explain concludes mends real regressions: about 10 minutes; wants an idle machine."""
+    install(session, "-e", ".[all]")
+    session.run("python", "sample_models/fetch.py")
+    session.run("python", "benchmarks/regressions.py", *session.posargs)
+
+
+@nox.session
 def reference(session: nox.Session) -> None:
     """Write docs/cli.md anew from the command line itself."""
     install(session, "-e", ".")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import sounds
 import torch
 import yaml
 from torch import nn
@@ -47,14 +48,38 @@ def cases(folder: Path) -> list[Case]:
             SAMPLES / "efficientnet_lite0/evaluation.yaml", "accuracy", 0.01,
             SAMPLES / "efficientnet_lite0/calibration.yaml",
         ),
-        Case("MiniLM", _made(folder / "minilm.onnx", _minilm), SAMPLES / "minilm/texts.yaml", "cosine", 0.01),
-        Case(
-            "angle classifier", FETCHED / "angle_classifier/model.onnx", SAMPLES / "angle_classifier/lines.yaml",
-            "accuracy", 0.01,
-        ),
+        minilm(folder),
+        angle_classifier(),
         Case("ResNet-50", _made(folder / "resnet50.onnx", _resnet50), _photos(folder), "cosine", 0.01),
         Case("BERT-base", _made(folder / "bert_base.onnx", _bert_base), _texts(folder), "cosine", 0.01),
     ]  # fmt: skip
+
+
+def minilm(folder: Path) -> Case:
+    """The sentence encoder."""
+    return Case("MiniLM", _made(folder / "minilm.onnx", _minilm), SAMPLES / "minilm/texts.yaml", "cosine", 0.01)
+
+
+def angle_classifier() -> Case:
+    """The classifier of text lines."""
+    lines = SAMPLES / "angle_classifier/lines.yaml"
+    return Case("angle classifier", FETCHED / "angle_classifier/model.onnx", lines, "accuracy", 0.01)
+
+
+def listeners(folder: Path) -> list[Case]:
+    """The classifiers of sounds, with an STFT of ONNX and as a convolution; not among those that rivals meet."""
+    data = {part: folder / f"{part}.npz" for part in ("evaluation", "calibration")}
+    if not all(path.exists() for path in data.values()):
+        sounds.make(folder)
+    return [
+        Case(f"sounds, {said}", _made(folder / f"{name}.onnx", _exported), data["evaluation"], "accuracy", 0.01,
+             data["calibration"])
+        for name, said in (("stft", "STFT"), ("convolved", "convolution"))
+    ]  # fmt: skip
+
+
+def _exported(path: Path) -> None:
+    _export(path, str(path.with_suffix(".pt2")))
 
 
 def _made(path: Path, make: Callable[[Path], None]) -> Path:
