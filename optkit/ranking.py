@@ -12,7 +12,7 @@ from optkit.proposals import FUSED, quantize_of
 from optkit.results import Row
 from optkit.searches import Phase, TrialRecord
 
-_GAIN = 1.03
+GAIN = 1.03
 """A candidate must look so much better than the best to be worth more work: looks are off by a few per cent."""
 _DOUBT = 0.95
 """A look this little below what came in may be wrong; the final comparison is not."""
@@ -55,7 +55,7 @@ class Ranking:
         """Who may win the final comparison, the best look first: what is near the best inside the bound."""
         able = sorted(filter(self.able, self.trials), key=self._merit, reverse=True)
         plain = [trial for trial in able if trial.record.phase != "options"]
-        least = _GAIN * self._merit(plain[0]) if plain else 0.0
+        least = GAIN * self._merit(plain[0]) if plain else 0.0
         worth = [trial for trial in able if trial in plain or self._merit(trial) > least]
         return [trial for trial in worth if self._merit(trial) >= _NEAR * self._merit(worth[0])][:_FINALISTS]
 
@@ -114,7 +114,7 @@ class Ranking:
     def could_win(self, trial: Trial) -> bool:
         """Whether the candidate, loss aside, is better than the best that is surely inside the bound."""
         best = max((self._merit(each) for each in self.trials if self.sure(each) and each is not trial), default=0.0)
-        return trial.row.status == "ok" and self._merit(trial) > _GAIN * max(best, self._standard())
+        return trial.row.status == "ok" and self._merit(trial) > GAIN * max(best, self._standard())
 
     def able(self, trial: Trial) -> bool:
         """Whether it runs, keeps the bound and may be better than what came in, as far as a look tells."""

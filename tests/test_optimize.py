@@ -17,11 +17,12 @@ from optkit.chains import Chain
 from optkit.choice import Wish
 from optkit.errors import OutputError, UsageError
 from optkit.layerrecords import LayerRecord, Sensitivity
-from optkit.proposals import Proposals
+from optkit.proposals import FUSED, Proposals
 from optkit.ranking import Ranking, Trial, best_of_each
 from optkit.recipe import ModelSpec, Recipe
 from optkit.results import Interval, ModelRecord, QualityRecord, Row
 from optkit.runs import Run
+from optkit.search import Search
 from optkit.searches import TrialRecord
 from optkit.stages.quantize import Quantize
 
@@ -294,6 +295,13 @@ def test_the_goal_decides_what_is_best():
     assert not Wish("size").beats(row("slow", 0.5, size=1, verdict="slower"), baseline)
     assert not Wish("latency", max_size=50).allows(fast)
     assert Wish("latency", max_size=50).beats(row("slow", 0.5, size=1, verdict="slower"), baseline)
+
+
+@pytest.mark.parametrize(("speed", "helps"), [(1.01, False), (1.2, True)])
+def test_fusing_must_help_clearly_before_all_else_builds_on_it(speed, helps):
+    look = TrialRecord(phase="float", stages=[], row=row(FUSED, speed), seconds=1.0)
+    ranking = Ranking(Wish(), None, 100, [Trial(Chain(FUSED, "onnxruntime", ()), look)])
+    assert Search(None, None, None, ranking, 0.0, None, None, None)._fusing_helps() is helps
 
 
 def test_what_loses_least_is_mended_first():

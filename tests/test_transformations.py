@@ -232,3 +232,13 @@ def test_layers_with_one_bias_become_integers_whatever_their_tensors_are_called(
     with optkit.load(tmp_path / "small.onnx") as session:
         found = session.run({"x": feed})["y"]
     np.testing.assert_allclose(found, np.broadcast_to(1 - 4 * (feed.sum(1, keepdims=True) + 1), feed.shape), atol=0.5)
+
+
+def test_a_product_whose_bias_is_a_row_gets_a_scale_for_each_channel(tmp_path):
+    weights = {"w": np.diag([1.0, 100.0, 0.01, 1.0]).astype(np.float32), "b": np.ones((1, 4), np.float32)}
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="product")]
+    save(tmp_path / "model.onnx", nodes, {"x": ["batch", 4]}, {"y": ["batch", 4]}, weights)
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).random((8, 4), np.float32))
+    ready = {"calibration": tmp_path / "data.npz", "method": "static", "measure": False}
+    done = optkit.quantize(tmp_path / "model.onnx", tmp_path / "small.onnx", **ready)
+    assert not [note.text for note in done.stage.notes if "one scale per tensor" in note.text]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from itertools import islice
 from pathlib import Path
@@ -90,19 +91,24 @@ class _Reader:
 
 
 def _own_biases(proto: Any, chosen: list[Any]) -> None:
-    """Give each layer a bias of its own, in place.
+    """Give each layer a flat bias of its own, in place.
 
-    The engine copies a shared one as ``NAME2`` and does not look whether a tensor is called so already.
+    The engine copies a shared one as ``NAME2`` and does not look whether a tensor is called so already; and it takes
+    the channels of a bias to be its first axis, which in a Gemm's row is of one.
     """
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
     taken: set[str] = set()
     for node in chosen:
-        bias = node.input[2] if len(node.input) > 2 else ""
-        if bias in taken and bias in stored:
+        bias = stored.get(node.input[2]) if len(node.input) > 2 else None
+        if bias is None:
+            continue
+        row = len(bias.dims) > 1 and math.prod(bias.dims) == bias.dims[-1]
+        if row or bias.name in taken:
             own = proto.graph.initializer.add()
-            own.CopyFrom(stored[bias])
-            own.name = node.input[2] = f"{bias}_of_{node.name}"
-        taken.add(bias)
+            own.CopyFrom(bias)
+            own.dims[:] = bias.dims[-1:] if row else bias.dims
+            own.name = node.input[2] = f"{bias.name}_of_{node.name}"
+        taken.add(bias.name)
 
 
 def _inserted(
