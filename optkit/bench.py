@@ -19,6 +19,10 @@ _QUALITY_SECONDS = 8.0
 """How long the baseline may take over the samples of a look."""
 _FEWEST_SAMPLES, _FEWEST_DISTANCES = 64, 16
 """Samples of a look at least; the fewer where each tells how far outputs moved, and not just whether one is right."""
+_FINALISTS = 4
+"""How many take turns in the final comparison, more or less."""
+_OPENING = 1.5
+"""Seconds of the final comparison for each that a candidate is timed for, the opening of its processes included."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ class Bench:
         """The candidates for as long as the recipe says, on the evaluation samples."""
         return self._measured(candidates, self.parts.evaluation, self.recipe.benchmark.seconds)
 
+    def final_seconds(self) -> float:
+        """About how long the final comparison will take."""
+        quality = len(self.parts.evaluation) * self._pace
+        return _FINALISTS * (_OPENING * self.recipe.benchmark.seconds + quality)
+
     def feeds(self, candidate: Candidate) -> list[Arrays]:
         """What the candidate is timed on at a look."""
         benchmark = self.recipe.benchmark
@@ -62,9 +71,13 @@ class Bench:
     @cached_property
     def _sample(self) -> Dataset:
         """As many of the selection samples as the baseline goes through in the time for it."""
+        return self.parts.selection.take(max(self._fewest_samples(), int(_QUALITY_SECONDS / max(self._pace, 1e-6))))
+
+    @cached_property
+    def _pace(self) -> float:
+        """Seconds that the baseline takes for a sample."""
         latency = self._measured([], self.parts.selection, _LOOK_SECONDS).rows[0].latency
-        pace = latency.median / self.recipe.benchmark.batch if latency else 0.0
-        return self.parts.selection.take(max(self._fewest_samples(), int(_QUALITY_SECONDS / max(pace, 1e-6))))
+        return latency.median / self.recipe.benchmark.batch if latency else 0.0
 
     def _fewest_samples(self) -> int:
         signature = self.baseline.model.signature or Signature(())

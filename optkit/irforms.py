@@ -88,4 +88,4 @@ def reason(error: Exception) -> str:
     """What is wrong, in one line, out of a message that mostly says where it arose."""
     lines = [line.strip(" -\t") for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(_NOISE)]
-    return "; ".join(telling or lines[-1:])
+    return "; ".join(telling or lines[-1:]).replace(":; ", ": ")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from optkit import chains, machine
 from optkit.chains import FLOAT, Chain
 from optkit.choice import Wish
+from optkit.layerrecords import LayerRecord
 from optkit.model import TORCH_FORMATS, Model
 from optkit.recipe import Recipe
 from optkit.stage import Stage
@@ -23,6 +24,7 @@ _FUSED = {"Softmax", "LayerNormalization", "Erf", "Gelu"}
 """What attention, normalization and GELU are not without."""
 _ATTENTION = {"MatMul", "Softmax"}
 _MATRICES = {"MatMul", "Gemm", "LSTM"}
+"""What dynamic INT8 works on."""
 _BETWEEN = {
     "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "ReduceMean", "AveragePool", "GlobalAveragePool", "Resize",
     "Upsample", "BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization",
@@ -83,9 +85,9 @@ class Proposals:
         else:
             between = self._rounded_between(stage)
             others = {"of layers alone": {"exclude": (*stage.exclude, *between)}} if between else {}
-            others |= {"accurate bias": {"bias_correction": "accurate"}}
             if self.operators >= _ATTENTION:
                 others |= {name: {"model_type": name} for name in ("transformer", "none")}
+            others |= {"accurate bias": {"bias_correction": "accurate"}}
         return [_with_quantize(chain, f"{chain.name} {name}", fields) for name, fields in others.items()]
 
     def kind(self, chain: Chain) -> tuple[str, str, bool]:
@@ -139,6 +141,14 @@ class Proposals:
 def quantize_of(chain: Chain) -> Quantize | None:
     """The stage that lowers the chain's precision."""
     return next((stage for stage in chain.stages if isinstance(stage, Quantize)), None)
+
+
+def quantizes(chain: Chain, layer: LayerRecord) -> bool:
+    """Whether the chain's method puts such a layer into integers; only then there is something to give back."""
+    stage = quantize_of(chain)
+    if stage is None or (layer.nncf_only and chain.target != "openvino"):
+        return False
+    return stage.method != "dynamic" or layer.operator in _MATRICES
 
 
 def _with_quantize(chain: Chain, name: str, fields: dict[str, object]) -> Chain:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 
 from optkit import (
     explaining,
@@ -30,7 +31,7 @@ from optkit.errors import OptkitError, surviving
 from optkit.journal import SENSITIVITY, Journal, digest
 from optkit.layerrecords import LayerRecord, Sensitivity
 from optkit.model import TORCH_FORMATS, Model
-from optkit.proposals import FUSED, Proposals
+from optkit.proposals import FUSED, Proposals, quantizes
 from optkit.ranking import Ranking, Trial
 from optkit.recipe import Recipe
 from optkit.results import Comparison, Row
@@ -47,6 +48,8 @@ _LITTLE = 0.02
 _SENSITIVITY_SECONDS = 5.0
 _SENSITIVITY_SHARE = 0.05
 """The part of the budget that ranking the layers may take."""
+_FINAL_SHARE = 0.4
+"""The part of the budget that is kept for the final comparison at most."""
 _NOWHERE = Path("nowhere")
 _TIME_IS_UP = "the time was up"
 _NOTHING_LEFT = "nothing was left that could win"
@@ -68,8 +71,8 @@ class Search:
     baseline: Candidate
     parts: Parts
     ranking: Ranking
-    deadline: float
-    """When to stop looking, on the monotonic clock."""
+    budget: float
+    """Seconds for all of it."""
     cache: Store
     journal: Journal
     progress: Progress
@@ -85,13 +88,14 @@ class Search:
         """Try what there is to try, until the time is up or nothing left can win."""
         proposals = self._proposals()
         self._look("float", proposals.floats())
-        for chain in proposals.broad(fused=self._fusing_helps()):
+        for chain in self._broad(proposals):
             self._look("broad", [chain])
         for trial in self.ranking.in_integers():
             self._trim(trial, proposals)
         for trial in ranking.best_of_each(self.ranking.worth_mending("broad", "trimmed"), proposals.kind):
             for chain in proposals.repairs(trial.chain):
-                self._look("repair", [chain])
+                if any(map(self.ranking.sure, self._look("repair", [chain]))):
+                    break
         lossy = self.ranking.worth_assuring("broad", "trimmed", "repair")
         for trial in ranking.best_of_each(lossy, proposals.kind):
             if self.ranking.could_win(trial):
@@ -128,6 +132,15 @@ class Search:
         if self.baseline.model.format not in TORCH_FORMATS:
             return self.baseline.model
         return self.make(Chain("export", "onnxruntime", (stage_class("export")(),))).candidate.model
+
+    def _broad(self, proposals: Proposals) -> list[Chain]:
+        """The methods in their plain form, for a model that is not in integers already."""
+        onnx = self.exported.format == "onnx"
+        kind = graph.quantized(graph.parse(self.exported.path)) if onnx else None
+        if kind is None or kind == "float16":
+            return proposals.broad(fused=self._fusing_helps())
+        self.notes.append(Note(f"no integers were tried: the model is quantized already, {kind}"))
+        return []
 
     def _fusing_helps(self) -> bool:
         """Whether onnxruntime is clearly faster on the fused graph, in which there is less left to quantize."""
@@ -240,7 +253,7 @@ class Search:
         if self.sensitivity is None:
             self.sensitivity = self.journal.sensitivity() or self._sensitivity()
         order = [] if self.sensitivity is None else layerorder.ordered(self.sensitivity)
-        return [layer for layer in order if chain.target == "openvino" or not layer.nncf_only]
+        return [layer for layer in order if quantizes(chain, layer)]
 
     def _sensitivity(self) -> Sensitivity | None:
         model, calibration = self.exported, self.parts.calibration
@@ -253,7 +266,7 @@ class Search:
                     model,
                     calibration,
                     activations="openvino" in self.recipe.targets,
-                    seconds=max(_SENSITIVITY_SECONDS, _SENSITIVITY_SHARE * (self.deadline - self.started)),
+                    seconds=max(_SENSITIVITY_SECONDS, _SENSITIVITY_SHARE * self.budget),
                     progress=lambda what, done, total: self._tell(f"which layers INT8 damages: {what}"),
                 )
         except OptkitError as error:
@@ -262,8 +275,15 @@ class Search:
         self.journal.add(SENSITIVITY, sensitivity=found)
         return found
 
+    @cached_property
+    def _deadline(self) -> float:
+        """When looking must end, so that the final comparison, too, ends in the budget, about."""
+        return self.started + self.budget - min(_FINAL_SHARE * self.budget, self.bench.final_seconds())
+
     def _time_is_up(self) -> bool:
-        if time.monotonic() < self.deadline:
+        """Whether another look, if it takes as long as they did so far, would end too late."""
+        looks = [trial.record.seconds for trial in self.ranking.trials if trial.record.phase != "float"]
+        if time.monotonic() + (median(looks) if looks else 0.0) < self._deadline:
             return False
         self.ended = _TIME_IS_UP
         return True
@@ -275,8 +295,8 @@ class Search:
         """The best so far and what is done now, against the budget."""
         front = self.ranking.front()
         best = f"best so far {units.ratio(front[0].speed)} ({front[0].chain.title}); " if front else ""
-        spent, budget = time.monotonic() - self.started, self.deadline - self.started
-        self.progress(f"{best}{what}", int(min(spent, budget)), max(1, int(budget)))
+        spent = min(time.monotonic() - self.started, self.budget)
+        self.progress(f"{best}{what}", int(spent), max(1, int(self.budget)))
 
 
 def _uncompiled(chain: Chain) -> Chain:

@@ -363,3 +363,11 @@ def test_what_few_samples_flatter_is_joined_by_what_is_surer():
 def test_optimize_needs_a_target_that_is_there(samples, tmp_path):
     with pytest.raises(UsageError, match="unknown target"):
         package.optimize(samples / "model.onnx", tmp_path / "out", **fashion(samples), targets=["abacus"], **QUICK)
+
+
+def test_nothing_is_quantized_twice(samples, tmp_path):
+    small = tmp_path / "small.onnx"
+    package.quantize(samples / "model.onnx", small, calibration=samples / "calibration.npz", measure=False)
+    run = package.optimize(small, tmp_path / "out", **fashion(samples), **QUICK)
+    assert {trial.row.name for trial in run.search.trials} <= {"float", "float, denormals as zero"}
+    assert any("quantized already" in note.text for note in run.notes)

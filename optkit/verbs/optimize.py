@@ -37,10 +37,6 @@ _MOST_SAMPLES, _FEWEST_SAMPLES = 128, 32
 """To calibrate with, where nobody says how many."""
 _SMALL = 50_000_000
 """Bytes of a model from which on it calibrates on fewer than the most."""
-_FINAL_FACTOR = 6.0
-"""The final comparison takes so many times the seconds of one candidate: four take turns, and processes open."""
-_FINAL_SHARE = 0.4
-"""The part of the budget that is kept for it at most."""
 
 
 def optimize(
@@ -118,7 +114,9 @@ class _Optimizing:
         if journal.resumed:
             notes.append(Note(f"goes on after {journal.resumed} results of a search that was killed"))
         ranking = Ranking(self.wish, self.recipe.max_drop, baseline.model.size_bytes)
-        search = Search(self.recipe, baseline, parts, ranking, self._deadline(), cache, journal, self.progress)
+        search = Search(
+            self.recipe, baseline, parts, ranking, self.budget, cache, journal, self.progress, started=self.begun
+        )
         with cache.using():
             search.explore()
             compared = search.conclude()
@@ -155,11 +153,6 @@ class _Optimizing:
             "wish": wish,
             "machine": here,
         }
-
-    def _deadline(self) -> float:
-        """When looking must end, so that the final comparison, too, ends in the budget, about."""
-        final = min(_FINAL_SHARE * self.budget, _FINAL_FACTOR * self.recipe.benchmark.seconds)
-        return self.begun + self.budget - final
 
     def _limits(self, best: Row) -> list[Note]:
         if self.wish.allows(best):
