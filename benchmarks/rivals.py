@@ -46,7 +46,7 @@ class Tried:
 
 
 def measured(
-    case: zoo.Case, folder: Path, budget: str, olive: str | None, seconds: float
+    case: zoo.Case, folder: Path, budget: str, olive: Path | None, seconds: float
 ) -> tuple[list[Tried], Comparison]:
     """Every tool's result for one model, side by side with the model as it came."""
     calibration, evaluation = parts(case)
@@ -136,7 +136,7 @@ def openvino_default(model: Path) -> Candidate:
     return Candidate("", models.open(model), "openvino", options)
 
 
-def olive_auto_opt(olive: str, model: Path, to: Path) -> Candidate:
+def olive_auto_opt(olive: Path, model: Path, to: Path) -> Candidate:
     arguments = [
         "auto-opt",
         "-m",
@@ -148,7 +148,7 @@ def olive_auto_opt(olive: str, model: Path, to: Path) -> Candidate:
         "--precision",
         "int8",
     ]
-    done = subprocess.run([olive, *arguments], capture_output=True, text=True, cwd=to, check=False)
+    done = subprocess.run([olive.absolute(), *arguments], capture_output=True, text=True, cwd=to, check=False)
     found = sorted(to.glob("out/**/*.onnx"))
     if not found:
         lines = (done.stderr + done.stdout).strip().splitlines() or ["it wrote nothing"]
@@ -204,7 +204,7 @@ def worth(row: Row | None, case: zoo.Case) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--olive", help="the command of an Olive installed elsewhere")
+    parser.add_argument("--olive", type=Path, help="the command of an Olive installed elsewhere")
     parser.add_argument("--budget", default="8m")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--models", type=Path, default=Path("runs/zoo"), help="where exported models are kept")
