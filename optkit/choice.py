@@ -14,6 +14,8 @@ _NEGLIGIBLE = 0.01
 """The loss of fidelity to the baseline's outputs that passes where nobody gave a bound: cosine 0.99, 99 % agreement."""
 _BOUNDED = ("cosine", "agreement")
 """Measures of fidelity that have the same meaning for every model."""
+_ALIKE = 0.97
+"""The share of the highest speed-up that a smaller file may cost."""
 _LESS_MEMORY = 0.98
 """The share of the baseline's peak memory from which on it counts as less: peaks of one model differ by a per cent."""
 
@@ -86,11 +88,14 @@ def _needs_less(row: Row, baseline: Row) -> bool:
 
 
 def _fastest(rows: Sequence[Row]) -> list[Row]:
-    """The rows whose speed-up may be the highest, as far as the intervals tell."""
+    """The rows whose speed-up may be the highest, as far as the intervals tell, and is next to it in any case: where
+    little was measured, intervals are wide.
+    """
     top = max(rows, key=speed, default=None)
     if top is None or top.speedup is None:
         return []
-    return [row for row in rows if row.speedup is not None and row.speedup.high >= top.speedup.low]
+    near = [row for row in rows if row.speedup is not None and row.speedup.high >= top.speedup.low]
+    return [row for row in near if speed(row) >= _ALIKE * speed(top)]
 
 
 def speed(row: Row) -> float:

@@ -449,6 +449,12 @@ class TestTheChoice:
         rows = self.row("big", 2.01, "faster", loss=0.0), self.row("small", 2.0, "faster", size=50, loss=0.0)
         assert self.chosen(done, *rows)[0] == "small"
 
+    def test_is_the_fastest_where_wide_intervals_hide_a_difference(self, done):
+        wide = Interval(value=2.0, low=1.7, high=2.3)
+        big = self.row("big", 2.0, "faster", loss=0.0).model_copy(update={"speedup": wide})
+        rows = big, self.row("small", 1.9, "faster", size=50, loss=0.0)
+        assert self.chosen(done, *rows)[0] == "big"
+
     def test_needs_a_loss_that_may_be_nothing_where_no_bound_is_given(self, done):
         rows = self.row("unclear", 2.0, "faster", loss=0.009), self.row("worse", 3.0, "faster", loss=0.02)
         assert self.chosen(done, *rows)[0] == "unclear"
