@@ -83,3 +83,31 @@ def test_an_excluded_embedding_stays_in_float(encoder, tmp_path):
         if list(tensor.dims) == [WORDS, WIDTH]
     }
     assert kinds == {onnx.TensorProto.FLOAT}
+
+
+def test_attention_with_joined_weights_becomes_three_products_that_integers_take_in(tmp_path):
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    from optkit.stages import fuse
+
+    draw = np.random.default_rng(0)
+    weights = {name: draw.standard_normal((16, 16)).astype(np.float32) / 4 for name in "qkv"}
+    stored = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    stored.append(numpy_helper.from_array(draw.standard_normal(48).astype(np.float32), "bias"))
+    nodes = [
+        helper.make_node("Concat", ["q", "k", "v"], ["joined"], axis=1),
+        helper.make_node("Attention", ["x", "joined", "bias"], ["y"], "heads", domain="com.microsoft", num_heads=4),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "time", 16]) for name in "xy")
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    proto = helper.make_model(helper.make_graph(nodes, "net", [x], [y], stored), opset_imports=opsets, ir_version=8)
+    feed = {"x": draw.standard_normal((2, 5, 16)).astype(np.float32)}
+    before = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, feed)[0]
+    fuse._unpack(proto)
+    after = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, feed)[0]
+    np.testing.assert_allclose(after, before, atol=1e-5)
+    onnx.save(proto, tmp_path / "model.onnx")
+    ok.quantize(tmp_path / "model.onnx", tmp_path / "out.onnx", method="dynamic", measure=False)
+    small = onnx.load(tmp_path / "out.onnx")
+    assert [node.op_type for node in small.graph.node].count("MatMulInteger") == 3
