@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -148,19 +147,15 @@ def _conclusion(
     sentences = [f"{row.title}: {wording.speed(row)}: {measured}.", where]
     causes = _causes(findings, None if even else after > before)
     if causes:
-        largest, *others = (cause.text for cause in causes)
-        sentences.append(f"Why: {'; '.join([largest, *map(_without_names, others)])}.")
+        # The layers of the largest are as many as a sentence bears.
+        told = [wording.cause(causes[0].text, causes[0].foremost), *(cause.text for cause in causes[1:])]
+        sentences.append(f"Why: {'; '.join(told)}.")
     advice = "Integers do not pay in this model here; keep it in float." if remedies.hopeless(case) else ""
     if tried is not None:
         try_it = "Try" if advice or even or after > before else "To gain more, try"
         advice = f"{advice} {try_it}: {tried.command}".strip()
     sentences.append(advice)
     return [sentence for sentence in sentences if sentence]
-
-
-def _without_names(text: str) -> str:
-    """A cause without its layers: those of the largest are as many as a sentence bears."""
-    return re.split("; (?:worst|most): ", text)[0]
 
 
 def _where(families: Sequence[FamilyRecord], change: float) -> str:

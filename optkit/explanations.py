@@ -62,10 +62,14 @@ class FamilyRecord(Record):
 
 
 class FindingRecord(Record):
-    """A cause. ``seconds`` is what it costs the candidate in an inference, negative what it saves, null for a fact."""
+    """A cause. ``seconds`` is what it costs the candidate in an inference, negative what it saves, null for a fact.
+
+    ``foremost`` are its layers or operators with what each adds to it, the most first.
+    """
 
     kind: str
     text: str
+    foremost: list[str] = Field(default_factory=list)
     seconds: float | None = None
     layers: list[str] = Field(default_factory=list)
     command: str | None = None

@@ -5,22 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from optkit import lazy
+from optkit import irfile
 from optkit.errors import TargetError, UsageError
 from optkit.tensors import Arrays
 
 _OWN = ("device", "static_shapes")
 """Options that are not OpenVINO's."""
-_NOISE = ("Exception from ", "Check '", "FrontEnd API failed", "Model wasn't fully converted", "Summary:")
-"""How the lines of an error begin that say where in OpenVINO it arose, not what is wrong."""
 
 
 class Forms:
     """A graph as compiled for any shapes, and for the static ones of its options; each when it is first needed."""
 
     def __init__(self, path: Path, options: dict[str, Any]) -> None:
-        self.core = library().Core()
-        self.graph = _read(self.core, path)
+        self.core = irfile.library().Core()
+        self.graph = irfile.read(path, self.core)
         self._options, self._name = options, path.name
         self._shapes = _static_shapes(options)
         self._compiled: dict[bool, Any] = {}
@@ -46,24 +44,12 @@ class Forms:
         return self._compiled[static]
 
 
-def library() -> Any:
-    """OpenVINO. Raises MissingLibraryError."""
-    return lazy.require("openvino", extra="openvino")
-
-
-def _read(core: Any, path: Path) -> Any:
-    try:
-        return core.read_model(path)
-    except Exception as error:  # noqa: BLE001  frontends raise more than RuntimeError
-        raise TargetError(f"openvino refuses {path.name}: {reason(error)}") from None
-
-
 def _compile(core: Any, graph: Any, options: dict[str, Any], name: str) -> Any:
     properties = {key: value for key, value in options.items() if key not in _OWN}
     try:
         return core.compile_model(graph, options["device"], properties)
     except Exception as error:  # noqa: BLE001  plugins raise more than RuntimeError
-        raise TargetError(f"openvino refuses {name} on {options['device']}: {reason(error)}") from None
+        raise TargetError(f"openvino refuses {name} on {options['device']}: {irfile.reason(error)}") from None
 
 
 def _static_shapes(options: dict[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -80,12 +66,5 @@ def _reshaped(graph: Any, shapes: dict[str, tuple[int, ...]], name: str) -> Any:
     try:
         copy.reshape({key: list(shape) for key, shape in shapes.items()})
     except Exception as error:  # noqa: BLE001  shape inference raises more than RuntimeError
-        raise TargetError(f"openvino refuses the static shapes of {name}: {reason(error)}") from None
+        raise TargetError(f"openvino refuses the static shapes of {name}: {irfile.reason(error)}") from None
     return copy
-
-
-def reason(error: Exception) -> str:
-    """What is wrong, in one line, out of a message that mostly says where it arose."""
-    lines = [line.strip(" -\t") for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(_NOISE)]
-    return "; ".join(telling or lines[-1:]).replace(":; ", ": ")

@@ -9,30 +9,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from optkit import lazy
-from optkit.errors import OutputError, TargetError
+from optkit import irfile
+from optkit.errors import OutputError
 
 
 def read(path: Path) -> Any:
     """The graph of an ONNX or IR file, before anything is derived from its names. Raises TargetError for what OpenVINO
     cannot read.
     """
-    openvino = lazy.require("openvino", extra="openvino")
-    try:
-        graph = openvino.Core().read_model(path)
-    except Exception as error:  # noqa: BLE001  frontends raise more than RuntimeError
-        reason = str(error).strip().splitlines()[-1].strip(" -")
-        raise TargetError(f"openvino refuses {path.name}: {reason}") from None
+    graph = irfile.read(path)
     settle(graph)
     return graph
 
 
 def save(graph: Any, path: Path, *, half: bool = False) -> None:
     """Write the IR; ``half`` stores weights in FP16. Raises OutputError where it cannot be written."""
-    openvino = lazy.require("openvino", extra="openvino")
     settle(graph)
     try:
-        openvino.save_model(graph, path, compress_to_fp16=half)
+        irfile.library().save_model(graph, path, compress_to_fp16=half)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise OutputError(

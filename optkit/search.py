@@ -133,10 +133,17 @@ class Search:
             return self.baseline.model
         return self.make(Chain("export", "onnxruntime", (stage_class("export")(),))).candidate.model
 
+    @cached_property
+    def _contents(self) -> tuple[frozenset[str], str | None]:
+        """The operators of the ONNX graph, and how it is quantized already; nothing where there is no such graph."""
+        if self.exported.format != "onnx":
+            return frozenset(), None
+        proto = graph.parse(self.exported.path)
+        return frozenset(graph.operators(proto)), graph.quantized(proto)
+
     def _broad(self, proposals: Proposals) -> list[Chain]:
         """The methods in their plain form, for a model that is not in integers already."""
-        onnx = self.exported.format == "onnx"
-        kind = graph.quantized(graph.parse(self.exported.path)) if onnx else None
+        _, kind = self._contents
         if kind is None or kind == "float16":
             return proposals.broad(fused=self._fusing_helps())
         self.notes.append(Note(f"no integers were tried: the model is quantized already, {kind}"))
@@ -151,8 +158,7 @@ class Search:
         return speeds.get(FUSED, 0.0) > ranking.GAIN * speeds.get(FLOAT, 1.0)
 
     def _proposals(self) -> Proposals:
-        onnx = self.exported.format == "onnx"
-        operators = frozenset(graph.operators(graph.parse(self.exported.path)) if onnx else ())
+        operators, _ = self._contents
         calibrated = self.parts.calibration is not None
         model, native, shapes = self.baseline.model, self.baseline.target, self.bench.shapes(self.exported.signature)
         return Proposals(self.recipe, model, native, self.ranking.wish, operators, calibrated, shapes)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from optkit import alignment, units, wording
+from optkit import alignment, units
 from optkit.alignment import Pair, total
 from optkit.explanations import FindingRecord
 from optkit.operators import Operator, plain
@@ -65,7 +65,8 @@ def _unfused_pairs(case: Case) -> Iterator[FindingRecord]:
         yield FindingRecord(
             kind="unfused-pairs",
             text=f"{len(alone)} float operators between DequantizeLinear and QuantizeLinear that no integer kernel "
-            f"took in, the pairs around them take {units.seconds(total(around.values()))}; worst: {_named(alone)}",
+            f"took in, the pairs around them take {units.seconds(total(around.values()))}",
+            foremost=_named(alone),
             seconds=total(around.values()),
             layers=[_layer(each) for each in alone],
         )
@@ -93,7 +94,8 @@ def _left_in_float(case: Case) -> Iterator[FindingRecord]:
             what = f"{len(operators)} of the layers with most arithmetic stay in {operators[0].precision}"
             yield FindingRecord(
                 kind="left-in-float",
-                text=f"{what} and take {units.seconds(total(operators))}: {reason}; {_named(operators)}",
+                text=f"{what} and take {units.seconds(total(operators))}: {reason}",
+                foremost=_named(operators),
                 layers=[_layer(each) for each in operators],
             )
 
@@ -117,17 +119,15 @@ def _slower_integers(case: Case) -> Iterator[FindingRecord]:
     if cost < case.worth:
         return
     slower.sort(key=lambda pair: pair.before - pair.after)
-    worst = wording.names(
-        [
-            f"{pair.layer} ({_trait(case.candidate, pair)}{units.seconds(pair.before)} -> {units.seconds(pair.after)})"
-            for pair in slower
-        ]
-    )
+    worst = [
+        f"{pair.layer} ({_trait(case.candidate, pair)}{units.seconds(pair.before)} -> {units.seconds(pair.after)})"
+        for pair in slower
+    ]
     count = sum(pair.integer and pair.matched for pair in case.pairs)
     yield FindingRecord(
         kind="slower-integer-layers",
-        text=f"{len(slower)} of {count} integer layers are slower than in float, by {units.seconds(cost)} together; "
-        f"worst: {worst}",
+        text=f"{len(slower)} of {count} integer layers are slower than in float, by {units.seconds(cost)} together",
+        foremost=worst,
         seconds=cost,
         layers=[pair.layer for pair in slower],
     )
@@ -144,16 +144,15 @@ def _slower_kernels(case: Case) -> Iterator[FindingRecord]:
     cost = sum(pair.after - pair.before for pair in slower)
     if cost >= case.worth:
         slower.sort(key=lambda pair: pair.before - pair.after)
-        worst = wording.names(
-            [
-                f"{pair.layer} ({_kinds(pair.baseline)} {units.seconds(pair.before)} -> {_kinds(pair.candidate)} "
-                f"{units.seconds(pair.after)})"
-                for pair in slower
-            ]
-        )
+        worst = [
+            f"{pair.layer} ({_kinds(pair.baseline)} {units.seconds(pair.before)} -> {_kinds(pair.candidate)} "
+            f"{units.seconds(pair.after)})"
+            for pair in slower
+        ]
         yield FindingRecord(
             kind="slower-kernels",
-            text=f"{len(slower)} layers are carried out in another way, {units.seconds(cost)} slower; worst: {worst}",
+            text=f"{len(slower)} layers are carried out in another way, {units.seconds(cost)} slower",
+            foremost=worst,
             seconds=cost,
             layers=[pair.layer for pair in slower],
         )
@@ -193,11 +192,12 @@ def _lost_fusions(case: Case) -> Iterator[FindingRecord]:
             lost.append(pair)
             cost += total(extra)
     if cost >= case.worth:
-        shown = wording.names([f"{pair.layer} ({'+'.join(each.kind for each in pair.candidate)})" for pair in lost])
+        shown = [f"{pair.layer} ({'+'.join(each.kind for each in pair.candidate)})" for pair in lost]
         yield FindingRecord(
             kind="lost-fusions",
             text=f"{len(lost)} operators of the baseline are several in the candidate, the added ones take "
-            f"{units.seconds(cost)}; worst: {shown}",
+            f"{units.seconds(cost)}",
+            foremost=shown,
             seconds=cost,
             layers=[pair.layer for pair in lost],
         )
@@ -209,11 +209,12 @@ def _gained_fusions(case: Case) -> Iterator[FindingRecord]:
     saved = sum(pair.before - pair.after for pair in fused)
     if saved >= case.worth:
         fused.sort(key=lambda pair: pair.after - pair.before)
-        shown = wording.names([f"{pair.layer} ({'+'.join(each.kind for each in pair.baseline)})" for pair in fused])
+        shown = [f"{pair.layer} ({'+'.join(each.kind for each in pair.baseline)})" for pair in fused]
         yield FindingRecord(
             kind="gained-fusions",
             text=f"in {len(fused)} places several operators of the baseline are fewer in the candidate, which saves "
-            f"{units.seconds(saved)}; most: {shown}",
+            f"{units.seconds(saved)}",
+            foremost=shown,
             seconds=-saved,
             layers=[pair.layer for pair in fused],
         )
@@ -265,8 +266,9 @@ def _no_half_kernels(case: Case) -> Iterator[FindingRecord]:
         cost = total(casts)
         yield FindingRecord(
             kind="no-half-kernels",
-            text=f"a file in half precision, but {side.candidate.target} computes in float32 here: {_named(computing)}"
+            text=f"a file in half precision, but {side.candidate.target} computes in float32 here"
             + (f", between conversions of {units.seconds(cost)}" if cost >= case.worth else ""),
+            foremost=_named(computing),
             seconds=cost if cost >= case.worth else None,
         )
 
@@ -278,8 +280,8 @@ def _reference_kernels(case: Case) -> Iterator[FindingRecord]:
     if cost >= case.worth:
         yield FindingRecord(
             kind="reference-kernels",
-            text=f"{len(slow)} operators run on plain reference kernels and take {units.seconds(total(slow))}; worst: "
-            f"{_named(slow)}",
+            text=f"{len(slow)} operators run on plain reference kernels and take {units.seconds(total(slow))}",
+            foremost=_named(slow),
             seconds=cost,
             layers=[_layer(each) for each in slow],
         )
@@ -294,15 +296,15 @@ def _other_providers(case: Case) -> Iterator[FindingRecord]:
     if away:
         yield FindingRecord(
             kind="other-provider",
-            text=f"{len(away)} operators do not run on {first} and take {units.seconds(total(away))}: {_named(away)}",
+            text=f"{len(away)} operators do not run on {first} and take {units.seconds(total(away))}",
+            foremost=_named(away),
             layers=[_layer(each) for each in away],
         )
 
 
-def _named(operators: Sequence[Operator]) -> str:
-    """The dearest few, by layer and kind."""
-    dearest = sorted(operators, key=lambda each: -each.seconds)
-    return wording.names([f"{_layer(each)} ({each.kind})" for each in dearest])
+def _named(operators: Sequence[Operator]) -> list[str]:
+    """The dearest first, by layer and kind."""
+    return [f"{_layer(each)} ({each.kind})" for each in sorted(operators, key=lambda each: -each.seconds)]
 
 
 def _layer(operator: Operator) -> str:

@@ -16,6 +16,11 @@ def names(given: Sequence[str]) -> str:
     return ", ".join(given[:_NAMED]) + (f" and {left} more" if left > 0 else "")
 
 
+def cause(text: str, foremost: Sequence[str]) -> str:
+    """A cause with the few that add the most to it."""
+    return f"{text}; above all {names(foremost)}" if foremost else text
+
+
 def speed(row: Row) -> str:
     """``1.92x faster (95 %: 1.87 to 1.96)``, ``1.16x slower``, ``no difference (95 %: 0.99 to 1.01)``; no ratio: what
     it is.

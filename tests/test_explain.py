@@ -549,9 +549,8 @@ def test_a_sentence_names_three_layers_at_most(tmp_path):
     assert wording.names(list("abcde")) == "a, b, c and 2 more"
     loss = known(tmp_path, damages=(0.1, 0.1, 0.1, 0.1, 0.001))
     assert losses._conclusion(loss, True, None, None)[1].endswith("of the damage: l0, l1, l2 and 1 more.")
-    assert explaining._without_names("2 layers are slower, by 2 ms; worst: a (1 ms -> 2 ms), b") == (
-        "2 layers are slower, by 2 ms"
-    )
+    assert wording.cause("4 layers are slower", list("abcd")) == "4 layers are slower; above all a, b, c and 1 more"
+    assert wording.cause("a fact", []) == "a fact"
 
 
 def test_what_cannot_be_looked_into_is_a_note(tmp_path, monkeypatch):
@@ -635,7 +634,8 @@ def test_half_precision_on_one_side_only_is_told_with_whose_it_is(dtype, other):
 
 def test_reference_kernels_are_told_with_what_they_cost_more_than_in_the_baseline():
     found = between(executed(), executed(kernel="ref_any_f32", seconds=0.006))["reference-kernels"]
-    assert found.text == "1 operators run on plain reference kernels and take 6.00 ms; worst: l (Eltwise)"
+    assert found.text == "1 operators run on plain reference kernels and take 6.00 ms"
+    assert found.foremost == ["l (Eltwise)"]
     assert (found.seconds, found.layers) == (pytest.approx(0.006), ["l"])
     both = between(executed(kernel="ref_any_f32"), executed(kernel="ref_any_f32"))
     assert "reference-kernels" not in both

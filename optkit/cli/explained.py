@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optkit import units
+from optkit import units, wording
 from optkit.cli.console import Block, Table, Text
 from optkit.cli.explainedloss import loss_blocks
 from optkit.explanations import Explanation, FamilyRecord, FindingRecord, LayerTimeRecord, SpeedExplanation
@@ -72,7 +72,8 @@ def _change(before: float, after: float) -> str:
 
 
 def _finding(finding: FindingRecord) -> Text:
+    text = wording.cause(finding.text, finding.foremost)
     if finding.seconds is None:
-        return Text(f"- {finding.text}")
+        return Text(f"- {text}")
     cost = f"{'+' if finding.seconds >= 0 else '-'}{units.seconds(abs(finding.seconds))}"
-    return Text(f"- {cost}: {finding.text}")
+    return Text(f"- {cost}: {text}")

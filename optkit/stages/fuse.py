@@ -80,7 +80,7 @@ def _unpack(proto: Any) -> None:
         if joined is None or not _plainly_joined(node, joined, stored):
             nodes.append(node)
             continue
-        parts = [f"{node.name}_{part}" for part in "qkv"]
+        parts = [f"{node.output[0]}_{part}" for part in "qkv"]
         source = node.input[0]
         nodes += [
             helper.make_node("MatMul", [source, weight], [part], part)
@@ -88,7 +88,7 @@ def _unpack(proto: Any) -> None:
         ]
         inputs = [*parts, node.input[2], "", *node.input[5:6]]
         attention = helper.make_node(
-            "MultiHeadAttention", inputs, node.output[:1], f"{node.name}_heads", domain=_CONTRIBUTED
+            "MultiHeadAttention", inputs, node.output[:1], f"{node.output[0]}_heads", domain=_CONTRIBUTED
         )
         attention.attribute.extend(each for each in node.attribute if each.name in _SHARED)
         nodes.append(attention)
@@ -101,9 +101,8 @@ def _plainly_joined(attention: Any, joined: Any, stored: set[str]) -> bool:
     """Whether the weight is three stored ones side by side, and nothing else is asked of the node."""
     simple = not any(attention.input[3:5]) and len(attention.input) > 2 and len(attention.output) == 1
     known = all(each.name in (*_SHARED, "qkv_hidden_sizes") for each in attention.attribute)
-    return (
-        simple and known and joined.op_type == "Concat" and len(joined.input) == 3 and stored.issuperset(joined.input)
-    )
+    beside = joined.op_type == "Concat" and any(each.name == "axis" and each.i in (1, -1) for each in joined.attribute)
+    return simple and known and beside and len(joined.input) == 3 and stored.issuperset(joined.input)
 
 
 def _proven(model: Model, result: Model, context: Context) -> Note:

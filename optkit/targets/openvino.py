@@ -15,7 +15,8 @@ import numpy as np
 
 from optkit import irnames
 from optkit.errors import TargetError
-from optkit.irforms import Forms, library, reason
+from optkit.irfile import library, reason
+from optkit.irforms import Forms
 from optkit.machine import cores_allowed
 from optkit.model import Model
 from optkit.operators import Operator, Profile, family, plain
