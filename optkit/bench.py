@@ -8,6 +8,7 @@ from functools import cached_property
 
 from optkit import comparison, metrics, workload
 from optkit.data import Dataset
+from optkit.quality import Recording
 from optkit.recipe import Recipe
 from optkit.results import Comparison
 from optkit.tensors import Arrays, Signature
@@ -45,7 +46,7 @@ class Bench:
 
     def look(self, candidates: Sequence[Candidate]) -> Comparison:
         """The candidates for a short time, on some of the selection samples."""
-        return self._measured(candidates, self._sample, _LOOK_SECONDS)
+        return self._measured(candidates, self._sample, _LOOK_SECONDS, self._recording)
 
     def final(self, candidates: Sequence[Candidate]) -> Comparison:
         """The candidates for as long as the recipe says, on the evaluation samples."""
@@ -74,6 +75,11 @@ class Bench:
         return self.parts.selection.take(max(self._fewest_samples(), int(_QUALITY_SECONDS / max(self._pace, 1e-6))))
 
     @cached_property
+    def _recording(self) -> Recording:
+        """What the baseline gives for the samples of a look."""
+        return Recording()
+
+    @cached_property
     def _pace(self) -> float:
         """Seconds that the baseline takes for a sample."""
         latency = self._measured([], self.parts.selection, _LOOK_SECONDS).rows[0].latency
@@ -84,7 +90,9 @@ class Bench:
         metric = metrics.choose(self.recipe.metric, self.parts.selection, signature)
         return _FEWEST_DISTANCES if metric.needs == "reference" and not metric.counts else _FEWEST_SAMPLES
 
-    def _measured(self, candidates: Sequence[Candidate], dataset: Dataset, seconds: float) -> Comparison:
+    def _measured(
+        self, candidates: Sequence[Candidate], dataset: Dataset, seconds: float, recording: Recording | None = None
+    ) -> Comparison:
         benchmark = self.recipe.benchmark
         return comparison.side_by_side(
             [self.baseline, *candidates],
@@ -97,5 +105,6 @@ class Bench:
             seed=self.recipe.seed,
             threads=benchmark.threads,
             with_quality=bool(candidates),
+            recording=recording,
             progress=lambda what, done, total: self.tell(what),
         )

@@ -9,7 +9,7 @@ from dataclasses import replace
 from optkit import cautions, machine, quality, records, timing, workload
 from optkit.data import Dataset
 from optkit.errors import UsageError
-from optkit.quality import Assessment
+from optkit.quality import Assessment, Recording
 from optkit.results import Comparison, Row, Scenario
 from optkit.stage import Progress, no_progress
 from optkit.stats import PRECISION
@@ -30,9 +30,10 @@ def side_by_side(
     threads: int | None = None,
     scenario: Scenario = "single-stream",
     with_quality: bool = True,
+    recording: Recording | None = None,
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Compare the candidates with the first of them.
+    """Compare the candidates with the first of them; a ``recording`` of its outputs spares it being assessed again.
 
     Without a dataset, or ``with_quality=False``, only speed, size and memory are compared; without one on made-up
     inputs. A candidate that fails is a row with a reason. Raises the baseline's error, DataError or SignatureError for
@@ -43,8 +44,11 @@ def side_by_side(
         raise UsageError("quality needs data: --metric and --max-drop do nothing without it", hint="give --data DATA")
     candidates = named_apart(candidates)
     work = workload.of(candidates, dataset, batch, seed)
-    assessed = dataset if with_quality else None
-    assessments = _assess(candidates, assessed, metric, work.batch, seed, progress)
+    assessments = [Assessment()] * len(candidates)
+    if dataset is not None and with_quality:
+        assessments = quality.assess(
+            candidates, dataset, metric, batch=work.batch, seed=seed, recording=recording, progress=progress
+        )
     alive = [entry for entry, found in zip(candidates, assessments, strict=True) if found.error is None]
     tasks = [Task(entry, work.feeds, work.batch) for entry in alive]
     measured = timing.measure(tasks, seconds=seconds, precision=precision, seed=seed, progress=progress)
@@ -79,19 +83,6 @@ def named_apart(candidates: Sequence[Candidate]) -> list[Candidate]:
         again = sum(other.model.path == entry.model.path and other.target == entry.target for other in apart)
         apart.append(replace(entry, name=f"{name} ({again + 1})" if again else name))
     return apart
-
-
-def _assess(
-    candidates: Sequence[Candidate],
-    dataset: Dataset | None,
-    metric: str | None,
-    batch: int,
-    seed: int,
-    progress: Progress,
-) -> list[Assessment]:
-    if dataset is None:
-        return [Assessment()] * len(candidates)
-    return quality.assess(candidates, dataset, metric, batch=batch, seed=seed, progress=progress)
 
 
 def row(candidate: Candidate, assessment: Assessment, timed: Timing | None = None, batch: int | None = None) -> Row:

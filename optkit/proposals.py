@@ -75,19 +75,28 @@ class Proposals:
         return found
 
     def repairs(self, chain: Chain) -> list[Chain]:
-        """Other ways to the same precision, for a chain that is fast and loses too much."""
+        """Other schemes for NNCF, for a chain that is fast and loses too much."""
+        stage = quantize_of(chain)
+        if stage is None or stage.method != "static" or chain.target != "openvino":
+            return []
+        between = self._rounded_between(stage)
+        others: dict[str, dict[str, object]] = {}
+        if between:
+            others["of layers alone"] = {"exclude": (*stage.exclude, *between)}
+        if self.operators >= _ATTENTION:
+            others |= {name: {"model_type": name} for name in ("transformer", "none")}
+        return self._varied(chain, others)
+
+    def refinements(self, chain: Chain) -> list[Chain]:
+        """Other ranges and means in the same scheme, which win back little."""
         stage = quantize_of(chain)
         if stage is None or stage.method != "static":
             return []
-        others: dict[str, dict[str, object]]
-        if chain.target == "onnxruntime":
-            others = {"percentile": {"calibrate": "percentile"}}
-        else:
-            between = self._rounded_between(stage)
-            others = {"of layers alone": {"exclude": (*stage.exclude, *between)}} if between else {}
-            if self.operators >= _ATTENTION:
-                others |= {name: {"model_type": name} for name in ("transformer", "none")}
-            others |= {"accurate bias": {"bias_correction": "accurate"}}
+        if chain.target == "openvino":
+            return self._varied(chain, {"accurate bias": {"bias_correction": "accurate"}})
+        return self._varied(chain, {name: {"calibrate": name} for name in ("percentile", "entropy")})
+
+    def _varied(self, chain: Chain, others: dict[str, dict[str, object]]) -> list[Chain]:
         return [_with_quantize(chain, f"{chain.name} {name}", fields) for name, fields in others.items()]
 
     def kind(self, chain: Chain) -> tuple[str, str, bool]:

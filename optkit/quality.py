@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from optkit import metrics
@@ -20,6 +21,9 @@ from optkit.stage import Progress, no_progress
 from optkit.tensors import Array, Arrays
 from optkit.worker import Candidate, Worker
 
+_RECORDED_BYTES = 1 << 28
+"""About the most that is kept of a baseline's outputs."""
+
 
 @dataclass(frozen=True)
 class Assessment:
@@ -29,6 +33,25 @@ class Assessment:
     error: OptkitError | None = None
 
 
+class Recording:
+    """What one baseline gave for one dataset, so that it need not run again beside other candidates."""
+
+    def __init__(self) -> None:
+        self._outputs: dict[int, list[Arrays]] = {}
+        self._bytes = 0
+
+    def outputs(self, size: int, index: int, run: Callable[[], Arrays]) -> Arrays:
+        """The outputs for a batch, by the batches' size and its index; ``run`` gives those that are not known yet."""
+        known = self._outputs.setdefault(size, [])
+        if index < len(known):
+            return known[index]
+        outputs = run()
+        if index == len(known) and self._bytes < _RECORDED_BYTES:
+            known.append(outputs)
+            self._bytes += sum(array.nbytes for array in outputs.values())
+        return outputs
+
+
 def assess(
     candidates: Sequence[Candidate],
     dataset: Dataset,
@@ -36,12 +59,14 @@ def assess(
     *,
     batch: int = 1,
     seed: int = 0,
+    recording: Recording | None = None,
     progress: Progress = no_progress,
 ) -> list[Assessment]:
     """Assess the candidates on all samples; the first is the baseline.
 
-    A model with a fixed batch size gets that size, its last batch filled up and the filling not counted. Raises the
-    baseline's error, DataError or SignatureError for data that does not fit it, MetricError.
+    A model with a fixed batch size gets that size, its last batch filled up and the filling not counted. A
+    ``recording`` of this baseline on this dataset spares it running again. Raises the baseline's error, DataError or
+    SignatureError for data that does not fit it, MetricError.
     """
     baseline, *others = lanes = [_Lane(candidate) for candidate in candidates]
     with ExitStack() as stack:
@@ -50,7 +75,7 @@ def assess(
         dataset.check(baseline.worker.signature.inputs)
         for lane in others:
             lane.attempt(lane.open, stack)
-        _stream(baseline, others, dataset, measure, batch, progress)
+        _stream(baseline, others, dataset, measure, batch, recording, progress)
     return [_assessment(lane, baseline, measure, seed) for lane in lanes]
 
 
@@ -75,9 +100,11 @@ class _Lane:
     def open(self, stack: ExitStack) -> None:
         self.worker = stack.enter_context(Worker(self.candidate))
 
-    def observe(self, batch: Batch, filled: int | None, metric: Metric, baseline: _Lane) -> None:
-        """Run one batch and keep its rows; the baseline has run it before."""
-        outputs = self.worker.run(batch.feed)
+    def run(self, batch: Batch, filled: int | None, metric: Metric, baseline: _Lane) -> None:
+        """Run one batch and keep its rows; the baseline's outputs for it are known."""
+        self.observe(self.worker.run(batch.feed), batch, filled, metric, baseline)
+
+    def observe(self, outputs: Arrays, batch: Batch, filled: int | None, metric: Metric, baseline: _Lane) -> None:
         self.outputs = outputs if self is baseline else renamed(outputs, tuple(baseline.outputs))
         own, reference, feed = (_real(each, batch, filled) for each in (self.outputs, baseline.outputs, batch.feed))
         truth = reference if metric.needs == "reference" or batch.labels is None else batch.labels
@@ -104,18 +131,27 @@ def _metric(text: str | None, dataset: Dataset, baseline: _Lane, others: Sequenc
 
 
 def _stream(
-    baseline: _Lane, others: Sequence[_Lane], dataset: Dataset, metric: Metric, batch: int, progress: Progress
+    baseline: _Lane,
+    others: Sequence[_Lane],
+    dataset: Dataset,
+    metric: Metric,
+    batch: int,
+    recording: Recording | None,
+    progress: Progress,
 ) -> None:
     """Run all batches; each through the baseline first, and then through the others that have not failed."""
     sizes = [lane.worker.signature.fixed_batch for lane in (baseline, *others) if lane.error is None]
     fixed = next((size for size in sizes if size is not None), None)
+    size = fixed or batch
     filled = None if dataset.source.whole_feeds else fixed
     done = 0
-    for found in dataset.batches(fixed or batch, pad=fixed is not None):
-        baseline.observe(found, filled, metric, baseline)
+    for index, found in enumerate(dataset.batches(size, pad=fixed is not None)):
+        run = partial(baseline.worker.run, found.feed)
+        outputs = recording.outputs(size, index, run) if recording else run()
+        baseline.observe(outputs, found, filled, metric, baseline)
         for lane in others:
             if lane.error is None:
-                lane.attempt(lane.observe, found, filled, metric, baseline)
+                lane.attempt(lane.run, found, filled, metric, baseline)
         done += 1 if dataset.source.whole_feeds else found.count
         progress("evaluating", done, len(dataset))
 

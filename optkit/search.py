@@ -1,8 +1,8 @@
 """Optimize: the best candidate inside the bound, found by making, measuring and judging; the original is the first.
 
-Every broad method at a short look; then, for what is fast but loses too much, other methods, and layers given back to
-float in the order of what they damage for the time they save; then runtime options. Looks use the selection samples;
-the result is what wins the final comparison, on evaluation samples that no decision has used.
+Every broad method at a short look; then, for what is fast but loses too much, other schemes, and layers given back to
+float in the order of what they damage for the time they save, and other ranges; then runtime options. Looks use the
+selection samples; the result is what wins the final comparison, on evaluation samples that no decision has used.
 """
 
 from __future__ import annotations
@@ -93,13 +93,13 @@ class Search:
         for trial in self.ranking.in_integers():
             self._trim(trial, proposals)
         for trial in ranking.best_of_each(self.ranking.worth_mending("broad", "trimmed"), proposals.kind):
-            for chain in proposals.repairs(trial.chain):
-                if any(map(self.ranking.sure, self._look("repair", [chain]))):
-                    break
+            self._first_sure(proposals.repairs(trial.chain))
         lossy = self.ranking.worth_assuring("broad", "trimmed", "repair")
         for trial in ranking.best_of_each(lossy, proposals.kind):
             if self.ranking.could_win(trial):
                 self._give_back(trial, proposals)
+        for trial in ranking.best_of_each(self.ranking.worth_mending("broad", "trimmed", "repair"), proposals.kind):
+            self._first_sure(proposals.refinements(trial.chain))
         for trial in self.ranking.front()[:1]:
             self._look("options", proposals.options(trial.chain))
 
@@ -211,6 +211,12 @@ class Search:
             self.journal.add(_key(chain), trial=record)
             trials.append(Trial(chain, record))
         return trials
+
+    def _first_sure(self, repairs: Sequence[Chain]) -> None:
+        """Look at one after the other until one surely keeps the bound."""
+        for chain in repairs:
+            if any(map(self.ranking.sure, self._look("repair", [chain]))):
+                return
 
     def _trim(self, trial: Trial, proposals: Proposals) -> None:
         """Look at integers only where they pay: operator by operator, against the float model on the same target."""

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -317,6 +318,16 @@ def proposals_for(*operators):
     return Proposals(Recipe(model=ModelSpec(path="m")), None, "fake", Wish(), frozenset(operators), calibrated=True)
 
 
+def test_transformers_are_tried_in_both_of_nncfs_schemes_and_other_ranges_come_last():
+    chain = Chain("int8", "openvino", (Quantize(method="static"),))
+    proposals = proposals_for("MatMul", "Softmax")
+    assert [each.name for each in proposals.repairs(chain)] == ["int8 transformer", "int8 none"]
+    assert [each.name for each in proposals.refinements(chain)] == ["int8 accurate bias"]
+    refined = proposals.refinements(replace(chain, target="onnxruntime"))
+    assert [each.stages[0].calibrate for each in refined] == ["percentile", "entropy"]
+    assert proposals.refinements(Chain("int8 dynamic", "onnxruntime", (Quantize(method="dynamic"),))) == []
+
+
 def test_what_nncf_rounds_between_layers_goes_back_to_float_as_a_whole():
     static = (Quantize(method="static"),)
     found = {
@@ -324,8 +335,10 @@ def test_what_nncf_rounds_between_layers_goes_back_to_float_as_a_whole():
         for each in proposals_for("Conv", "Div", "Relu", "Mul").repairs(Chain("int8", "openvino", static))
     }
     assert found["int8 of layers alone"].stages[0].exclude == ("Div", "Mul")
-    kinds = {proposals_for("Div", "Mul").kind(each) for each in found.values()}
-    assert kinds == {("openvino", "static", False), ("openvino", "static", True)}
+    assert list(found) == ["int8 of layers alone"]
+    plain = Chain("int8", "openvino", static)
+    assert proposals_for("Div", "Mul").kind(plain) == ("openvino", "static", False)
+    assert proposals_for("Div", "Mul").kind(found["int8 of layers alone"]) == ("openvino", "static", True)
     again = proposals_for("Conv", "Div", "Mul").mixed(found["int8 of layers alone"], ["conv_1"])
     assert again.name == "int8 of layers alone, 1 in float"
     assert "int8 of layers alone" not in [

@@ -86,6 +86,16 @@ def test_without_labels_outputs_are_compared_with_the_baselines(unlabelled):
     assert far.quality.loss.value == pytest.approx(1.0 - far.quality.value.value)
 
 
+def test_a_recorded_baseline_need_not_run_again(unlabelled):
+    recording = quality.Recording()
+    once = quality.assess([fake(), fake(error=0.1)], unlabelled, batch=7, recording=recording)
+    failing = fake(fault="run")
+    again = quality.assess([failing, fake(error=0.1)], unlabelled, batch=7, recording=recording)
+    assert again == once
+    with pytest.raises(TargetError):
+        quality.assess([failing, fake(error=0.1)], unlabelled, batch=8, recording=recording)
+
+
 def test_outputs_of_other_names_are_matched_by_position(unlabelled):
     other = fake(shape=signature(outputs=("output",)))
     _, found = quality.assess([fake(), other], unlabelled, "agreement")

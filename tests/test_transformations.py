@@ -10,8 +10,10 @@ from onnx import helper
 from onnx_files import save
 
 import optkit
-from optkit import graph
+from optkit import data, graph
 from optkit.errors import ModelError, OutputError, SignatureError, StageError, UsageError
+from optkit.quantizer import Request
+from optkit.quantizers import onnxruntime_static
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -98,6 +100,22 @@ def test_static_int8_takes_ranges_behind_an_activation_function_and_not_before(s
         exclude=("Relu",),
     )
     assert _behind("Conv", "Relu", onnx.load(tmp_path / "kept.onnx")) > 0
+
+
+def test_ranges_that_were_kept_give_the_same_file(samples, tmp_path):
+    model = optkit.open(samples / "model.onnx")
+    calibration = data.open(samples / "calibration.npz", model.signature.inputs)
+
+    def quantized(name, *excluded):
+        (tmp_path / name).mkdir()
+        request = Request(model, tmp_path / name, 8, calibration, exclude=excluded)
+        return onnxruntime_static.quantize(request).path.read_bytes()
+
+    onnxruntime_static._known_ranges.clear()
+    anew = quantized("anew", "Gemm")
+    onnxruntime_static._known_ranges.clear()
+    quantized("other", "Relu")
+    assert quantized("again", "Gemm") == anew
 
 
 def _behind(first, second, proto):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from copy import deepcopy
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ _AT_ONCE = {"minmax": 32, "entropy": 1, "percentile": 1}
 """Feeds collected at a time: the calibrator keeps what they gave until it returns, two numbers for each tensor with
 minmax and whole tensors otherwise."""
 
+_known_ranges: dict[tuple[str, ...], Any] = {}
+
 
 def quantize(request: Request) -> Quantized:
     """Calibrate feed by feed, then quantize. Raises StageError where nothing can be quantized, or the engine fails."""
@@ -40,7 +43,7 @@ def quantize(request: Request) -> Quantized:
         hint = "the model may be quantized or of another kind: optkit inspect shows its operators"
         raise nothing_to_quantize("static INT8", proto, QUANTIZABLE, request, hint)
     quantized_nodes = chosen + [node for node in absorbed(proto, chosen) if not request.excludes(node)]
-    ranges = _ranges(path, _operators(quantized_nodes), request)
+    ranges = _ranges(path, proto, request)
     notes += request.unknown(proto) + embeddings.quantize(proto, request)
     left = kept_in_float(proto, chosen, request)
     reduced = machine.saturates()
@@ -55,11 +58,26 @@ def quantize(request: Request) -> Quantized:
     return Quantized(result, notes=(*notes, *fallback, *left), facts=facts)
 
 
-def _operators(nodes: list[Any]) -> list[str]:
-    return sorted({node.op_type for node in nodes})
+def _operators(*nodes: list[Any]) -> list[str]:
+    return sorted({node.op_type for each in nodes for node in each})
 
 
-def _ranges(path: Path, operators: list[str], request: Request) -> Any:
+def _ranges(path: Path, proto: Any, request: Request) -> Any:
+    """The ranges of all tensors around what can be quantized, whatever is excluded now.
+
+    The last ones are kept: a search quantizes one model with the same samples again and again.
+    """
+    operators = _operators(weighted := weighted_nodes(proto), absorbed(proto, weighted))
+    samples = request.calibration.digest if request.calibration else ""
+    key = (request.model.digest, samples, request.calibrate, *operators)
+    if key not in _known_ranges:
+        found = _calibrated(path, operators, request)
+        _known_ranges.clear()
+        _known_ranges[key] = found
+    return deepcopy(_known_ranges[key])  # the engine adjusts them
+
+
+def _calibrated(path: Path, operators: list[str], request: Request) -> Any:
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
     method = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}[request.calibrate]
