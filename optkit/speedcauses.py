@@ -15,6 +15,8 @@ from optkit.quantizer import QUANTIZABLE
 from optkit.speedcase import Case, Side
 
 _SLOWER = 1.1
+_CALL = 50e-6
+"""Seconds between two operators at most, where nothing is done but to call them."""
 _OVERHEAD = 0.3
 """Share of an inference outside operators from which on that is a cause of its own."""
 _HALVES = ("bfloat16", "float16")
@@ -225,10 +227,15 @@ def _overhead(case: Case) -> Iterator[FindingRecord]:
     side, outside = case.candidate, case.candidate.outside
     grown = f"; {now} operators are executed, {before} in the baseline" if now != before else ""
     if side.seconds and outside / side.seconds >= _OVERHEAD:
+        small = outside < _CALL * max(1, now)
+        reason = (
+            f"the model is so small that calling the runtime counts{grown}; a larger --batch shares it among samples"
+            if small
+            else f"{side.candidate.target} does not tell what takes it{grown}"
+        )
         yield FindingRecord(
             kind="overhead",
-            text=f"{units.percent(outside / side.seconds)} of an inference lies outside operators: the model is so "
-            f"small that calling the runtime counts{grown}; a larger --batch shares it among samples",
+            text=f"{units.percent(outside / side.seconds)} of an inference lies outside operators: {reason}",
             seconds=outside - case.baseline.outside,
         )
     elif now > 1.2 * before + 3:

@@ -185,6 +185,14 @@ def test_the_conclusion_is_this(tmp_path, monkeypatch):
     assert layers.rows[0] == ["all QuantizeLinear", "-", "", "3.00 ms", "float32 to int8", "bad:+3.00 ms"]
 
 
+@pytest.mark.parametrize(("seconds", "reason"), [(0.0002, "the model is so small"), (0.1, "does not tell what takes")])
+def test_time_outside_operators_is_only_put_down_to_calls_where_it_may_be(seconds, reason, tmp_path):
+    operators = [{"name": "a", "kind": "Conv", "seconds": seconds / 2, "precision": "float32", "layers": ["a"]}]
+    speed = told(*(fake(tmp_path, name, seconds=seconds, operators=operators) for name in ("model", "small")))
+    (overhead,) = [each for each in speed.findings if each.kind == "overhead"]
+    assert reason in overhead.text
+
+
 def test_a_machine_with_dot_products_is_not_blamed(tmp_path, monkeypatch):
     monkeypatch.setattr("optkit.machine.isa", lambda *_: frozenset({"avx2", "avx512_vnni"}))
     speed = told(fake(tmp_path, "model", operators=FLOATS), fake(tmp_path, "small", operators=INTEGERS))
