@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 import optkit
 from optkit import choice
 
-QUICK = {"seconds": 0.3, "threads": 1, "budget": 20.0, "calibration_samples": 16}
+QUICK = {"seconds": 0.3, "threads": 1, "budget": 12.0, "calibration_samples": 16}
 pytestmark = pytest.mark.slow
 
 
