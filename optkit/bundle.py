@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from optkit import manifest, output, records
+from optkit import digests, manifest, output, records
 from optkit import model as models
 from optkit.errors import UsageError
 from optkit.machine import fingerprint
@@ -50,7 +50,7 @@ def write(
             signature=records.of_signature(model.signature or Signature(())),
             quality=quality,
             speedup=speedup,
-            digests={name: manifest.sha256(inside / name) for name in names},
+            digests={name: digests.sha256(inside / name) for name in names},
             made_by=_made_by(stages),
         )
         (inside / manifest.FILE_NAME).write_text(written.to_json() + "\n")

@@ -10,7 +10,7 @@ import sysconfig
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from optkit import machine, stats, units
+from optkit import cgroup, stats, units
 from optkit.conditions import Conditions
 from optkit.stage import Note
 from optkit.timing import Measurement, Timing
@@ -35,7 +35,7 @@ def of(measurement: Measurement, *, seconds: float, precision: float) -> list[No
 def of_conditions(seen: Conditions, threads: int) -> Iterator[Note]:
     """The cautions about what else the machine did while models ran with so many threads."""
     if (seen.cores_by_others or 0.0) > _NEIGHBOUR:
-        there = len(machine.cores()) or machine.cores_allowed()
+        there = len(cgroup.cores()) or cgroup.cores_allowed()
         yield _caution(
             "noisy-neighbour",
             f"other programs took {seen.cores_by_others:.1f} of {there:g} cores meanwhile: end them"
@@ -47,7 +47,7 @@ def of_conditions(seen: Conditions, threads: int) -> Iterator[Note]:
             f"the hypervisor gave {seen.cores_stolen:.1f} cores' worth of time to others: measure longer (--seconds)",
         )
     if seen.throttled_seconds:
-        allowed = max(1, int(machine.cores_allowed()))
+        allowed = max(1, int(cgroup.cores_allowed()))
         yield _caution(
             "quota",
             f"the group's CPU quota held this back for {units.seconds(seen.throttled_seconds)}: --threads {allowed}",
@@ -68,7 +68,7 @@ def of_conditions(seen: Conditions, threads: int) -> Iterator[Note]:
 
 def of_session(candidate: Candidate, facts: dict[str, Any], threads: int) -> Iterator[Note]:
     """The cautions about a session by what it says of itself, and about so many threads of all that run at once."""
-    allowed = machine.cores_allowed()
+    allowed = cgroup.cores_allowed()
     if threads > allowed:
         text = f"{threads} threads share {allowed:g} cores: --threads {max(1, int(allowed))}"
         yield _caution("too-many-threads", text, candidate.name)

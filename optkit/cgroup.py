@@ -1,10 +1,12 @@
-"""What a Linux control group (a container, a batch system, systemd) leaves to this process; versions 1 and 2."""
+"""What affinity and a Linux control group (containers, batch systems; versions 1 and 2) leave to this process."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +19,25 @@ class Limits:
 
     cpus: float | None = None
     memory_bytes: int | None = None
+
+
+@cache
+def cores() -> tuple[int, ...]:
+    """The cores that this process was started with, where the system tells; asked once, for OpenVINO pins the thread
+    that calls it at times.
+    """
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+
+
+def affinity() -> int:
+    """How many cores this process may run on."""
+    return len(cores()) or os.cpu_count() or 1
+
+
+def cores_allowed(root: Path = Path("/")) -> float:
+    """Cores that affinity and the control group's quota leave to this process."""
+    quota = limits(root).cpus
+    return float(affinity()) if quota is None else min(float(affinity()), quota)
 
 
 def limits(root: Path = Path("/")) -> Limits:

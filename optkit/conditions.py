@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from optkit import cgroup, machine
+from optkit import cgroup
 
 _ROOT = Path("/")
 _BUSY = slice(0, 3), slice(5, 7)
@@ -90,7 +90,7 @@ def _cores(root: Path) -> list[list[float]]:
     """Seconds by kind of work, for each core that this process may use."""
     lines = re.findall(r"^cpu(\d+) ([\d ]+)$", cgroup.read(root / "proc/stat") or "", re.MULTILINE)
     ticks = os.sysconf("SC_CLK_TCK")
-    allowed = machine.cores()
+    allowed = cgroup.cores()
     return [[int(field) / ticks for field in fields.split()] for core, fields in lines if int(core) in allowed]
 
 

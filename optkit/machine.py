@@ -55,7 +55,7 @@ def fingerprint(root: Path = _ROOT) -> Machine:
         cpu=name,
         isa=sorted(isa(root)),
         cores=os.cpu_count() or 1,
-        cores_allowed=cores_allowed(root),
+        cores_allowed=cgroup.cores_allowed(root),
         memory_bytes=memory,
         memory_allowed_bytes=memory if limit is None else min(memory, limit),
         gpus=list(_gpus()),
@@ -64,12 +64,6 @@ def fingerprint(root: Path = _ROOT) -> Machine:
         ],
         noise=_noise(flags, root),
     )
-
-
-def cores_allowed(root: Path = _ROOT) -> float:
-    """Cores that affinity and the control group's quota leave to this process."""
-    quota = cgroup.limits(root).cpus
-    return float(_affinity()) if quota is None else min(float(_affinity()), quota)
 
 
 def isa(root: Path = _ROOT) -> frozenset[str]:
@@ -112,18 +106,6 @@ def differences(one: Machine, other: Machine) -> list[str]:
         if library.version and versions.get(library.name) not in (None, library.version)
     ]
     return found
-
-
-@cache
-def cores() -> tuple[int, ...]:
-    """The cores that this process was started with, where the system tells; asked once, for OpenVINO pins the thread
-    that calls it at times.
-    """
-    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
-
-
-def _affinity() -> int:
-    return len(cores()) or os.cpu_count() or 1
 
 
 def _cpu(root: Path) -> tuple[str, set[str]]:
@@ -170,7 +152,7 @@ def _gpu(line: str) -> GpuRecord:
 
 def _noise(flags: set[str], root: Path) -> list[str]:
     found = []
-    affinity, allowed, memory = _affinity(), cores_allowed(root), _meminfo(root)
+    affinity, allowed, memory = cgroup.affinity(), cgroup.cores_allowed(root), _meminfo(root)
     load = float((cgroup.read(root / "proc/loadavg") or "0").split()[0])
     if load > _BUSY:
         found.append(f"other work is running: load {load:.2f} over the last minute, on {affinity} cores")

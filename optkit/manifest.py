@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from optkit import digests
 from optkit.errors import ModelError
 from optkit.results import Machine, QualityRecord, Record, Root, SignatureRecord, TensorRecord
 from optkit.tensors import Signature, TensorSpec
 
 FILE_NAME = "manifest.json"
 _REMAKE = "make it again: optkit compile MODEL --target TARGET -o BUNDLE"
-_CHUNK = 1 << 20
 
 
 class Speedup(Record):
@@ -62,7 +61,7 @@ def read(folder: Path) -> Manifest:
     if manifest.model not in manifest.digests:
         raise ModelError(f"{folder / FILE_NAME}: digests: the model {manifest.model!r} is not listed", hint=_REMAKE)
     for name, digest in manifest.digests.items():
-        if sha256(_inside(folder, name)) != digest:
+        if digests.sha256(_inside(folder, name)) != digest:
             raise ModelError(f"{folder / name}: changed since the bundle was made (its digest differs)", hint=_REMAKE)
     return manifest
 
@@ -70,16 +69,6 @@ def read(folder: Path) -> Manifest:
 def signature(record: SignatureRecord) -> Signature:
     """The signature that ``record`` describes."""
     return Signature(_specs(record.inputs), _specs(record.outputs))
-
-
-def sha256(*paths: Path) -> str:
-    """The SHA-256 of the files' bytes, one after the other."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _parse(path: Path) -> Manifest:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from optkit import lazy, manifest, usercode
+from optkit import digests, lazy, usercode
 from optkit.errors import ModelError, SignatureError
 from optkit.tensors import Signature, TensorSpec, parse_inputs
 
@@ -92,7 +92,7 @@ def _open_file(path: Path, code: str | None, trust: bool) -> Model:
         from optkit import ir
 
         signature = ir.signature(ir.read(path))
-        return Model(path, "openvino", manifest.sha256(*files_of(path, "openvino")), signature)
+        return Model(path, "openvino", digests.sha256(*files_of(path, "openvino")), signature)
     return _open_onnx(path, head)
 
 
@@ -123,7 +123,7 @@ def _open_onnx(path: Path, head: bytes) -> Model:
             raise
         raise _not_a_model(path, head) from None
     files = (path, *graph.external_files(proto, path))
-    return Model(path, "onnx", manifest.sha256(*files), graph.signature(proto))
+    return Model(path, "onnx", digests.sha256(*files), graph.signature(proto))
 
 
 def _not_a_model(path: Path, head: bytes) -> ModelError:
@@ -157,12 +157,14 @@ def _head(path: Path) -> bytes:
 
 
 def _open_bundle(folder: Path) -> Model:
+    from optkit import manifest  # its records take long to import, and a worker's child needs none
+
     record = manifest.read(folder)
     path = folder / record.model
     return Model(
         path,
         record.format,
-        manifest.sha256(*files_of(path, record.format)),
+        digests.sha256(*files_of(path, record.format)),
         manifest.signature(record.signature),
         target=record.target,
         options=record.options,
@@ -171,10 +173,10 @@ def _open_bundle(folder: Path) -> Model:
 
 def _digest(path: Path, code: str | None) -> str:
     """The file's digest; a state dict is only half a model, so the code that builds the other half counts too."""
-    digest = manifest.sha256(path)
+    digest = digests.sha256(path)
     if code is None:
         return digest
-    return hashlib.sha256(f"{digest} {manifest.sha256(usercode.file_of(code))} {code}".encode()).hexdigest()
+    return hashlib.sha256(f"{digest} {digests.sha256(usercode.file_of(code))} {code}".encode()).hexdigest()
 
 
 def _merged(model: Model, given: tuple[TensorSpec, ...]) -> Signature:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from optkit import cautions, comparison, machine, records, timing, workload
+from optkit import cautions, cgroup, comparison, machine, records, timing, workload
 from optkit.data import Dataset
 from optkit.errors import DataError, OptkitError
 from optkit.quality import Assessment
@@ -83,7 +83,7 @@ def side_by_side(
 
 def parallel(sessions: int | None, threads: int | None) -> list[tuple[int, int]]:
     """Sessions, and threads of each, to try: all cores in one session, or one core for each, where it is not said."""
-    cores = max(1, int(machine.cores_allowed()))
+    cores = max(1, int(cgroup.cores_allowed()))
     if sessions is not None:
         return [(sessions, threads or max(1, cores // sessions))]
     if threads is not None:

@@ -21,7 +21,7 @@ from typing import IO, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from optkit import machine, manifest, records
+from optkit import cgroup, digests, machine, manifest, records
 from optkit.errors import OutputError, StageError
 from optkit.model import TORCH_FORMATS, Model, files_of
 from optkit.results import Root
@@ -94,7 +94,7 @@ def key(stage: Stage, source: Model, context: Context) -> str:
         parts["target"] = context.target
     if stage.needs_target or stage.needs_calibration:
         # What runs while a model is calibrated or compiled rounds as this processor does and counts its cores.
-        parts["machine"] = [sorted(machine.isa()), machine.cores_allowed()]
+        parts["machine"] = [sorted(machine.isa()), cgroup.cores_allowed()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -148,7 +148,7 @@ class Store:
             stage=record.model_copy(update={"result": _relative(model, folder)}),
             target=model.target,
             options=model.options,
-            files={name: manifest.sha256(folder / name) for name in sorted(files)},
+            files={name: digests.sha256(folder / name) for name in sorted(files)},
         )
         _write_down(folder, stored)
         self._move_into_place(folder, record.key, source)
@@ -228,7 +228,7 @@ def _read(folder: Path) -> Stored | None:
 
 def _intact(folder: Path, stored: Stored) -> bool:
     try:
-        return all(manifest.sha256(folder / name) == digest for name, digest in stored.files.items())
+        return all(digests.sha256(folder / name) == digest for name, digest in stored.files.items())
     except OSError:
         return False
 

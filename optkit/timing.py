@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
 
-from optkit import latencies, machine, stats
+from optkit import cgroup, latencies, stats
 from optkit.conditions import Conditions, Watch
 from optkit.errors import OptkitError
 from optkit.results import Interval, LatencyRecord
@@ -274,7 +274,7 @@ class _Race:
         self.rounds = max(1, round(min(wanted, self.seconds / _LAUNCHES) / longest))
 
     def _take_turns(self) -> None:
-        cores = machine.cores()
+        cores = cgroup.cores()
         core = self.draw.choice(cores) if cores else None
         lanes = self._running()
         for lane in self.draw.sample(lanes, len(lanes)):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from optkit import cautions, machine
+from optkit import cautions, cgroup
 from optkit.conditions import Conditions, Watch
 from optkit.model import Model
 from optkit.results import Interval
@@ -21,7 +21,7 @@ def kernel(root, *, busy=0, stolen=0, megahertz=3000, swapped=0, throttled=0):
     """The kernel's files at one moment, of this machine's first core; ``busy`` and ``stolen`` in seconds."""
     for folder in ("proc/self", "sys/fs/cgroup"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    core = min(machine.cores())
+    core = min(cgroup.cores())
     (root / "proc/stat").write_text(f"cpu 0 0\ncpu{core} {busy * TICKS} 0 0 5 5 0 0 {stolen * TICKS} 0 0\n")
     (root / "proc/cpuinfo").write_text(f"processor : 0\ncpu MHz\t\t: {megahertz:.3f}\n")
     (root / "proc/vmstat").write_text(f"pswpin {swapped}\npswpout 0\n")

@@ -86,7 +86,7 @@ def test_without_limits_there_are_none(tmp_path, groups):
     write(tmp_path, "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1")
     write(tmp_path, "sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000")
     assert cgroup.limits(tmp_path) == cgroup.Limits(None, None)
-    assert machine.cores_allowed(tmp_path) == len(os.sched_getaffinity(0))
+    assert cgroup.cores_allowed(tmp_path) == len(os.sched_getaffinity(0))
 
 
 def test_all_that_makes_a_machine_noisy_is_said(tmp_path):

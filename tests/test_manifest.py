@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from optkit import manifest
+from optkit import digests, manifest
 from optkit.errors import ModelError
 from optkit.tensors import Signature, TensorSpec
 
@@ -23,7 +23,7 @@ def bundle(tmp_path: Path) -> Path:
     folder = tmp_path / "bundle"
     folder.mkdir()
     (folder / "model.onnx").write_bytes(b"weights")
-    write(folder, digests={"model.onnx": manifest.sha256(folder / "model.onnx")})
+    write(folder, digests={"model.onnx": digests.sha256(folder / "model.onnx")})
     return folder
 
 
@@ -92,7 +92,7 @@ def test_a_link_that_leaves_the_bundle_is_refused(bundle: Path) -> None:
     outside = bundle.parent / "outside.onnx"
     outside.write_bytes(b"x")
     (bundle / "link.onnx").symlink_to(outside)
-    write(bundle, model="link.onnx", digests={"link.onnx": manifest.sha256(outside)})
+    write(bundle, model="link.onnx", digests={"link.onnx": digests.sha256(outside)})
     with pytest.raises(ModelError, match="leaves the bundle"):
         manifest.read(bundle)
 

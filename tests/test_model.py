@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from optkit import manifest, model
+from optkit import digests, model
 from optkit.errors import ModelError, SignatureError, UsageError
 from optkit.tensors import Signature, TensorSpec
 
@@ -52,7 +52,7 @@ def bundle_of(file: Path, **changes: Any) -> Path:
             "inputs": [{"name": "x", "dtype": "float32", "shape": ["batch", 4]}],
             "outputs": [{"name": "y", "dtype": "float32", "shape": ["batch", 3]}],
         },
-        "digests": {"model.onnx": manifest.sha256(file)},
+        "digests": {"model.onnx": digests.sha256(file)},
     }
     (folder / "manifest.json").write_text(json.dumps(record | changes))
     return folder

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from optkit import lazy
+from optkit.cgroup import cores_allowed
 from optkit.errors import MissingDeviceError, TargetError, UsageError
-from optkit.machine import cores_allowed
 from optkit.model import Model
 from optkit.operators import Profile
 from optkit.target import Compiled, Session, Target, in_turn

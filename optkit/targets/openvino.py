@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from optkit import irnames
+from optkit.cgroup import cores_allowed
 from optkit.errors import TargetError
 from optkit.irfile import library, reason
 from optkit.irforms import Forms
-from optkit.machine import cores_allowed
 from optkit.model import Model
 from optkit.operators import Operator, Profile, family, plain
 from optkit.target import Compiled, Session, Target, in_turn

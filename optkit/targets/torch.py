@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optkit import checkpoint, lazy, torchoutputs
+from optkit.cgroup import cores_allowed
 from optkit.errors import SignatureError, TargetError
-from optkit.machine import cores_allowed
 from optkit.model import TORCH_FORMATS, Model
 from optkit.target import Compiled, Session, Target
 from optkit.tensors import Array, Arrays, Signature
