@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from optkit import chains, machine
+from optkit import cgroup, chains, machine
 from optkit.chains import FLOAT, Chain
 from optkit.choice import Wish
 from optkit.layerrecords import LayerRecord
@@ -25,6 +25,8 @@ _FUSED = {"Softmax", "LayerNormalization", "Erf", "Gelu"}
 _ATTENTION = {"MatMul", "Softmax"}
 _MATRICES = {"MatMul", "Gemm", "LSTM"}
 """What dynamic INT8 works on."""
+_RECURRENT = {"LSTM", "GRU", "RNN"}
+"""Whose errors add up over time, and which the ranking of layers leaves out."""
 _BETWEEN = {
     "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "ReduceMean", "AveragePool", "GlobalAveragePool", "Resize",
     "Upsample", "BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization",
@@ -75,16 +77,20 @@ class Proposals:
         return found
 
     def repairs(self, chain: Chain) -> list[Chain]:
-        """Other schemes for NNCF, for a chain that is fast and loses too much."""
+        """Other schemes, for a chain that is fast and loses too much."""
         stage = quantize_of(chain)
-        if stage is None or stage.method != "static" or chain.target != "openvino":
+        if stage is None:
             return []
-        between = self._rounded_between(stage)
         others: dict[str, dict[str, object]] = {}
-        if between:
-            others["of layers alone"] = {"exclude": (*stage.exclude, *between)}
-        if self.operators >= _ATTENTION:
-            others |= {name: {"model_type": name} for name in ("transformer", "none")}
+        recurrent = tuple(sorted(self.operators & _RECURRENT))
+        if recurrent and (chain.target == "openvino" or stage.method == "dynamic"):
+            others["but recurrence"] = {"exclude": (*stage.exclude, *recurrent)}
+        if chain.target == "openvino" and stage.method == "static":
+            between = self._rounded_between(stage)
+            if between:
+                others["of layers alone"] = {"exclude": (*stage.exclude, *recurrent, *between)}
+            if self.operators >= _ATTENTION:
+                others |= {name: {"model_type": name} for name in ("transformer", "none")}
         return self._varied(chain, others)
 
     def refinements(self, chain: Chain) -> list[Chain]:
@@ -121,12 +127,19 @@ class Proposals:
         """The same stages with other runtime options."""
         runtime = target(chain.target)
         variants = runtime.variants()
+        for threads in self._fewer_threads():
+            variants[f"threads {threads}"] = runtime.parallel_options(threads=threads)
         return [
             replace(
                 chain, name=f"{chain.name}, {name}", stages=tuple(_with_options(each, more) for each in chain.stages)
             )
             for name, more in variants.items()
         ]
+
+    def _fewer_threads(self) -> list[int]:
+        """Numbers of threads that a small model may be faster with, where nobody said how many it gets."""
+        cores = int(cgroup.cores_allowed())
+        return [] if self.recipe.benchmark.threads else sorted({1, max(1, cores // 2)} - {cores})
 
     def _rounded_between(self, stage: Quantize) -> tuple[str, ...]:
         """The operators between layers that NNCF may round."""

@@ -25,6 +25,7 @@ from optkit.results import Interval, ModelRecord, QualityRecord, Row
 from optkit.runs import Run
 from optkit.search import Search
 from optkit.searches import TrialRecord
+from optkit.stages.compile import Compile
 from optkit.stages.quantize import Quantize
 
 QUICK = {"seconds": 0.3, "threads": 1, "budget": 120.0, "calibration_samples": 32}
@@ -209,7 +210,7 @@ def test_a_foreign_folder_is_not_touched(samples, tmp_path):
 def test_a_search_that_was_killed_goes_on(samples, tmp_path):
     arguments = [
         "optimize", samples / "model.onnx", "--data", samples / "evaluation.npz", "--max-drop", "0.02", "--seconds",
-        "0.5", "--threads", "1", "--calibration-samples", "32", "-o", tmp_path / "out",
+        "0.5", "--threads", "1", "--calibration-samples", "32", "--target", "onnxruntime", "-o", tmp_path / "out",
     ]  # fmt: skip
     command = [sys.executable, "-m", "optkit", *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -326,6 +327,26 @@ def test_transformers_are_tried_in_both_of_nncfs_schemes_and_other_ranges_come_l
     refined = proposals.refinements(replace(chain, target="onnxruntime"))
     assert [each.stages[0].calibrate for each in refined] == ["percentile", "entropy"]
     assert proposals.refinements(Chain("int8 dynamic", "onnxruntime", (Quantize(method="dynamic"),))) == []
+
+
+@pytest.mark.parametrize(("target", "method"), [("openvino", "static"), ("onnxruntime", "dynamic")])
+def test_what_is_recurrent_goes_back_to_float_as_a_whole(target, method):
+    chain = Chain("int8", target, (Quantize(method=method),))
+    (found,) = proposals_for("LSTM", "Gemm").repairs(chain)
+    assert found.stages[0].exclude == ("LSTM",)
+
+
+@pytest.mark.parametrize(("cores", "asked", "tried"), [(8, None, [1, 4]), (2, None, [1]), (1, None, []), (8, 2, [])])
+def test_fewer_threads_are_tried_where_nobody_said_how_many(cores, asked, tried, monkeypatch):
+    monkeypatch.setattr("optkit.cgroup.cores_allowed", lambda: cores)
+    proposals = proposals_for("Conv")
+    proposals = replace(proposals, recipe=Recipe(model=ModelSpec(path="m"), benchmark={"threads": asked}))
+    found = proposals.options(Chain("int8", "onnxruntime", (Quantize(method="static"), Compile())))
+    numbers = [each.stages[-1].options.get("intra_op_num_threads") for each in found]
+    assert [number for number in numbers if number] == tried
+    assert [each.name for each in found if each.name.startswith("int8, threads")] == [
+        f"int8, threads {number}" for number in tried
+    ]
 
 
 def test_what_nncf_rounds_between_layers_goes_back_to_float_as_a_whole():
