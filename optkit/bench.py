@@ -22,6 +22,8 @@ _FEWEST_SAMPLES, _FEWEST_DISTANCES = 64, 16
 """Samples of a look at least; the fewer where each tells how far outputs moved, and not just whether one is right."""
 _FINALISTS = 4
 """How many take turns in the final comparison, more or less."""
+_QUALITY_SHARE = 0.2
+"""The part of the budget that the final comparison may take over samples, all its candidates together."""
 _OPENING = 1.5
 """Seconds of the final comparison for each that a candidate is timed for, the opening of its processes included."""
 
@@ -37,11 +39,12 @@ class Parts:
 
 @dataclass
 class Bench:
-    """Measures as the recipe asks; ``tell`` hears what is being done."""
+    """Measures as the recipe asks, in the ``budget`` of seconds; ``tell`` hears what is being done."""
 
     recipe: Recipe
     baseline: Candidate
     parts: Parts
+    budget: float
     tell: Callable[[str], None]
 
     def look(self, candidates: Sequence[Candidate]) -> Comparison:
@@ -49,12 +52,14 @@ class Bench:
         return self._measured(candidates, self._sample, _LOOK_SECONDS, self._recording)
 
     def final(self, candidates: Sequence[Candidate]) -> Comparison:
-        """The candidates for as long as the recipe says, on the evaluation samples."""
-        return self._measured(candidates, self.parts.evaluation, self.recipe.benchmark.seconds)
+        """The candidates for as long as the recipe says, on the evaluation samples; fewer where the model is so slow
+        that the budget would not hold them.
+        """
+        return self._measured(candidates, self._proof, self.recipe.benchmark.seconds)
 
     def final_seconds(self) -> float:
         """About how long the final comparison will take."""
-        quality = len(self.parts.evaluation) * self._pace
+        quality = len(self._proof) * self._pace
         return _FINALISTS * (_OPENING * self.recipe.benchmark.seconds + quality)
 
     def feeds(self, candidate: Candidate) -> list[Arrays]:
@@ -72,7 +77,16 @@ class Bench:
     @cached_property
     def _sample(self) -> Dataset:
         """As many of the selection samples as the baseline goes through in the time for it."""
-        return self.parts.selection.take(max(self._fewest_samples(), int(_QUALITY_SECONDS / max(self._pace, 1e-6))))
+        return self.parts.selection.take(self._affordable(_QUALITY_SECONDS))
+
+    @cached_property
+    def _proof(self) -> Dataset:
+        """As many of the evaluation samples as the finalists go through in their part of the budget."""
+        return self.parts.evaluation.take(self._affordable(_QUALITY_SHARE * self.budget / _FINALISTS))
+
+    def _affordable(self, seconds: float) -> int:
+        """How many samples the baseline goes through, but never too few to judge by."""
+        return max(self._fewest_samples(), int(seconds / max(self._pace, 1e-6)))
 
     @cached_property
     def _recording(self) -> Recording:

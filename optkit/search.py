@@ -82,7 +82,7 @@ class Search:
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.bench = Bench(self.recipe, self.baseline, self.parts, self._tell)
+        self.bench = Bench(self.recipe, self.baseline, self.parts, self.budget, self._tell)
 
     def explore(self) -> None:
         """Try what there is to try, until the time is up or nothing left can win."""
@@ -108,6 +108,11 @@ class Search:
         finalists = self.ranking.finalists()
         made = [self.make(trial.chain).candidate for trial in finalists]
         compared = self.bench.final(made)
+        used, given = compared.data.count if compared.data else 0, len(self.parts.evaluation)
+        if used < given:
+            self.notes.append(
+                Note(f"quality of the finalists on {used:,} of {given:,} samples: as many as --budget holds")
+            )
         for trial in self.ranking.trials:
             trial.decide(self.ranking.decision(trial), final=trial in finalists)
         names = [trial.chain.name for trial in finalists]

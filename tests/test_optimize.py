@@ -13,11 +13,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as package
-from optkit import choice, journal, layerorder
+from optkit import choice, data, journal, layerorder
+from optkit.bench import Bench, Parts
 from optkit.chains import Chain
 from optkit.choice import Wish
 from optkit.errors import OutputError, UsageError
 from optkit.layerrecords import LayerRecord, Sensitivity
+from optkit.model import Model
 from optkit.proposals import FUSED, Proposals
 from optkit.ranking import Ranking, Trial, best_of_each
 from optkit.recipe import ModelSpec, Recipe
@@ -27,6 +29,9 @@ from optkit.search import Search
 from optkit.searches import TrialRecord
 from optkit.stages.compile import Compile
 from optkit.stages.quantize import Quantize
+from optkit.targets.fake import Fake
+from optkit.tensors import Signature, TensorSpec
+from optkit.worker import Candidate
 
 QUICK = {"seconds": 0.3, "threads": 1, "budget": 120.0, "calibration_samples": 32}
 
@@ -304,6 +309,19 @@ def test_fusing_must_help_clearly_before_all_else_builds_on_it(speed, helps):
     look = TrialRecord(phase="float", stages=[], row=row(FUSED, speed), seconds=1.0)
     ranking = Ranking(Wish(), None, 100, [Trial(Chain(FUSED, "onnxruntime", ()), look)])
     assert Search(None, None, None, ranking, 0.0, None, None, None)._fusing_helps() is helps
+
+
+@pytest.mark.parametrize(("budget", "count"), [(200.0, 20), (20.0, 16), (9000.0, 60)])
+def test_a_slow_model_is_proved_on_as_many_samples_as_the_budget_holds(budget, count, tmp_path):
+    signature = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("y", "float32", ("batch", 3)),))
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32))
+    samples = data.open(tmp_path / "data.npz", signature.inputs)
+    options = Fake().default_options() | {"seconds": 0.5}
+    slow = Candidate("slow", Model(tmp_path / "data.npz", "onnx", "", signature), "fake", options)
+    recipe = Recipe(model=ModelSpec(path="m"), metric="cosine", benchmark={"seconds": 1.0})
+    bench = Bench(recipe, slow, Parts(None, samples, samples), budget, lambda _: None)
+    assert bench.final([slow]).data.count == count
+    assert bench.final_seconds() == pytest.approx(4 * (1.5 + 0.5 * count))
 
 
 def test_what_loses_least_is_mended_first():

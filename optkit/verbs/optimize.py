@@ -132,7 +132,7 @@ class _Optimizing:
             seconds=time.monotonic() - self.begun,
             model=records.of_model(baseline.model),
             calibration=parts.calibration and records.of_dataset(parts.calibration),
-            evaluation=records.of_dataset(parts.evaluation),
+            evaluation=compared.data or records.of_dataset(parts.evaluation),
             branches=[Branch(target=best.target, stages=stages, bundle=delivered and str(self.bundle))],
             comparison=compared,
             chosen=best.title,
