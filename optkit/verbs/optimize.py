@@ -133,7 +133,7 @@ class _Optimizing:
             model=records.of_model(baseline.model),
             calibration=parts.calibration and records.of_dataset(parts.calibration),
             evaluation=compared.data or records.of_dataset(parts.evaluation),
-            branches=[Branch(target=best.target, stages=stages, bundle=delivered and str(self.bundle))],
+            branches=[Branch(target=best.target, stages=stages, bundle=str(self.bundle) if delivered else None)],
             comparison=compared,
             chosen=best.title,
             search=self._searched(search, chain),
