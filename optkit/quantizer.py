@@ -81,6 +81,7 @@ class Request:
     exclude: tuple[str, ...] = ()
     model_type: ModelType = "auto"
     bias_correction: BiasCorrection = "fast"
+    smooth_quant: float | None = None
     progress: Progress = no_progress
     engine: Engine = field(default_factory=Engine)
 

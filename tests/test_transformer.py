@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import optkit as ok
+from optkit.errors import UsageError
 
 WORDS, WIDTH = 200, 32
 
@@ -55,6 +56,26 @@ def test_static_int8_keeps_a_transformers_embeddings(target, encoder, tmp_path):
         threads=1,
     )
     assert done.comparison.rows[-1].quality.value.value > 0.98
+
+
+def test_smoothquant_moves_ranges_into_the_weights_as_strongly_as_asked(encoder, tmp_path):
+    def quantized(name, **options):
+        ok.quantize(
+            encoder / "model.onnx", tmp_path / name, data=encoder / "data.npz", method="static", target="openvino",
+            measure=False, **options,
+        )  # fmt: skip
+        return (tmp_path / name).with_suffix(".bin").read_bytes()
+
+    default = quantized("default.xml")
+    assert quantized("same.xml", smooth_quant=0.95) == default
+    assert quantized("weaker.xml", smooth_quant=0.5) != default
+    done = ok.quantize(
+        encoder / "model.onnx", tmp_path / "none.xml", data=encoder / "data.npz", method="static", target="openvino",
+        measure=False, smooth_quant=0.5, model_type="none",
+    )  # fmt: skip
+    assert any(note.text.startswith("no SmoothQuant") for note in done.stage.notes)
+    with pytest.raises(UsageError, match="onnxruntime has no SmoothQuant"):
+        ok.quantize(encoder / "model.onnx", tmp_path / "o.onnx", data=encoder / "data.npz", smooth_quant=0.5)
 
 
 def test_onnxruntime_measures_activations_at_every_run_even_where_data_could_calibrate(encoder, tmp_path):

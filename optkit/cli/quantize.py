@@ -45,6 +45,15 @@ def quantize(
     bias_correction: Annotated[
         BiasCorrection, typer.Option("--bias-correction", help="How NNCF makes up for the error of the means.")
     ] = "fast",
+    smooth_quant: Annotated[
+        float | None,
+        typer.Option(
+            "--smooth-quant",
+            min=0,
+            max=1,
+            help="SmoothQuant's strength in NNCF's scheme for transformers; NNCF takes 0.95.",
+        ),
+    ] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Node or operator kept in float.")] = None,
     metric: options.Metric = None,
     max_drop: options.MaxDrop = None,
@@ -75,6 +84,7 @@ def quantize(
             exclude=tuple(exclude or ()),
             model_type=model_type,
             bias_correction=bias_correction,
+            smooth_quant=smooth_quant,
             target=target,
             data=data,
             calibration=calibration,

@@ -45,7 +45,9 @@ def quantize(request: Request) -> Quantized:
                 preset=nncf.QuantizationPreset.MIXED,
                 fast_bias_correction=request.bias_correction == "fast",
                 ignored_scope=ignored,
-                advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=overflow),
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    overflow_fix=overflow, smooth_quant_alphas=_alphas(request)
+                ),
             )
     unknown = excluding_nothing(name for name, found in meant.items() if not found)
     path = request.workdir / "model.xml"
@@ -57,6 +59,8 @@ def quantize(request: Request) -> Quantized:
         )
     why = ": the graph has Softmax between MatMuls" if request.model_type == "auto" else ", as asked for"
     scheme = f"nncf's scheme for transformers{why}" if transformer else "mixed preset"
+    if request.smooth_quant is not None and not transformer:
+        notes += (Note("no SmoothQuant: nncf has it in its scheme for transformers only", level="warning"),)
     if reduced:
         notes += (Note("weights in 7 bits: this CPU has no VNNI, and 8 would saturate", level="warning"),)
     return Quantized(
@@ -64,6 +68,14 @@ def quantize(request: Request) -> Quantized:
         notes=(Note(scheme), *notes, *unknown, *_kept_in_float(quantized)),
         facts={"quantizers": pairs, "transformer": transformer},
     )
+
+
+def _alphas(request: Request) -> Any:
+    """How much of the activations' range SmoothQuant (Xiao et al., 2023) moves into the weights of products."""
+    from nncf.quantization.advanced_parameters import AdvancedSmoothQuantParameters
+
+    strength = request.smooth_quant
+    return AdvancedSmoothQuantParameters() if strength is None else AdvancedSmoothQuantParameters(matmul=strength)
 
 
 class _Feeds:

@@ -38,6 +38,9 @@ class Quantize(Stage):
         "auto", description="NNCF's scheme for transformers, or none; auto looks at the graph."
     )
     bias_correction: BiasCorrection = Field("fast", description="How NNCF makes up for the error of the means.")
+    smooth_quant: float | None = Field(
+        None, ge=0, le=1, description="SmoothQuant's strength in NNCF's scheme for transformers; NNCF takes 0.95."
+    )
     exclude: tuple[str, ...] = Field((), description="Nodes or operators to keep in float, by name.")
 
     @property
@@ -60,6 +63,8 @@ class Quantize(Stage):
         if (self.method == "static" or self.takes_torch) and context.calibration is None:
             raise UsageError("static quantization needs calibration data", hint=_DATA_HINT)
         engine, method = self._engine(context), self.method
+        if self.smooth_quant is not None and engine != "nncf":
+            raise UsageError(f"{engine} has no SmoothQuant", hint="--target openvino, or leave --smooth-quant out")
         if method != "auto" and f"{engine}-{method}" not in QUANTIZERS:
             known = ", ".join(sorted(name for name in QUANTIZERS if name.startswith(engine)))
             raise UsageError(f"{engine} has no method {method!r} for {context.target}", hint=f"known: {known}")
@@ -91,6 +96,7 @@ class Quantize(Stage):
             exclude=self.exclude,
             model_type=self.model_type,
             bias_correction=self.bias_correction,
+            smooth_quant=self.smooth_quant,
             progress=context.progress,
             engine=Engine(engine),
         )

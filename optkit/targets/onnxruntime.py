@@ -62,8 +62,13 @@ class OnnxRuntime(Target):
         return {"intra_op_num_threads": sessions * (threads - 1) + 1}
 
     def variants(self) -> dict[str, dict[str, Any]]:
-        config = self.default_options()["session_config"] | {"session.set_denormal_as_zero": "1"}
-        return {"denormals as zero": {"session_config": config}}
+        config = self.default_options()["session_config"]
+        entries = {
+            "denormals as zero": {"session.set_denormal_as_zero": "1"},
+            "no spinning": {"session.intra_op.allow_spinning": "0"},
+            "no prepacking": {"session.disable_prepacking": "1"},
+        }
+        return {name: {"session_config": config | entry} for name, entry in entries.items()}
 
     def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
         """Save the graph as ONNX Runtime has fused it, up to the level that any machine can load.

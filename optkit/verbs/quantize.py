@@ -32,6 +32,7 @@ def quantize(
     exclude: Sequence[str] = (),
     model_type: ModelType = "auto",
     bias_correction: BiasCorrection = "fast",
+    smooth_quant: float | None = None,
     target: str = "onnxruntime",
     data: str | Path | None = None,
     calibration: str | Path | None = None,
@@ -64,6 +65,7 @@ def quantize(
         exclude=tuple(exclude),
         model_type=model_type,
         bias_correction=bias_correction,
+        smooth_quant=smooth_quant,
     )
     request = Request(
         model, inputs, code, trust, data, calibration, calibration_samples, target, seed, progress=progress
