@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from optkit.model import TORCH_FORMATS, Model
 from optkit.recipe import Recipe
@@ -23,6 +24,8 @@ class Chain:
     name: str
     target: str
     stages: tuple[Stage, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+    """Runtime options of a model that no stage compiles."""
 
     @property
     def title(self) -> str:

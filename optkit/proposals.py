@@ -27,6 +27,8 @@ _MATRICES = {"MatMul", "Gemm", "LSTM"}
 """What dynamic INT8 works on."""
 _RECURRENT = {"LSTM", "GRU", "RNN"}
 """Whose errors add up over time, and which the ranking of layers leaves out."""
+_STRENGTHS = (0.5, 0.75)
+"""Of SmoothQuant: what its authors take, and what they take for models with many outliers; NNCF takes 0.95."""
 _BETWEEN = {
     "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "ReduceMean", "AveragePool", "GlobalAveragePool", "Resize",
     "Upsample", "BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization",
@@ -60,6 +62,13 @@ class Proposals:
         if "openvino" in self.recipe.targets and machine.computes_bf16():
             found.append(self._chain("bf16", "openvino", [Quantize(precision="bf16")]))
         return found
+
+    def baselines(self) -> list[Chain]:
+        """The model that came in, as its own runtime may run it faster; a bundle is made of none of them."""
+        runtime = target(self.native)
+        if runtime.deploys or self.model.format == "torchscript":  # which torch.compile does not take
+            return []
+        return [Chain(name, self.native, (), options) for name, options in runtime.variants().items()]
 
     def broad(self, *, fused: bool) -> list[Chain]:
         """The methods in their plain form, the cheapest first; ``fused`` says that onnxruntime is faster so."""
@@ -99,7 +108,9 @@ class Proposals:
         if stage is None or stage.method != "static":
             return []
         if chain.target == "openvino":
-            return self._varied(chain, {"accurate bias": {"bias_correction": "accurate"}})
+            strengths = _STRENGTHS if self.operators >= _ATTENTION and stage.model_type != "none" else ()
+            others: dict[str, dict[str, object]] = {f"SmoothQuant {each}": {"smooth_quant": each} for each in strengths}
+            return self._varied(chain, others | {"accurate bias": {"bias_correction": "accurate"}})
         return self._varied(chain, {name: {"calibrate": name} for name in ("percentile", "entropy")})
 
     def _varied(self, chain: Chain, others: dict[str, dict[str, object]]) -> list[Chain]:

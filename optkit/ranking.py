@@ -11,6 +11,7 @@ from optkit.choice import Wish
 from optkit.proposals import FUSED, quantize_of
 from optkit.results import Row
 from optkit.searches import Phase, TrialRecord
+from optkit.target import target
 
 GAIN = 1.03
 """A candidate must look so much better than the best to be worth more work: looks are off by a few per cent."""
@@ -119,6 +120,8 @@ class Ranking:
     def able(self, trial: Trial) -> bool:
         """Whether it runs, keeps the bound and may be better than what came in, as far as a look tells."""
         row = trial.row
+        if not target(trial.chain.target).deploys:
+            return False
         better = row.status == "ok" and self._merit(trial) > _DOUBT * self._standard()
         return better and choice.inside(row.quality, self.max_drop)
 
@@ -144,6 +147,8 @@ class Ranking:
         row = trial.row
         if row.status == "failed":
             return "failed"
+        if not target(trial.chain.target).deploys:
+            return "a further baseline"
         if not choice.inside(row.quality, self.max_drop):
             return "loses more than the bound allows"
         if not self.able(trial):

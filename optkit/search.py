@@ -102,6 +102,7 @@ class Search:
             self._first_sure(proposals.refinements(trial.chain))
         for trial in self.ranking.front()[:1]:
             self._look("options", proposals.options(trial.chain))
+        self._look("float", proposals.baselines())
 
     def conclude(self) -> Comparison:
         """The final comparison: the baseline, the front, and the best that keeps the model's numbers."""
@@ -129,7 +130,8 @@ class Search:
             model = entry.model
         target = chain.target if model.target is None else None
         candidate = worker.candidate(model, target=target, threads=self.recipe.benchmark.threads)
-        return Made(replace(candidate, name=chain.title), stages)
+        options = candidate.options | chain.options
+        return Made(replace(candidate, name=chain.title, options=options), stages)
 
     @cached_property
     def exported(self) -> Model:
@@ -332,5 +334,9 @@ def _fastest(baseline: Row, row: Row) -> float | None:
 def _key(chain: Chain) -> str:
     """A chain by what it does, not by its name."""
     return digest(
-        {"target": chain.target, "stages": [[each.name, each.model_dump(mode="json")] for each in chain.stages]}
+        {
+            "target": chain.target,
+            "options": chain.options,
+            "stages": [[each.name, each.model_dump(mode="json")] for each in chain.stages],
+        }
     )

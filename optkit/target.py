@@ -96,6 +96,8 @@ class Target(ABC):
     name: ClassVar[str]
     formats: ClassVar[tuple[str, ...]]
     """The formats of models that ``open`` takes."""
+    deploys: ClassVar[bool] = True
+    """Whether ``compile`` makes bundles of it."""
     tells_operators: ClassVar[bool] = False
     """Whether ``profile`` works."""
     without_operators: ClassVar[str | None] = None

@@ -1,6 +1,7 @@
 """``optimize`` finds what is faster inside the bound, mends what loses too much, hands out nothing worse."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as package
-from optkit import choice, data, journal, layerorder
+from optkit import choice, data, journal, layerorder, worker
 from optkit.bench import Bench, Parts
 from optkit.chains import Chain
 from optkit.choice import Wish
@@ -317,7 +318,7 @@ def test_a_slow_model_is_proved_on_as_many_samples_as_the_budget_holds(budget, c
     np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32))
     samples = data.open(tmp_path / "data.npz", signature.inputs)
     options = Fake().default_options() | {"seconds": 0.5}
-    slow = Candidate("slow", Model(tmp_path / "data.npz", "onnx", "", signature), "fake", options)
+    slow = Candidate("slow", Model(tmp_path / "data.npz", "torchscript", "", signature), "fake", options)
     recipe = Recipe(model=ModelSpec(path="m"), metric="cosine", benchmark={"seconds": 1.0})
     bench = Bench(recipe, slow, Parts(None, samples, samples), budget, lambda _: None)
     assert bench.final([slow]).data.count == count
@@ -341,7 +342,11 @@ def test_transformers_are_tried_in_both_of_nncfs_schemes_and_other_ranges_come_l
     chain = Chain("int8", "openvino", (Quantize(method="static"),))
     proposals = proposals_for("MatMul", "Softmax")
     assert [each.name for each in proposals.repairs(chain)] == ["int8 transformer", "int8 none"]
-    assert [each.name for each in proposals.refinements(chain)] == ["int8 accurate bias"]
+    refined = proposals.refinements(chain)
+    assert [each.name for each in refined] == ["int8 SmoothQuant 0.5", "int8 SmoothQuant 0.75", "int8 accurate bias"]
+    assert [each.stages[0].smooth_quant for each in refined] == [0.5, 0.75, None]
+    without = proposals.refinements(replace(chain, stages=(Quantize(method="static", model_type="none"),)))
+    assert [each.name for each in without] == ["int8 accurate bias"]
     refined = proposals.refinements(replace(chain, target="onnxruntime"))
     assert [each.stages[0].calibrate for each in refined] == ["percentile", "entropy"]
     assert proposals.refinements(Chain("int8 dynamic", "onnxruntime", (Quantize(method="dynamic"),))) == []
@@ -421,5 +426,41 @@ def test_nothing_is_quantized_twice(samples, tmp_path):
     small = tmp_path / "small.onnx"
     package.quantize(samples / "model.onnx", small, calibration=samples / "calibration.npz", measure=False)
     run = package.optimize(small, tmp_path / "out", **fashion(samples), **QUICK)
-    assert {trial.row.name for trial in run.search.trials} <= {"float", "float, denormals as zero"}
+    assert {trial.row.name.partition(",")[0] for trial in run.search.trials} == {"float"}
     assert any("quantized already" in note.text for note in run.notes)
+
+
+@pytest.mark.slow
+def test_a_torch_model_that_nothing_beats_stays_as_it_is(samples, tmp_path):
+    run = package.optimize(
+        samples / "program.pt2",
+        tmp_path / "out",
+        **fashion(samples),
+        targets=["onnxruntime"],
+        **QUICK | {"budget": 1.0},
+    )
+    assert run.chosen == "program.pt2 on torch"
+    assert run.branches[0].bundle is None
+    assert not (tmp_path / "out").exists()
+    assert any("a torch file makes no bundle" in note.text for note in run.notes)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_torch_compile_computes_the_same(samples):
+    eager = worker.candidate(samples / "program.pt2", threads=1)
+    (chain,) = replace(proposals_for(), model=eager.model, native="torch").baselines()
+    feed = {"x": np.random.default_rng(0).random((2, 1, 28, 28), np.float32)}
+    with worker.Worker(eager) as first, worker.Worker(replace(eager, options=eager.options | chain.options)) as second:
+        (expected,), (found,) = first.run(feed).values(), second.run(feed).values()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_torch_compile_is_a_further_baseline_and_no_candidate(samples):
+    model = Model(samples / "traced.pt", "torchscript", "")
+    assert replace(proposals_for(), model=model, native="torch").baselines() == []
+    look = TrialRecord(phase="float", stages=[], row=row("torch.compile", 3.0), seconds=1.0)
+    trial = Trial(Chain("torch.compile", "torch", (), {"compile": True}), look)
+    ranking = Ranking(Wish(), None, 100, [trial])
+    assert ranking.finalists() == []
+    assert ranking.decision(trial) == "a further baseline"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 
 
 class Torch(Target):
-    """Options: ``num_threads``, which torch keeps per process and not per session."""
+    """Options: ``num_threads``, which torch keeps per process and not per session; ``compile`` for torch.compile."""
 
     name = "torch"
+    deploys = False
     formats = TORCH_FORMATS
     without_operators = "optkit export MODEL -o model.onnx, and explain that"
 
@@ -35,6 +37,9 @@ class Torch(Target):
     def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
         """torch's pool is the process's; each session's thread that calls it has one of its own."""
         return {"num_threads": threads}
+
+    def variants(self) -> dict[str, dict[str, Any]]:
+        return {"torch.compile": {"compile": True}}
 
     def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
         raise TargetError(
@@ -49,7 +54,9 @@ class Torch(Target):
             )
         _library().set_num_threads(options["num_threads"])
         module = checkpoint.load(model)
-        return TorchSession(module.module() if model.format == "exported-program" else module, model.signature)
+        if model.format == "exported-program":
+            module = module.module()
+        return TorchSession(_compiled(module) if options.get("compile") else module, model.signature)
 
 
 class TorchSession(Session):
@@ -95,6 +102,12 @@ class TorchSession(Session):
 
     def close(self) -> None:
         self._module = None
+
+
+def _compiled(module: Any) -> Any:
+    """The module, compiled when it is first called; by this process, as others would outlive a worker's child."""
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    return _library().compile(module)
 
 
 def _library() -> Any:
