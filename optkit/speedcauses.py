@@ -15,8 +15,8 @@ from optkit.quantizer import QUANTIZABLE
 from optkit.speedcase import Case, Side
 
 _SLOWER = 1.1
-_CALL = 50e-6
-"""Seconds between two operators at most, where nothing is done but to call them."""
+_ENTRY, _CALL = 1e-3, 50e-6
+"""Seconds that it takes at most to call a runtime, and from one operator to the next, where nothing else is done."""
 _OVERHEAD = 0.3
 """Share of an inference outside operators from which on that is a cause of its own."""
 _HALVES = ("bfloat16", "float16")
@@ -227,7 +227,7 @@ def _overhead(case: Case) -> Iterator[FindingRecord]:
     side, outside = case.candidate, case.candidate.outside
     grown = f"; {now} operators are executed, {before} in the baseline" if now != before else ""
     if side.seconds and outside / side.seconds >= _OVERHEAD:
-        small = outside < _CALL * max(1, now)
+        small = outside < _ENTRY + _CALL * now
         reason = (
             f"the model is so small that calling the runtime counts{grown}; a larger --batch shares it among samples"
             if small
