@@ -180,7 +180,7 @@ def rescale(net: nn.Module, feed: dict[str, torch.Tensor]) -> None:
 
 
 def _photos(folder: Path) -> Path:
-    """Views of all twenty photos, as ResNets take them."""
+    """Views of the fourteen photos to evaluate with, as ResNets take them."""
     images = {"size": 224, "interpolation": "bicubic", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     return _described(folder / "photos.yaml", FETCHED / "efficientnet_lite0/evaluation", {"images": images})
 

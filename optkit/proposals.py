@@ -109,7 +109,9 @@ class Proposals:
             return []
         if chain.target == "openvino":
             strengths = _STRENGTHS if self.operators >= _ATTENTION and stage.model_type != "none" else ()
-            others: dict[str, dict[str, object]] = {f"SmoothQuant {each}": {"smooth_quant": each} for each in strengths}
+            others: dict[str, dict[str, object]] = {
+                f"SmoothQuant {each}": {"model_type": "transformer", "smooth_quant": each} for each in strengths
+            }
             return self._varied(chain, others | {"accurate bias": {"bias_correction": "accurate"}})
         return self._varied(chain, {name: {"calibrate": name} for name in ("percentile", "entropy")})
 
@@ -149,7 +151,7 @@ class Proposals:
 
     def _fewer_threads(self) -> list[int]:
         """Numbers of threads that a small model may be faster with, where nobody said how many it gets."""
-        cores = int(cgroup.cores_allowed())
+        cores = max(1, int(cgroup.cores_allowed()))
         return [] if self.recipe.benchmark.threads else sorted({1, max(1, cores // 2)} - {cores})
 
     def _rounded_between(self, stage: Quantize) -> tuple[str, ...]:

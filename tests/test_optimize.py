@@ -344,7 +344,8 @@ def test_transformers_are_tried_in_both_of_nncfs_schemes_and_other_ranges_come_l
     assert [each.name for each in proposals.repairs(chain)] == ["int8 transformer", "int8 none"]
     refined = proposals.refinements(chain)
     assert [each.name for each in refined] == ["int8 SmoothQuant 0.5", "int8 SmoothQuant 0.75", "int8 accurate bias"]
-    assert [each.stages[0].smooth_quant for each in refined] == [0.5, 0.75, None]
+    schemes = [(each.stages[0].model_type, each.stages[0].smooth_quant) for each in refined]
+    assert schemes == [("transformer", 0.5), ("transformer", 0.75), ("auto", None)]
     without = proposals.refinements(replace(chain, stages=(Quantize(method="static", model_type="none"),)))
     assert [each.name for each in without] == ["int8 accurate bias"]
     refined = proposals.refinements(replace(chain, target="onnxruntime"))
@@ -359,7 +360,9 @@ def test_what_is_recurrent_goes_back_to_float_as_a_whole(target, method):
     assert found.stages[0].exclude == ("LSTM",)
 
 
-@pytest.mark.parametrize(("cores", "asked", "tried"), [(8, None, [1, 4]), (2, None, [1]), (1, None, []), (8, 2, [])])
+@pytest.mark.parametrize(
+    ("cores", "asked", "tried"), [(8, None, [1, 4]), (2, None, [1]), (1, None, []), (0.5, None, []), (8, 2, [])]
+)
 def test_fewer_threads_are_tried_where_nobody_said_how_many(cores, asked, tried, monkeypatch):
     monkeypatch.setattr("optkit.cgroup.cores_allowed", lambda: cores)
     proposals = proposals_for("Conv")
