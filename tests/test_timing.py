@@ -43,9 +43,12 @@ def test_a_model_compared_with_itself_shows_no_difference():
 
 
 def test_too_little_time_for_much_noise_shows_no_equality():
-    _, found = measured([fake(noise=0.5), fake(noise=0.5, seed=1)], seconds=0.2)
-    assert found.verdict != "no difference"
-    assert found.speedup.high / found.speedup.low > 1.1
+    found = [
+        measured([fake(noise=0.5, seed=seed), fake(noise=0.5, seed=10 + seed)], seconds=0.2)[1] for seed in range(5)
+    ]
+    assert "no difference" not in [each.verdict for each in found]
+    widths = sorted(each.speedup.high / each.speedup.low for each in found)
+    assert widths[2] > 1.1  # two launches that agree by chance look precise now and then
 
 
 def test_a_slower_model_is_found_slower():
