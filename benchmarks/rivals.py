@@ -18,7 +18,7 @@ import zoo
 from fingerprint import fingerprint
 
 from optkit import choice, comparison, units, worker
-from optkit import data as datasets
+from optkit import splits
 from optkit import model as models
 from optkit.data import Dataset
 from optkit.results import Comparison, Row
@@ -100,8 +100,8 @@ def duel(case: zoo.Case, tried: list[Tried], rows: dict[str, Row], seconds: floa
 def parts(case: zoo.Case) -> tuple[Dataset, Dataset]:
     """The samples that all tools calibrate with, and those that optkit proves its result on."""
     inputs = models.open(case.model).signature.inputs
-    calibration, rest = datasets.parts(case.data, case.calibration, inputs, calibration_samples=CALIBRATION)
-    return calibration, datasets.divide(rest)[1]
+    parts = splits.parts(case.data, case.calibration, inputs, calibration_samples=CALIBRATION)
+    return parts.calibration, splits.divide(parts.evaluation)[1]
 
 
 def attempt(name: str, tool: Callable[[Path], Candidate], to: Path) -> Tried:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit import data as datasets
-from optkit import manifest, worker
+from optkit import manifest, splits, worker
 from optkit import model as models
 from optkit.data import Dataset
 from optkit.dataspec import DataSpec
@@ -81,7 +81,7 @@ def _parts(specs: Sequence[DataSpec], inputs: Sequence[TensorSpec] | None, recip
         whole = datasets.open(spec, inputs)
         yield whole
         if recipe is not None and recipe.calibration is None:
-            yield datasets.split(whole, calibration_samples=recipe.calibration_samples, seed=recipe.seed)[1]
+            yield splits.split(whole, calibration_samples=recipe.calibration_samples, seed=recipe.seed)[1]
 
 
 def _specs(saved: Saved, wanted: DatasetRecord) -> list[DataSpec]:

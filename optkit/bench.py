@@ -29,7 +29,7 @@ _OPENING = 1.5
 
 
 @dataclass(frozen=True)
-class Parts:
+class SearchParts:
     """The samples to calibrate with, to decide by, and to prove the result on. They share none."""
 
     calibration: Dataset | None
@@ -43,7 +43,7 @@ class Bench:
 
     recipe: Recipe
     baseline: Candidate
-    parts: Parts
+    parts: SearchParts
     budget: float
     tell: Callable[[str], None]
 

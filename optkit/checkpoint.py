@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optkit import exported, lazy, pickles, torchfile, usercode
+from optkit import exported, lazy, pickles, structure, torchfile, usercode
 from optkit.errors import ModelError, UntrustedError
 
 if TYPE_CHECKING:
@@ -142,8 +142,17 @@ def _load_state_dict(model: Model) -> Any:
         module = build()
         if not isinstance(module, _library().nn.Module):
             raise ModelError(f"{model.code} returns a {type(module).__name__}, not an nn.Module")
-        fill(module, state_dict(model), where=f"{model.path} with {model.code}")
+        state, changed = state_dict(model), structure.read(model.path)
+        if changed is not None:
+            structure.rebuild(module, changed, state)
+        fill(module, state, where=f"{model.path} with {model.code}")
     return module
+
+
+def build(model: Model) -> Any:
+    """A module fresh from the model's code, in eval mode, whatever the weights. Raises ModelError."""
+    with usercode.running(model.code or "", ModelError) as made:
+        return made().eval()
 
 
 def state_dict(model: Model) -> dict[str, Any]:

@@ -84,8 +84,8 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A selection of samples of a source. ``part`` says which: ``all``, ``calibration``, ``selection``
-    or ``evaluation``."""
+    """A selection of samples of a source. ``part`` says which: ``all``, ``training``, ``held-out``, ``calibration``,
+    ``selection`` or ``evaluation``."""
 
     source: Source
     indices: Sequence[int]
@@ -155,73 +155,6 @@ def open(path: str | Path | DataSpec, inputs: Sequence[TensorSpec] | None = None
     if not len(source):
         raise DataError(f"{source.path}: holds no samples")
     return Dataset(source, range(len(source)))
-
-
-def parts(
-    data: str | Path | DataSpec | None,
-    calibration: str | Path | DataSpec | None,
-    inputs: Sequence[TensorSpec] | None,
-    *,
-    calibration_samples: int = 300,
-    seed: int = 0,
-    wanted: bool = True,
-) -> tuple[Dataset | None, Dataset | None]:
-    """Calibration and evaluation data, which share no sample: as given, or split off ``data`` where that is ``wanted``.
-
-    Raises DataError.
-    """
-    given = None if data is None else open(data, inputs)
-    if calibration is not None:
-        calibrating = open(calibration, inputs).take(calibration_samples)
-        if given is not None:
-            check_disjoint(calibrating, given)
-        return replace(calibrating, part="calibration"), given and replace(given, part="evaluation")
-    if given is None or not wanted:
-        return None, given and replace(given, part="evaluation")
-    return split(given, calibration_samples=calibration_samples, seed=seed)
-
-
-def split(dataset: Dataset, *, calibration_samples: int = 300, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """Calibration and evaluation parts that share no sample, chosen by content and seed, not by order.
-
-    Equal samples fall into the same part. Raises DataError when there are too few samples.
-    """
-    groups = _equal_samples(dataset)
-    if len(groups) < 2:
-        # Two is all that a split needs; whether so few samples show anything is for the intervals to say.
-        raise DataError(
-            f"{dataset.source.path}: too few samples to split: {len(dataset)} given, {len(groups)} different, at least "
-            "2 needed",
-            hint="give more samples, or calibration and evaluation data apart (--calibration)",
-        )
-    salt = str(seed).encode()
-    order = sorted(groups, key=lambda identity: hashlib.sha256(salt + identity).digest())
-    wanted = min(calibration_samples, len(dataset) // 2)
-    calibration = _fill(order, groups, wanted) or groups[min(order, key=lambda identity: len(groups[identity]))]
-    taken = set(calibration)
-    evaluation = [index for identity in order for index in groups[identity] if index not in taken]
-    return Dataset(dataset.source, calibration, "calibration"), Dataset(dataset.source, evaluation, "evaluation")
-
-
-def divide(dataset: Dataset, *, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """Halves that share no sample: ``selection``, which decisions may use, and ``evaluation``, which none does.
-
-    Raises DataError where there are not two different samples.
-    """
-    chosen, rest = split(dataset, calibration_samples=len(dataset) // 2, seed=seed)
-    return replace(chosen, part="selection"), rest
-
-
-def check_disjoint(calibration: Dataset, evaluation: Dataset) -> None:
-    """Raise a DataError when two given sets share a sample."""
-    calibrating = _equal_samples(calibration)
-    shared = [index for index in evaluation.indices if evaluation.source.identity(index) in calibrating]
-    if shared:
-        raise DataError(
-            f"calibration and evaluation share {len(shared)} of {len(evaluation)} evaluation samples; the first is "
-            f"{evaluation.source.where(shared[0])}",
-            hint="quality on samples that calibrated the model proves nothing: give --data alone, it is split for you",
-        )
 
 
 def digest_of(feed: Arrays) -> bytes:
@@ -311,22 +244,6 @@ def _joined(samples: Sequence[Batch], missing: int) -> Batch:
     feed = feeds[0] if len(feeds) == 1 else {name: np.concatenate([each[name] for each in feeds]) for name in feeds[0]}
     labels = [sample.labels for sample in samples if sample.labels is not None]
     return Batch(feed, np.concatenate(labels) if labels else None, sum(sample.count for sample in samples))
-
-
-def _equal_samples(dataset: Dataset) -> dict[bytes, list[int]]:
-    groups: dict[bytes, list[int]] = {}
-    for index in dataset.indices:
-        groups.setdefault(dataset.source.identity(index), []).append(index)
-    return groups
-
-
-def _fill(order: Sequence[bytes], groups: dict[bytes, list[int]], wanted: int) -> list[int]:
-    """Whole groups, in order, as far as they fit into ``wanted`` samples."""
-    chosen: list[int] = []
-    for identity in order:
-        if len(chosen) + len(groups[identity]) <= wanted:
-            chosen += groups[identity]
-    return chosen
 
 
 def _check_finite(batch: Batch, names: Sequence[str]) -> None:

@@ -51,7 +51,7 @@ def place(model: Model, destination: Path, *, force: bool = False) -> Model:
         else:
             for file in files_of(model.path, model.format):
                 shutil.copyfile(file, folder / destination.with_suffix(file.suffix).name)
-    placed = models.open(destination)
+    placed = models.open(destination, code=model.code, trust=model.trusted)
     return replace(placed, signature=model.signature, target=model.target, options=model.options)
 
 

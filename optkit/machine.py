@@ -24,6 +24,7 @@ LIBRARIES = {
     "openvino": "openvino",
     "nncf": "openvino",
     "neural-compressor": "neural-compressor",
+    "torch-pruning": "training",
     "tokenizers": "text",
 }
 """The libraries that results depend on, with the extra that brings each."""
@@ -66,6 +67,12 @@ def fingerprint(root: Path = _ROOT) -> Machine:
     )
 
 
+def memory_allowed(root: Path = _ROOT) -> int:
+    """Bytes of memory that the machine and the control group leave to this process."""
+    memory, limit = _memory(root), cgroup.limits(root).memory_bytes
+    return memory if limit is None else min(memory, limit)
+
+
 def isa(root: Path = _ROOT) -> frozenset[str]:
     """The instruction sets of this CPU that matter to models: ``avx512_vnni``, ``amx_int8``, …"""
     return frozenset(_ISA[flag] for flag in _cpu(root)[1] & _ISA.keys())
@@ -80,6 +87,11 @@ def saturates(instructions: Collection[str] | None = None) -> bool:
 def computes_bf16(instructions: Collection[str] | None = None) -> bool:
     """Whether a CPU with these instruction sets, by default this one, computes in bf16."""
     return bool(_BF16 & (isa() if instructions is None else set(instructions)))
+
+
+def trains_bf16() -> bool:
+    """Whether bf16 makes training faster on this CPU: with matrix units; AVX-512's instructions alone do not."""
+    return "amx_bf16" in isa()
 
 
 def version(library: str) -> str | None:

@@ -108,6 +108,8 @@ def _open_torch(path: Path, format: Format, code: str | None, trust: bool) -> Mo
         signature = torchfile.traced_signature(path)
     elif format == "exported-program":
         signature = exported.signature(path)
+    elif format == "state-dict":
+        signature = torchfile.noted_signature(path)
     kept = code if format == "state-dict" else None
     return Model(path, format, _digest(path, kept), signature, code=kept, trusted=trust)
 

@@ -20,11 +20,11 @@ from optkit import (
     reporting,
     rules,
     runfolder,
+    splits,
     store,
     worker,
 )
 from optkit import chains as all_chains
-from optkit import data as datasets
 from optkit import model as models
 from optkit.chains import FLOAT, Chain
 from optkit.data import Dataset
@@ -34,6 +34,7 @@ from optkit.model import TORCH_FORMATS, Model
 from optkit.recipe import Recipe
 from optkit.results import Comparison, Row
 from optkit.runs import Branch, Plan, PlannedBranch, PlannedStage, Run, StageRecord
+from optkit.splits import Parts
 from optkit.stage import Context, Note, Progress, Stage, no_progress
 from optkit.store import Entry, Store
 from optkit.target import target
@@ -51,8 +52,11 @@ class Prepared:
 
     recipe: Recipe
     baseline: Candidate
-    calibration: Dataset | None
-    evaluation: Dataset | None
+    parts: Parts
+
+    @property
+    def evaluation(self) -> Dataset | None:
+        return self.parts.evaluation
 
     @property
     def model(self) -> Model:
@@ -68,7 +72,18 @@ class Prepared:
 
     def context(self, target_name: str, progress: Progress = no_progress) -> Context:
         """What the stages for one target get."""
-        return Context(_NOWHERE, self.calibration, self.evaluation, target_name, self.recipe.seed, progress)
+        return Context(
+            _NOWHERE,
+            self.parts.calibration,
+            self.parts.evaluation,
+            target_name,
+            self.recipe.seed,
+            progress,
+            training=self.parts.training,
+            original=self.model,
+            metric=self.recipe.metric,
+            threads=self.recipe.benchmark.threads,
+        )
 
 
 @dataclass
@@ -84,8 +99,9 @@ class Result:
 def prepare(recipe: Recipe) -> Prepared:
     """Open the model and the data, and make sure that every target is there. Raises OptkitError."""
     baseline = opened(recipe)
-    wanted = any(stage.needs_calibration for stage in recipe.stages)
-    return Prepared(recipe, baseline, *data_parts(recipe, baseline.model, wanted=wanted))
+    calibrates = any(stage.needs_calibration for stage in recipe.stages)
+    trains = any(stage.trains for stage in recipe.stages)
+    return Prepared(recipe, baseline, data_parts(recipe, baseline.model, calibrates=calibrates, trains=trains))
 
 
 def opened(recipe: Recipe) -> Candidate:
@@ -106,8 +122,7 @@ def plan(recipe: Recipe, recipe_path: str | Path, *, cache: Store | None = None)
         recipe=recipe.document(),
         recipe_path=str(recipe_path),
         model=records.of_model(prepared.model),
-        calibration=prepared.calibration and records.of_dataset(prepared.calibration),
-        evaluation=prepared.evaluation and records.of_dataset(prepared.evaluation),
+        **records.of_parts(prepared.parts),
         branches=branches,
         notes=records.of_notes(prepared.notes),
     )
@@ -141,8 +156,7 @@ def run(
         started=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
         seconds=time.monotonic() - begun,
         model=records.of_model(prepared.model),
-        calibration=prepared.calibration and records.of_dataset(prepared.calibration),
-        evaluation=prepared.evaluation and records.of_dataset(prepared.evaluation),
+        **records.of_parts(prepared.parts),
         branches=[_branch(result) for result in results if result.chain.name != FLOAT],
         comparison=compared,
         chosen=best.title,
@@ -172,19 +186,22 @@ def step(stage: Stage, source: Model, context: Context, cache: Store) -> Entry:
     if found is not None:
         return replace(found, record=found.record.model_copy(update={"cached": True}))
     with cache.workdir() as workdir:
-        outcome, record = execution.carry_out(stage, source, replace(context, workdir=workdir), key=key)
+        context = replace(context, workdir=workdir, checkpoints=cache.checkpoints(key))
+        outcome, record = execution.carry_out(stage, source, context, key=key)
         return cache.put(record, outcome, workdir, source)
 
 
-def data_parts(recipe: Recipe, model: Model, *, wanted: bool) -> tuple[Dataset | None, Dataset | None]:
-    """The recipe's calibration and evaluation data, which share no sample. Raises DataError."""
-    return datasets.parts(
+def data_parts(recipe: Recipe, model: Model, *, calibrates: bool, trains: bool = False) -> Parts:
+    """The recipe's data by what it is used for. Raises DataError."""
+    return splits.parts(
         recipe.data,
         recipe.calibration,
         None if model.signature is None else model.signature.inputs,
+        training=recipe.train,
         calibration_samples=recipe.calibration_samples,
         seed=recipe.seed,
-        wanted=wanted,
+        calibrates=calibrates,
+        trains=trains,
     )
 
 

@@ -67,6 +67,8 @@ class Recipe(Block):
     model: Annotated[ModelSpec, BeforeValidator(_path_alone, json_schema_input_type=str | ModelSpec)]
     data: _Data | None = None
     """Split into calibration and evaluation parts, unless ``calibration`` is given."""
+    train: _Data | None = None
+    """What stages that train learn from; split off ``data`` where it is not given."""
     calibration: _Data | None = None
     calibration_samples: Annotated[int, Field(gt=0)] = 300
     seed: int = 0
@@ -89,7 +91,9 @@ class Recipe(Block):
         return self.model_copy(
             update={
                 "model": self.model.beside(folder),
+                "stages": [stage.beside(folder) for stage in self.stages],
                 "data": self.data and _data_beside(self.data, folder),
+                "train": self.train and _data_beside(self.train, folder),
                 "calibration": self.calibration and _data_beside(self.calibration, folder),
             }
         )
@@ -187,7 +191,7 @@ class _Reading:
 
     def _unfold(self) -> None:
         """Bring what may be written short to its full form."""
-        for key in ("model", "data", "calibration"):
+        for key in ("model", "data", "train", "calibration"):
             if key in self.content:
                 self.content[key] = _path_alone(self.content[key])
         if self.content.get("gate", {}) is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from optkit.data import Dataset
 from optkit.model import Model
 from optkit.results import DatasetRecord, ModelRecord, NoteRecord, SignatureRecord, TensorRecord
+from optkit.splits import Parts
 from optkit.stage import Note
 from optkit.tensors import Signature, TensorSpec
 
@@ -36,6 +37,12 @@ def of_dataset(dataset: Dataset) -> DatasetRecord:
         digest=dataset.digest,
         labelled=dataset.labelled,
     )
+
+
+def of_parts(parts: Parts) -> dict[str, DatasetRecord | None]:
+    """The records of training, calibration and evaluation data, under these names."""
+    named = {"training": parts.training, "calibration": parts.calibration, "evaluation": parts.evaluation}
+    return {name: None if part is None else of_dataset(part) for name, part in named.items()}
 
 
 def of_notes(notes: Iterable[Note]) -> list[NoteRecord]:

@@ -35,6 +35,7 @@ class Transformation(Root):
     schema_: Literal["optkit.transformation/1"] = Field("optkit.transformation/1", alias="schema")
     output: str
     stage: StageRecord
+    training: DatasetRecord | None = None
     calibration: DatasetRecord | None = None
     comparison: Comparison | None = None
     notes: list[NoteRecord] = Field(default_factory=list)
@@ -61,6 +62,7 @@ class Run(Root):
     """ISO 8601, UTC."""
     seconds: float
     model: ModelRecord
+    training: DatasetRecord | None = None
     calibration: DatasetRecord | None = None
     evaluation: DatasetRecord | None = None
     branches: list[Branch]
@@ -104,6 +106,7 @@ class Plan(Root):
     recipe: dict[str, Any]
     recipe_path: str
     model: ModelRecord
+    training: DatasetRecord | None = None
     calibration: DatasetRecord | None = None
     evaluation: DatasetRecord | None = None
     branches: list[PlannedBranch]

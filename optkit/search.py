@@ -25,7 +25,7 @@ from optkit import (
     units,
     worker,
 )
-from optkit.bench import Bench, Parts
+from optkit.bench import Bench, SearchParts
 from optkit.chains import FLOAT, Chain
 from optkit.errors import OptkitError, surviving
 from optkit.journal import SENSITIVITY, Journal, digest
@@ -69,7 +69,7 @@ class Search:
 
     recipe: Recipe
     baseline: Candidate
-    parts: Parts
+    parts: SearchParts
     ranking: Ranking
     budget: float
     """Seconds for all of it."""

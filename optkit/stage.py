@@ -20,6 +20,8 @@ from optkit.model import Model
 
 STAGES = {
     "export": "optkit.stages.export:Export",
+    "prune": "optkit.stages.prune:Prune",
+    "distill": "optkit.stages.distill:Distill",
     "fuse": "optkit.stages.fuse:Fuse",
     "quantize": "optkit.stages.quantize:Quantize",
     "compile": "optkit.stages.compile:Compile",
@@ -50,8 +52,10 @@ class Note:
 class Context:
     """What a stage may use besides its model.
 
-    ``workdir`` is an empty folder of its own. ``calibration`` and ``evaluation`` share no sample. ``target`` is the
-    runtime that the result is meant for.
+    ``workdir`` is an empty folder of its own. ``evaluation`` shares no sample with ``calibration`` and ``training``.
+    ``target`` is the runtime that the result is meant for, with so many ``threads``. ``original`` is the model that the
+    chain of stages began with, whole: the teacher of what was made smaller. ``metric`` is what quality is measured by.
+    ``checkpoints`` is a folder that outlives a killed run, for work that takes long.
     """
 
     workdir: Path
@@ -60,6 +64,11 @@ class Context:
     target: str = "onnxruntime"
     seed: int = 0
     progress: Progress = no_progress
+    training: Dataset | None = None
+    original: Model | None = None
+    metric: str | None = None
+    threads: int | None = None
+    checkpoints: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,14 @@ class Outcome:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+class Interrupted(KeyboardInterrupt):
+    """A stage was interrupted that has something to show: the model is the best so far."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+
 class Stage(BaseModel, ABC):
     """One transformation. Members differ in their fields, in ``check`` and in ``apply``."""
 
@@ -92,6 +109,15 @@ class Stage(BaseModel, ABC):
     def takes_torch(self) -> bool:
         """Whether the stage works on a torch model as it is, so that none need be exported before."""
         return False
+
+    @property
+    def trains(self) -> bool:
+        """Whether the stage learns from ``context.training``."""
+        return False
+
+    def beside(self, folder: Path) -> Stage:
+        """The same with relative paths taken from ``folder``; the default has none."""
+        return self
 
     def check(self, model: Model, context: Context) -> None:
         """Refuse before work starts, with an OptkitError that says why. The default refuses nothing."""

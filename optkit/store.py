@@ -33,6 +33,7 @@ RECORD = "record.json"
 _KEY_LENGTH = 64
 _ENGINES = (
     "numpy", "onnx", "onnxruntime", "onnxscript", "torch", "torchao", "openvino", "nncf", "neural-compressor",
+    "torch-pruning",
 )  # fmt: skip
 """Libraries whose version decides what a stage writes."""
 
@@ -44,6 +45,8 @@ class Stored(Root):
     stage: StageRecord
     target: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+    code: str | None = None
+    """The code of a state dict, where it is another's than its source's."""
     files: dict[str, str]
     """SHA-256 by file."""
 
@@ -90,10 +93,14 @@ def key(stage: Stage, source: Model, context: Context) -> str:
     }
     if stage.needs_calibration:
         parts["calibration"] = context.calibration and context.calibration.digest
+    if stage.trains:
+        parts["training"] = context.training and context.training.digest
+        parts["teacher"] = context.original and context.original.digest
+        parts["metric"] = context.metric
     if stage.needs_target:
         parts["target"] = context.target
-    if stage.needs_target or stage.needs_calibration:
-        # What runs while a model is calibrated or compiled rounds as this processor does and counts its cores.
+    if stage.needs_target or stage.needs_calibration or stage.trains:
+        # What runs while a model is trained, calibrated or compiled rounds as this processor does and counts its cores.
         parts["machine"] = [sorted(machine.isa()), cgroup.cores_allowed()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -105,6 +112,7 @@ class Store:
         self.root = root or default_root()
         self._entries = self.root / "entries"
         self._aside = self.root / "tmp"
+        self._checkpoints = self.root / "checkpoints"
 
     @contextmanager
     def using(self) -> Iterator[None]:
@@ -136,6 +144,10 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def checkpoints(self, key: str) -> Path:
+        """Where the stage of this key may leave work that is half done, for whoever takes it up again."""
+        return self._checkpoints / key
+
     def put(self, record: StageRecord, outcome: Outcome, folder: Path, source: Model) -> Entry:
         """Move a stage's result, written in the workdir ``folder``, into place under ``record.key``.
 
@@ -148,10 +160,12 @@ class Store:
             stage=record.model_copy(update={"result": _relative(model, folder)}),
             target=model.target,
             options=model.options,
+            code=None if model.code == source.code else model.code,
             files={name: digests.sha256(folder / name) for name in sorted(files)},
         )
         _write_down(folder, stored)
         self._move_into_place(folder, record.key, source)
+        shutil.rmtree(self.checkpoints(record.key), ignore_errors=True)
         return _entry(record.key, self._entries / record.key, stored, source)
 
     def listing(self) -> list[Listed]:
@@ -242,7 +256,7 @@ def _entry(key: str, folder: Path, stored: Stored, source: Model) -> Entry:
         result.format,  # type: ignore[arg-type]  # a record's format is any text
         result.digest,
         None if result.signature is None else manifest.signature(result.signature),
-        code=source.code if torch_file else None,
+        code=(stored.code or source.code) if torch_file else None,
         trusted=source.trusted if torch_file else False,
         target=stored.target,
         options=stored.options,

@@ -145,7 +145,7 @@ def all_notes(run: Run) -> list[NoteRecord]:
 
 def data_sheet(run: Run) -> Sheet | None:
     """Which samples were used for what."""
-    used = [record for record in (run.calibration, run.evaluation) if record is not None]
+    used = [record for record in (run.training, run.calibration, run.evaluation) if record is not None]
     if not used:
         return None
     return Sheet(["part", "samples", "labels", "file", "SHA-256"], [_data_cells(record) for record in used])

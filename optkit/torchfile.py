@@ -16,7 +16,7 @@ from typing import IO, Any, Literal
 from optkit import pickles
 from optkit.errors import ModelError
 from optkit.pickles import Pickle, Tensor
-from optkit.tensors import Dim, Signature, TensorSpec
+from optkit.tensors import Dim, Signature, TensorSpec, parse_inputs
 
 TorchFormat = Literal["module", "state-dict", "torchscript", "exported-program"]
 ZIP = b"PK\x03\x04"
@@ -32,6 +32,8 @@ _BROKEN = (
     ValueError,
 )  # fmt: skip
 """What zipfile raises on damaged archives."""
+NOTES = "optkit"
+"""The key in the metadata of a ``.safetensors`` with what optkit notes, as JSON: ``inputs``, ``structure``."""
 _HEADER_LIMIT = 100_000_000
 _SAFETENSORS = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
@@ -193,6 +195,28 @@ def traced_signature(path: Path) -> Signature | None:
     if not tensors or None in tensors:
         return None
     return _signature(names, [tensor for tensor in tensors if tensor is not None])
+
+
+def noted(path: Path) -> dict[str, Any]:
+    """What optkit noted beside the weights of a ``.safetensors`` that it wrote; nothing in other files.
+
+    Raises ModelError for a note that cannot be read.
+    """
+    if not is_safetensors(path):
+        return {}
+    try:
+        found = json.loads((safetensors_header(path).get("__metadata__") or {}).get(NOTES, "{}"))
+    except (ValueError, TypeError, AttributeError):
+        found = None
+    if not isinstance(found, dict):
+        raise ModelError(f"{path}: its metadata {NOTES!r} cannot be read", hint="write the file again")
+    return found
+
+
+def noted_signature(path: Path) -> Signature | None:
+    """The inputs that are noted beside the weights; ``None`` without."""
+    inputs = noted(path).get("inputs")
+    return Signature(parse_inputs(map(str, inputs))) if isinstance(inputs, list) and inputs else None
 
 
 def _signature(names: list[str], tensors: list[Tensor]) -> Signature:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from optkit import data as datasets
 from optkit import model as models
-from optkit.data import Dataset
+from optkit import splits, store
 from optkit.execution import carry_out
 from optkit.model import TORCH_FORMATS, Model
 from optkit.runs import StageRecord
-from optkit.stage import Context, Note, Outcome, Progress, Stage, no_progress, stage_class
+from optkit.splits import Parts
+from optkit.stage import Context, Interrupted, Note, Outcome, Progress, Stage, no_progress, stage_class
+from optkit.store import Store
 
 
 @dataclass(frozen=True)
@@ -31,18 +33,23 @@ class Request:
     target: str = "onnxruntime"
     seed: int = 0
     progress: Progress = no_progress
+    train: str | Path | None = None
+    metric: str | None = None
+    threads: int | None = None
+    keep: Callable[[Model], str] | None = None
+    """What to do with the best so far of a stage that was interrupted; tells where it is."""
 
 
 @dataclass(frozen=True)
 class Transformed:
     """The model that came in, the float model that the stage worked on, and what it made of it."""
 
+    request: Request
     source: Model
     floating: Model
     outcome: Outcome
     record: StageRecord
-    calibration: Dataset | None
-    evaluation: Dataset | None
+    parts: Parts
     notes: tuple[Note, ...]
     exported: StageRecord | None = None
 
@@ -56,33 +63,62 @@ class Transformed:
 def transformed(stage: Stage, request: Request) -> Iterator[Transformed]:
     """Carry out ``stage``; its files last as long as the context. Raises OptkitError."""
     source = models.open(request.path, inputs=request.inputs, code=request.code, trust=request.trust)
-    calibration, evaluation = split(request, source, wanted=stage.needs_calibration)
+    parts = split(request, source, calibrates=stage.needs_calibration, trains=stage.trains)
     with tempfile.TemporaryDirectory(prefix="optkit-") as name:
         context = Context(
-            Path(name) / stage.name, calibration, evaluation, request.target, request.seed, request.progress
+            Path(name) / stage.name,
+            parts.calibration,
+            parts.evaluation,
+            request.target,
+            request.seed,
+            request.progress,
+            training=parts.training,
+            original=source,
+            metric=request.metric,
+            threads=request.threads,
         )
         floating, notes, exported = _exported(source, stage, replace(context, workdir=Path(name) / "float"))
         context.workdir.mkdir()
         request.progress(stage.name, 0, None)
-        outcome, record = carry_out(stage, source if stage.takes_torch else floating, context)
-        yield Transformed(source, floating, outcome, record, calibration, evaluation, notes, exported)
+        taken = source if stage.takes_torch else floating
+        with _checkpoints(stage, taken, context) as folder:
+            try:
+                outcome, record = carry_out(stage, taken, replace(context, checkpoints=folder))
+            except Interrupted as stopped:
+                if request.keep is None:
+                    raise
+                raise KeyboardInterrupt(request.keep(stopped.model)) from None
+        yield Transformed(request, source, floating, outcome, record, parts, notes, exported)
 
 
-def split(request: Request, source: Model, *, wanted: bool) -> tuple[Dataset | None, Dataset | None]:
-    """Calibration and evaluation data that share no sample, checked against the model; all for evaluation where none is
-    wanted to calibrate.
-    """
+@contextmanager
+def _checkpoints(stage: Stage, model: Model, context: Context) -> Iterator[Path | None]:
+    """A folder for work that is half done, kept for the next try unless all goes well."""
+    if not stage.trains:
+        yield None
+        return
+    cache = Store()
+    with cache.using():
+        folder = cache.checkpoints(store.key(stage, model, context))
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def split(request: Request, source: Model, *, calibrates: bool, trains: bool = False) -> Parts:
+    """The data by what it is used for, checked against the model; all evaluates where nothing else is wanted."""
     inputs = None if source.signature is None else source.signature.inputs
-    found = datasets.parts(
+    found = splits.parts(
         request.data,
         request.calibration,
         inputs,
+        training=request.train,
         calibration_samples=request.calibration_samples,
         seed=request.seed,
-        wanted=wanted,
+        calibrates=calibrates,
+        trains=trains,
     )
     if inputs is not None:
-        for part in filter(None, found):
+        for part in filter(None, (found.training, found.calibration, found.evaluation)):
             part.check(inputs)
     return found
 

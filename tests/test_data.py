@@ -12,7 +12,7 @@ import pytest
 import tokenizers
 from PIL import Image
 
-from optkit import data
+from optkit import data, splits
 from optkit.errors import DataError, SignatureError
 from optkit.tensors import parse_inputs
 
@@ -191,22 +191,22 @@ def test_feeds_in_a_folder_either_all_have_labels_or_none(tmp_path):
 
 def test_a_split_shares_no_sample_and_loses_none(tmp_path):
     dataset = data.open(written(tmp_path, x=rows(20)))
-    calibration, evaluation = data.split(dataset, calibration_samples=8)
+    calibration, evaluation = splits.split(dataset, calibration_samples=8)
     assert (len(calibration), calibration.part) == (8, "calibration")
     assert (len(evaluation), evaluation.part) == (12, "evaluation")
     assert sorted([*calibration.indices, *evaluation.indices]) == list(range(20))
-    data.check_disjoint(calibration, evaluation)
+    splits.check_disjoint(calibration, evaluation)
 
 
 def test_a_split_never_calibrates_on_more_than_half(tmp_path):
-    calibration, evaluation = data.split(data.open(written(tmp_path, x=rows(9))), calibration_samples=300)
+    calibration, evaluation = splits.split(data.open(written(tmp_path, x=rows(9))), calibration_samples=300)
     assert (len(calibration), len(evaluation)) == (4, 5)
 
 
 def test_a_split_follows_content_and_seed_and_not_the_order_of_samples(tmp_path):
     x = rows(20)
     parts = [
-        data.split(data.open(written(tmp_path, f"{name}.npz", x=each)), seed=seed)[0]
+        splits.split(data.open(written(tmp_path, f"{name}.npz", x=each)), seed=seed)[0]
         for name, each, seed in (("a", x, 0), ("b", x[::-1], 0), ("c", x, 1))
     ]
     assert parts[0].digest == parts[1].digest != parts[2].digest
@@ -215,8 +215,8 @@ def test_a_split_follows_content_and_seed_and_not_the_order_of_samples(tmp_path)
 def test_equal_samples_fall_into_the_same_part(tmp_path):
     x = np.repeat(rows(5), 4, axis=0)
     for seed in range(5):
-        calibration, evaluation = data.split(data.open(written(tmp_path, x=x)), seed=seed)
-        data.check_disjoint(calibration, evaluation)
+        calibration, evaluation = splits.split(data.open(written(tmp_path, x=x)), seed=seed)
+        splits.check_disjoint(calibration, evaluation)
         assert len(calibration) == 8
 
 
@@ -225,7 +225,7 @@ def test_equal_samples_fall_into_the_same_part(tmp_path):
 )
 def test_too_few_samples_cannot_be_split(tmp_path, x, message):
     with pytest.raises(DataError, match=f"too few samples to split: {message}, at least 2 needed"):
-        data.split(data.open(written(tmp_path, x=x)))
+        splits.split(data.open(written(tmp_path, x=x)))
 
 
 def test_sets_that_share_samples_are_told_how_many(tmp_path):
@@ -233,7 +233,7 @@ def test_sets_that_share_samples_are_told_how_many(tmp_path):
     first = data.open(written(tmp_path, "a.npz", x=x[:6]))
     second = data.open(written(tmp_path, "b.npz", save=np.savez_compressed, x=x[4:]))
     with pytest.raises(DataError, match=r"share 2 of 6 evaluation samples; the first is .*b.npz, sample 0"):
-        data.check_disjoint(first, second)
+        splits.check_disjoint(first, second)
 
 
 def test_the_digest_is_of_content_and_labels(tmp_path):
@@ -302,7 +302,7 @@ def test_user_code_may_leave_the_sample_axis_out_and_samples_are_joined(tmp_path
     batches = list(dataset.batches(2))
     assert [batch.feed["x"].shape for batch in batches] == [(2, 3), (2, 3), (1, 3)]
     assert batches[1].labels.tolist() == [2, 3]
-    assert len(data.split(dataset)[0]) == 2
+    assert len(splits.split(dataset)[0]) == 2
 
 
 @pytest.mark.parametrize(

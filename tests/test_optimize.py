@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import optkit as package
 from optkit import choice, data, journal, layerorder, worker
-from optkit.bench import Bench, Parts
+from optkit.bench import Bench, SearchParts
 from optkit.chains import Chain
 from optkit.choice import Wish
 from optkit.errors import OutputError, UsageError
@@ -320,7 +320,7 @@ def test_a_slow_model_is_proved_on_as_many_samples_as_the_budget_holds(budget, c
     options = Fake().default_options() | {"seconds": 0.5}
     slow = Candidate("slow", Model(tmp_path / "data.npz", "torchscript", "", signature), "fake", options)
     recipe = Recipe(model=ModelSpec(path="m"), metric="cosine", benchmark={"seconds": 1.0})
-    bench = Bench(recipe, slow, Parts(None, samples, samples), budget, lambda _: None)
+    bench = Bench(recipe, slow, SearchParts(None, samples, samples), budget, lambda _: None)
     assert bench.final([slow]).data.count == count
     assert bench.final_seconds() == pytest.approx(4 * (1.5 + 0.5 * count))
 

@@ -35,8 +35,9 @@ class Verbs(TyperGroup):
         except errors.OptkitError as error:
             console_of(ctx).error(error)
             raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            console_of(ctx).note("interrupted; nothing half-written was left behind", level="warning")
+        except KeyboardInterrupt as stop:
+            what = str(stop) or "nothing half-written was left behind"
+            console_of(ctx).note(f"interrupted; {what}", level="warning")
             raise typer.Exit(errors.INTERRUPTED) from None
         except OSError as error:
             if error.errno is None or error.filename is None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from optkit.results import NoteRecord, Root
 
 Progress = Callable[[str, int, int | None], None]
+DETAIL = " · "
+"""What follows it in the name of a task may change while the task goes on."""
 
 
 @dataclass
@@ -108,19 +110,28 @@ class Console:
         if self.quiet or not sys.stderr.isatty():
             yield lambda what, done, total: None
             return
-        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
         from rich.progress import Progress as RichProgress
 
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with RichProgress(*columns, TimeElapsedColumn(), console=self.stderr, transient=True) as bar:
+        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        with RichProgress(*columns, *times, console=self.stderr, transient=True) as bar:
             tasks: dict[str, int] = {}
 
             def update(what: str, done: int, total: int | None) -> None:
-                if what not in tasks:
-                    for task in tasks.values():
-                        bar.update(task, visible=False)  # type: ignore[arg-type]
-                    tasks[what] = bar.add_task(_escape(what), total=total)
-                bar.update(tasks[what], completed=done, total=total, visible=True)  # type: ignore[arg-type]
+                task = what.partition(DETAIL)[0]
+                if task not in tasks:
+                    for other in tasks.values():
+                        bar.update(other, visible=False)  # type: ignore[arg-type]
+                    tasks[task] = bar.add_task(_escape(what), total=total)
+                bar.update(tasks[task], completed=done, total=total, visible=True, description=_escape(what))  # type: ignore[arg-type]
 
             yield update
 

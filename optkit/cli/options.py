@@ -19,6 +19,19 @@ RequiredData = Annotated[
     str,
     typer.Option("--data", metavar="DATA", help=".npz, folder of .npz, .yaml (images, text) or FILE.py:CALLABLE."),
 ]
+TrainData = Annotated[
+    str | None,
+    typer.Option("--train-data", metavar="DATA", help="What to train on, when it is not to be split off --data."),
+]
+Epochs = Annotated[int, typer.Option("--epochs", min=1, help="Times that training goes through the data at most.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Samples per training step.")]
+LearningRate = Annotated[
+    float | None, typer.Option("--learning-rate", help="Its highest value; by default the best of five tried.")
+]
+WeightDecay = Annotated[float, typer.Option("--weight-decay", min=0, help="AdamW's.")]
+Patience = Annotated[
+    int, typer.Option("--patience", min=1, help="Epochs without a better held-out loss after which training stops.")
+]
 Calibration = Annotated[
     str | None,
     typer.Option("--calibration", metavar="DATA", help="Calibration data, when it is not to be split off --data."),

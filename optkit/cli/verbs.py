@@ -25,6 +25,16 @@ VERBS: dict[str, tuple[str, str, str]] = {
         "optkit quantize model.onnx --int8 --data data.npz --target openvino -o model-int8.onnx",
         "optkit quantize model.onnx --int4 -o model-int4.onnx",
     ),
+    "prune": (
+        "optkit prune model.pt --sparsity 0.5 --data data.npz",
+        "optkit prune weights.pth --code net.py:build --target-speedup 1.5 --target openvino --data data.npz",
+        "optkit prune model.pt --drop-layers 3 --data text.yaml --train-data corpus.yaml -o small.onnx",
+    ),
+    "distill": (
+        "optkit distill weights.pth --code net.py:build --student-code net.py:small --data data.npz",
+        "optkit distill model.pt --layers 3 --data text.yaml --train-data corpus.yaml -o student.pt",
+        "optkit distill weights.pth --code net.py:build --student pruned.safetensors --data data.npz -o student.onnx",
+    ),
     "compile": (
         "optkit compile model.onnx --target openvino -o bundle",
         "optkit compile model.onnx --target onnxruntime --threads 2 -o bundle",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from optkit import comparison, explaining, losses, machine, profiles, records, workload
-from optkit import data as datasets
+from optkit import comparison, explaining, losses, machine, profiles, records, splits, workload
 from optkit.data import Dataset
 from optkit.explanations import Explanation, SpeedExplanation
 from optkit.lossremedies import Given
@@ -51,7 +50,8 @@ def explain(
         profiles.check(each)
     signature = opened[0].model.signature
     inputs_of = None if signature is None else signature.inputs
-    calibrating, dataset = datasets.parts(data, calibration, inputs_of, seed=seed, wanted=False)
+    parts = splits.parts(data, calibration, inputs_of, seed=seed, calibrates=False)
+    calibrating, dataset = parts.calibration, parts.evaluation
     compared = comparison.side_by_side(
         opened,
         dataset=dataset,

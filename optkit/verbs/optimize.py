@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optkit import bundle, choice, machine, pipeline, records, reporting, runfolder, searchfolder
-from optkit import data as datasets
+from optkit import bundle, choice, machine, pipeline, records, reporting, runfolder, searchfolder, splits
 from optkit import output as outputs
-from optkit.bench import Parts
+from optkit.bench import SearchParts
 from optkit.chains import Chain
 from optkit.choice import Wish
 from optkit.dataspec import DataSpec
@@ -144,7 +143,7 @@ class _Optimizing:
         searchfolder.finish(self.folder, recipe, record, texts)
         return record
 
-    def _settings(self, model: Model, parts: Parts) -> dict[str, Any]:
+    def _settings(self, model: Model, parts: SearchParts) -> dict[str, Any]:
         """All that the figures of a look depend on; what of it changes makes a killed search begin anew."""
         here = machine.fingerprint().model_dump(mode="json", exclude={"noise"})
         samples = [part and part.digest for part in (parts.calibration, parts.selection, parts.evaluation)]
@@ -217,17 +216,18 @@ def _installed() -> list[str]:
     return [name for name in TARGETS if machine.version(name) is not None]
 
 
-def _parts(recipe: Recipe, model: Model) -> tuple[Parts, list[Note]]:
+def _parts(recipe: Recipe, model: Model) -> tuple[SearchParts, list[Note]]:
     """The samples to calibrate, to decide and to prove with; and what to know about them. Raises DataError."""
-    calibration, rest = pipeline.data_parts(recipe, model, wanted=True)
+    parts = pipeline.data_parts(recipe, model, calibrates=True)
+    calibration, rest = parts.calibration, parts.evaluation
     if rest is None:
         raise UsageError("a search needs data", hint="give --data DATA")
     if model.signature is not None:
         for part in filter(None, (calibration, rest)):
             part.check(model.signature.inputs)
     try:
-        selection, evaluation = datasets.divide(rest, seed=recipe.seed)
+        selection, evaluation = splits.divide(rest, seed=recipe.seed)
     except DataError:
         note = Note("too few samples: the result is proven on those that it was chosen by", level="warning")
-        return Parts(calibration, rest, rest), [note]
-    return Parts(calibration, selection, evaluation), []
+        return SearchParts(calibration, rest, rest), [note]
+    return SearchParts(calibration, selection, evaluation), []

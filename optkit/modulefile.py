@@ -1,0 +1,42 @@
+"""Writing a module that training changed: in the format that it came in, so that what opened it opens it again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from optkit import checkpoint, lazy, structure, torchfile
+from optkit import model as models
+from optkit.model import Model
+from optkit.structure import Structure
+
+
+def write(module: Any, source: Model, folder: Path, layers: Structure | None = None) -> Model:
+    """Write ``module``, made of ``source``'s, to ``folder``; ``layers`` says which of the source's layers are left.
+
+    A pickled module stays one. A state dict becomes a ``.safetensors`` that notes how the module differs from what its
+    code builds, and its inputs.
+    """
+    torch = lazy.require("torch", extra="torch")
+    module = module.eval().to("cpu")
+    if source.format == "module":
+        path = folder / "model.pt"
+        torch.save(module, path)
+        written = models.open(path, trust=source.trusted)
+        return replace(written, signature=source.signature)
+    path = folder / "model.safetensors"
+    changed = _changed(module, source, layers or Structure())
+    inputs = [str(spec) for spec in (source.signature.inputs if source.signature else ())]
+    # One key: the library writes several in no certain order, and equal models are to have equal digests.
+    notes = {torchfile.NOTES: json.dumps({"inputs": inputs, "structure": asdict(changed)}, sort_keys=True)}
+    # Tied weights are written twice: the format has no word for them, and building the module ties them again.
+    tensors = {name: tensor.detach().contiguous().clone() for name, tensor in module.state_dict().items()}
+    lazy.require("safetensors.torch", extra="torch").save_file(tensors, str(path), metadata=notes)
+    return replace(models.open(path, code=source.code, trust=source.trusted), signature=source.signature)
+
+
+def _changed(module: Any, source: Model, layers: Structure) -> Structure:
+    before = structure.read(source.path) or Structure()
+    return structure.differing(module, checkpoint.build(source), before.keeping(layers.layers))

@@ -1,0 +1,190 @@
+"""What of a module can be cut: channels, neurons and heads, each with all that depends on it.
+
+The dependencies are torch-pruning's: "DepGraph: Towards Any Structural Pruning", Fang et al., 2023.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from optkit import heads, lazy, torchoutputs
+from optkit.heads import Heads
+from optkit.samples import Drawn
+from optkit.tensors import Array
+
+Importance = Literal["l1", "l2", "taylor", "activation"]
+_UNCUT = "LSTM", "GRU", "RNN", "MultiheadAttention"
+"""Layers whose widths are tied to each other in ways that only their own code knows."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units that are cut together with all that depends on them, named after the first layer that makes them.
+
+    A unit is ``width`` channels: one, or a head's. ``parts`` is the number of groups of a grouped convolution, which
+    each lose the same.
+    """
+
+    name: str
+    kind: Literal["channels", "neurons", "heads"]
+    units: int
+    width: int = 1
+    parts: int = 1
+    heads: Heads | None = None
+
+
+class Graph:
+    """The dependencies of one module; cutting changes the module, and asks for a new graph.
+
+    ``example`` is a batch that the module runs on. Raises whatever the module or torch-pruning raises.
+    """
+
+    def __init__(self, module: Any, example: Drawn) -> None:
+        self._library = lazy.require("torch_pruning", extra="training")
+        self.module, self.example = module.eval(), example
+        with _quiet():
+            self._attentions = heads.found(module, example.inputs)
+            self._graph = self._library.DependencyGraph().build_dependency(
+                module, example_inputs=example.inputs, forward_fn=_forward, output_transform=_tensors
+            )
+        self._names = {child: name for name, child in module.named_modules()}
+
+    def groups(self, exclude: Sequence[str] = ()) -> tuple[list[Group], dict[str, str]]:
+        """What can be cut, and of what cannot why; ``exclude`` holds names of layers to leave alone."""
+        chosen, refused = [], {}
+        for found in self._found():
+            name = self._names[found[0].dep.target.module]
+            reason = self._reason(found, exclude)
+            if reason is None:
+                chosen.append(self._group(name, found))
+            else:
+                refused[name] = reason
+        return chosen, refused
+
+    def scores(self, group: Group, importance: Importance) -> Array:
+        """How much each unit matters, ``[units]``, positive; gradients or activations must be there for theirs."""
+        with _quiet():
+            values = _estimator(self._library, importance)(self._whole(group))
+        per_channel = np.asarray(values.detach().float().cpu()).reshape(group.parts, -1).mean(0)
+        scores: Array = np.abs(per_channel.reshape(group.units, group.width)).mean(1)
+        return scores
+
+    def cut(self, group: Group, units: Sequence[int]) -> None:
+        """Remove these units, and all that depends on them."""
+        each = [unit * group.width + offset for unit in units for offset in range(group.width)]
+        size = group.units * group.width
+        channels = [part * size + channel for part in range(group.parts) for channel in each]
+        layer = self.module.get_submodule(group.name)
+        with _quiet():
+            self._graph.get_pruning_group(
+                layer, self._graph.get_pruner_of_module(layer).prune_out_channels, channels
+            ).prune()
+        if group.heads is not None:
+            heads.recount(self.module, group.heads, group.heads.count - len(units))
+
+    def _found(self) -> Iterator[Any]:
+        import torch
+
+        kinds = (torch.nn.modules.conv._ConvNd, torch.nn.Linear)
+        with _quiet():
+            yield from self._graph.get_all_groups(ignored_layers=[], root_module_types=kinds)
+
+    def _whole(self, group: Group) -> Any:
+        layer = self.module.get_submodule(group.name)
+        pruner = self._graph.get_pruner_of_module(layer)
+        return self._graph.get_pruning_group(
+            layer, pruner.prune_out_channels, list(range(pruner.get_out_channels(layer)))
+        )
+
+    def _reason(self, found: Any, exclude: Sequence[str]) -> str | None:
+        """Why a group is left alone."""
+        names = [self._names.get(dep.target.module, "") for dep, _ in found]
+        excluded = [name for name in names if any(name == given or name.startswith(f"{given}.") for given in exclude)]
+        if excluded:
+            return "excluded"
+        tied = {type(dep.target.module).__name__ for dep, _ in found} & set(_UNCUT)
+        if tied:
+            return f"it is tied to a {', '.join(sorted(tied))}, whose widths cannot be cut apart"
+        shared = [each for each in self._attentions if each.query == each.key and each.query in names]
+        return "query, key and value share one layer" if shared else None
+
+    def _group(self, name: str, found: Any) -> Group:
+        import torch
+
+        layer = self.module.get_submodule(name)
+        channels = self._graph.get_out_channels(layer)
+        inside = {
+            self._names.get(dep.target.module, "")
+            for dep, _ in found
+            if self._graph.is_out_channel_pruning_fn(dep.handler)
+        }
+        attention = next((each for each in self._attentions if each.query in inside), None)
+        if attention is not None and attention.count * attention.width == channels:
+            return Group(name, "heads", attention.count, attention.width, heads=attention)
+        parts = max((_parts(dep.target.module) for dep, _ in found), default=1)
+        kind: Literal["channels", "neurons"] = "neurons" if isinstance(layer, torch.nn.Linear) else "channels"
+        return Group(name, kind, channels // parts, parts=parts)
+
+
+def shapes(module: Any, example: Drawn) -> dict[str, tuple[int, ...]]:
+    """The outputs' shapes on a batch, by name."""
+    import torch
+
+    with torch.no_grad():
+        return {name: tuple(value.shape) for name, value in torchoutputs.named(module.eval()(*example.inputs)).items()}
+
+
+def tried(module: Any, group: Group, units: Sequence[int], example: Drawn) -> tuple[Any, str | None]:
+    """A copy of the module without these units, and why that is no whole module, if it is none."""
+    copied = copy.deepcopy(module)
+    before = shapes(copied, example)
+    try:
+        Graph(copied, example).cut(group, units)
+        after = shapes(copied, example)
+    except Exception as error:  # noqa: BLE001  torch-pruning and modules may raise anything
+        return copied, f"without a part of it the module fails: {' '.join(str(error).split())[:120]}"
+    if after != before:
+        return copied, "the outputs' shapes depend on it"
+    if group.heads is not None:
+        left = group.heads.count - len(units)
+        now = [each for each in heads.found(copied, example.inputs) if each.query == group.heads.query]
+        if not now or (now[0].count, now[0].width) != (left, group.heads.width):
+            return copied, f"the code fixes its {group.heads.count} heads; an attribute num_heads would let them be cut"
+    return copied, None
+
+
+def _forward(module: Any, inputs: tuple[Any, ...]) -> Any:
+    return module(*inputs)
+
+
+def _tensors(outputs: Any) -> list[Any]:
+    return [value for value in torchoutputs.named(outputs).values() if value.grad_fn is not None]
+
+
+def _parts(layer: Any) -> int:
+    """The groups of a grouped convolution or normalization; a depthwise one has a channel each and loses any."""
+    groups = getattr(layer, "groups", None) or getattr(layer, "num_groups", None) or 1
+    return 1 if groups == getattr(layer, "out_channels", None) else int(groups)
+
+
+def _estimator(library: Any, importance: Importance) -> Any:
+    kinds = library.pruner.importance
+    if importance == "taylor":
+        return kinds.GroupTaylorImportance(normalizer=None)
+    if importance == "activation":
+        return kinds.ActivationImportance(normalizer=None)
+    return kinds.GroupMagnitudeImportance(p=int(importance[1]), normalizer=None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

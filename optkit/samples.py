@@ -1,0 +1,99 @@
+"""Training samples as tensors: kept in memory where they fit, in batches drawn anew each epoch, the same for a seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from optkit import machine, torchexport
+from optkit.data import Batch, Dataset
+from optkit.stage import Progress, no_progress
+from optkit.tensors import TensorSpec
+
+_MEMORY_SHARE = 4
+"""Samples may take this part of the memory allowed: 4 is a quarter."""
+_READ = 256
+"""Samples read at a time."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A batch: the inputs' tensors in order, the labels (``None`` without), and which samples of the source."""
+
+    inputs: tuple[Any, ...]
+    labels: Any | None
+    rows: tuple[int, ...]
+
+
+class Samples:
+    """The samples of ``dataset`` for a model with these inputs, on a device of torch's."""
+
+    def __init__(
+        self, dataset: Dataset, inputs: Sequence[TensorSpec], device: str, progress: Progress = no_progress
+    ) -> None:
+        self.dataset = dataset
+        self.inputs = tuple(inputs)
+        self.device = device
+        self.whole_feeds = dataset.source.whole_feeds
+        self._kept = self._read(progress) if not self.whole_feeds else None
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def steps(self, size: int) -> int:
+        """How many batches an epoch has."""
+        return len(self) if self.whole_feeds else max(1, len(self) // size)
+
+    def epoch(self, size: int, *, seed: int, epoch: int, start: int = 0) -> Iterator[Drawn]:
+        """All samples in random order, from batch ``start`` on; what fills no batch is left for another epoch."""
+        order = _order(len(self), seed, epoch)
+        size = 1 if self.whole_feeds else min(size, len(self))
+        for number in range(start, self.steps(size)):
+            yield self.draw(order[number * size : (number + 1) * size])
+
+    def in_order(self, size: int) -> Iterator[Drawn]:
+        """All samples in their own order."""
+        size = 1 if self.whole_feeds else size
+        for first in range(0, len(self), size):
+            yield self.draw(range(first, min(first + size, len(self))))
+
+    def draw(self, rows: Sequence[int]) -> Drawn:
+        """These samples as one batch."""
+        if self._kept is not None:
+            *inputs, labels = (each if each is None else each[list(rows)] for each in self._kept)
+        else:
+            chosen = replace(self.dataset, indices=[self.dataset.indices[row] for row in rows])
+            batch = next(chosen.batches(len(rows)))
+            inputs, labels = self._tensors(batch)
+        moved = [None if each is None else each.to(self.device) for each in (*inputs, labels)]
+        return Drawn(tuple(moved[:-1]), moved[-1], tuple(self.dataset.indices[row] for row in rows))
+
+    def _tensors(self, batch: Batch) -> tuple[list[Any], Any | None]:
+        import torch
+
+        labels = None if batch.labels is None else torch.from_numpy(batch.labels.copy())
+        return list(torchexport.tensors(batch.feed, self.inputs)), labels
+
+    def _read(self, progress: Progress) -> list[Any] | None:
+        """All samples, the labels last, or ``None`` where they would take too much memory."""
+        import torch
+
+        parts: list[list[Any]] = []
+        for number, batch in enumerate(self.dataset.batches(_READ)):
+            progress("reading training data", min(number * _READ, len(self)), len(self))
+            inputs, labels = self._tensors(batch)
+            parts.append([*inputs, labels])
+            size = sum(each.nbytes for each in parts[0] if each is not None) * len(self) / _READ
+            if size > machine.memory_allowed() / _MEMORY_SHARE:
+                return None
+        return [None if each[0] is None else torch.cat(each) for each in zip(*parts, strict=True)]
+
+
+def _order(count: int, seed: int, epoch: int) -> list[int]:
+    import torch
+
+    drawn = int.from_bytes(hashlib.sha256(f"{seed} {epoch}".encode()).digest()[:7], "big")
+    order: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(drawn)).tolist()
+    return order

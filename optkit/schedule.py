@@ -1,0 +1,82 @@
+"""How long and how fast to train, and how that went."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from optkit import units
+from optkit.stage import Note
+
+_WARM_UP = 0.1
+"""The share of all steps in which the learning rate rises."""
+
+
+class Schedule(BaseModel):
+    """How long and how fast to train: fields that stages which train have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(5, ge=1, description="Times that training goes through the data at most.")
+    batch_size: int = Field(64, ge=1, description="Samples per training step.")
+    learning_rate: float | None = Field(None, gt=0, description="Its highest value; by default the best of five tried.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's.")
+    patience: int = Field(3, ge=1, description="Epochs without a better held-out loss after which training stops.")
+
+
+@dataclass
+class Epoch:
+    """One pass: losses of training and held-out data, the metric on held-out data, the learning rate at its end."""
+
+    epoch: int
+    loss: float
+    held_out: float
+    metric: float | None
+    learning_rate: float
+    seconds: float
+
+
+@dataclass
+class History:
+    """How training went. ``resumed`` is the step that it went on from; ``best`` the epoch whose weights were kept."""
+
+    metric: str | None = None
+    learning_rate: float = 0.0
+    device: str = "cpu"
+    precision: str = "float32"
+    steps: int = 0
+    resumed: int | None = None
+    best: int = 0
+    stopped_early: bool = False
+    epochs: list[Epoch] = field(default_factory=list)
+
+    def to_facts(self) -> dict[str, Any]:
+        """Plain values, for the record of a stage."""
+        return asdict(self)
+
+
+def share(step: int, total: int) -> float:
+    """Of the highest learning rate: rising for a while, then falling as a cosine does."""
+    rise = max(1.0, _WARM_UP * total)
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - rise) / max(1.0, total - rise))))
+
+
+def notes(history: History) -> tuple[Note, ...]:
+    """What the user should know of a training."""
+    best = history.epochs[history.best - 1] if history.best else None
+    parts = [f"trained {len(history.epochs)} epochs on {history.device} in {history.precision}"]
+    parts.append(f"learning rate {history.learning_rate:g}")
+    if best is not None:
+        metric = f", {history.metric} {units.quality(best.metric)}" if best.metric is not None else ""
+        parts.append(f"the best was epoch {best.epoch}: held-out loss {best.held_out:.4g}{metric}")
+    found = [Note("; ".join(parts))]
+    if history.resumed is not None:
+        found.append(Note(f"went on from the checkpoint of step {history.resumed:,} of a run that was ended"))
+    if history.stopped_early:
+        found.append(Note("stopped early: the held-out loss no longer fell"))
+    return tuple(found)

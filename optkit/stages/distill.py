@@ -1,0 +1,191 @@
+"""Distill: a smaller student learns to do what the model that came in does."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from optkit import blocks, checkpoint, features, modulefile, schedule, teaching, training, usercode
+from optkit import model as models
+from optkit.errors import StageError, UsageError
+from optkit.model import Model
+from optkit.objectives import Match, Weights
+from optkit.schedule import Schedule
+from optkit.stage import Context, Interrupted, Note, Outcome, Stage
+from optkit.structure import Structure
+from optkit.teaching import Lesson
+
+
+class Distill(Schedule, Stage):
+    """A student taught by the model that the chain of stages began with.
+
+    The student is the file ``student``, or what ``student_code`` builds; else, behind other stages, the model that they
+    made; else a copy of the teacher with so many of its ``layers`` left. Weights that are not given: outputs count 1;
+    labels 0.5 where there are some; hidden states 1 and attention 0 where the student has layers of the teacher's
+    shapes.
+    """
+
+    name: ClassVar[str] = "distill"
+    needs_target: ClassVar[bool] = False
+
+    student: str | None = Field(None, description="A student to begin with: a file of weights.")
+    student_code: str | None = Field(None, description="FILE.py:CALLABLE that builds the student's module.")
+    layers: int | None = Field(None, ge=1, description="Layers that an automatic student keeps; by default half.")
+    match: Literal["auto"] | Match = Field(
+        "auto", description="Outputs as classes (kl, softened) or values (mse); auto goes by the metric."
+    )
+    temperature: float = Field(4.0, gt=0, description="Softens classes on both sides.")
+    logits: float = Field(1.0, ge=0, description="How much the teacher's outputs count.")
+    hidden: float | None = Field(None, ge=0, description="How much the outputs of matched layers count.")
+    attention: float | None = Field(None, ge=0, description="How much the attention of matched layers counts.")
+    task: float | None = Field(None, ge=0, description="How much labels count.")
+
+    @property
+    def takes_torch(self) -> bool:
+        return True
+
+    @property
+    def trains(self) -> bool:
+        return True
+
+    def beside(self, folder: Path) -> Distill:
+        moved = {
+            name: os.path.normpath(folder / value)
+            for name in ("student", "student_code")
+            if (value := getattr(self, name)) is not None
+        }
+        return self.model_copy(update=moved)
+
+    def check(self, model: Model, context: Context) -> None:
+        """Refuse what cannot teach or learn, and losses that are all off."""
+        given = [name for name in ("student", "student_code", "layers") if getattr(self, name) is not None]
+        if "layers" in given and len(given) > 1:
+            raise UsageError(f"layers is for an automatic student, and {given[0]} gives one", hint="leave one out")
+        if not self._brings_student and not self._chained(model, context):
+            teaching.check(model, context, "distill")
+        elif context.training is None or model.signature is None:
+            teaching.check(replace(model, format="module"), context, "distill")
+        if not (self.logits or self.hidden or self.attention or self.task):
+            raise UsageError("nothing to learn: all of logits, hidden, attention and task are 0", hint="--logits 1")
+
+    @property
+    def _brings_student(self) -> bool:
+        return self.student is not None or self.student_code is not None
+
+    def _chained(self, model: Model, context: Context) -> bool:
+        """Whether stages before this one made the model, so that it is the student."""
+        return context.original is not None and model.digest != context.original.digest
+
+    def apply(self, model: Model, context: Context) -> Outcome:
+        """Write the trained student. Raises StageError where it does not run or learn."""
+        lesson = Lesson(model, context, self)
+        source, student, left, about = self._student(model, context, lesson)
+        student.to(training.device())
+        pairs = self._pairs(student, lesson)
+        weights = lesson.weights(
+            logits=self.logits,
+            hidden=float(bool(pairs)) if self.hidden is None else self.hidden,
+            attention=self.attention,
+            task=self.task,
+            temperature=self.temperature,
+        )
+        match = None if self.match == "auto" else self.match
+        objective = lesson.objective(student, weights, match=match, layers=pairs)
+        started = time.monotonic()
+        try:
+            history = lesson.course(objective, "distill").run()
+        except training.Stopped:
+            raise Interrupted(modulefile.write(student, source, context.workdir, left)) from None
+        result = modulefile.write(student, source, context.workdir, left)
+        facts = {"training": [{"label": "distill"} | history.to_facts()]}
+        notes = (about, *_told(weights, objective.match, pairs), *schedule.notes(history))
+        return Outcome(result, notes, "torch", "distillation", time.monotonic() - started, facts)
+
+    def _student(self, model: Model, context: Context, lesson: Lesson) -> tuple[Model, Any, Structure | None, Note]:
+        """The model that the student is a form of, its module, which layers are left of it, and what it is."""
+        if self.student is not None:
+            source = models.open(self.student, code=self.student_code or model.code, trust=model.trusted)
+            source = replace(source, signature=source.signature or model.signature)
+            teaching.check(source, context, "distill")
+            return source, checkpoint.load(source), None, Note(f"the student is {source.path.name}")
+        if self.student_code is not None:
+            file = usercode.file_of(self.student_code)
+            source = replace(model, code=self.student_code, format="state-dict", path=file)
+            return (
+                source,
+                checkpoint.build(source),
+                None,
+                Note(f"the student is what {self.student_code} builds, untrained"),
+            )
+        if self._chained(model, context):
+            return model, checkpoint.load(model), None, Note("the student is what the stages before made")
+        student = checkpoint.load(model)
+        left, about = self._shallower(student, lesson)
+        return model, student, left, about
+
+    def _shallower(self, student: Any, lesson: Lesson) -> tuple[Structure, Note]:
+        """Leave layers out of a copy of the teacher, evenly."""
+        example = lesson.example()
+        found = blocks.stacks(student, lambda module: teaching.runs(module, example))
+        if not found:
+            raise StageError(
+                f"{lesson.model.path}: no repeated layers that could be left out",
+                hint="give a student: --student-code net.py:small, or prune the model and distill that",
+            )
+        dropped, told = {}, []
+        for name, droppable in found.items():
+            wanted = min(self.layers or max(1, len(droppable) // 2), len(droppable))
+            kept = [droppable[index] for index in blocks.spread(len(droppable), wanted)]
+            dropped[name] = [index for index in droppable if index not in kept]
+            told.append(f"{name}: layers {', '.join(map(str, kept))} of {len(droppable)}")
+        before = {name: value.shape for name, value in teaching.runs(student, example).items()}
+        left = blocks.leave_out(student, dropped)
+        try:
+            after = {name: value.shape for name, value in teaching.runs(student, example).items()}
+        except Exception as error:  # noqa: BLE001  a module may raise anything
+            raise StageError(
+                f"{lesson.model.path}: without layers it fails: {error}", hint="give a student: --student"
+            ) from None
+        if after != before:
+            raise StageError(
+                f"{lesson.model.path}: without layers its outputs have other shapes", hint="give a student"
+            )
+        return left, Note(f"the student keeps {'; '.join(told)}")
+
+    def _pairs(self, student: Any, lesson: Lesson) -> list[tuple[str, str]]:
+        """Layers of student and teacher to be matched: of the same stack, at the same share of its depth."""
+        if self.hidden == 0 and not self.attention:
+            return []
+        example = lesson.example()
+
+        def run(module: Any) -> object:
+            return teaching.runs(module, example)
+
+        own, taught = (blocks.named(module, run) for module in (student, lesson.teacher))
+        candidates = [pair for name in own if name in taught for pair in features.pairs(own[name], taught[name])]
+        found = features.matching(student, lesson.teacher, candidates, run)
+        if not found and (self.hidden or self.attention):
+            raise UsageError(
+                "no layers of the student match the teacher's in name and shape: no hidden states to match",
+                hint="leave --hidden and --attention out",
+            )
+        return found
+
+
+def _told(weights: Weights, match: Match, pairs: list[tuple[str, str]]) -> tuple[Note, ...]:
+    """What is learnt by."""
+    values = {name: getattr(weights, name) for name in ("logits", "hidden", "attention", "task")}
+    kinds = {"kl": f"classes, at temperature {weights.temperature:g}", "mse": "values"}
+    losses = Note(
+        f"losses: {', '.join(f'{name} x {value:g}' for name, value in values.items() if value)}; the teacher's outputs "
+        f"count as {kinds[match]}"
+    )
+    if not pairs:
+        return (losses,)
+    shown = ", ".join(f"{own} to {taught}" for own, taught in pairs[:3]) + (", ..." if len(pairs) > 3 else "")
+    return losses, Note(f"{len(pairs)} layers are matched: {shown}")

@@ -1,0 +1,322 @@
+"""Prune: a smaller graph of the same model, by cutting what matters least and learning again what was lost."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from optkit import blocks, checkpoint, modulefile, pruning, schedule, teaching, training, units
+from optkit.errors import StageError, UsageError
+from optkit.model import Model
+from optkit.objectives import Objective
+from optkit.pace import Pace
+from optkit.prunable import Importance
+from optkit.pruning import Of, Pruner, Scope, Survey
+from optkit.schedule import Schedule
+from optkit.sparsity import Masks, Pattern, smallest
+from optkit.stage import Context, Interrupted, Note, Outcome, Stage
+from optkit.structure import Structure
+from optkit.teaching import Lesson
+
+_PROBE = 512
+"""Held-out samples that tell how much a cut hurts."""
+_LEARNT = 256
+"""Training samples that leave the gradients or activations that importance is told by."""
+_TOLERANCE = 0.03
+"""A measured speed-up this close to what is asked for is met; twice as far counts as missed."""
+_LOOK_SECONDS, _PROOF_SECONDS = 1.5, 6.0
+_BRINGS = {
+    "onnxruntime": "onnxruntime multiplies by zeros as by any number",
+    "openvino": "openvino skips zeros only in INT8 weights on AMX, with CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE",
+    "tensorrt": "tensorrt has kernels for 2:4 in FP16 and INT8 from Ampere on, and for no other zeros",
+}
+
+
+class Prune(Schedule, Stage):
+    """Units of a module cut, in ``steps`` with training between them, until ``sparsity`` of its operations or
+    parameters are gone or it is faster by ``target_speedup`` as measured on the target; ``drop_layers`` whole layers
+    first. Layers are ranked by how much the loss grows when each is cut alone, and outliers are spared.
+    """
+
+    name: ClassVar[str] = "prune"
+
+    sparsity: float | None = Field(None, gt=0, lt=1, description="The share to cut: 0.5 leaves half.")
+    of: Of = Field("macs", description="What sparsity is a share of: multiply-accumulates or parameters.")
+    target_speedup: float | None = Field(None, gt=1, description="Cut until the target is faster by this factor.")
+    drop_layers: int = Field(0, ge=0, description="Whole layers to leave out, those that matter least.")
+    pattern: Literal["structured"] | Pattern = Field(
+        "structured", description="Cut units, or set weights to zero: anywhere, or two of each four."
+    )
+    importance: Importance = Field("taylor", description="What a unit's worth is told by.")
+    scope: Scope = Field("global", description="Rank units of all layers together, or cut each layer alike.")
+    steps: int = Field(3, ge=1, description="Cuts, with training after each.")
+    round_to: int = Field(8, ge=1, description="Leave a multiple of so many channels, as kernels like it.")
+    exclude: tuple[str, ...] = Field((), description="Layers to leave alone, by name.")
+
+    @property
+    def needs_target(self) -> bool:  # type: ignore[override]
+        """Only a measured speed-up depends on the target."""
+        return self.target_speedup is not None
+
+    @property
+    def takes_torch(self) -> bool:
+        return True
+
+    @property
+    def trains(self) -> bool:
+        return True
+
+    def check(self, model: Model, context: Context) -> None:
+        """Refuse what cannot be cut or trained, and what says not how much."""
+        teaching.check(model, context, "prune")
+        if self.sparsity is not None and self.target_speedup is not None:
+            raise UsageError("sparsity and target_speedup both say how much to cut", hint="give one of them")
+        if self.pattern == "structured" and not (self.sparsity or self.target_speedup or self.drop_layers):
+            raise UsageError(
+                "nothing says how much to cut", hint="--sparsity 0.5, --target-speedup 1.5 or --drop-layers 2"
+            )
+        if self.pattern != "structured" and (self.target_speedup or self.drop_layers):
+            raise UsageError(
+                f"zeros ({self.pattern}) make no dense kernel faster and leave out no layers",
+                hint="--pattern structured",
+            )
+        if self.pattern == "unstructured" and self.sparsity is None:
+            raise UsageError("nothing says how many weights to set to zero", hint="--sparsity 0.8")
+
+    def apply(self, model: Model, context: Context) -> Outcome:
+        """Write the pruned model. Raises StageError where nothing can be cut or the target cannot be met."""
+        started = time.monotonic()
+        lesson = Lesson(model, context, self)
+        module = checkpoint.load(model).to(training.device())
+        kind = _Cutting if self.pattern == "structured" else _Zeroing
+        work = kind(self, lesson, module)
+        try:
+            work.run()
+        except training.Stopped:
+            raise Interrupted(modulefile.write(work.module, model, context.workdir, work.left)) from None
+        result = modulefile.write(work.module, model, context.workdir, work.left)
+        seconds = time.monotonic() - started
+        return Outcome(result, tuple(work.notes), "torch-pruning", self.pattern, seconds, work.facts)
+
+
+@dataclass
+class _Work:
+    """A pruning on its way: the module as it is, which layers are left, and what there is to tell."""
+
+    stage: Prune
+    lesson: Lesson
+    module: Any
+    left: Structure = field(default_factory=Structure)
+    notes: list[Note] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=lambda: {"training": []})
+    rate: float | None = None
+    """The learning rate that the first training found good."""
+
+    def objective(self, module: Any) -> Objective:
+        return self.lesson.objective(module, self.lesson.weights())
+
+    def train(self, label: str, masks: Masks | None = None, epochs: int | None = None) -> None:
+        """Let the module learn again what it lost."""
+        constrain = None if masks is None else (lambda: masks.put_on(self.module))
+        course = self.lesson.course(
+            self.objective(self.module), label, constrain=constrain, epochs=epochs, rate=self.rate
+        )
+        history = course.run()
+        self.rate = history.learning_rate
+        self.facts["training"].append({"label": label} | history.to_facts())
+        self.notes += [Note(note.text, label, note.level) for note in schedule.notes(history)]
+
+
+class _Zeroing(_Work):
+    """Weights set to zero and kept there."""
+
+    def run(self) -> None:
+        pattern: Pattern = "2:4" if self.stage.pattern == "2:4" else "unstructured"
+        masks = smallest(self.module, pattern, self.stage.sparsity or 0.5, self.stage.exclude)
+        masks.put_on(self.module)
+        self.train("recovery", masks)
+        self.facts["zeros"] = masks.share
+        told = f"{units.percent(masks.share)} of the weights are zero ({self.stage.pattern})"
+        self.notes += [
+            Note(f"{told}: the file packs better, and is no smaller by itself"),
+            *(Note(text, target) for target, text in _BRINGS.items()),
+        ]
+
+
+class _Cutting(_Work):
+    """Layers, channels, neurons and heads removed."""
+
+    def run(self) -> None:
+        before = self._sizes()
+        if self.stage.drop_layers:
+            self._drop_layers()
+        if self.stage.sparsity or self.stage.target_speedup:
+            self._cut_units()
+        else:
+            self.train("recovery")
+        after = self._sizes()
+        self.facts |= {"before": before, "after": after}
+        cuts = [f"{name} {units.count(int(before[name]))} -> {units.count(int(after[name]))}" for name in before]
+        self.notes.insert(0, Note("; ".join(cuts)))
+
+    def _sizes(self) -> dict[str, float]:
+        return {"macs": pruning.macs(self.module, self._example), "parameters": float(pruning.parameters(self.module))}
+
+    @property
+    def _example(self) -> Any:
+        return self.lesson.example()
+
+    def _pruner(self) -> Pruner:
+        stage = self.stage
+        return Pruner(
+            self._example,
+            self._loss,
+            self._learn,
+            importance=stage.importance,
+            scope=stage.scope,
+            of=stage.of,
+            round_to=stage.round_to,
+            exclude=stage.exclude,
+            progress=self.lesson.context.progress,
+        )
+
+    def _cut_units(self) -> None:
+        pruner = self._pruner()
+        whole = pruner.cost(self.module)
+        survey = pruner.survey(self.module)
+        self._tell(survey)
+        if not any(not each.fragile for each in survey.found):
+            raise StageError(f"{self.lesson.model.path}: nothing can be cut: {_reasons(survey)}")
+        share = self._share(pruner, survey)
+        for step in range(1, self.stage.steps + 1):
+            last = step == self.stage.steps
+            order = pruner.order(self.module, survey)
+            if last and self.stage.target_speedup:
+                self.module = self._cut_to_speed(pruner, order, "last")
+            else:
+                self.module = pruner.cut_to(self.module, order, share ** (step / self.stage.steps), whole)[0]
+            self.train(f"cut {step} of {self.stage.steps}", epochs=None if last else 1)
+        left = pruner.cost(self.module) / whole
+        if self.stage.sparsity and left > 1.0 - self.stage.sparsity:
+            self.notes.append(
+                Note(
+                    f"{units.percent(1 - left)} of the {self.stage.of} could be cut, not {self.stage.sparsity:.0%}: "
+                    "what is left is fragile, excluded or cannot be cut",
+                    level="warning",
+                )
+            )
+
+    def _share(self, pruner: Pruner, survey: Survey) -> float:
+        """The share of the cost to be left: as asked for, or where the module is fast enough before any training."""
+        if self.stage.sparsity:
+            return 1.0 - self.stage.sparsity
+        if self.stage.steps == 1:
+            return 1.0
+        cut = self._cut_to_speed(pruner, pruner.order(self.module, survey), "first")
+        return pruner.cost(cut) / pruner.cost(self.module)
+
+    def _cut_to_speed(self, pruner: Pruner, order: list[pruning.Block], name: str) -> Any:
+        """The fewest blocks cut that make the target as much faster as is asked for, as measured.
+
+        What was measured is written down under ``name``: whoever goes on after a kill must cut the same.
+        """
+        place = self.lesson.context.checkpoints
+        noted = None if place is None else place / f"{name}-cut.json"
+        if noted is not None and noted.is_file():
+            found = json.loads(noted.read_text())
+            self.facts["speedup"] = found["speedup"]
+            return pruner.cut(self.module, order[: found["blocks"]])
+        cut, count = self._measured_cut(pruner, order)
+        if noted is not None:
+            noted.parent.mkdir(parents=True, exist_ok=True)
+            noted.write_text(json.dumps({"blocks": count, "speedup": self.facts["speedup"]}))
+        return cut
+
+    def _measured_cut(self, pruner: Pruner, order: list[pruning.Block]) -> tuple[Any, int]:
+        wanted = self.stage.target_speedup or 1.0
+        pace = Pace(self.lesson.context, self.lesson.context.original or self.lesson.model, self._write)
+        seen: dict[int, float] = {}
+
+        def fast(module: Any) -> bool:
+            self.lesson.context.progress(f"measuring · {wanted:g}x wanted", len(seen), None)
+            found = pace.speedup(module, self.lesson.context.workdir, _LOOK_SECONDS)
+            seen[len(seen)] = found.value
+            return found.value >= wanted
+
+        cut, count = pruner.bisect(self.module, order, fast)
+        reached = pace.speedup(cut, self.lesson.context.workdir, _PROOF_SECONDS)
+        if count == len(order) and reached.high < wanted * (1 - _TOLERANCE):
+            raise StageError(
+                f"{self.lesson.model.path}: {wanted:g}x cannot be reached on {self.lesson.context.target} by pruning: "
+                f"with all cut that can be, {units.ratio_interval(reached.value, reached.low, reached.high)}",
+                hint="a lower --target-speedup, --drop-layers, or quantize --int8 on top",
+            )
+        self.facts["speedup"] = {"value": reached.value, "low": reached.low, "high": reached.high}
+        return cut, count
+
+    def _write(self, module: Any, folder: Path) -> Model:
+        return modulefile.write(module, self.lesson.model, folder, self.left)
+
+    def _drop_layers(self) -> None:
+        """Leave out the layers whose absence alone hurts least."""
+        example = self._example
+        stacks = blocks.stacks(self.module, lambda module: teaching.runs(module, example))
+        every = [(name, index) for name, indices in stacks.items() for index in indices]
+        if len(every) <= self.stage.drop_layers:
+            raise StageError(
+                f"{self.lesson.model.path}: {self.stage.drop_layers} layers to drop, and {len(every)} that may be",
+                hint="a layer may be dropped whose output has the shape of its input, in a ModuleList or Sequential",
+            )
+        damages = sorted((self._without([each]), each) for each in every)
+        chosen = [each for _, each in damages[: self.stage.drop_layers]]
+        self.module, self.left = self._dropped(chosen)
+        self.facts["layers"] = [{"layer": f"{name}.{index}", "damage": damage} for damage, (name, index) in damages]
+        self.notes.append(Note(f"layers left out: {', '.join(f'{name}.{index}' for name, index in sorted(chosen))}"))
+
+    def _without(self, chosen: list[tuple[str, int]]) -> float:
+        try:
+            return self._loss(self._dropped(chosen)[0])
+        except Exception as error:  # noqa: BLE001  a module may raise anything
+            raise StageError(
+                f"{self.lesson.model.path}: without layer {chosen[0][0]}.{chosen[0][1]} it fails: {error}",
+                hint="leave --drop-layers out",
+            ) from None
+
+    def _dropped(self, chosen: list[tuple[str, int]]) -> tuple[Any, Structure]:
+        copied = copy.deepcopy(self.module)
+        dropped: dict[str, list[int]] = {}
+        for name, index in chosen:
+            dropped.setdefault(name, []).append(index)
+        return copied, blocks.leave_out(copied, dropped)
+
+    def _loss(self, module: Any) -> float:
+        """The held-out loss on a part of the samples, as if it had been trained on nothing else."""
+        return self.lesson.loss(self.objective(module), _PROBE)
+
+    def _learn(self, module: Any) -> None:
+        self.lesson.learn(module, _LEARNT)
+
+    def _tell(self, survey: Survey) -> None:
+        self.facts["sensitivity"] = [
+            {"layer": each.group.name, "kind": each.group.kind, "damage": each.damage, "saved": each.saved}
+            for each in survey.found
+        ]
+        self.facts["refused"] = survey.refused
+        fragile = [each.group.name for each in survey.found if each.fragile]
+        if fragile:
+            self.notes.append(Note(f"spared as fragile: {', '.join(fragile)}"))
+        for reason in sorted(set(survey.refused.values())):
+            names = [name for name, why in survey.refused.items() if why == reason]
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            self.notes.append(Note(f"not cut: {reason}", f"{', '.join(names[:3])}{more}"))
+
+
+def _reasons(survey: Survey) -> str:
+    found = "; ".join(f"{name}: {reason}" for name, reason in list(survey.refused.items())[:3])
+    return found or "all layers are fragile"

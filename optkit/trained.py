@@ -1,0 +1,85 @@
+"""What verbs that train have in common: the trained module where it belongs, and the proof on a runtime."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from optkit import execution, proof, records
+from optkit import model as models
+from optkit import output as outputs
+from optkit.errors import UsageError
+from optkit.model import Model
+from optkit.results import Comparison
+from optkit.runs import Transformation
+from optkit.stage import Context, Stage, stage_class
+from optkit.transformation import Request, Transformed, transformed
+
+
+def carried_out(
+    stage: Stage,
+    request: Request,
+    output: Path | None,
+    *,
+    max_drop: float | None,
+    measure: bool,
+    seconds: float,
+    force: bool,
+) -> Transformation:
+    """Carry out a stage that trains; the result is a torch file or, as ``.onnx``, exported.
+
+    Without ``output`` it lies beside the model, as ``MODEL-prune.safetensors``. Where Ctrl-C ends the training, the
+    best so far is written all the same. Raises OptkitError, KeyboardInterrupt.
+    """
+    source = Path(request.path)
+    suffix = ".pt" if models.open(source, code=request.code, trust=request.trust).format == "module" else ".safetensors"
+    destination = output or source.with_name(f"{source.stem}-{stage.name}{suffix}")
+    outputs.claim(destination, force=force, suffixes=(suffix, ".onnx"))
+
+    def keep(model: Model) -> str:
+        kept = destination if destination.suffix == model.path.suffix else destination.with_suffix(model.path.suffix)
+        execution.place(model, kept, force=force)
+        return f"the best so far is {kept}; the same command goes on from the checkpoint"
+
+    with transformed(stage, replace(request, keep=keep)) as done, _exported(done, destination, measure) as forms:
+        before, after = forms
+        placed = execution.place(
+            after if destination.suffix == ".onnx" else done.outcome.model, destination, force=force
+        )
+        found: Comparison | None = None
+        if measure:
+            shown = replace(after, path=after.path.rename(after.path.with_name(f"{destination.stem}.onnx")))
+            found = proof.compared(replace(done, floating=before), shown, request.metric, max_drop, seconds)
+        return Transformation(
+            output=str(destination),
+            stage=done.record.model_copy(update={"result": records.of_model(placed)}),
+            **{name: record for name, record in records.of_parts(done.parts).items() if name != "evaluation"},
+            comparison=found,
+            notes=records.of_notes([*done.notes, *(proof.verdict(found) if found else ())]),
+        )
+
+
+@contextmanager
+def _exported(done: Transformed, destination: Path, measure: bool) -> Iterator[tuple[Model, Model]]:
+    """The model that came in and the one that came out, as runtimes take them; torch's own where neither is wanted."""
+    if not measure and destination.suffix != ".onnx":
+        yield done.source, done.outcome.model
+        return
+    with tempfile.TemporaryDirectory(prefix="optkit-") as name:
+        yield (
+            _export(done, done.source, Path(name) / "before") if measure else done.source,
+            _export(done, done.outcome.model, Path(name) / "after"),
+        )
+
+
+def _export(done: Transformed, model: Model, folder: Path) -> Model:
+    request = done.request
+    folder.mkdir()
+    if model.signature is None:
+        raise UsageError(f"{model.path} does not tell its inputs", hint="--input 'x:float32[batch,3,224,224]'")
+    request.progress("export", 0, None)
+    context = Context(folder, done.parts.calibration, done.parts.evaluation, request.target, request.seed)
+    return execution.carry_out(stage_class("export")(), model, context)[0].model

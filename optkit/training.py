@@ -1,0 +1,345 @@
+"""The training loop: AdamW, a learning rate that warms up and falls, the best weights on held-out data, checkpoints.
+
+The same seed, data and machine give the same weights, also where training was killed on its way and went on.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optkit import cgroup, machine, units
+from optkit.errors import StageError
+from optkit.objectives import Losses, Objective
+from optkit.samples import Drawn, Samples
+from optkit.schedule import Epoch, History, Schedule, share
+from optkit.stage import Progress, no_progress
+
+RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
+"""Learning rates that are tried where none is given."""
+_TRIED_STEPS = 25
+"""How long each of them is tried."""
+_LARGEST_GRADIENT = 1.0
+_CHECKPOINT_SECONDS = 15.0
+"""So much work is lost at most when training is killed."""
+_CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How good a module is on held-out data by a metric: ``value(outputs, drawn)`` of all batches, aggregated."""
+
+    name: str
+    value: Callable[[Iterator[tuple[dict[str, Any], Drawn]]], float]
+
+
+class Stopped(KeyboardInterrupt):
+    """Training was interrupted; the module has its best weights so far."""
+
+
+@dataclass
+class Course:
+    """One training: ``objective.student`` on ``train``, watched on ``held_out``.
+
+    ``checkpoints`` is a folder that survives being killed, or ``None``. ``constrain`` is called after each step: masks
+    of a sparse model. ``label`` names the training in its progress.
+    """
+
+    objective: Objective
+    train: Samples
+    held_out: Samples
+    schedule: Schedule
+    seed: int = 0
+    judge: Judge | None = None
+    checkpoints: Path | None = None
+    constrain: Callable[[], None] | None = None
+    label: str = "training"
+    progress: Progress = no_progress
+
+    def run(self) -> History:
+        """Train; the student ends with its best weights. Raises Stopped, StageError where memory does not do."""
+        return _Run(self).to_end()
+
+
+def device() -> str:
+    """The GPU where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass
+class _Best:
+    loss: float = math.inf
+    epoch: int = 0
+    weights: dict[str, Any] = field(default_factory=dict)
+
+
+class _Run:
+    """A course on its way."""
+
+    def __init__(self, course: Course) -> None:
+        import torch
+
+        self.course = course
+        self.student = course.objective.student
+        self.size = course.schedule.batch_size
+        self.steps = course.train.steps(self.size)
+        self.total = self.steps * course.schedule.epochs
+        self.history = History(course.judge.name if course.judge else None, device=course.train.device)
+        self.best = _Best()
+        self.step = 0
+        self.sum = 0.0
+        self.started = self.saved = time.monotonic()
+        threads = max(1, int(cgroup.cores_allowed()))
+        torch.set_num_threads(threads)
+        torch.manual_seed(course.seed)
+        self.precision, self.scaler = _precision(course.train.device)
+        self.history.precision = self.precision
+
+    def to_end(self) -> History:
+        if not self._resume():
+            self.history.learning_rate = self.course.schedule.learning_rate or self._best_rate()
+            self._start(self.history.learning_rate)
+            self._seed()
+        try:
+            while self.step < self.total and not self.history.stopped_early:
+                self._epoch()
+        except KeyboardInterrupt:
+            self._save()
+            self._take_best()
+            raise Stopped from None
+        self._take_best()
+        return self.history
+
+    def _start(self, rate: float) -> None:
+        import torch
+
+        parameters = [each for each in self.student.parameters() if each.requires_grad]
+        self.optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=self.course.schedule.weight_decay)
+
+    def _seed(self) -> None:
+        import torch
+
+        torch.manual_seed(self.course.seed)
+
+    def _epoch(self) -> None:
+        """What is left of the epoch that ``step`` lies in, and its end."""
+        number, done = divmod(self.step, self.steps)
+        self.student.train()
+        for drawn in self.course.train.epoch(self.size, seed=self.course.seed, epoch=number, start=done):
+            self._tell(number)
+            self._set_rate(self.history.learning_rate * share(self.step, self.total))
+            self.sum += self._learn(drawn)
+            self.step += 1
+            if time.monotonic() - self.saved > _CHECKPOINT_SECONDS and self.step % self.steps:
+                self._save()
+        self._end(number + 1)
+        self._save()
+
+    def _learn(self, drawn: Drawn) -> float:
+        with self._fitting(drawn):
+            loss = float(self._losses(drawn, keep=True, learn=True).total.detach())
+        if not math.isfinite(loss):
+            raise StageError(
+                f"{self.course.label}: the loss is {loss} at step {self.step + 1}",
+                hint="a lower --learning-rate; or does the data hold values that the model never saw?",
+            )
+        return loss
+
+    def _losses(self, drawn: Drawn, *, keep: bool, learn: bool) -> Losses:
+        import torch
+
+        with _autocast(drawn, self.precision):
+            losses = self.course.objective(drawn, keep=keep)
+        if not learn:
+            return losses
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(losses.total).backward()
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.student.parameters(), _LARGEST_GRADIENT)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.course.constrain is not None:
+            self.course.constrain()
+        return losses
+
+    def _end(self, number: int) -> None:
+        """Judge the epoch on held-out data, and stop where it has been no better for too long."""
+        loss, metric = self._held_out()
+        seconds = time.monotonic() - self.started
+        rate = self.history.learning_rate * share(self.step, self.total)
+        self.history.epochs.append(Epoch(number, self.sum / self.steps, loss, metric, rate, seconds))
+        self.history.steps, self.sum = self.step, 0.0
+        if loss < self.best.loss:
+            self.best = _Best(loss, number, copy.deepcopy(self.student.state_dict()))
+            self.history.best = number
+        self.history.stopped_early = (
+            number - self.best.epoch >= self.course.schedule.patience and self.step < self.total
+        )
+
+    def _held_out(self) -> tuple[float, float | None]:
+        import torch
+
+        self.student.eval()
+        total, count = 0.0, 0
+        judged: list[tuple[dict[str, Any], Drawn]] = []
+        with torch.no_grad():
+            for drawn in self.course.held_out.in_order(max(self.size, 64)):
+                losses = self._losses(drawn, keep=True, learn=False)
+                total += float(losses.total) * len(drawn.rows)
+                count += len(drawn.rows)
+                judged.append(({name: value.cpu() for name, value in losses.outputs.items()}, drawn))
+        metric = None if self.course.judge is None else self.course.judge.value(iter(judged))
+        return total / count, metric
+
+    def _best_rate(self) -> float:
+        """The learning rate that lowers the held-out loss most in a few steps from here (after Smith, 2017)."""
+        before, found = copy.deepcopy(self.student.state_dict()), {}
+        for number, rate in enumerate(RATES):
+            self.course.progress(f"{self.course.label} · trying learning rates", number, len(RATES))
+            self._start(rate)
+            self._seed()
+            self.student.train()
+            for drawn in self._few():
+                with self._fitting(drawn):
+                    self._losses(drawn, keep=True, learn=True)
+            found[rate] = self._held_out()[0]
+            self.student.load_state_dict(before)
+        finite = {rate: loss for rate, loss in found.items() if math.isfinite(loss)}
+        return min(finite, key=lambda rate: finite[rate]) if finite else RATES[0]
+
+    def _few(self) -> Iterator[Drawn]:
+        drawn = self.course.train.epoch(self.size, seed=self.course.seed, epoch=0)
+        return (each for _, each in zip(range(_TRIED_STEPS), drawn, strict=False))
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _tell(self, number: int) -> None:
+        parts = [f"{self.course.label} · epoch {number + 1}/{self.course.schedule.epochs}"]
+        done = self.step % self.steps
+        if done:
+            parts.append(f"loss {self.sum / done:.4g}")
+        if self.history.epochs:
+            last = self.history.epochs[-1]
+            parts.append(f"held-out {last.held_out:.4g}")
+            if last.metric is not None:
+                parts.append(f"{self.history.metric} {units.quality(last.metric)}")
+        self.course.progress(", ".join(parts), self.step, self.total)
+
+    def _take_best(self) -> None:
+        if self.best.weights:
+            self.student.load_state_dict(self.best.weights)
+        self.student.eval()
+
+    def _save(self) -> None:
+        """Write a checkpoint, in one step."""
+        import torch
+
+        folder = self.course.checkpoints
+        if folder is None or not hasattr(self, "optimizer"):
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {
+            "step": self.step,
+            "sum": self.sum,
+            "student": self.student.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": torch.get_rng_state(),
+            "best": asdict(self.best),
+            "history": self.history.to_facts(),
+        }
+        aside = folder / f"{_CHECKPOINT}.{os.getpid()}"
+        torch.save(content, aside)
+        aside.replace(folder / _CHECKPOINT)
+        self.saved = time.monotonic()
+
+    def _resume(self) -> bool:
+        """Go on from the checkpoint, where there is one that can be read."""
+        import torch
+
+        path = self.course.checkpoints / _CHECKPOINT if self.course.checkpoints else None
+        if path is None or not path.is_file():
+            return False
+        try:
+            found = torch.load(path, map_location=self.course.train.device, weights_only=True)
+            history = found["history"]
+            self._start(history["learning_rate"])
+            self.student.load_state_dict(found["student"])
+            self.optimizer.load_state_dict(found["optimizer"])
+            self.scaler.load_state_dict(found["scaler"])
+            torch.set_rng_state(found["random"].cpu())
+        except Exception:  # noqa: BLE001  whatever is wrong with a checkpoint, the training begins anew
+            return False
+        self.history = History(**{**history, "epochs": [Epoch(**each) for each in history["epochs"]]})
+        self.best = _Best(**found["best"])
+        self.step, self.sum = found["step"], found["sum"]
+        self.history.resumed = self.step
+        return True
+
+    @contextmanager
+    def _fitting(self, drawn: Drawn) -> Iterator[None]:
+        """Where memory does not do for a batch, say which size would."""
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            fits = self._largest_fitting(drawn)
+            size = len(drawn.rows)
+            hint = f"--batch-size {fits} fits" if fits else "not even one sample fits: a smaller model, or more memory"
+            raise StageError(f"{self.course.label}: out of memory with a batch of {size}", hint=hint) from None
+
+    def _largest_fitting(self, drawn: Drawn) -> int | None:
+        """The largest of a half, a quarter, … of the batch that a step has memory for."""
+        size = len(drawn.rows) // 2
+        while size and not self.course.train.whole_feeds:
+            part = Drawn(
+                tuple(each[:size] for each in drawn.inputs),
+                None if drawn.labels is None else drawn.labels[:size],
+                drawn.rows[:size],
+            )
+            try:
+                self._losses(part, keep=False, learn=True)
+                return size
+            except (MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+            size //= 2
+        return None
+
+
+def _precision(device: str) -> tuple[str, Any]:
+    """The dtype of arithmetic on a device, and the scaler that float16 needs."""
+    import torch
+
+    half = "float32"
+    if device == "cuda":
+        half = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    elif machine.trains_bf16():
+        half = "bfloat16"
+    return half, torch.amp.GradScaler(device, enabled=half == "float16")
+
+
+def _autocast(drawn: Drawn, precision: str) -> Any:
+    import torch
+
+    kind = drawn.inputs[0].device.type
+    return torch.autocast(kind, dtype=getattr(torch, precision), enabled=precision != "float32")
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        words in told for words in ("out of memory", "not enough memory", "can't allocate memory")
+    )
