@@ -67,7 +67,8 @@ def completed(given: Sequence[Stage], recipe: Recipe, model: Model, target_name:
     """The stages, the missing ones added; what is measured with so many threads is shipped with them."""
     complete = list(given)
     if _needs_export(given, model, target_name):
-        complete.insert(0, stage_class("export")())
+        last = max((number for number, stage in enumerate(given) if stage.makes_torch), default=-1)
+        complete.insert(last + 1, stage_class("export")())
     if not _has(given, "compile"):
         complete.append(stage_class("compile")())
     return tuple(_with_threads(stage, recipe.benchmark.threads) for stage in complete)
@@ -80,7 +81,7 @@ def _with_threads(stage: Stage, threads: int | None) -> Stage:
 def _needs_export(stages: Sequence[Stage], model: Model, target_name: str) -> bool:
     if model.format not in TORCH_FORMATS or any(format in TORCH_FORMATS for format in target(target_name).formats):
         return False
-    return not any(stage.takes_torch for stage in stages)
+    return not any(stage.takes_torch and not stage.makes_torch for stage in stages)
 
 
 def _has(stages: Sequence[Stage], name: str) -> bool:

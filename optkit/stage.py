@@ -111,6 +111,11 @@ class Stage(BaseModel, ABC):
         return False
 
     @property
+    def makes_torch(self) -> bool:
+        """Whether the stage's result is a torch model, to be exported after."""
+        return False
+
+    @property
     def trains(self) -> bool:
         """Whether the stage learns from ``context.training``."""
         return False

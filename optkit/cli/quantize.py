@@ -11,7 +11,7 @@ from optkit.cli.app import console_of
 from optkit.errors import UsageError
 
 Precision = Literal["int8", "fp16", "bf16", "int4"]
-Method = Literal["auto", "dynamic", "static", "weight-only"]
+Method = Literal["auto", "dynamic", "static", "weight-only", "qat"]
 Engine = Literal["auto", "onnxruntime", "nncf", "neural-compressor"]
 Calibrate = Literal["minmax", "entropy", "percentile"]
 ModelType = Literal["auto", "transformer", "none"]
@@ -29,6 +29,7 @@ def quantize(
     int4: Annotated[bool, typer.Option("--int4", help="4-bit weights, arithmetic in float.")] = False,
     output: options.Output = None,
     data: options.Data = None,
+    train_data: options.TrainData = None,
     calibration: options.Calibration = None,
     calibration_samples: options.CalibrationSamples = 300,
     target: options.TargetName = "onnxruntime",
@@ -55,6 +56,11 @@ def quantize(
         ),
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Node or operator kept in float.")] = None,
+    epochs: options.Epochs = 5,
+    batch_size: options.BatchSize = 64,
+    learning_rate: options.LearningRate = None,
+    weight_decay: options.WeightDecay = 0.01,
+    patience: options.Patience = 3,
     metric: options.Metric = None,
     max_drop: options.MaxDrop = None,
     measure: Annotated[bool, typer.Option(help="Compare the result with the model that came in.")] = True,
@@ -85,8 +91,14 @@ def quantize(
             model_type=model_type,
             bias_correction=bias_correction,
             smooth_quant=smooth_quant,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            patience=patience,
             target=target,
             data=data,
+            train_data=train_data,
             calibration=calibration,
             calibration_samples=calibration_samples,
             metric=metric,

@@ -23,7 +23,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "quantize": (
         "optkit quantize model.pt --int8",
         "optkit quantize model.onnx --int8 --data data.npz --target openvino -o model-int8.onnx",
-        "optkit quantize model.onnx --int4 -o model-int4.onnx",
+        "optkit quantize weights.pth --code net.py:build --int8 --method qat --data data.npz",
     ),
     "prune": (
         "optkit prune model.pt --sparsity 0.5 --data data.npz",

@@ -50,6 +50,10 @@ class Distill(Schedule, Stage):
         return True
 
     @property
+    def makes_torch(self) -> bool:
+        return True
+
+    @property
     def trains(self) -> bool:
         return True
 

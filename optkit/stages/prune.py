@@ -69,6 +69,10 @@ class Prune(Schedule, Stage):
         return True
 
     @property
+    def makes_torch(self) -> bool:
+        return True
+
+    @property
     def trains(self) -> bool:
         return True
 

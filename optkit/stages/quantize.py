@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from optkit import graph, ir
+from optkit import graph, ir, qat, teaching
 from optkit import model as models
 from optkit.errors import UsageError
 from optkit.model import TORCH_FORMATS, Model
 from optkit.quantizer import QUANTIZERS, BiasCorrection, Calibrate, Engine, ModelType, Request, quantizer
+from optkit.schedule import Schedule
 from optkit.stage import Context, Note, Outcome, Stage
 
 Precision = Literal["int8", "fp16", "bf16", "int4"]
-Method = Literal["auto", "dynamic", "static", "weight-only"]
+Method = Literal["auto", "dynamic", "static", "weight-only", "qat"]
 EngineName = Literal["auto", "onnxruntime", "nncf", "neural-compressor"]
 
 _MODULES = ("module", "state-dict", "exported-program")
 _DATA_HINT = "give --data (or --calibration), or --method dynamic or weight-only"
 
 
-class Quantize(Stage):
-    """A model in lower precision. With ``auto``, data, target and operators decide, and a note says so."""
+class Quantize(Schedule, Stage):
+    """A model in lower precision. With ``auto``, data, target and operators decide, and a note says so.
+
+    How long and how fast to train is for ``qat`` alone: quantization-aware training, then static INT8.
+    """
 
     name: ClassVar[str] = "quantize"
     needs_calibration: ClassVar[bool] = True
@@ -45,11 +49,15 @@ class Quantize(Stage):
 
     @property
     def takes_torch(self) -> bool:
-        return self.engine == "neural-compressor"
+        return self.engine == "neural-compressor" or self.trains
+
+    @property
+    def trains(self) -> bool:
+        return self.method == "qat"
 
     def check(self, model: Model, context: Context) -> None:
         """Refuse combinations that cannot work, before any work."""
-        self._check_format(model)
+        self._check_format(model, context)
         if model.format == "openvino" and context.target != "openvino":
             raise UsageError(f"{model.path}: an OpenVINO model is quantized for openvino", hint="--target openvino")
         if context.target not in ("onnxruntime", "openvino"):
@@ -62,14 +70,19 @@ class Quantize(Stage):
             raise UsageError(f"int4 is for weights only, not {self.method}", hint="leave --method out")
         if (self.method == "static" or self.takes_torch) and context.calibration is None:
             raise UsageError("static quantization needs calibration data", hint=_DATA_HINT)
-        engine, method = self._engine(context), self.method
+        engine, method = self._engine(context), "static" if self.trains else self.method
         if self.smooth_quant is not None and engine != "nncf":
             raise UsageError(f"{engine} has no SmoothQuant", hint="--target openvino, or leave --smooth-quant out")
         if method != "auto" and f"{engine}-{method}" not in QUANTIZERS:
             known = ", ".join(sorted(name for name in QUANTIZERS if name.startswith(engine)))
             raise UsageError(f"{engine} has no method {method!r} for {context.target}", hint=f"known: {known}")
 
-    def _check_format(self, model: Model) -> None:
+    def _check_format(self, model: Model, context: Context) -> None:
+        if self.trains:
+            teaching.check(model, context, "quantization-aware training")
+            if self.precision != "int8" or self.engine == "neural-compressor":
+                raise UsageError("qat makes int8 with onnxruntime or nncf", hint="--int8, and leave --engine out")
+            return
         if not self.takes_torch and model.format in TORCH_FORMATS:
             raise UsageError(f"{model.path}: quantize works on ONNX, not on {model.format}", hint="export it first")
         if self.takes_torch and model.format not in _MODULES:
@@ -85,6 +98,10 @@ class Quantize(Stage):
         found = _quantized(model)
         if found is not None:
             return Outcome(model, (Note(f"already quantized ({found}): not done again", level="warning"),))
+        learnt: tuple[Note, ...] = ()
+        facts: dict[str, Any] = {}
+        if self.trains:
+            model, learnt, facts = qat.trained(model, context, self, per_channel=self.per_channel)
         engine, method, why = self._choose(model, context)
         request = Request(
             model=model,
@@ -107,8 +124,9 @@ class Quantize(Stage):
             target=context.target if done.options else model.target,
             options=model.options | done.options,
         )
-        notes = (why, *done.notes, *_size_notes(model, result))
-        return Outcome(result, notes, engine, f"{self.precision} {method}", request.engine.seconds, done.facts)
+        notes = (why, *learnt, *done.notes, *_size_notes(model, result))
+        how = f"{self.precision} {self.method if self.trains else method}"
+        return Outcome(result, notes, engine, how, request.engine.seconds, done.facts | facts)
 
     def _engine(self, context: Context) -> str:
         if self.engine != "auto":
@@ -125,6 +143,8 @@ class Quantize(Stage):
             return engine, "convert", Note(f"{self.precision} by converting the graph with {engine}")
         if self.precision == "int4":
             return engine, "weight-only", Note(f"int4 weights with {engine}")
+        if self.trains:
+            return engine, "static", Note(f"static int8 with {engine} after quantization-aware training")
         if self.method != "auto":
             return engine, self.method, Note(f"{self.method} int8 with {engine}, as asked for")
         if engine == "onnxruntime" and _mostly_matrices(model):

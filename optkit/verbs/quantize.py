@@ -30,8 +30,14 @@ def quantize(
     smooth_quant: float | None = None,
     target: str = "onnxruntime",
     data: str | Path | None = None,
+    train_data: str | Path | None = None,
     calibration: str | Path | None = None,
     calibration_samples: int = 300,
+    epochs: int = 5,
+    batch_size: int = 64,
+    learning_rate: float | None = None,
+    weight_decay: float = 0.01,
+    patience: int = 3,
     metric: str | None = None,
     max_drop: float | None = None,
     measure: bool = True,
@@ -61,6 +67,11 @@ def quantize(
         model_type=model_type,
         bias_correction=bias_correction,
         smooth_quant=smooth_quant,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        patience=patience,
     )
     request = Request(
         model,
@@ -73,7 +84,8 @@ def quantize(
         target,
         seed,
         progress=progress,
-        metric=metric if data is not None else None,
+        train=train_data,
+        metric=metric,
         threads=threads,
     )
     with transformed(stage, request) as done:

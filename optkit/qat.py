@@ -1,0 +1,38 @@
+"""Quantization-aware training: the float weights moved to where rounding hurts least, the model itself the teacher."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from optkit import checkpoint, fakequant, machine, modulefile, schedule, training
+from optkit.errors import StageError
+from optkit.model import Model
+from optkit.schedule import Schedule
+from optkit.stage import Context, Note, stage_class
+from optkit.teaching import Lesson
+
+
+def trained(
+    model: Model, context: Context, plan: Schedule, *, per_channel: bool
+) -> tuple[Model, tuple[Note, ...], dict[str, Any]]:
+    """The model in float as ONNX, its weights trained to be rounded; notes, and the course of the training.
+
+    Raises StageError where there is nothing to round, and what training and export raise.
+    """
+    lesson = Lesson(model, context, plan)
+    module = checkpoint.load(model).to(training.device())
+    bits = 7 if machine.saturates() else 8
+    layers = fakequant.put_into(module, weight_bits=bits, per_channel=per_channel)
+    if not layers:
+        raise StageError(f"{model.path}: no convolution and no linear layer to quantize", hint="--method dynamic")
+    history = lesson.course(lesson.objective(module, lesson.weights()), "qat").run()
+    fakequant.take_out(module)
+    folder = context.workdir / "trained"
+    folder.mkdir()
+    written = modulefile.write(module, model, folder)
+    place = context.workdir / "float"
+    place.mkdir()
+    exported = stage_class("export")().apply(written, replace(context, workdir=place))
+    told = Note(f"{layers} layers trained with weights in {bits} bits and inputs in 8; {exported.notes[-1].text}")
+    return exported.model, (told, *schedule.notes(history)), {"training": [{"label": "qat"} | history.to_facts()]}
