@@ -5,7 +5,7 @@ from __future__ import annotations
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from optkit import charts, searchcharts, searchsummary, summary
+from optkit import charts, searchcharts, searchsummary, summary, traincharts
 from optkit.runs import Run
 
 
@@ -18,9 +18,15 @@ def render(run: Run) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    pictures = [(chart, Markup(chart.svg)) for chart in charts.charts(run) + searchcharts.charts(run)]  # noqa: S704  our own drawing
+    drawn = charts.charts(run) + traincharts.charts(run) + searchcharts.charts(run)
+    pictures = [(chart, Markup(chart.svg)) for chart in drawn]  # noqa: S704  our own drawing
     template = environment.get_template("report.html.jinja")
     text: str = template.render(
-        run=run, summary=summary, searched=searchsummary, pictures=pictures, chosen=summary.chosen(run)
+        run=run,
+        summary=summary,
+        searched=searchsummary,
+        trainings=traincharts.sheet(run),
+        pictures=pictures,
+        chosen=summary.chosen(run),
     )
     return text

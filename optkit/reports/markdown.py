@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from optkit import searchsummary, summary
+from optkit import searchsummary, summary, traincharts
 from optkit.runs import Run
 from optkit.summary import Sheet
 
@@ -17,7 +17,9 @@ def render(run: Run) -> str:
         loader=PackageLoader("optkit", "reports"), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     environment.filters |= {"sheet": _sheet, "cell": _cell}
-    text: str = environment.get_template("report.md.jinja").render(run=run, summary=summary, searched=searchsummary)
+    text: str = environment.get_template("report.md.jinja").render(
+        run=run, summary=summary, searched=searchsummary, trainings=traincharts.sheet(run)
+    )
     return text
 
 

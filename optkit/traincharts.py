@@ -1,0 +1,105 @@
+"""How training went, stage by stage: curves of the losses and of the metric, and the same as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from optkit import drawing, summary, units
+from optkit.drawing import Chart
+from optkit.runs import Run, StageRecord
+from optkit.summary import Cell, Sheet
+
+_LINES = 6
+"""The height of a picture, in lines of the other charts."""
+
+
+def charts(run: Run) -> list[Chart]:
+    """A picture for each stage that trained."""
+    return [_curves(stage, number) for number, stage in enumerate(_trained(run))]
+
+
+def sheet(run: Run) -> Sheet | None:
+    """A line for each training: its epochs, the best of them, and how good that was."""
+    rows = [_row(stage, course) for stage in _trained(run) for course in stage.facts["training"] if course["epochs"]]
+    columns = ["stage", "training", "epochs", "best", "held-out loss", "metric", "learning rate", "took"]
+    return Sheet(columns, rows) if rows else None
+
+
+def _trained(run: Run) -> Iterator[StageRecord]:
+    """The stages that trained, those that targets share only once."""
+    stages = {stage.key: stage for branch in run.branches for stage in branch.stages}
+    return (stage for stage in stages.values() if stage.facts.get("training"))
+
+
+def _row(stage: StageRecord, course: dict[str, Any]) -> list[Cell]:
+    epochs = course["epochs"]
+    best = epochs[course["best"] - 1]
+    metric = f"{course['metric']} {units.quality(best['metric'])}" if best["metric"] is not None else units.UNKNOWN
+    early = ", stopped early" if course["stopped_early"] else ""
+    texts = [
+        summary.stage_title(stage),
+        course["label"],
+        f"{len(epochs)}{early}",
+        str(best["epoch"]),
+        f"{best['held_out']:.4g}",
+        metric,
+        f"{course['learning_rate']:g}",
+        units.seconds(epochs[-1]["seconds"]),
+    ]
+    return [Cell(text) for text in texts]
+
+
+def _curves(stage: StageRecord, number: int) -> Chart:
+    courses = [course for course in stage.facts["training"] if course["epochs"]]
+    points = [(course, epoch) for course in courses for epoch in course["epochs"]]
+    metric = courses[0]["metric"] if courses else None
+    measured = metric is not None and all(epoch["metric"] is not None for _, epoch in points)
+
+    def draw(figure: Figure) -> None:
+        losses, *others = figure.subplots(1, 2 if measured else 1, squeeze=False)[0]
+        steps = list(range(1, len(points) + 1))
+        _line(losses, steps, [epoch["loss"] for _, epoch in points], drawing.BASELINE, "training")
+        _line(losses, steps, [epoch["held_out"] for _, epoch in points], drawing.SERIES, "held out")
+        losses.set_title("loss", fontsize=9, loc="left")
+        for axes in others:
+            _line(axes, steps, [epoch["metric"] for _, epoch in points], drawing.SERIES, "held out")
+            axes.set_title(f"{metric} on held-out data", fontsize=9, loc="left")
+        for axes in (losses, *others):
+            _finish(axes, courses)
+
+    title = f"Training: {summary.stage_title(stage)}"
+    cuts = "; dashed lines are where it was cut again" if len(courses) > 1 else ""
+    caption = f"Epoch by epoch{cuts}. The weights kept are those with the least held-out loss, marked by a dot."
+    words = "; ".join(
+        f"{course['label']}, epoch {epoch['epoch']}: loss {epoch['loss']:.4g}, held out {epoch['held_out']:.4g}"
+        for course, epoch in points
+    )
+    return Chart(title, caption, drawing.svg(f"training-{number}", title, words, draw, _LINES))
+
+
+def _line(axes: Any, steps: list[int], values: list[float], colour: str, name: str) -> None:
+    axes.plot(steps, values, color=colour, linewidth=1.8, label=name, marker=".", markersize=4)
+    axes.annotate(
+        name, (steps[-1], values[-1]), xytext=(6, 0), textcoords="offset points", va="center", color=colour, fontsize=8
+    )
+
+
+def _finish(axes: Any, courses: list[dict[str, Any]]) -> None:
+    """Whole epochs below, where one training ends and the next begins, and the weights that were kept."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    start = 0
+    held_out = axes.lines[-1]
+    for course in courses:
+        if start:
+            axes.axvline(start + 0.5, color=drawing.MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        step = start + course["best"]
+        axes.plot([step], [held_out.get_ydata()[step - 1]], marker="o", markersize=6, color=drawing.SERIES)
+        start += len(course["epochs"])
+    axes.set_xlim(0.7, max(start, 1) * 1.2 + 0.3)
