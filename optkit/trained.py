@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,15 +42,12 @@ def carried_out(
         execution.place(model, kept, force=force)
         return f"the best so far is {kept}; the same command goes on from the checkpoint"
 
-    with transformed(stage, replace(request, keep=keep)) as done, _exported(done, destination, measure) as forms:
-        before, after = forms
-        placed = execution.place(
-            after if destination.suffix == ".onnx" else done.outcome.model, destination, force=force
-        )
-        found: Comparison | None = None
-        if measure:
-            shown = replace(after, path=after.path.rename(after.path.with_name(f"{destination.stem}.onnx")))
-            found = proof.compared(replace(done, floating=before), shown, request.metric, max_drop, seconds)
+    with transformed(stage, replace(request, keep=keep)) as done, tempfile.TemporaryDirectory() as name:
+        result = done.outcome.model
+        if destination.suffix == ".onnx":
+            result = _export(done, result, Path(name) / "result")
+        placed = execution.place(result, destination, force=force)
+        found = _compared(done, result, destination, Path(name), max_drop, seconds) if measure else None
         return Transformation(
             output=str(destination),
             stage=done.record.model_copy(update={"result": records.of_model(placed)}),
@@ -62,17 +57,16 @@ def carried_out(
         )
 
 
-@contextmanager
-def _exported(done: Transformed, destination: Path, measure: bool) -> Iterator[tuple[Model, Model]]:
-    """The model that came in and the one that came out, as runtimes take them; torch's own where neither is wanted."""
-    if not measure and destination.suffix != ".onnx":
-        yield done.source, done.outcome.model
-        return
-    with tempfile.TemporaryDirectory(prefix="optkit-") as name:
-        yield (
-            _export(done, done.source, Path(name) / "before") if measure else done.source,
-            _export(done, done.outcome.model, Path(name) / "after"),
-        )
+def _compared(
+    done: Transformed, result: Model, destination: Path, folder: Path, max_drop: float | None, seconds: float
+) -> Comparison:
+    """The model that came in and the one that came out, as runtimes take them."""
+    before = _export(done, done.source, folder / "before")
+    after = result if result.format == "onnx" else _export(done, result, folder / "after")
+    named = after.path.rename(after.path.with_name(f"{destination.stem}.onnx"))
+    return proof.compared(
+        replace(done, floating=before), replace(after, path=named), done.request.metric, max_drop, seconds
+    )
 
 
 def _export(done: Transformed, model: Model, folder: Path) -> Model:

@@ -77,18 +77,25 @@ def transformed(stage: Stage, request: Request) -> Iterator[Transformed]:
             metric=request.metric,
             threads=request.threads,
         )
-        floating, notes, exported = _exported(source, stage, replace(context, workdir=Path(name) / "float"))
-        context.workdir.mkdir()
-        request.progress(stage.name, 0, None)
-        taken = source if stage.takes_torch else floating
-        with _checkpoints(stage, taken, context) as folder:
-            try:
-                outcome, record = carry_out(stage, taken, replace(context, checkpoints=folder))
-            except Interrupted as stopped:
-                if request.keep is None:
-                    raise
-                raise KeyboardInterrupt(request.keep(stopped.model)) from None
-        yield Transformed(request, source, floating, outcome, record, parts, notes, exported)
+        with _checkpoints(stage, source, context) as folder:
+            context = replace(context, checkpoints=folder)
+            if stage.takes_torch:  # the export is what its result is compared with, and no mistake should wait for it
+                outcome, record = _applied(stage, source, context, request)
+            floating, notes, exported = _exported(source, stage, replace(context, workdir=Path(name) / "float"))
+            if not stage.takes_torch:
+                outcome, record = _applied(stage, floating, context, request)
+            yield Transformed(request, source, floating, outcome, record, parts, notes, exported)
+
+
+def _applied(stage: Stage, model: Model, context: Context, request: Request) -> tuple[Outcome, StageRecord]:
+    context.workdir.mkdir()
+    context.progress(stage.name, 0, None)
+    try:
+        return carry_out(stage, model, context)
+    except Interrupted as stopped:
+        if request.keep is None:
+            raise
+        raise KeyboardInterrupt(request.keep(stopped.model)) from None
 
 
 @contextmanager
@@ -124,7 +131,7 @@ def split(request: Request, source: Model, *, calibrates: bool, trains: bool = F
 
 
 def _exported(source: Model, stage: Stage, context: Context) -> tuple[Model, tuple[Note, ...], StageRecord | None]:
-    if source.format not in TORCH_FORMATS or stage.name == "export":
+    if source.format not in TORCH_FORMATS or stage.name == "export" or stage.makes_torch:
         return source, (), None
     context.workdir.mkdir()
     context.progress("export", 0, None)

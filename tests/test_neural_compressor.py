@@ -6,6 +6,7 @@ import pytest
 import optkit as ok
 from optkit import machine
 from optkit.errors import UsageError
+from optkit.stages.export import Export
 
 
 def quantized(samples, output, **options):
@@ -65,7 +66,10 @@ def test_an_excluded_layer_stays_in_float(samples, tmp_path):
         ({"calibrate": "percentile"}, "cannot calibrate by percentile"),
     ],
 )
-def test_what_it_cannot_do_is_refused_with_a_hint(options, says, samples, tmp_path):
+def test_what_it_cannot_do_is_refused_with_a_hint_before_anything_is_exported(
+    options, says, samples, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Export, "apply", lambda *_: pytest.fail("exported first"))
     with pytest.raises(UsageError, match=says) as caught:
         quantized(samples, tmp_path / "out.onnx", measure=False, **options)
     assert caught.value.hint
