@@ -202,7 +202,7 @@ def test_a_model_that_hangs_is_a_row_the_other_is_timed_and_the_command_ends_wit
             "--threads",
             "1",
             "--time-limit",
-            "20",
+            "8",
             "--json",
         ),
         cwd=here,
@@ -210,7 +210,7 @@ def test_a_model_that_hangs_is_a_row_the_other_is_timed_and_the_command_ends_wit
     first, second = json.loads(done.stdout)["rows"]
     assert done.returncode == 1
     assert (first["status"], second["status"]) == ("ok", "failed")
-    assert second["reason"] == "hung: no answer to 'time' within 20 s"
+    assert second["reason"] == "hung: no answer to 'time' within 8 s"
 
 
 def loop_body():
