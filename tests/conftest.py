@@ -36,6 +36,17 @@ def optkit():
 
 
 @pytest.fixture(scope="session")
+def few(samples, tmp_path_factory):
+    """The first 300 of the 1500 samples that the committed CNN is evaluated on, where more would show nothing else."""
+    import numpy as np
+
+    path = tmp_path_factory.mktemp("few") / "evaluation.npz"
+    with np.load(samples / "evaluation.npz") as data:
+        np.savez(path, **{name: data[name][:300] for name in data.files})
+    return path
+
+
+@pytest.fixture(scope="session")
 def small(samples, tmp_path_factory):
     """The committed CNN in static INT8 for onnxruntime."""
     from optkit.verbs.quantize import quantize

@@ -86,11 +86,11 @@ def test_layers_are_found_again_on_another_runtime(samples):
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
-def test_the_parts_add_up_to_an_inference(target, samples, small):
+def test_the_parts_add_up_to_an_inference(target, samples, small, few):
     found = explain(
         samples / "model.onnx",
         small,
-        data=samples / "evaluation.npz",
+        data=few,
         target=target,
         threads=1,
         seconds=0.5,
@@ -432,9 +432,9 @@ def test_the_layer_that_costs_the_quality_is_named_and_giving_it_back_helps(
     assert Explanation.model_validate_json(found.to_json()) == found
 
 
-def test_a_model_that_lost_nothing_gets_one_sentence(samples, small):
+def test_a_model_that_lost_nothing_gets_one_sentence(samples, small, few):
     found = explain(
-        samples / "model.onnx", small, data=samples / "evaluation.npz", calibration=samples / "calibration.npz",
+        samples / "model.onnx", small, data=few, calibration=samples / "calibration.npz",
         threads=1, seconds=0.3,
     )  # fmt: skip
     (sentence,) = found.quality.conclusion

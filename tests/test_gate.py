@@ -412,11 +412,11 @@ def shuffled(samples, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_model_with_shuffled_weights_fails_on_quality(samples, shuffled):
+def test_a_model_with_shuffled_weights_fails_on_quality(samples, shuffled, few):
     found = ok.gate(
         shuffled,
         baseline=samples / "model.onnx",
-        data=samples / "evaluation.npz",
+        data=few,
         rules=Rules(max_drop=0.01),
         seconds=0.3,
         threads=1,

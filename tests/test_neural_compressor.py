@@ -26,14 +26,14 @@ def weights(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
-def test_a_model_becomes_integers_and_keeps_its_accuracy(target, samples, tmp_path):
+def test_a_model_becomes_integers_and_keeps_its_accuracy(target, samples, few, tmp_path):
     done = quantized(
         samples,
         tmp_path / "out.onnx",
         model="weights.pth",
         code=f"{samples}/net.py:build",
         inputs=("x:float32[batch,1,28,28]",),
-        data=samples / "evaluation.npz",
+        data=few,
         target=target,
         seconds=0.2,
         threads=1,

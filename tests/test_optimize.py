@@ -37,8 +37,8 @@ from optkit.worker import Candidate
 QUICK = {"seconds": 0.3, "threads": 1, "budget": 120.0, "calibration_samples": 32}
 
 
-def fashion(samples):
-    return {"data": samples / "evaluation.npz", "calibration": samples / "calibration.npz", "max_drop": 0.02}
+def fashion(samples, data):
+    return {"data": data, "calibration": samples / "calibration.npz", "max_drop": 0.02}
 
 
 def row(name, value, *, loss=0.0, size=100, verdict="faster", status="ok"):
@@ -74,9 +74,9 @@ def collapsing(path, seed=0):
     return path
 
 
-def test_a_search_finds_proves_and_delivers(samples, tmp_path):
+def test_a_search_finds_proves_and_delivers(samples, few, tmp_path):
     """One search of the committed CNN, for it takes half a minute, and all that it must have left behind."""
-    run = package.optimize(samples / "model.onnx", tmp_path / "bundle", **fashion(samples), **QUICK)
+    run = package.optimize(samples / "model.onnx", tmp_path / "bundle", **fashion(samples, few), **QUICK)
     best = next(each for each in run.comparison.rows if each.title == run.chosen)
     assert best.baseline or best.speed_verdict in ("faster", "no difference")
     assert choice.inside(best.quality, 0.02)
@@ -86,7 +86,7 @@ def test_a_search_finds_proves_and_delivers(samples, tmp_path):
     check_candidates(run)
     check_folder(run, tmp_path / "bundle-search")
     with pytest.raises(OutputError, match="exists already"):
-        package.optimize(samples / "model.onnx", tmp_path / "bundle", **fashion(samples), **QUICK)
+        package.optimize(samples / "model.onnx", tmp_path / "bundle", **fashion(samples, few), **QUICK)
     if not best.baseline:
         check_made_again(tmp_path)
 
@@ -96,7 +96,7 @@ def check_samples(run):
     assert run.search.selection.part == "selection"
     assert run.comparison.data.part == run.evaluation.part == "evaluation"
     assert run.search.selection.digest != run.evaluation.digest
-    assert run.search.selection.count + run.evaluation.count == 1500
+    assert run.search.selection.count + run.evaluation.count == 300
 
 
 def check_candidates(run):
@@ -175,9 +175,9 @@ def test_a_step_that_fails_unexpectedly_is_a_row_and_the_search_goes_on(tmp_path
     assert reasons == {"failed unexpectedly: RuntimeError: an engine's own surprise"}
 
 
-def test_a_limit_that_nothing_keeps_is_said_with_exit_code_1(optkit, samples, tmp_path):
+def test_a_limit_that_nothing_keeps_is_said_with_exit_code_1(optkit, samples, few, tmp_path):
     done = optkit(
-        "optimize", samples / "model.onnx", "--data", samples / "evaluation.npz", "--max-size", "1kB", "--seconds",
+        "optimize", samples / "model.onnx", "--data", few, "--max-size", "1kB", "--seconds",
         "0.2", "--budget", "1s", "-o", tmp_path / "out",
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
@@ -203,20 +203,20 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(optkit, samples, tmp_path, a
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_foreign_folder_is_not_touched(samples, tmp_path):
+def test_a_foreign_folder_is_not_touched(samples, few, tmp_path):
     foreign = tmp_path / "out-search"
     foreign.mkdir()
     (foreign / "thesis.tex").write_text("years of work")
     with pytest.raises(OutputError, match="no search's folder"):
-        package.optimize(samples / "model.onnx", tmp_path / "out", **fashion(samples), **QUICK)
+        package.optimize(samples / "model.onnx", tmp_path / "out", **fashion(samples, few), **QUICK)
     assert (foreign / "thesis.tex").read_text() == "years of work"
 
 
 @pytest.mark.slow
-def test_a_search_that_was_killed_goes_on(samples, tmp_path):
+def test_a_search_that_was_killed_goes_on(samples, few, tmp_path):
     arguments = [
-        "optimize", samples / "model.onnx", "--data", samples / "evaluation.npz", "--max-drop", "0.02", "--seconds",
-        "0.5", "--threads", "1", "--calibration-samples", "32", "--target", "onnxruntime", "-o", tmp_path / "out",
+        "optimize", samples / "model.onnx", "--data", few, "--max-drop", "0.02", "--seconds", "0.5",
+        "--threads", "1", "--calibration-samples", "32", "--target", "onnxruntime", "-o", tmp_path / "out",
     ]  # fmt: skip
     command = [sys.executable, "-m", "optkit", *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -420,25 +420,25 @@ def test_what_few_samples_flatter_is_joined_by_what_is_surer():
     assert Ranking(Wish(), 0.01, 100, [certain, surer, kept]).finalists() == [certain, kept]
 
 
-def test_optimize_needs_a_target_that_is_there(samples, tmp_path):
+def test_optimize_needs_a_target_that_is_there(samples, few, tmp_path):
     with pytest.raises(UsageError, match="unknown target"):
-        package.optimize(samples / "model.onnx", tmp_path / "out", **fashion(samples), targets=["abacus"], **QUICK)
+        package.optimize(samples / "model.onnx", tmp_path / "out", **fashion(samples, few), targets=["abacus"], **QUICK)
 
 
-def test_nothing_is_quantized_twice(samples, tmp_path):
+def test_nothing_is_quantized_twice(samples, few, tmp_path):
     small = tmp_path / "small.onnx"
     package.quantize(samples / "model.onnx", small, calibration=samples / "calibration.npz", measure=False)
-    run = package.optimize(small, tmp_path / "out", **fashion(samples), **QUICK)
+    run = package.optimize(small, tmp_path / "out", **fashion(samples, few), **QUICK)
     assert {trial.row.name.partition(",")[0] for trial in run.search.trials} == {"float"}
     assert any("quantized already" in note.text for note in run.notes)
 
 
 @pytest.mark.slow
-def test_a_torch_model_that_nothing_beats_stays_as_it_is(samples, tmp_path):
+def test_a_torch_model_that_nothing_beats_stays_as_it_is(samples, few, tmp_path):
     run = package.optimize(
         samples / "program.pt2",
         tmp_path / "out",
-        **fashion(samples),
+        **fashion(samples, few),
         targets=["onnxruntime"],
         **QUICK | {"budget": 1.0},
     )
