@@ -29,10 +29,14 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests, the slow ones included. ``nox -s tests -- -k name`` chooses."""
+    """All tests, the slow ones included. ``nox -s tests -- -k name`` chooses.
+
+    Each process gets half of the modules and takes over what the other has left, so that what a module's tests share
+    is made once, and neither waits at the end.
+    """
     install(session, "-e", ".[all]", *nox.project.dependency_groups(nox.project.load_toml(), "test"))
     session.run("python", "sample_models/fetch.py")
-    session.run("pytest", "-m", "not gpu", *(session.posargs or ["-n", "2"]))
+    session.run("pytest", "-m", "not gpu", *(session.posargs or ["-n", "2", "--dist", "worksteal"]))
 
 
 @nox.session
