@@ -17,8 +17,7 @@ from statistics import geometric_mean
 import zoo
 from fingerprint import fingerprint
 
-from optkit import choice, comparison, units, worker
-from optkit import splits
+from optkit import choice, comparison, splits, units, worker
 from optkit import model as models
 from optkit.data import Dataset
 from optkit.results import Comparison, Row

@@ -429,7 +429,10 @@ def test_nothing_is_quantized_twice(samples, few, tmp_path):
     small = tmp_path / "small.onnx"
     package.quantize(samples / "model.onnx", small, calibration=samples / "calibration.npz", measure=False)
     run = package.optimize(small, tmp_path / "out", **fashion(samples, few), **QUICK)
-    assert {trial.row.name.partition(",")[0] for trial in run.search.trials} == {"float"}
+    assert {trial.row.name.partition(",")[0] for trial in run.search.trials} <= {
+        "float",
+        "bf16",
+    }  # where the CPU has it
     assert any("quantized already" in note.text for note in run.notes)
 
 

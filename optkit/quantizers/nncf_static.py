@@ -35,20 +35,29 @@ def quantize(request: Request) -> Quantized:
         reduced = machine.saturates()
         # Left alone, NNCF keeps sums from saturating in the first layer only.
         overflow = nncf.OverflowFix.ENABLE if reduced else nncf.OverflowFix.FIRST_LAYER
-        with request.engine.running():
-            quantized = nncf.quantize(
-                graph,
-                nncf.Dataset(_Feeds(request)),
-                subset_size=len(request.calibration or ()),
-                model_type=nncf.ModelType.TRANSFORMER if transformer else None,
-                # Asymmetric activations keep what comes before a GELU or a hard swish; MIXED picks them there only.
-                preset=nncf.QuantizationPreset.MIXED,
-                fast_bias_correction=request.bias_correction == "fast",
-                ignored_scope=ignored,
-                advanced_parameters=nncf.AdvancedQuantizationParameters(
-                    overflow_fix=overflow, smooth_quant_alphas=_alphas(request)
-                ),
-            )
+
+        def applied(**more: Any) -> Any:
+            with request.engine.running():
+                return nncf.quantize(
+                    graph,
+                    nncf.Dataset(_Feeds(request)),
+                    subset_size=len(request.calibration or ()),
+                    model_type=nncf.ModelType.TRANSFORMER if transformer else None,
+                    # Asymmetric activations keep what comes before a GELU or a hard swish; MIXED picks them there only.
+                    preset=nncf.QuantizationPreset.MIXED,
+                    fast_bias_correction=request.bias_correction == "fast",
+                    ignored_scope=ignored,
+                    advanced_parameters=nncf.AdvancedQuantizationParameters(
+                        overflow_fix=overflow, smooth_quant_alphas=_alphas(request), **more
+                    ),
+                )
+
+        try:
+            quantized = applied()
+        except StageError as error:
+            # It takes any constant that is added behind a product for a bias, and fails where that is one number.
+            quantized = applied(disable_bias_correction=True)
+            notes += (Note(f"no bias correction: {error.message}", level="warning"),)
     unknown = excluding_nothing(name for name, found in meant.items() if not found)
     path = request.workdir / "model.xml"
     irnames.save(quantized, path)
