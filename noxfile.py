@@ -70,6 +70,17 @@ def rivals(session: nox.Session) -> None:
 
 
 @nox.session
+def training(session: nox.Session) -> None:
+    """What compression by training brings, over three seeds: about an hour; wants an idle machine.
+
+    Needs Debian's package dataset-fashion-mnist.
+    """
+    install(session, "-e", ".[all]")
+    session.run("python", "sample_models/fetch.py")
+    session.run("python", "benchmarks/training.py", *session.posargs)
+
+
+@nox.session
 def regressions(session: nox.Session) -> None:
     """Whether following what explain concludes mends real regressions: about 10 minutes; wants an idle machine."""
     install(session, "-e", ".[all]")

@@ -30,11 +30,15 @@ _OPENING = 1.5
 
 @dataclass(frozen=True)
 class SearchParts:
-    """The samples to calibrate with, to decide by, and to prove the result on. They share none."""
+    """The samples to calibrate with, to decide by, to prove the result on, and to train on where there are some.
+
+    Decision and proof share none with each other, nor with the rest.
+    """
 
     calibration: Dataset | None
     selection: Dataset
     evaluation: Dataset
+    training: Dataset | None = None
 
 
 @dataclass

@@ -15,8 +15,10 @@ from optkit.recipe import Recipe
 from optkit.stage import Stage
 from optkit.stages.compile import Compile
 from optkit.stages.fuse import Fuse
+from optkit.stages.prune import Prune
 from optkit.stages.quantize import Quantize
 from optkit.target import target
+from optkit.teaching import MODULES
 
 FUSED = "fused"
 """The name of the float model with onnxruntime's fused operators."""
@@ -29,6 +31,9 @@ _RECURRENT = {"LSTM", "GRU", "RNN"}
 """Whose errors add up over time, and which the ranking of layers leaves out."""
 _STRENGTHS = (0.5, 0.75)
 """Of SmoothQuant: what its authors take, and what they take for models with many outliers; NNCF takes 0.95."""
+_SPARSITIES = (0.3, 0.5)
+"""Shares of the operations to cut, where there is data to train on."""
+_EPOCHS = 3
 _BETWEEN = {
     "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "ReduceMean", "AveragePool", "GlobalAveragePool", "Resize",
     "Upsample", "BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization",
@@ -135,6 +140,26 @@ class Proposals:
         names = tuple(dict.fromkeys([*(stage.exclude if stage else ()), *in_float]))
         layers = sum(name not in self.operators for name in names)
         return _with_quantize(chain, f"{_IN_FLOAT.sub('', chain.name)}, {layers} in float", {"exclude": names})
+
+    def recovered(self, chain: Chain) -> Chain | None:
+        """The same static INT8 after quantization-aware training, where the model can be trained."""
+        stage = quantize_of(chain)
+        if self.model.format not in MODULES or stage is None or stage.method != "static":
+            return None
+        trained = stage.model_copy(update={"method": "qat", "epochs": _EPOCHS})
+        return self._chain(f"{chain.name} trained", chain.target, [trained])
+
+    def pruned(self, chain: Chain) -> list[Chain]:
+        """The same behind a pruning, where the model can be trained; the lighter first."""
+        if self.model.format not in MODULES:
+            return []
+        kept = [stage for stage in chain.stages if stage.name not in ("export", "compile")]
+        return [
+            self._chain(
+                f"{chain.name} pruned {share:.0%}", chain.target, [Prune(sparsity=share, epochs=_EPOCHS), *kept]
+            )
+            for share in _SPARSITIES
+        ]
 
     def options(self, chain: Chain) -> list[Chain]:
         """The same stages with other runtime options."""

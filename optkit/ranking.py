@@ -176,3 +176,11 @@ def _highest_loss(trial: Trial) -> float:
     """The loss that other samples may show."""
     quality = trial.row.quality
     return quality.loss.high if quality and quality.loss else 0.0
+
+
+def fastest(baseline: Row, row: Row) -> float | None:
+    """The ratio of the fastest inferences, sample for sample."""
+    before, after = baseline.latency, row.latency
+    if before is None or after is None or before.fastest is None or not after.fastest:
+        return None
+    return before.fastest / after.fastest

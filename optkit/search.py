@@ -100,6 +100,8 @@ class Search:
                 self._give_back(trial, proposals)
         for trial in ranking.best_of_each(self.ranking.worth_mending("broad", "trimmed", "repair"), proposals.kind):
             self._first_sure(proposals.refinements(trial.chain))
+        if self.parts.training is not None:
+            self._train(proposals)
         for trial in self.ranking.front()[:1]:
             self._look("options", proposals.options(trial.chain))
         self._look("float", proposals.baselines())
@@ -122,7 +124,13 @@ class Search:
 
     def make(self, chain: Chain) -> Made:
         """Carry out the chain's stages through the store. Raises OptkitError."""
-        context = Context(_NOWHERE, self.parts.calibration, None, chain.target, self.recipe.seed, self._telling(chain))
+        context = Context(
+            *(_NOWHERE, self.parts.calibration, None, chain.target, self.recipe.seed, self._telling(chain)),
+            training=self.parts.training,
+            original=self.baseline.model,
+            metric=self.recipe.metric,
+            threads=self.recipe.benchmark.threads,
+        )
         model, stages = self.baseline.model, []
         for stage in chain.stages:
             entry = pipeline.step(stage, model, context, self.cache)
@@ -207,7 +215,7 @@ class Search:
         for chain in chains:
             if chain.title in rows:
                 row = rows[chain.title].model_copy(update={"name": chain.name})
-                speed = _fastest(compared.rows[0], row)
+                speed = ranking.fastest(compared.rows[0], row)
             elif chain.title in failed:
                 reason, speed = failed[chain.title].message, None
                 row = Row(name=chain.name, target=chain.target, status="failed", reason=reason)
@@ -218,6 +226,14 @@ class Search:
             self.journal.add(_key(chain), trial=record)
             trials.append(Trial(chain, record))
         return trials
+
+    def _train(self, proposals: Proposals) -> None:
+        """Look at what training makes of the fastest that keeps the bound, and of a fast one that does not."""
+        lossy = ranking.best_of_each(self.ranking.worth_mending("broad", "trimmed", "repair", "mixed"), proposals.kind)
+        chains = [proposals.recovered(trial.chain) for trial in lossy]
+        chains += [each for trial in self.ranking.front()[:1] for each in proposals.pruned(trial.chain)]
+        for chain in filter(None, chains):
+            self._look("trained", [chain])
 
     def _first_sure(self, repairs: Sequence[Chain]) -> None:
         """Look at one after the other until one surely keeps the bound."""
@@ -321,14 +337,6 @@ class Search:
 def _uncompiled(chain: Chain) -> Chain:
     """The chain without its last step, in which a runtime may fuse nodes and lose their names."""
     return replace(chain, stages=tuple(stage for stage in chain.stages if stage.name != "compile"))
-
-
-def _fastest(baseline: Row, row: Row) -> float | None:
-    """The ratio of the fastest inferences, sample for sample."""
-    before, after = baseline.latency, row.latency
-    if before is None or after is None or before.fastest is None or not after.fastest:
-        return None
-    return before.fastest / after.fastest
 
 
 def _key(chain: Chain) -> str:

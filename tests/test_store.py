@@ -269,6 +269,20 @@ class TestPruning:
         assert three.listing()[0].key == oldest.key
 
 
+def test_pruning_clears_checkpoints_that_nobody_took_up(kept):
+    for name, days in (("old", 20), ("new", 0)):
+        file = kept.checkpoints(name) / "training" / "checkpoint.pt"
+        file.parent.mkdir(parents=True)
+        file.touch()
+        for path in (file, file.parent):
+            os.utime(path, (time.time() - days * 86400,) * 2)
+    kept.prune(older_than_days=15)
+    assert not kept.checkpoints("old").exists()
+    assert kept.checkpoints("new").exists()
+    kept.prune(everything=True)
+    assert not kept.checkpoints("new").exists()
+
+
 def test_a_store_that_is_not_there_is_empty(tmp_path):
     assert Store(tmp_path / "none").listing() == []
     assert Store(tmp_path / "none").prune(everything=True) == []

@@ -40,6 +40,10 @@ def optimize(
     max_p99: Annotated[
         str | None, typer.Option("--max-p99", metavar="TIME", help="99 % quantile at most, as 20ms.")
     ] = None,
+    train_data: Annotated[
+        str | None,
+        typer.Option("--train-data", metavar="DATA", help="Try pruning and training, too, on these data."),
+    ] = None,
     calibration: options.Calibration = None,
     calibration_samples: Annotated[
         int | None,
@@ -70,6 +74,7 @@ def optimize(
             model,
             output,
             data=data,
+            train_data=train_data,
             calibration=calibration,
             calibration_samples=calibration_samples,
             metric=metric,

@@ -43,6 +43,7 @@ def optimize(
     output: str | Path,
     *,
     data: str | Path,
+    train_data: str | Path | None = None,
     calibration: str | Path | None = None,
     calibration_samples: int | None = None,
     metric: str | None = None,
@@ -65,12 +66,14 @@ def optimize(
     """Search for the best form of ``model`` whose loss is at most ``max_drop``, for ``budget`` seconds at most.
 
     The bundle goes to ``output``; recipe, record and report to the folder ``OUTPUT-search``. The original is the result
-    where nothing beats it. Killed, and started again in the same way, it goes on. Without ``calibration_samples``,
-    large models calibrate on fewer. Raises OptkitError.
+    where nothing beats it. With ``train_data``, pruned and trained forms of a torch module are tried, too. Killed, and
+    started again in the same way, it goes on. Without ``calibration_samples``, large models calibrate on fewer. Raises
+    OptkitError.
     """
     recipe = Recipe(
         model=ModelSpec(path=str(model), inputs=list(inputs), code=code, trust=trust),
         data=DataSpec(path=str(data)),
+        train=None if train_data is None else DataSpec(path=str(train_data)),
         calibration=None if calibration is None else DataSpec(path=str(calibration)),
         seed=seed,
         metric=metric,
@@ -130,6 +133,7 @@ class _Optimizing:
             started=self.started.isoformat(timespec="seconds").replace("+00:00", "Z"),
             seconds=time.monotonic() - self.begun,
             model=records.of_model(baseline.model),
+            training=parts.training and records.of_dataset(parts.training),
             calibration=parts.calibration and records.of_dataset(parts.calibration),
             evaluation=compared.data or records.of_dataset(parts.evaluation),
             branches=[Branch(target=best.target, stages=stages, bundle=str(self.bundle) if delivered else None)],
@@ -146,7 +150,9 @@ class _Optimizing:
     def _settings(self, model: Model, parts: SearchParts) -> dict[str, Any]:
         """All that the figures of a look depend on; what of it changes makes a killed search begin anew."""
         here = machine.fingerprint().model_dump(mode="json", exclude={"noise"})
-        samples = [part and part.digest for part in (parts.calibration, parts.selection, parts.evaluation)]
+        samples = [
+            part and part.digest for part in (parts.calibration, parts.selection, parts.evaluation, parts.training)
+        ]
         wish = [self.wish.goal, self.wish.max_size, self.wish.max_p99]
         return {"version": VERSION, "recipe": self.recipe.document(), "model": model.digest, "data": samples} | {
             "wish": wish,
@@ -218,16 +224,16 @@ def _installed() -> list[str]:
 
 def _parts(recipe: Recipe, model: Model) -> tuple[SearchParts, list[Note]]:
     """The samples to calibrate, to decide and to prove with; and what to know about them. Raises DataError."""
-    parts = pipeline.data_parts(recipe, model, calibrates=True)
-    calibration, rest = parts.calibration, parts.evaluation
+    parts = pipeline.data_parts(recipe, model, calibrates=True, trains=recipe.train is not None)
+    calibration, rest, training = parts.calibration, parts.evaluation, parts.training
     if rest is None:
         raise UsageError("a search needs data", hint="give --data DATA")
     if model.signature is not None:
-        for part in filter(None, (calibration, rest)):
+        for part in filter(None, (calibration, rest, training)):
             part.check(model.signature.inputs)
     try:
         selection, evaluation = splits.divide(rest, seed=recipe.seed)
     except DataError:
         note = Note("too few samples: the result is proven on those that it was chosen by", level="warning")
-        return SearchParts(calibration, rest, rest), [note]
-    return SearchParts(calibration, selection, evaluation), []
+        return SearchParts(calibration, rest, rest, training), [note]
+    return SearchParts(calibration, selection, evaluation, training), []

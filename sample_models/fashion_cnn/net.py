@@ -29,11 +29,12 @@ class Residual(nn.Module):
 class FashionCNN(nn.Module):
     """Pixels in 0..1, ``x: float32[batch, 1, 28, 28]``, to ten logits."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: tuple[int, int, int] = (24, 48, 72)) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 24, 3, 1, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU())
-        self.stages = nn.Sequential(Residual(24, 24, 1), Residual(24, 48, 2), Residual(48, 72, 2))
-        self.head = nn.Linear(72, 10)
+        first, second, third = widths
+        self.stem = nn.Sequential(nn.Conv2d(1, first, 3, 1, 1, bias=False), nn.BatchNorm2d(first), nn.ReLU())
+        self.stages = nn.Sequential(Residual(first, first, 1), Residual(first, second, 2), Residual(second, third, 2))
+        self.head = nn.Linear(third, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         features = self.stages(self.stem((x - 0.286) / 0.353))
@@ -43,3 +44,8 @@ class FashionCNN(nn.Module):
 def build() -> nn.Module:
     """What ``--code net.py:build`` calls."""
     return FashionCNN()
+
+
+def small() -> nn.Module:
+    """A student with less than a quarter of the parameters."""
+    return FashionCNN((12, 23, 34))

@@ -1,0 +1,243 @@
+"""Compression by training, over several seeds: what pruning, distillation and quantization-aware training bring.
+
+Needs Debian's package ``dataset-fashion-mnist``, and ``sample_models/fetch.py`` run first. Each part trains on two CPU
+cores in minutes; accuracy is on all 10,000 test images, and speed is of one thread, batch 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import fmean, pstdev
+
+import numpy as np
+from fingerprint import fingerprint
+
+import optkit
+from optkit import units
+from optkit.results import Comparison, Row
+
+ROOT = Path(__file__).parent.parent
+CNN = ROOT / "sample_models" / "fashion_cnn"
+CODE = f"{CNN}/net.py:build"
+INPUT = ("x:float32[batch,1,28,28]",)
+TARGETS = ("onnxruntime", "openvino")
+MINILM = ROOT / "sample_models" / "fetched" / "minilm"
+LEE = ROOT / "sample_models" / "fetched" / "lee"
+TOKENS = tuple(f"{name}:int64[batch,sequence]" for name in ("input_ids", "attention_mask", "token_type_ids"))
+
+
+class Work:
+    """Data, settings and what was found, line by line."""
+
+    def __init__(self, folder: Path, seeds: int, epochs: int, seconds: float) -> None:
+        self.folder, self.seeds, self.epochs, self.seconds = folder, range(seeds), epochs, seconds
+        script = runpy.run_path(str(CNN / "train.py"))
+        self.train, self.test = (self._npz(name, *script["load"](part)) for name, part in PARTS.items())
+
+    def _npz(self, name: str, images: object, labels: object) -> Path:
+        path = self.folder / f"{name}.npz"
+        np.savez(path, x=np.asarray(images), labels=np.asarray(labels))
+        return path
+
+    @property
+    def lesson(self) -> dict[str, object]:
+        return {
+            "code": CODE, "inputs": INPUT, "train_data": self.train, "data": self.test, "epochs": self.epochs,
+            "batch_size": 128, "threads": 1, "measure": False, "force": True,
+        }  # fmt: skip
+
+    def compared(self, models: list[Path], target: str) -> Comparison:
+        named = [f"{path}@{target}" for path in models]
+        return optkit.compare(named[0], named[1:], data=self.test, metric="accuracy", threads=1, seconds=self.seconds)
+
+
+PARTS = {"train": "train", "test": "t10k"}
+
+
+def pruned(work: Work) -> Iterator[str]:
+    """Half of the operations cut, and INT8 on top."""
+    yield "| model | target | MACs left | accuracy lost, points | speed-up | INT8: accuracy lost | INT8: speed-up |"
+    yield "|---" * 7 + "|"
+    found: dict[str, list[tuple[float, ...]]] = {target: [] for target in TARGETS}
+    for seed in work.seeds:
+        done = optkit.prune(
+            CNN / "weights.pth", work.folder / f"half-{seed}.safetensors", sparsity=0.5, seed=seed, **work.lesson
+        )
+        share = done.stage.facts["after"]["macs"] / done.stage.facts["before"]["macs"]
+        plain = work.folder / f"half-{seed}.onnx"
+        optkit.export(done.output, plain, code=CODE, force=True)
+        for target in TARGETS:
+            small = work.folder / f"half-{seed}-int8{'.xml' if target == 'openvino' else '.onnx'}"
+            optkit.quantize(
+                plain, small, method="static", target=target, calibration=CNN / "calibration.npz", measure=False,
+                force=True,
+            )  # fmt: skip
+            rows = work.compared([CNN / "model.onnx", plain, small], target).rows
+            found[target].append((share, *(value for row in rows[1:] for value in (100 * lost(row), speed(row)))))
+    for target, values in found.items():
+        columns = list(zip(*values, strict=True))
+        cells = [percent(columns[0]), points(columns[1]), ratio(columns[2]), points(columns[3]), ratio(columns[4])]
+        yield f"| residual CNN | {target} | {' | '.join(cells)} |"
+
+
+def distilled(work: Work) -> Iterator[str]:
+    """A student of a quarter of the parameters, with its teacher and without."""
+    student = f"{CNN}/net.py:small"
+    yield "| seed | parameters | teacher | student | alone | student against alone |"
+    yield "|---" * 6 + "|"
+    lesson = work.lesson | {"epochs": 2 * work.epochs, "student_code": student}
+    values = []
+    for seed in work.seeds:
+        paths = {}
+        for name, more in (("taught", {}), ("alone", {"logits": 0.0, "task": 1.0})):
+            paths[name] = work.folder / f"{name}-{seed}.safetensors"
+            optkit.distill(CNN / "weights.pth", paths[name], seed=seed, **lesson | more)
+            optkit.export(paths[name], paths[name].with_suffix(".onnx"), code=student, force=True)
+        teacher, taught, alone = (CNN / "model.onnx", *(path.with_suffix(".onnx") for path in paths.values()))
+        share = optkit.inspect(taught).parameters / optkit.inspect(teacher).parameters
+        first = work.compared([teacher, taught], "onnxruntime").rows
+        second = work.compared([alone, taught], "onnxruntime").rows
+        values.append([row.quality.value.value for row in (first[0], first[1], second[0])])
+        against = second[1].quality
+        yield (
+            f"| {seed} | {share:.1%} | {values[-1][0]:.4f} | {values[-1][1]:.4f} | {values[-1][2]:.4f} | "
+            f"{-100 * against.loss.value:+.2f} points, McNemar p = {units.p_value(against.p_value)} |"
+        )
+    means = [f"{fmean(column):.4f} ± {pstdev(column):.4f}" for column in zip(*values, strict=True)]
+    yield f"| mean | | {' | '.join(means)} | |"
+
+
+def shortened(work: Work) -> Iterator[str]:
+    """MiniLM with half of its layers, distilled on unlabelled text; cosine on 50 documents of the Lee corpus."""
+    yield "| seed | layers | cosine to the teacher | correlation with people: teacher | student | speed-up |"
+    yield "|---" * 6 + "|"
+    code = f"{ROOT}/sample_models/minilm/net.py:build"
+    training, documents = text(work, "background", 64), text(work, "documents", 128)
+    teacher = work.folder / "minilm.onnx"
+    weights = MINILM / "model.safetensors"
+    optkit.export(weights, teacher, code=code, inputs=TOKENS, data=documents, force=True)
+    for seed in work.seeds:
+        student = work.folder / f"minilm-{seed}.safetensors"
+        optkit.distill(
+            weights, student, code=code, inputs=TOKENS, layers=3, train_data=training, data=documents, seed=seed,
+            epochs=work.epochs, batch_size=32, measure=False, force=True,
+        )  # fmt: skip
+        small = student.with_suffix(".onnx")
+        optkit.export(student, small, code=code, data=documents, force=True)
+        row = optkit.compare(teacher, [small], data=documents, metric="cosine", threads=1, seconds=work.seconds).rows[1]
+        likeness = [correlation(path, documents) for path in (teacher, small)]
+        yield (
+            f"| {seed} | 3 of 6 | {row.quality.value.value:.4f} | {likeness[0]:.3f} | {likeness[1]:.3f} | "
+            f"{units.ratio_interval(row.speedup.value, row.speedup.low, row.speedup.high)} |"
+        )
+
+
+def recovered(work: Work) -> Iterator[str]:
+    """What quantization-aware training wins back where static INT8 loses more than a point."""
+    yield "| seed | float | static INT8 | after training | won back of the loss |"
+    yield "|---" * 5 + "|"
+    code = f"{Path(__file__).parent}/mobile.py:build"
+    for seed in work.seeds:
+        weights = work.folder / f"mobile-{seed}.pth"
+        runpy.run_path(str(Path(__file__).parent / "mobile.py"))["train"](weights, work.train, seed)
+        plain = work.folder / f"mobile-{seed}.onnx"
+        optkit.export(weights, plain, code=code, inputs=INPUT, force=True)
+        options = {"per_channel": False, "measure": False, "force": True, "seed": seed}
+        static, trained = (work.folder / f"mobile-{seed}-{name}.onnx" for name in ("static", "qat"))
+        optkit.quantize(plain, static, method="static", calibration=CNN / "calibration.npz", **options)
+        lesson = work.lesson | options | {"code": code, "method": "qat"}
+        optkit.quantize(weights, trained, **lesson)
+        rows = work.compared([plain, static, trained], "onnxruntime").rows
+        values = [row.quality.value.value for row in rows]
+        share = (values[2] - values[1]) / (values[0] - values[1])
+        yield f"| {seed} | {' | '.join(f'{value:.4f}' for value in values)} | {share:.0%} |"
+
+
+def paced(work: Work) -> Iterator[str]:
+    """A speed-up asked for, and what another measurement finds."""
+    yield "| seed | target | asked for | measured apart | accuracy lost, points |"
+    yield "|---" * 5 + "|"
+    for seed in work.seeds:
+        for target in TARGETS:
+            done = optkit.prune(
+                CNN / "weights.pth", work.folder / f"fast-{target}-{seed}.safetensors", target=target,
+                target_speedup=1.5, seed=seed, **work.lesson,
+            )  # fmt: skip
+            small = Path(done.output).with_suffix(".onnx")
+            optkit.export(done.output, small, code=CODE, force=True)
+            row = work.compared([CNN / "model.onnx", small], target).rows[1]
+            found = units.ratio_interval(row.speedup.value, row.speedup.low, row.speedup.high)
+            yield f"| {seed} | {target} | 1.5x | {found} | {100 * lost(row):.2f} |"
+
+
+def text(work: Work, name: str, length: int) -> Path:
+    """A description of the corpus's part, cut at so many tokens."""
+    path = work.folder / f"{name}.yaml"
+    tokenizer = MINILM / "tokenizer.json"
+    path.write_text(f"path: {LEE / name}.jsonl\ntext: {{tokenizer: {tokenizer}, max_length: {length}}}\n")
+    return path
+
+
+def correlation(model: Path, documents: Path) -> float:
+    """Of the cosines between embeddings with people's judgement, over all pairs of documents: Pearson's."""
+    from optkit import data, fidelity
+
+    session = optkit.load(model)
+    dataset = data.open(documents, session.signature.inputs)
+    embeddings = np.concatenate([next(iter(session.run(batch.feed).values())) for batch in dataset.batches(1)])
+    judged = np.array([line.split() for line in (LEE / "similarities.txt").read_text().splitlines()], float)
+    upper = np.triu_indices(len(embeddings), 1)
+    return fidelity.correlation((embeddings @ embeddings.T)[upper], judged[upper])
+
+
+def lost(row: Row) -> float:
+    return float(row.quality.loss.value)
+
+
+def speed(row: Row) -> float:
+    return float(row.speedup.value)
+
+
+def points(values: tuple[float, ...]) -> str:
+    return f"{fmean(values):.2f} ± {pstdev(values):.2f}"
+
+
+def ratio(values: tuple[float, ...]) -> str:
+    return f"{fmean(values):.2f}x ± {pstdev(values):.2f}"
+
+
+def percent(values: tuple[float, ...]) -> str:
+    return f"{fmean(values):.1%}"
+
+
+BENCHMARKS: dict[str, Callable[[Work], Iterator[str]]] = {
+    "pruned": pruned, "distilled": distilled, "shortened": shortened, "recovered": recovered, "paced": paced,
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--only", choices=BENCHMARKS)
+    arguments = parser.parse_args()
+    print(fingerprint(), "\n", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Work(Path(folder), arguments.seeds, arguments.epochs, arguments.seconds)
+        for name, benchmark in BENCHMARKS.items():
+            if arguments.only in (None, name):
+                started = time.monotonic()
+                print(f"**{name}**: {benchmark.__doc__}\n")
+                for line in benchmark(work):
+                    print(line, flush=True)
+                print(f"\n{units.seconds(time.monotonic() - started)}\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

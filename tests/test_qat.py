@@ -1,0 +1,73 @@
+"""Quantization-aware training ends in ordinary INT8, and leaves nothing of its own in the graph."""
+
+import onnx
+import pytest
+import torch
+from training_files import INPUT, share
+
+import optkit as package
+from optkit import fakequant
+from optkit.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def lesson(samples, tmp_path_factory):
+    data = share(samples / "evaluation.npz", tmp_path_factory.mktemp("data") / "data.npz", 300)
+    return {
+        "model": samples / "weights.pth", "code": f"{samples}/net.py:build", "inputs": (INPUT,), "method": "qat",
+        "data": data, "epochs": 1, "learning_rate": 1e-4, "measure": False,
+    }  # fmt: skip
+
+
+def test_it_ends_in_integers_for_onnxruntime(lesson, tmp_path):
+    done = package.quantize(output=tmp_path / "q.onnx", **lesson)
+    operators = {node.op_type for node in onnx.load(tmp_path / "q.onnx").graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= operators
+    assert (done.stage.engine, done.stage.method) == ("onnxruntime", "int8 qat")
+    assert done.stage.facts["training"][0]["label"] == "qat"
+    assert done.stage.result.size_bytes < 0.4 * done.stage.source.size_bytes
+    assert done.calibration.count <= done.training.count
+
+
+@pytest.mark.openvino
+def test_it_ends_in_integers_for_openvino(lesson, tmp_path):
+    done = package.quantize(output=tmp_path / "q.xml", target="openvino", **lesson)
+    assert done.stage.engine == "nncf"
+    assert done.stage.facts["quantizers"] > 8
+
+
+def test_what_it_cannot_do_is_one_line(lesson, samples, tmp_path):
+    for changes, message in (
+        ({"precision": "int4"}, "qat makes int8"),
+        ({"model": samples / "model.onnx", "code": None, "inputs": ()}, "modules of PyTorch"),
+        ({"data": None}, "learns from data"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            package.quantize(output=tmp_path / "q.onnx", **lesson | changes)
+
+
+def test_fake_quantization_rounds_and_is_taken_out_without_a_trace():
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 3))
+    names, weights = list(net.state_dict()), net[0].weight.detach().clone()
+    x = torch.randn(2, 1, 8, 8)
+    expected = net(x)
+    assert fakequant.put_into(net, weight_bits=4, per_channel=True) == 2
+    rounded = net.train()(x)
+    assert len(torch.unique(net[0].weight[0])) <= 15
+    assert (rounded - expected).abs().max() > 0
+    rounded.sum().backward()
+    assert net[0].parametrizations.weight.original.grad.abs().sum() > 0
+    fakequant.take_out(net)
+    assert list(net.state_dict()) == names
+    assert torch.equal(net[0].weight, weights)
+    assert torch.equal(net(x), expected)
+
+
+def test_a_weight_tied_to_an_embedding_stays_in_float():
+    class Tied(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.out = torch.nn.Embedding(10, 4), torch.nn.Linear(4, 10, bias=False)
+            self.out.weight = self.table.weight
+
+    assert fakequant.put_into(Tied(), weight_bits=8, per_channel=True) == 0
