@@ -26,11 +26,11 @@ def stacks(module: Any, run: Callable[[Any], object]) -> dict[str, list[int]]:
     for name, container in module.named_modules():
         if not isinstance(container, torch.nn.ModuleList | torch.nn.Sequential):
             continue
-        children = list(container)
-        alike = {type(child) for child in children if id(child) in kept_shape and list(child.children())}
-        droppable = [
-            number for number, child in enumerate(children) if type(child) in alike and id(child) in kept_shape
-        ]
+        if any(not outer or name.startswith(f"{outer}.") for outer in found):
+            continue  # inside of layers that may go as a whole
+        layers = list(container)
+        alike = {type(each) for each in layers if id(each) in kept_shape and list(each.children())}
+        droppable = [number for number, each in enumerate(layers) if type(each) in alike and id(each) in kept_shape]
         if len(droppable) > 1 and len(alike) == 1:
             found[name] = droppable
     return found
@@ -38,7 +38,12 @@ def stacks(module: Any, run: Callable[[Any], object]) -> dict[str, list[int]]:
 
 def named(module: Any, run: Callable[[Any], object]) -> dict[str, list[str]]:
     """The layers of each stack by name, in order."""
-    return {name: [f"{name}.{index}" for index in indices] for name, indices in stacks(module, run).items()}
+    return {name: [child(name, index) for index in indices] for name, indices in stacks(module, run).items()}
+
+
+def child(container: str, index: int) -> str:
+    """The name of a container's child; the outermost module has none."""
+    return f"{container}.{index}".removeprefix(".")
 
 
 def spread(count: int, kept: int) -> list[int]:

@@ -59,17 +59,18 @@ class Wish:
         return min(_fastest(rows), key=_size_bytes, default=baseline)
 
 
-def choose(comparison: Comparison, wish: Wish | None = None) -> tuple[Row, list[Note]]:
+def choose(comparison: Comparison, wish: Wish | None = None, *, refused: Sequence[Row] = ()) -> tuple[Row, list[Note]]:
     """The best candidate that beats the baseline inside the bound, else the baseline; and what to know about it.
 
-    Without ``max_drop`` the bound is that the loss must not be clearly above nothing.
+    Without ``max_drop`` the bound is that the loss must not be clearly above nothing. Rows that are ``refused`` lost
+    too much on other samples.
     """
     wish = wish or Wish()
     baseline, *others = comparison.rows
     better = [row for row in others if wish.beats(row, baseline) and wish.allows(row)]
-    within = [row for row in better if inside(row.quality, comparison.max_drop)]
+    within = [row for row in better if inside(row.quality, comparison.max_drop) and row not in refused]
     best = wish.best(within, baseline)
-    return best, [*_quality_unknown(best), *_left_out(best, better, within, comparison.max_drop)]
+    return best, [*_quality_unknown(best), *_left_out(best, better, within, comparison.max_drop, refused)]
 
 
 def inside(quality: QualityRecord | None, max_drop: float | None) -> bool:
@@ -117,11 +118,17 @@ def _quality_unknown(best: Row) -> list[Note]:
     return [Note("chosen by its speed alone: without data its quality is unknown", best.title, "warning")]
 
 
-def _left_out(best: Row, better: Sequence[Row], within: Sequence[Row], max_drop: float | None) -> list[Note]:
+def _left_out(
+    best: Row, better: Sequence[Row], within: Sequence[Row], max_drop: float | None, refused: Sequence[Row]
+) -> list[Note]:
     """Why a faster row is not the result."""
     bound = f"max_drop {max_drop:g}" if max_drop is not None else "the bound that holds where no max_drop is given"
     faster = [row for row in better if row not in within and speed(row) > speed(best)]
-    return [Note(f"not chosen, {wording.speed(row)}: {_loss(row)} is beyond {bound}", row.title) for row in faster]
+    said = {id(row): "with the samples that it was looked at on, its loss" for row in refused}
+    return [
+        Note(f"not chosen, {wording.speed(row)}: {said.get(id(row)) or _loss(row)} is beyond {bound}", row.title)
+        for row in faster
+    ]
 
 
 def _loss(row: Row) -> str:

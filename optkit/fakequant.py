@@ -23,9 +23,9 @@ def put_into(module: Any, *, weight_bits: int, per_channel: bool) -> int:
 
     layers = list(_layers(module))
     for layer in layers:
-        weights = _rounded_weights(weight_bits, 0 if per_channel else None)
+        weights = _rounded_weights(weight_bits, _output_axis(layer) if per_channel else None)
         parametrize.register_parametrization(layer, "weight", weights, unsafe=True)
-        layer.add_module(_INPUT, _rounded_input())
+        layer.add_module(_INPUT, _rounded_input().to(layer.weight.device))
         layer.register_forward_pre_hook(_round_input)
     return len(layers)
 
@@ -52,6 +52,11 @@ def _layers(module: Any) -> Iterator[Any]:
             yield layer
 
 
+def _output_axis(layer: Any) -> int:
+    """Where a weight's output channels lie; transposed convolutions have them second."""
+    return 1 if getattr(layer, "transposed", False) else 0
+
+
 def _round_input(layer: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return (getattr(layer, _INPUT)(inputs[0]), *inputs[1:])
 
@@ -66,7 +71,7 @@ def _rounded_weights(bits: int, axis: int | None) -> Any:
             if axis is None:
                 scale = (weight.detach().abs().amax() / limit).clamp(min=1e-12)
                 return torch.fake_quantize_per_tensor_affine(weight, scale, _zero(scale), -limit, limit)
-            scale = (weight.detach().abs().flatten(1).amax(1) / limit).clamp(min=1e-12)
+            scale = (weight.detach().abs().movedim(axis, 0).flatten(1).amax(1) / limit).clamp(min=1e-12)
             return torch.fake_quantize_per_channel_affine(weight, scale, _zero(scale), axis, -limit, limit)
 
     return Weights()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+Layer = TypeVar("Layer")
+_ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+"""What torch's attention takes, in its order."""
 
 
 class Features:
     """Noted while ``watching``: the outputs of the modules named ``layers``, and attention in the order it came.
 
-    ``attention`` holds log-probabilities ``[batch, heads, queries, keys]``, ``heads`` the number of heads of each.
+    ``attention`` holds log-probabilities ``[batch, heads, queries, keys]``.
     """
 
     def __init__(self, module: Any, layers: Sequence[str], *, attention: bool = False) -> None:
@@ -27,7 +31,7 @@ class Features:
         hooks = [self._module.get_submodule(name).register_forward_hook(self._note(name)) for name in self._layers]
         try:
             if self._wants_attention:
-                with attending(lambda query, key, mask: self.attention.append(_scores(query, key, mask))):
+                with attending(lambda asked: self.attention.append(_scores(asked))):
                     yield
             else:
                 yield
@@ -43,9 +47,9 @@ class Features:
 
 
 @contextmanager
-def attending(note: Callable[[Any, Any, Any], None]) -> Iterator[None]:
-    """Call ``note(query, key, mask)`` at each scaled dot-product attention of torch; tensors are ``[batch, heads,
-    positions, width]``, the mask is as torch takes it or ``None``. ``nn.MultiheadAttention`` does not show its own.
+def attending(note: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
+    """Call ``note`` at each scaled dot-product attention of torch with its arguments by torch's names; tensors are
+    ``[batch, heads, positions, width]``. ``nn.MultiheadAttention`` does not show its own.
     """
     import torch
     from torch.overrides import TorchFunctionMode
@@ -54,22 +58,24 @@ def attending(note: Callable[[Any, Any, Any], None]) -> Iterator[None]:
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             if func is torch.nn.functional.scaled_dot_product_attention:
-                given = dict(zip(("query", "key", "value", "attn_mask"), args, strict=False)) | kwargs
-                note(given["query"], given["key"], given.get("attn_mask"))
+                note(dict(zip(_ARGUMENTS, args, strict=False)) | kwargs)
             return func(*args, **kwargs)
 
     with Mode():
         yield
 
 
-def _scores(query: Any, key: Any, mask: Any) -> Any:
+def _scores(asked: Mapping[str, Any]) -> Any:
     import torch
 
-    scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    query, key, mask = asked["query"], asked["key"], asked.get("attn_mask")
+    scores = query @ key.transpose(-1, -2) * (asked.get("scale") or query.shape[-1] ** -0.5)
+    hidden = torch.finfo(scores.dtype).min
+    if asked.get("is_causal"):
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if mask is not None:
-        hidden = torch.finfo(scores.dtype).min
         scores = scores.masked_fill(~mask, hidden) if mask.dtype == torch.bool else scores + mask
-    return scores.log_softmax(-1)
+    return scores.clamp(min=hidden).log_softmax(-1)
 
 
 def matching(
@@ -87,7 +93,7 @@ def matching(
     return [pair for pair in candidates if own.hidden[pair[0]].shape == taught.hidden[pair[1]].shape]
 
 
-def pairs(student: Sequence[str], teacher: Sequence[str]) -> list[tuple[str, str]]:
+def pairs(student: Sequence[Layer], teacher: Sequence[Layer]) -> list[tuple[Layer, Layer]]:
     """Each layer of the student with that of the teacher after the same share of all: TinyBERT's uniform mapping
     (Jiao et al., 2020)."""
     return [

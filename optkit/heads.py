@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,8 @@ def found(module: Any, inputs: tuple[Any, ...]) -> list[Heads]:
     names = {id(parameter): name.rpartition(".")[0] for name, parameter in module.named_parameters()}
     seen: list[Heads] = []
 
-    def note(query: Any, key: Any, mask: Any) -> None:
+    def note(asked: Mapping[str, Any]) -> None:
+        query, key = asked["query"], asked["key"]
         makers = [_maker(tensor, names) for tensor in (query, key)]
         if query.ndim == 4 and None not in makers:
             seen.append(Heads(str(makers[0]), str(makers[1]), int(query.shape[1]), int(query.shape[3])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ def write(module: Any, source: Model, folder: Path, layers: Structure | None = N
     code builds, and its inputs.
     """
     torch = lazy.require("torch", extra="torch")
-    module = module.eval().to("cpu")
+    module = copy.deepcopy(module).eval().to("cpu")  # what comes in may be on its way, on a GPU
     if source.format == "module":
         path = folder / "model.pt"
         torch.save(module, path)

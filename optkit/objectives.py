@@ -6,16 +6,19 @@ attention of matched layers: Jiao et al. (TinyBERT), 2020; Wang et al. (MiniLM),
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from optkit import classes, features, machine, torchoutputs
+from optkit.errors import StageError
 from optkit.features import Features
 from optkit.fidelity import MASK
 from optkit.samples import Drawn
 
 Match = Literal["kl", "mse"]
+_FLOOR = 1e-3
+"""The share of the mean square that counts as variance in any case."""
 _KEPT_SHARE = 8
 """A teacher's outputs are kept while they take less than this part of the memory allowed: 8 is an eighth."""
 
@@ -41,96 +44,131 @@ class Losses:
 
 
 @dataclass
-class Objective:
-    """The losses of a student on a batch.
+class Kept:
+    """A teacher's outputs by sample, in the machine's own memory, until they take too much of it."""
 
-    ``match`` says how ``output``, of which the metric is, is matched: as classes (``kl``) or as values (``mse``); other
-    outputs are values. ``layers`` are pairs of names, the student's and the teacher's.
-    """
-
-    student: Any
-    teacher: Any | None
-    inputs: Sequence[str]
-    weights: Weights
-    match: Match = "mse"
-    output: str | None = None
-    layers: Sequence[tuple[str, str]] = ()
-    _kept: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _rows: dict[int, dict[str, Any]] = field(default_factory=dict)
     _bytes: int = 0
     _limit: float = field(default_factory=lambda: machine.memory_allowed() / _KEPT_SHARE)
 
-    def __call__(self, drawn: Drawn, *, keep: bool = False) -> Losses:
-        """The losses on a batch; ``keep`` the teacher's outputs for another epoch."""
-        seen = self._watched(self.student, [own for own, _ in self.layers])
-        with seen.watching():
-            outputs = torchoutputs.named(self.student(*drawn.inputs))
-        taught, shown = self._taught(drawn, keep=keep)
-        mask = dict(zip(self.inputs, drawn.inputs, strict=True)).get(MASK)
-        parts: dict[str, Any] = {}
-        if taught:
-            parts["logits"] = sum(self._matched(name, outputs[name], taught[name], mask) for name in taught)
-        if shown is not None and self.weights.hidden:
-            parts["hidden"] = self._hidden(seen, shown, mask)
-        if shown is not None and self.weights.attention:
-            parts["attention"] = self._attention(seen, shown, mask)
-        if drawn.labels is not None and self.weights.task:
-            parts["task"] = task_loss(*self.scores(outputs), drawn.labels)
-        total = sum(getattr(self.weights, name) * part for name, part in parts.items())
-        return Losses(total, parts, outputs)
-
-    def scores(self, outputs: dict[str, Any]) -> tuple[str, Any]:
-        """The output that labels and metric are about."""
-        name = self.output or next(iter(outputs))
-        return name, outputs[name]
-
-    def reference(self, drawn: Drawn) -> dict[str, Any]:
-        """What the teacher gives for a batch."""
-        return self._taught(drawn, keep=False)[0]
-
-    def _watched(self, module: Any, layers: Sequence[str]) -> Features:
-        wanted = layers if self.weights.hidden or self.weights.attention else ()
-        return Features(module, wanted, attention=self.weights.attention > 0)
-
-    def _taught(self, drawn: Drawn, *, keep: bool) -> tuple[dict[str, Any], Features | None]:
-        """The teacher's outputs, out of those that were kept if need not be more, and what it showed on its way."""
+    def get(self, drawn: Drawn) -> dict[str, Any] | None:
+        """The outputs for a batch, on its device; ``None`` where one of them is not known."""
         import torch
 
-        if self.teacher is None:
-            return {}, None
-        inner = bool(self.weights.hidden or self.weights.attention)
-        if not inner and all(row in self._kept for row in drawn.rows):
-            names = self._kept[drawn.rows[0]]
-            return {name: torch.cat([self._kept[row][name] for row in drawn.rows]) for name in names}, None
-        shown = self._watched(self.teacher, [taught for _, taught in self.layers])
-        with torch.no_grad(), shown.watching():
-            given = torchoutputs.named(self.teacher(*drawn.inputs))
-            outputs = {name: value.detach() for name, value in given.items() if value.is_floating_point()}
-        if keep and not inner:
-            self._keep(drawn, outputs)
-        return outputs, shown
+        if not all(row in self._rows for row in drawn.rows):
+            return None
+        place = drawn.inputs[0].device
+        names = self._rows[drawn.rows[0]]
+        return {name: torch.cat([self._rows[row][name] for row in drawn.rows]).to(place) for name in names}
 
-    def _keep(self, drawn: Drawn, outputs: dict[str, Any]) -> None:
+    def put(self, drawn: Drawn, outputs: dict[str, Any]) -> None:
+        """Keep the outputs for a batch, each sample's own."""
         size = sum(value.nbytes for value in outputs.values())
         by_row = all(value.shape[:1] == (len(drawn.rows),) for value in outputs.values())
         if not by_row or self._bytes + size > self._limit:
             return
         self._bytes += size
         for number, row in enumerate(drawn.rows):
-            self._kept[row] = {name: value[number : number + 1] for name, value in outputs.items()}
+            self._rows[row] = {name: value[number : number + 1].cpu() for name, value in outputs.items()}
 
-    def _matched(self, name: str, own: Any, taught: Any, mask: Any) -> Any:
-        if self.match == "kl" and (self.output is None or name == self.output):
-            return soft_targets(own, taught, self.weights.temperature, mask)
-        return squared_error(own, taught, mask)
+
+@dataclass
+class Objective:
+    """The losses of a student on a batch.
+
+    ``match`` says how ``output``, of which metric and labels are, is matched: as classes (``kl``) or as values
+    (``mse``); other outputs are values. ``values`` says that labels are real values, whole numbers or not.
+    ``layers`` are pairs of names, the student's and the teacher's.
+    """
+
+    student: Any
+    teacher: Any | None
+    inputs: Sequence[str]
+    weights: Weights
+    output: str
+    match: Match = "mse"
+    values: bool = False
+    layers: Sequence[tuple[str, str]] = ()
+    kept: Kept = field(default_factory=lambda: Kept())
+
+    def __call__(self, drawn: Drawn) -> Losses:
+        """The losses on a batch."""
+        seen = self._watched(self.student, [own for own, _ in self.layers])
+        with seen.watching():
+            outputs = torchoutputs.named(self.student(*drawn.inputs))
+        taught, shown = self._taught(drawn)
+        mask = dict(zip(self.inputs, drawn.inputs, strict=True)).get(MASK)
+        parts: dict[str, Any] = {}
+        if taught:
+            parts["logits"] = sum(self._matched(name, outputs[name], taught[name], drawn, mask) for name in taught)
+        if shown is not None and self.weights.hidden:
+            parts["hidden"] = self._hidden(seen, shown, mask)
+        if shown is not None and self.weights.attention:
+            parts["attention"] = self._attention(seen, shown, mask)
+        if drawn.labels is not None and self.weights.task:
+            parts["task"] = task_loss(self.output, outputs[self.output], drawn.labels, values=self.values)
+        total = sum(getattr(self.weights, name) * part for name, part in parts.items())
+        return Losses(total, parts, outputs)
+
+    def reference(self, drawn: Drawn) -> dict[str, Any]:
+        """What the teacher gives for a batch."""
+        return self._taught(drawn)[0]
+
+    def remember(self, batches: Iterable[Drawn]) -> None:
+        """Have the teacher's outputs at hand, where outputs are all that is learnt from it.
+
+        Before training and in one order: what a batch gives may depend in its last digits on what else is in it.
+        """
+        if self.teacher is not None and not self._looks_inside:
+            for drawn in batches:
+                if self.kept.get(drawn) is None:
+                    self.kept.put(drawn, self.reference(drawn))
+
+    def _watched(self, module: Any, layers: Sequence[str]) -> Features:
+        wanted = layers if self.weights.hidden or self.weights.attention else ()
+        return Features(module, wanted, attention=self.weights.attention > 0)
+
+    def _taught(self, drawn: Drawn) -> tuple[dict[str, Any], Features | None]:
+        """The teacher's outputs, out of those that were kept if need not be more, and what it showed on its way."""
+        import torch
+
+        if self.teacher is None:
+            return {}, None
+        known = None if self._looks_inside else self.kept.get(drawn)
+        if known is not None:
+            return known, None
+        shown = self._watched(self.teacher, [taught for _, taught in self.layers])
+        with torch.no_grad(), shown.watching():
+            given = torchoutputs.named(self.teacher(*drawn.inputs))
+            outputs = {name: value.detach() for name, value in given.items() if value.is_floating_point()}
+        return outputs, shown
+
+    @property
+    def _looks_inside(self) -> bool:
+        return bool(self.weights.hidden or self.weights.attention)
+
+    def _matched(self, name: str, own: Any, taught: Any, drawn: Drawn, mask: Any) -> Any:
+        if self.match == "mse" or name != self.output:
+            return squared_error(own, taught, mask)
+        if own.ndim == 1 or own.shape[-1] == 1:
+            own, taught = (_two_classes(name, each) for each in (own, taught))
+        elif drawn.labels is not None and _classes_second(own, drawn.labels):
+            own, taught = (each.movedim(1, -1) for each in (own, taught))
+        return soft_targets(own, taught, self.weights.temperature, mask)
 
     def _hidden(self, seen: Features, shown: Features, mask: Any) -> Any:
         errors = [squared_error(seen.hidden[own], shown.hidden[taught], mask) for own, taught in self.layers]
         return sum(errors) / len(errors)
 
     def _attention(self, seen: Features, shown: Features, mask: Any) -> Any:
+        """Layers at the same share of the depth; heads of unlike number are averaged."""
         own, taught = seen.attention, shown.attention
-        matched = features.pairs(range(len(own)), range(len(taught)))  # type: ignore[arg-type]  # numbers for names
-        errors = [_divergence(own[i], taught[j], _queries(mask, own[i])) for i, j in matched]  # type: ignore[call-overload]
+        if not own or not taught:
+            raise StageError(
+                "attention is asked for, and no scaled dot-product attention was seen", hint="leave --attention out"
+            )
+        matched = features.pairs(range(len(own)), range(len(taught)))
+        errors = [_looking(own[first], taught[second], mask) for first, second in matched]
         return sum(errors) / len(errors)
 
 
@@ -143,29 +181,48 @@ def soft_targets(own: Any, taught: Any, temperature: float, mask: Any = None) ->
 def squared_error(own: Any, taught: Any, mask: Any = None) -> Any:
     """The mean squared error over the variance of what is taught, so that outputs of any size count the same."""
     shown = _shown(mask, own)
-    error = ((own.float() - taught.float()) ** 2).flatten(1 if shown is None else 2).mean(-1)
-    scale = taught.float().var().clamp(min=1e-12)
-    return _mean(error, shown) / scale
+    wanted = taught.float()
+    error = (own.float() - wanted) ** 2
+    error = error.reshape(*error.shape[: min(error.ndim, 1 if shown is None else 2)], -1).mean(-1)
+    # Of a single value there is no variance, and of equal ones none to divide by.
+    scale = wanted.var(correction=0) + _FLOOR * wanted.square().mean()
+    return _mean(error, shown) / scale.clamp(min=1e-12)
 
 
-def task_loss(name: str, scores: Any, labels: Any) -> Any:
-    """Cross-entropy for classes (also of one score), the squared error for real values; labels of -100 do not count."""
-    import torch
+def task_loss(name: str, scores: Any, labels: Any, *, values: bool = False) -> Any:
+    """Cross-entropy for classes (also of one score), the squared error for real ``values``; -100 does not count."""
     from torch.nn import functional
 
-    if labels.is_floating_point():
+    if labels.ndim > 1 and labels.shape[-1] == 1 and labels.shape != scores.shape:
+        labels = labels[..., 0]
+    if values or labels.is_floating_point():
         return functional.mse_loss(scores.float().reshape(labels.shape), labels.float())
+    kept = labels != classes.IGNORED
+    if not kept.any():
+        return scores.float().sum() * 0.0
     if scores.ndim == labels.ndim or scores.shape[-1] == 1:
-        kept = labels != classes.IGNORED
-        single = scores.float().reshape(labels.shape)[kept]
-        target = labels[kept].float()
-        if classes.threshold(name):
-            return functional.binary_cross_entropy(single.clamp(0, 1), target)
-        return functional.binary_cross_entropy_with_logits(single, target)
+        scores = _two_classes(name, scores.reshape(labels.shape))
+    elif _classes_second(scores, labels):
+        scores = scores.movedim(1, -1)
     logs = _log_probabilities(scores, 1.0)
-    at_end = scores.shape[:-1] == labels.shape
-    logs = logs if at_end else torch.movedim(logs, 1, -1)
     return functional.nll_loss(logs.flatten(0, -2), labels.flatten().long(), ignore_index=classes.IGNORED)
+
+
+def _two_classes(name: str, scores: Any) -> Any:
+    """One score, a logit or by its name a probability, as those of the classes 0 and 1."""
+    import torch
+
+    score = scores.float()
+    score = score[..., 0] if score.ndim > 1 and score.shape[-1] == 1 else score
+    if classes.threshold(name):
+        score = torch.logit(score.clamp(1e-6, 1 - 1e-6))
+    return torch.stack([torch.zeros_like(score), score], -1)
+
+
+def _classes_second(scores: Any, labels: Any) -> bool:
+    """Whether classes lie along the second axis, as for pixels, and not along the last."""
+    spread = bool(scores.shape[:-1] != labels.shape)
+    return spread and bool(scores.shape[:1] + scores.shape[2:] == labels.shape)
 
 
 def _log_probabilities(scores: Any, temperature: float) -> Any:
@@ -175,6 +232,13 @@ def _log_probabilities(scores: Any, temperature: float) -> Any:
     if scores.detach().min() >= 0 and (total - 1).abs().max() < 1e-3:
         scores = scores.clamp(min=1e-12).log()
     return (scores / temperature).log_softmax(-1)
+
+
+def _looking(own: Any, taught: Any, mask: Any) -> Any:
+    """How unlike two attentions are, of log-probabilities ``[batch, heads, queries, keys]``."""
+    if own.shape[1] != taught.shape[1]:
+        own, taught = (each.exp().mean(1, keepdim=True).clamp(min=1e-12).log() for each in (own, taught))
+    return _divergence(own, taught, _queries(mask, own))
 
 
 def _divergence(own: Any, taught: Any, shown: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,14 @@ from typing import Any
 from optkit import timing, worker, workload
 from optkit.errors import StageError
 from optkit.model import Model
+from optkit.pruning import Block, Pruner
 from optkit.results import Interval
 from optkit.stage import Context, stage_class
 from optkit.timing import Task
+
+_LOOK_SECONDS, _PROOF_SECONDS = 1.5, 6.0
+_BEYOND = 0.03
+"""So much more or less than the speed-up asked for is as good as that."""
 
 
 @dataclass
@@ -43,10 +48,49 @@ class Pace:
             raise StageError(f"the pruned model does not run on {self.context.target}: {timed.reason}")
         return timed.speedup
 
+    def blocks_for(
+        self, wanted: float, pruner: Pruner, module: Any, order: Sequence[Block]
+    ) -> tuple[list[int], Interval]:
+        """Which blocks of the order to cut so that the target is faster by ``wanted`` and hardly more, all of them
+        where that does not do; and the speed-up with them, measured longer than on the way.
+        """
+        folder, looks = self.context.workdir, 0
+
+        def look(small: Any) -> float:
+            nonlocal looks
+            self.context.progress(f"measuring · {wanted:g}x wanted", looks, None)
+            looks += 1
+            return self.speedup(small, folder, _LOOK_SECONDS).value
+
+        count = pruner.fewest(module, order, lambda small: look(small) >= wanted)
+        chosen = list(range(count))
+        found = self.speedup(pruner.cut(module, order[:count]), folder, _PROOF_SECONDS)
+        if found.value <= wanted * (1 + _BEYOND) or not chosen:
+            return chosen, found
+        # The last block was more than it takes: the next one of another group may fit better in its place.
+        for other in _next_of_each(order, count, besides=order[count - 1].group.name):
+            swapped = [*chosen[:-1], other]
+            small = pruner.cut(module, [order[number] for number in swapped])
+            if wanted <= look(small) < found.value:
+                again = self.speedup(small, folder, _PROOF_SECONDS)
+                if wanted * (1 - _BEYOND) <= again.value < found.value:
+                    chosen, found = swapped, again
+            if found.value <= wanted * (1 + _BEYOND):
+                break
+        return chosen, found
+
     def _exported_baseline(self, folder: Path) -> Model:
         if "baseline" not in self._kept:
             self._kept["baseline"] = _export(self.baseline, self.context, folder / "baseline")
         return self._kept["baseline"]
+
+
+def _next_of_each(order: Sequence[Block], start: int, *, besides: str) -> list[int]:
+    """The first block of each other group from ``start`` on: units of a group go in their own order."""
+    first: dict[str, int] = {}
+    for number in range(start, len(order)):
+        first.setdefault(order[number].group.name, number)
+    return sorted(number for name, number in first.items() if name != besides)
 
 
 def _export(model: Model, context: Context, folder: Path) -> Model:

@@ -86,6 +86,9 @@ class Proposals:
         if self.calibrated:
             static = Quantize(method="static")
             found += [self._chain("int8", name, [*first.get(name, ()), static]) for name in targets]
+            if "openvino" in targets:
+                symmetric = static.model_copy(update={"preset": "performance"})
+                found.insert(-1, self._chain("int8 symmetric", "openvino", [symmetric]))
         if self.wish.goal in ("size", "memory"):
             found += [each for name in targets for each in self._small(name)]
         return found
@@ -123,12 +126,13 @@ class Proposals:
     def _varied(self, chain: Chain, others: dict[str, dict[str, object]]) -> list[Chain]:
         return [_with_quantize(chain, f"{chain.name} {name}", fields) for name, fields in others.items()]
 
-    def kind(self, chain: Chain) -> tuple[str, str, bool]:
-        """What chains have in common that lose for the same reasons: target, method, and whether layers alone are
-        rounded. Where they are not, giving layers back may be of no use.
+    def kind(self, chain: Chain) -> tuple[str, str, str, bool]:
+        """What chains have in common that lose for the same reasons: target, method, preset, and whether layers alone
+        are rounded. Where they are not, giving layers back may be of no use.
         """
         stage = quantize_of(chain)
-        return chain.target, stage.method if stage else "", stage is None or not self._rounded_between(stage)
+        method, preset = (stage.method, stage.preset) if stage else ("", "")
+        return chain.target, method, preset, stage is None or not self._rounded_between(stage)
 
     def trimmed(self, chain: Chain, slow: Sequence[str]) -> Chain:
         """The same with those layers in float that integers slow down."""

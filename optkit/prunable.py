@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,10 +68,27 @@ class Graph:
                 refused[name] = reason
         return chosen, refused
 
-    def scores(self, group: Group, importance: Importance) -> Array:
-        """How much each unit matters, ``[units]``, positive; gradients or activations must be there for theirs."""
+    def scores(self, groups: Sequence[Group], importance: Importance, learn: Callable[[Any], None]) -> dict[str, Array]:
+        """How much each unit matters, ``[units]`` by the group's name, positive.
+
+        ``learn(module)`` runs the module on data and leaves gradients; what is told by weights alone needs none.
+        """
+        import torch
+
+        estimator = _estimator(self._library, importance)
+        watched = estimator.compute_importance(self.module) if importance == "activation" else nullcontext()
+        if importance in ("taylor", "activation"):
+            with watched:
+                learn(self.module)
+            for parameter in self.module.parameters():  # what the loss does not depend on has no gradient
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        return {group.name: self._scores(group, estimator) for group in groups}
+
+    def _scores(self, group: Group, estimator: Any) -> Array:
         with _quiet():
-            values = _estimator(self._library, importance)(self._whole(group))
+            values = estimator(self._whole(group))
+        if values is None:  # nothing of the kind that the estimator looks at follows this group
+            return np.ones(group.units)
         per_channel = np.asarray(values.detach().float().cpu()).reshape(group.parts, -1).mean(0)
         scores: Array = np.abs(per_channel.reshape(group.units, group.width)).mean(1)
         return scores

@@ -6,6 +6,7 @@ among its units by their importance, so that units of all layers have a price in
 
 from __future__ import annotations
 
+import bisect
 import copy
 import math
 from collections.abc import Callable, Sequence
@@ -123,40 +124,30 @@ class Pruner:
         units: dict[str, tuple[Group, list[int]]] = {}
         for block in blocks:
             units.setdefault(block.group.name, (block.group, []))[1].extend(block.units)
+        graph = Graph(copied, self.example)
         for group, chosen in units.values():
-            Graph(copied, self.example).cut(group, chosen)
+            graph.cut(group, chosen)
         for parameter in copied.parameters():
             parameter.grad = None
         with torch.no_grad():
             copied.eval()(*self.example.inputs)
         return copied
 
-    def cut_to(self, module: Any, order: Sequence[Block], share: float, whole: float) -> tuple[Any, int]:
-        """The first blocks of the order cut that bring the cost down to ``share`` of ``whole``; and how many."""
-        return self.bisect(module, order, lambda copied: self.cost(copied) <= share * whole)
+    def cut_to(self, module: Any, order: Sequence[Block], share: float, whole: float) -> Any:
+        """The module without the first blocks of the order that bring the cost down to ``share`` of ``whole``."""
+        return self.cut(module, order[: self.fewest(module, order, lambda small: self.cost(small) <= share * whole)])
 
-    def bisect(self, module: Any, order: Sequence[Block], enough: Callable[[Any], bool]) -> tuple[Any, int]:
-        """The fewest first blocks of the order without which the module is small ``enough``, cut; all where none is."""
-        low, high = 0, len(order)
-        best = None
-        while low < high:
-            middle = (low + high) // 2
-            copied = self.cut(module, order[:middle])
-            if enough(copied):
-                best, high = copied, middle
-            else:
-                low = middle + 1
-        return (best if best is not None and high < len(order) else self.cut(module, order[:high])), high
+    def fewest(self, module: Any, order: Sequence[Block], enough: Callable[[Any], bool]) -> int:
+        """How many first blocks of the order must go until the module is small ``enough``; all where that is not."""
+        numbers = range(len(order))
+        return bisect.bisect_left(numbers, True, key=lambda number: enough(self.cut(module, order[:number])))
 
     def cost(self, module: Any) -> float:
         """Multiply-accumulates for one sample, or parameters."""
         return float(parameters(module)) if self.of == "parameters" else macs(module, self.example)
 
     def _scores(self, module: Any, groups: Sequence[Group]) -> dict[str, Array]:
-        copied = copy.deepcopy(module)
-        graph = Graph(copied, self.example)
-        self.learn(copied)
-        return {group.name: graph.scores(group, self.importance) for group in groups}
+        return Graph(copy.deepcopy(module), self.example).scores(groups, self.importance, self.learn)
 
     def _blocks(self, group: Group, scores: Array) -> list[tuple[int, ...]]:
         """Units to go together, the least important first: so many that a multiple of ``round_to`` is left."""
@@ -171,11 +162,17 @@ class Pruner:
 def macs(module: Any, example: Drawn) -> float:
     """Multiply-accumulates of matrix products, convolutions and attention for one sample, as torch counts them."""
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        module.eval()(*example.inputs)
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # what is fused is not counted
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            module.eval()(*example.inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return float(counter.get_total_flops()) / 2 / len(example.rows)
 
 

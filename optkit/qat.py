@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from optkit import checkpoint, fakequant, machine, modulefile, schedule, training
+from optkit import checkpoint, devices, fakequant, machine, modulefile, schedule
 from optkit.errors import StageError
 from optkit.model import Model
 from optkit.schedule import Schedule
@@ -21,7 +21,7 @@ def trained(
     Raises StageError where there is nothing to round, and what training and export raise.
     """
     lesson = Lesson(model, context, plan)
-    module = checkpoint.load(model).to(training.device())
+    module = checkpoint.load(model).requires_grad_(True).to(devices.device())
     bits = 7 if machine.saturates() else 8
     layers = fakequant.put_into(module, weight_bits=bits, per_channel=per_channel)
     if not layers:

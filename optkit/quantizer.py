@@ -43,6 +43,7 @@ _FUSED = "/MatMulAddFusion"
 
 Calibrate = Literal["minmax", "entropy", "percentile"]
 ModelType = Literal["auto", "transformer", "none"]
+Preset = Literal["mixed", "performance"]
 BiasCorrection = Literal["fast", "accurate"]
 
 
@@ -80,6 +81,7 @@ class Request:
     per_channel: bool = True
     exclude: tuple[str, ...] = ()
     model_type: ModelType = "auto"
+    preset: Preset = "mixed"
     bias_correction: BiasCorrection = "fast"
     smooth_quant: float | None = None
     progress: Progress = no_progress

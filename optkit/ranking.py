@@ -9,7 +9,7 @@ from optkit import choice
 from optkit.chains import FLOAT, Chain
 from optkit.choice import Wish
 from optkit.proposals import FUSED, quantize_of
-from optkit.results import Row
+from optkit.results import QualityRecord, Row
 from optkit.searches import Phase, TrialRecord
 from optkit.target import target
 
@@ -17,7 +17,7 @@ GAIN = 1.03
 """A candidate must look so much better than the best to be worth more work: looks are off by a few per cent."""
 _DOUBT = 0.95
 """A look this little below what came in may be wrong; the final comparison is not."""
-_FINALISTS, _SURER = 3, 3
+_FINALISTS, _SURER, _UNDECIDED = 3, 3, 2
 _NEAR = 0.9
 """Looks this close to the best may win the final comparison."""
 
@@ -78,10 +78,43 @@ class Ranking:
         """Who is in the final comparison: the front; what is slower but surer, where the front is doubtful; and the
         best that keeps the model's numbers.
         """
-        chosen = self.front()
+        chosen = [*self.undecided(), *self.front()]
         surer = self._surer() if any(map(self.doubtful, chosen)) else []
         found = [*chosen, *surer, *self.safest()]
         return [trial for number, trial in enumerate(found) if trial not in found[:number]]
+
+    def undecided(self) -> list[Trial]:
+        """What lost too much on the samples of the look, but so little that it may be chance, as where samples are few.
+
+        Down from the best look, each that lost less than all before it.
+        """
+        found: list[Trial] = []
+        possible = [trial for trial in self.trials if self._may_be_inside(trial) and self.could_win(trial)]
+        for trial in sorted(possible, key=self._merit, reverse=True):
+            if not found or loss(trial) < loss(found[-1]):
+                found.append(trial)
+        return found[-_UNDECIDED:]
+
+    def refused(self, rows: Sequence[Row]) -> list[Row]:
+        """Of the final comparison's rows those that lose too much on the samples of both looks together, though not on
+        the last alone.
+        """
+        looks = {(trial.chain.name, trial.chain.target): trial.row.quality for trial in self.undecided()}
+        return [row for row in rows if self._too_much(looks.get((row.name, row.target)), row.quality)]
+
+    def _too_much(self, before: QualityRecord | None, after: QualityRecord | None) -> bool:
+        if before is None or after is None or before.loss is None or after.loss is None or self.max_drop is None:
+            return False
+        lost = before.loss.value * before.count + after.loss.value * after.count
+        return lost / (before.count + after.count) > self.max_drop
+
+    def _may_be_inside(self, trial: Trial) -> bool:
+        """Whether only the loss that was seen, not the least that it may be, is beyond the bound."""
+        quality = trial.row.quality
+        if self.max_drop is None or quality is None or quality.loss is None or self.able(trial):
+            return False
+        deploys = target(trial.chain.target).deploys and self.wish.allows(trial.row)
+        return trial.row.status == "ok" and deploys and quality.loss.low <= 0.0
 
     def _surer(self) -> list[Trial]:
         """Down from the best look, each that may lose less than all before it."""
@@ -149,6 +182,8 @@ class Ranking:
             return "failed"
         if not target(trial.chain.target).deploys:
             return "a further baseline"
+        if trial in self.undecided():
+            return "loses more than the bound allows, perhaps by chance: in the final comparison"
         if not choice.inside(row.quality, self.max_drop):
             return "loses more than the bound allows"
         if not self.able(trial):

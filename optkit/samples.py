@@ -73,7 +73,8 @@ class Samples:
     def _tensors(self, batch: Batch) -> tuple[list[Any], Any | None]:
         import torch
 
-        labels = None if batch.labels is None else torch.from_numpy(batch.labels.copy())
+        known = batch.labels is not None and batch.labels.dtype.kind in "iubf"
+        labels = torch.from_numpy(batch.labels.copy()) if batch.labels is not None and known else None
         return list(torchexport.tensors(batch.feed, self.inputs)), labels
 
     def _read(self, progress: Progress) -> list[Any] | None:

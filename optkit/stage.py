@@ -10,12 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from optkit import lazy
 from optkit.data import Dataset
+from optkit.errors import UsageError
 from optkit.model import Model
 
 STAGES = {
@@ -115,10 +116,19 @@ class Stage(BaseModel, ABC):
         """Whether the stage's result is a torch model, to be exported after."""
         return False
 
+    def makes(self, model: Model) -> str:
+        """The format of the result, where it is a torch model."""
+        return model.format
+
     @property
     def trains(self) -> bool:
         """Whether the stage learns from ``context.training``."""
         return False
+
+    @property
+    def reads(self) -> tuple[Path, ...]:
+        """Files besides the model and the data that the result depends on."""
+        return ()
 
     def beside(self, folder: Path) -> Stage:
         """The same with relative paths taken from ``folder``; the default has none."""
@@ -130,6 +140,19 @@ class Stage(BaseModel, ABC):
     @abstractmethod
     def apply(self, model: Model, context: Context) -> Outcome:
         """Transform ``model``. Raises OptkitError."""
+
+
+StageKind = TypeVar("StageKind", bound=Stage)
+
+
+def made(kind: type[StageKind], **fields: Any) -> StageKind:
+    """A stage with these fields. Raises UsageError for a value that is out of range, named as its option is."""
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        raise UsageError(f"--{option} {first['input']}: {first['msg'].removeprefix('Input ')}") from None
 
 
 def stage_class(name: str) -> type[Stage]:

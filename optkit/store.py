@@ -97,6 +97,8 @@ def key(stage: Stage, source: Model, context: Context) -> str:
         parts["training"] = context.training and context.training.digest
         parts["teacher"] = context.original and context.original.digest
         parts["metric"] = context.metric
+        parts["threads"] = context.threads
+        parts["files"] = [digests.sha256(file) for file in stage.reads if file.is_file()]
     if stage.needs_target:
         parts["target"] = context.target
     if stage.needs_target or stage.needs_calibration or stage.trains:

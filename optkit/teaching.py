@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from optkit import checkpoint, metrics, splits, torchoutputs, training
+from optkit import checkpoint, devices, metrics, splits, torchoutputs
 from optkit.data import Dataset
-from optkit.errors import SignatureError, UsageError
+from optkit.errors import DataError, SignatureError, UsageError
 from optkit.metrics import Metric
 from optkit.model import Model
-from optkit.objectives import Match, Objective, Weights, task_loss
+from optkit.objectives import Kept, Match, Objective, Weights, task_loss
 from optkit.samples import Drawn, Samples
 from optkit.schedule import Schedule
 from optkit.stage import Context
-from optkit.tensors import Arrays, Signature, TensorSpec
+from optkit.tensors import Array, Arrays, Signature, TensorSpec
 from optkit.training import Course, Judge
 
 MODULES = ("module", "state-dict")
@@ -27,6 +28,8 @@ _TASK = 0.5
 """How much labels count beside a teacher."""
 _EVALUATED = 64
 """Samples at a time where nothing is trained."""
+_VALUES = ("mae", "rmse", "pearson", "spearman")
+"""Metrics of real values, also where these are whole numbers."""
 _CLASSES = ("accuracy", "top5", "f1", "agreement")
 
 
@@ -57,7 +60,7 @@ class Lesson:
     def data(self) -> tuple[Samples, Samples]:
         """What to learn from, and what to watch it on; on the device that trains."""
         learnt, watched = splits.held_out(self._dataset, seed=self.context.seed)
-        device = training.device()
+        device = devices.device()
         return tuple(Samples(part, self.inputs, device, self.context.progress) for part in (learnt, watched))  # type: ignore[return-value]
 
     @property
@@ -80,9 +83,33 @@ class Lesson:
         """The model that the chain of stages began with, as a module that learns nothing, on the device that trains."""
         return frozen(self.context.original or self.model)
 
-    def example(self, size: int = 2) -> Drawn:
-        """The first held-out samples."""
-        return self.data[1].draw(range(min(size, len(self.data[1]))))
+    @cached_property
+    def example(self) -> Drawn:
+        """The first held-out samples: two, or one whole feed."""
+        watched = self.data[1]
+        return watched.draw(range(1 if watched.whole_feeds else min(2, len(watched))))
+
+    @cached_property
+    def taught(self) -> dict[str, Any]:
+        """What the teacher gives for the example. Raises MetricError, DataError where the metric does not fit that."""
+        outputs = runs(self.teacher, self.example)
+        self._observed(outputs, outputs, self.example)
+        return outputs
+
+    @cached_property
+    def _kept(self) -> Kept:
+        """The teacher's outputs, which all objectives of the lesson share."""
+        return Kept()
+
+    def check_outputs(self, student: Any) -> None:
+        """Refuse a student whose outputs are not its teacher's, in name and shape. Raises UsageError."""
+        own = {name: list(value.shape) for name, value in runs(student, self.example).items()}
+        taught = {name: list(value.shape) for name, value in self.taught.items()}
+        if own != taught:
+            raise UsageError(
+                f"the student gives {_listed(own)}, and its teacher {_listed(taught)}",
+                hint="name the outputs alike (a dict of them), and give them the same shapes",
+            )
 
     def weights(self, **given: float | None) -> Weights:
         """The weights given; where none is, labels count beside the teacher if there are some."""
@@ -96,13 +123,15 @@ class Lesson:
         *,
         match: Match | None = None,
         layers: Sequence[tuple[str, str]] = (),
-        teacher: Any = None,
     ) -> Objective:
         """The student's losses. Without ``match``, the metric says whether outputs are classes or values."""
         by_metric: Match = "kl" if self.metric.name in _CLASSES else "mse"
         names = [spec.name for spec in self.inputs]
-        taught = self.teacher if teacher is None else teacher
-        return Objective(student, taught, names, weights, match or by_metric, self.metric.output, layers)
+        output = self.metric.output or next(iter(self.taught))
+        values = self.metric.name in _VALUES
+        objective = Objective(student, self.teacher, names, weights, output, match or by_metric, values, layers)
+        objective.kept = self._kept
+        return objective
 
     def loss(self, objective: Objective, most: int) -> float:
         """The held-out loss on ``most`` samples."""
@@ -110,10 +139,11 @@ class Lesson:
 
         watched = self.data[1]
         objective.student.eval()
+        objective.remember(islice(watched.in_order(self._at_a_time), -(-most // self._at_a_time)))
         total, count = 0.0, 0
         with torch.no_grad():
-            for drawn in watched.in_order(_EVALUATED):
-                total += float(objective(drawn, keep=True).total) * len(drawn.rows)
+            for drawn in watched.in_order(self._at_a_time):
+                total += float(objective(drawn).total) * len(drawn.rows)
                 count += len(drawn.rows)
                 if count >= most:
                     break
@@ -128,17 +158,22 @@ class Lesson:
         module.zero_grad(set_to_none=True)
         module.eval()
         seen = 0
-        for drawn in self.data[0].epoch(_EVALUATED, seed=self.context.seed, epoch=0):
+        for drawn in self.data[0].epoch(self._at_a_time, seed=self.context.seed, epoch=0):
             outputs = torchoutputs.named(module(*drawn.inputs))
             name = self.metric.output or next(iter(outputs))
             if drawn.labels is not None and self.metric.needs == "labels":
-                loss = task_loss(name, outputs[name], drawn.labels)
+                loss = task_loss(name, outputs[name], drawn.labels, values=self.metric.name in _VALUES)
             else:
                 loss = sum(value.float().square().mean() for value in outputs.values() if value.is_floating_point())
             loss.backward()
             seen += len(drawn.rows)
             if seen >= most:
                 break
+
+    @property
+    def _at_a_time(self) -> int:
+        """Samples at a time where nothing is trained: no more than what is trained on at once."""
+        return min(_EVALUATED, self.schedule.batch_size)
 
     def course(
         self,
@@ -162,42 +197,53 @@ class Lesson:
             watched,
             schedule,
             seed=self.context.seed,
-            judge=Judge(str(self.metric), lambda judged: self._judged(objective, judged)),
+            judge=Judge(
+                str(self.metric),
+                lambda outputs, drawn: self._observed(outputs, objective.reference(drawn), drawn),
+                lambda rows: self.metric.aggregate(metrics.join(rows)),
+            ),
             checkpoints=None if place is None else place / label.replace(" ", "-"),
             constrain=constrain,
             label=label,
             progress=self.context.progress,
         )
 
-    def _judged(self, objective: Objective, judged: Iterator[tuple[dict[str, Any], Drawn]]) -> float:
-        parts = []
-        for outputs, drawn in judged:
-            feed = _arrays({spec.name: value for spec, value in zip(self.inputs, drawn.inputs, strict=True)})
-            if self.metric.needs == "labels":
-                truth: Any = None if drawn.labels is None else drawn.labels.cpu().numpy()
-            else:
-                truth = _arrays(objective.reference(drawn))
-            parts.append(self.metric.observations(_arrays(outputs), truth, feed))
-        return self.metric.aggregate(metrics.join(parts))
+    def _observed(self, outputs: dict[str, Any], reference: dict[str, Any], drawn: Drawn) -> Array:
+        feed = _arrays({spec.name: value for spec, value in zip(self.inputs, drawn.inputs, strict=True)})
+        if self.metric.needs == "reference":
+            return self.metric.observations(_arrays(outputs), _arrays(reference), feed)
+        labels = None if drawn.labels is None else drawn.labels.cpu().numpy()
+        if labels is None:
+            raise DataError(f"{self.metric}: the training data has no labels", hint="--metric cosine needs none")
+        return self.metric.observations(_arrays(outputs), labels, feed)
 
 
 def frozen(model: Model) -> Any:
     """The model as a callable module that learns nothing, on the device that trains. Raises ModelError."""
     loaded = checkpoint.load(model)
     module = loaded.module() if model.format == "exported-program" else loaded
-    return module.requires_grad_(False).to(training.device())
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return module.to(devices.device())
 
 
 def runs(module: Any, drawn: Drawn) -> dict[str, Any]:
     """The module's outputs for a batch, in eval mode. Raises whatever the module raises."""
     import torch
 
-    was, module = module.training, module.eval()
+    trained = module.training and not isinstance(module, torch.fx.GraphModule)
+    if trained:
+        module.eval()
     try:
         with torch.no_grad():
             return torchoutputs.named(module(*drawn.inputs))
     finally:
-        module.train(was)
+        if trained:
+            module.train()
+
+
+def _listed(shapes: dict[str, list[int]]) -> str:
+    return ", ".join(f"{name}{shape}" for name, shape in shapes.items())
 
 
 def _arrays(tensors: dict[str, Any]) -> Arrays:

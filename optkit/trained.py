@@ -33,14 +33,15 @@ def carried_out(
     best so far is written all the same. Raises OptkitError, KeyboardInterrupt.
     """
     source = Path(request.path)
-    suffix = ".pt" if models.open(source, code=request.code, trust=request.trust).format == "module" else ".safetensors"
+    opened = models.open(source, code=request.code, trust=request.trust)
+    suffix = ".pt" if stage.makes(opened) == "module" else ".safetensors"
     destination = output or source.with_name(f"{source.stem}-{stage.name}{suffix}")
     outputs.claim(destination, force=force, suffixes=(suffix, ".onnx"))
 
     def keep(model: Model) -> str:
         kept = destination if destination.suffix == model.path.suffix else destination.with_suffix(model.path.suffix)
-        execution.place(model, kept, force=force)
-        return f"the best so far is {kept}; the same command goes on from the checkpoint"
+        execution.place(model, kept, force=force or kept != destination)
+        return f"the best so far is {kept}; the same command with --force goes on from the checkpoint"
 
     with transformed(stage, replace(request, keep=keep)) as done, tempfile.TemporaryDirectory() as name:
         result = done.outcome.model

@@ -15,12 +15,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from optkit import cgroup, machine, units
-from optkit.errors import StageError
+from optkit import devices, units
+from optkit.errors import OptkitError, StageError
 from optkit.objectives import Losses, Objective
 from optkit.samples import Drawn, Samples
 from optkit.schedule import Epoch, History, Schedule, share
 from optkit.stage import Progress, no_progress
+from optkit.tensors import Array
 
 RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 """Learning rates that are tried where none is given."""
@@ -34,10 +35,11 @@ _CHECKPOINT = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class Judge:
-    """How good a module is on held-out data by a metric: ``value(outputs, drawn)`` of all batches, aggregated."""
+    """How good a module is by a metric: ``observe(outputs, drawn)`` gives a batch's rows, ``aggregate`` their value."""
 
     name: str
-    value: Callable[[Iterator[tuple[dict[str, Any], Drawn]]], float]
+    observe: Callable[[dict[str, Any], Drawn], Array]
+    aggregate: Callable[[list[Array]], float]
 
 
 class Stopped(KeyboardInterrupt):
@@ -68,13 +70,6 @@ class Course:
         return _Run(self).to_end()
 
 
-def device() -> str:
-    """The GPU where there is one."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 @dataclass
 class _Best:
     loss: float = math.inf
@@ -98,13 +93,13 @@ class _Run:
         self.step = 0
         self.sum = 0.0
         self.started = self.saved = time.monotonic()
-        threads = max(1, int(cgroup.cores_allowed()))
-        torch.set_num_threads(threads)
+        devices.prepare(course.train.device)
         torch.manual_seed(course.seed)
-        self.precision, self.scaler = _precision(course.train.device)
+        self.precision, self.scaler = devices.precision(course.train.device)
         self.history.precision = self.precision
 
     def to_end(self) -> History:
+        self._ask_teacher()
         if not self._resume():
             self.history.learning_rate = self.course.schedule.learning_rate or self._best_rate()
             self._start(self.history.learning_rate)
@@ -112,12 +107,19 @@ class _Run:
         try:
             while self.step < self.total and not self.history.stopped_early:
                 self._epoch()
-        except KeyboardInterrupt:
-            self._save()
+        except KeyboardInterrupt:  # perhaps in the middle of a step: the last checkpoint is whole, this is not
             self._take_best()
             raise Stopped from None
         self._take_best()
         return self.history
+
+    def _ask_teacher(self) -> None:
+        for samples in (self.course.train, self.course.held_out):
+            total = samples.steps(self.size)
+            for number, drawn in enumerate(samples.in_order(self.size)):
+                self.course.progress(f"{self.course.label} · asking the teacher", number, total)
+                with self._fitting(drawn):
+                    self.course.objective.remember([drawn])
 
     def _start(self, rate: float) -> None:
         import torch
@@ -146,7 +148,7 @@ class _Run:
 
     def _learn(self, drawn: Drawn) -> float:
         with self._fitting(drawn):
-            loss = float(self._losses(drawn, keep=True, learn=True).total.detach())
+            loss = float(self._losses(drawn, learn=True).total.detach())
         if not math.isfinite(loss):
             raise StageError(
                 f"{self.course.label}: the loss is {loss} at step {self.step + 1}",
@@ -154,11 +156,11 @@ class _Run:
             )
         return loss
 
-    def _losses(self, drawn: Drawn, *, keep: bool, learn: bool) -> Losses:
+    def _losses(self, drawn: Drawn, *, learn: bool) -> Losses:
         import torch
 
-        with _autocast(drawn, self.precision):
-            losses = self.course.objective(drawn, keep=keep)
+        with devices.autocast(drawn.inputs[0].device.type, self.precision):
+            losses = self.course.objective(drawn)
         if not learn:
             return losses
         self.optimizer.zero_grad(set_to_none=True)
@@ -173,7 +175,7 @@ class _Run:
 
     def _end(self, number: int) -> None:
         """Judge the epoch on held-out data, and stop where it has been no better for too long."""
-        loss, metric = self._held_out()
+        loss, metric = self._held_out(self.course.judge)
         seconds = time.monotonic() - self.started
         rate = self.history.learning_rate * share(self.step, self.total)
         self.history.epochs.append(Epoch(number, self.sum / self.steps, loss, metric, rate, seconds))
@@ -185,20 +187,21 @@ class _Run:
             number - self.best.epoch >= self.course.schedule.patience and self.step < self.total
         )
 
-    def _held_out(self) -> tuple[float, float | None]:
+    def _held_out(self, judge: Judge | None = None) -> tuple[float, float | None]:
         import torch
 
         self.student.eval()
         total, count = 0.0, 0
-        judged: list[tuple[dict[str, Any], Drawn]] = []
+        rows: list[Array] = []
         with torch.no_grad():
-            for drawn in self.course.held_out.in_order(max(self.size, 64)):
-                losses = self._losses(drawn, keep=True, learn=False)
+            for drawn in self.course.held_out.in_order(self.size):
+                with self._fitting(drawn):
+                    losses = self._losses(drawn, learn=False)
                 total += float(losses.total) * len(drawn.rows)
                 count += len(drawn.rows)
-                judged.append(({name: value.cpu() for name, value in losses.outputs.items()}, drawn))
-        metric = None if self.course.judge is None else self.course.judge.value(iter(judged))
-        return total / count, metric
+                if judge is not None:
+                    rows.append(judge.observe(losses.outputs, drawn))
+        return total / count, None if judge is None else judge.aggregate(rows)
 
     def _best_rate(self) -> float:
         """The learning rate that lowers the held-out loss most in a few steps from here (after Smith, 2017)."""
@@ -210,7 +213,7 @@ class _Run:
             self.student.train()
             for drawn in self._few():
                 with self._fitting(drawn):
-                    self._losses(drawn, keep=True, learn=True)
+                    self._losses(drawn, learn=True)
             found[rate] = self._held_out()[0]
             self.student.load_state_dict(before)
         finite = {rate: loss for rate, loss in found.items() if math.isfinite(loss)}
@@ -255,7 +258,7 @@ class _Run:
             "student": self.student.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "random": torch.get_rng_state(),
+            "random": devices.random_state(),
             "best": asdict(self.best),
             "history": self.history.to_facts(),
         }
@@ -271,30 +274,37 @@ class _Run:
         path = self.course.checkpoints / _CHECKPOINT if self.course.checkpoints else None
         if path is None or not path.is_file():
             return False
+        before = copy.deepcopy(self.student.state_dict())
         try:
             found = torch.load(path, map_location=self.course.train.device, weights_only=True)
-            history = found["history"]
-            self._start(history["learning_rate"])
+            epochs = [Epoch(**each) for each in found["history"]["epochs"]]
+            kept = History(**{**found["history"], "epochs": epochs, "resumed": found["step"]})
+            self._start(kept.learning_rate)
             self.student.load_state_dict(found["student"])
             self.optimizer.load_state_dict(found["optimizer"])
             self.scaler.load_state_dict(found["scaler"])
-            torch.set_rng_state(found["random"].cpu())
+            devices.set_random_state(found["random"])
+            self.history, self.best = kept, _Best(**found["best"])
+            self.step, self.sum = found["step"], found["sum"]
         except Exception:  # noqa: BLE001  whatever is wrong with a checkpoint, the training begins anew
+            self.student.load_state_dict(before)
             return False
-        self.history = History(**{**history, "epochs": [Epoch(**each) for each in history["epochs"]]})
-        self.best = _Best(**found["best"])
-        self.step, self.sum = found["step"], found["sum"]
-        self.history.resumed = self.step
         return True
 
     @contextmanager
     def _fitting(self, drawn: Drawn) -> Iterator[None]:
-        """Where memory does not do for a batch, say which size would."""
+        """Where memory does not do for a batch, say which size would; where the module fails, say so in one line."""
         try:
             yield
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
-                raise
+        except OptkitError:
+            raise
+        except Exception as error:  # a module may raise anything
+            if not devices.out_of_memory(error):
+                reason = " ".join(str(error).split())[:200]
+                raise StageError(
+                    f"{self.course.label}: the model fails in training: {type(error).__name__}: {reason}",
+                    hint="do the data fit it, and --batch-size: batch norms want more than one sample",
+                ) from error
             fits = self._largest_fitting(drawn)
             size = len(drawn.rows)
             hint = f"--batch-size {fits} fits" if fits else "not even one sample fits: a smaller model, or more memory"
@@ -310,36 +320,8 @@ class _Run:
                 drawn.rows[:size],
             )
             try:
-                self._losses(part, keep=False, learn=True)
+                self._losses(part, learn=True)
                 return size
-            except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
-                    raise
-            size //= 2
+            except (MemoryError, RuntimeError):  # whatever it is called, once memory has run out
+                size //= 2
         return None
-
-
-def _precision(device: str) -> tuple[str, Any]:
-    """The dtype of arithmetic on a device, and the scaler that float16 needs."""
-    import torch
-
-    half = "float32"
-    if device == "cuda":
-        half = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    elif machine.trains_bf16():
-        half = "bfloat16"
-    return half, torch.amp.GradScaler(device, enabled=half == "float16")
-
-
-def _autocast(drawn: Drawn, precision: str) -> Any:
-    import torch
-
-    kind = drawn.inputs[0].device.type
-    return torch.autocast(kind, dtype=getattr(torch, precision), enabled=precision != "float32")
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    told = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        words in told for words in ("out of memory", "not enough memory", "can't allocate memory")
-    )

@@ -384,8 +384,8 @@ def test_what_nncf_rounds_between_layers_goes_back_to_float_as_a_whole():
     assert found["int8 of layers alone"].stages[0].exclude == ("Div", "Mul")
     assert list(found) == ["int8 of layers alone"]
     plain = Chain("int8", "openvino", static)
-    assert proposals_for("Div", "Mul").kind(plain) == ("openvino", "static", False)
-    assert proposals_for("Div", "Mul").kind(found["int8 of layers alone"]) == ("openvino", "static", True)
+    assert proposals_for("Div", "Mul").kind(plain) == ("openvino", "static", "mixed", False)
+    assert proposals_for("Div", "Mul").kind(found["int8 of layers alone"]) == ("openvino", "static", "mixed", True)
     again = proposals_for("Conv", "Div", "Mul").mixed(found["int8 of layers alone"], ["conv_1"])
     assert again.name == "int8 of layers alone, 1 in float"
     assert "int8 of layers alone" not in [
@@ -418,6 +418,30 @@ def test_what_few_samples_flatter_is_joined_by_what_is_surer():
     assert ranking.worth_assuring("broad", "mixed") == [lossy, lucky, surer]
     certain = trial("certain", "broad", 2.1, 0.0, 0.05)  # as sure as float: the samples tell no better
     assert Ranking(Wish(), 0.01, 100, [certain, surer, kept]).finalists() == [certain, kept]
+
+
+def test_what_loses_too_much_perhaps_by_chance_is_judged_on_the_samples_of_both_looks():
+    def looked(name, speed, loss, low, *, count=100):
+        found = row(name, speed, loss=loss)
+        lost = Interval(value=loss, low=low, high=loss + 0.03)
+        quality = found.quality.model_copy(update={"loss": lost, "count": count})
+        return found.model_copy(update={"quality": quality, "target": "fake"})
+
+    def trial(found):
+        chain = Chain(found.name, "fake", (Quantize(method="static"),))
+        return Trial(chain, TrialRecord(phase="broad", stages=[], row=found, seconds=1.0))
+
+    unlucky, lossy, slow = (
+        looked("unlucky", 2.0, 0.02, -0.01),
+        looked("lossy", 3.0, 0.05, 0.01),
+        looked("slow", 1.2, 0, 0),
+    )
+    ranking = Ranking(Wish(), 0.01, 100, [trial(each) for each in (unlucky, lossy, slow)])
+    assert [each.row.name for each in ranking.undecided()] == ["unlucky"]
+    assert [each.row.name for each in ranking.finalists()] == ["unlucky", "slow"]
+    better, no_better = looked("unlucky", 2.0, -0.01, -0.04), looked("unlucky", 2.0, 0.005, -0.02)
+    assert ranking.refused([better]) == []  # 0.02 and -0.01 on as many samples are 0.005
+    assert ranking.refused([no_better, slow]) == [no_better]
 
 
 def test_optimize_needs_a_target_that_is_there(samples, few, tmp_path):

@@ -269,7 +269,8 @@ class TestPruning:
         assert three.listing()[0].key == oldest.key
 
 
-def test_pruning_clears_checkpoints_that_nobody_took_up(kept):
+def test_pruning_clears_checkpoints_that_nobody_took_up(tmp_path):
+    kept = Store(tmp_path)
     for name, days in (("old", 20), ("new", 0)):
         file = kept.checkpoints(name) / "training" / "checkpoint.pt"
         file.parent.mkdir(parents=True)

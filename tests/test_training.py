@@ -31,7 +31,8 @@ def lesson(samples, tmp_path_factory):
     data = share(samples / "evaluation.npz", folder / "data.npz", 400)
     return {
         "teacher": samples / "weights.pth", "code": f"{samples}/net.py:build", "inputs": (INPUT,),
-        "student_code": f"{small}:build", "data": data, "epochs": 3, "learning_rate": 3e-3, "measure": False,
+        "student_code": f"{small}:build", "data": data, "epochs": 6, "batch_size": 16, "learning_rate": 3e-3,
+        "measure": False,
     }  # fmt: skip
 
 
@@ -70,12 +71,13 @@ def test_equal_seeds_give_equal_students(lesson, tmp_path):
 
 @pytest.mark.slow
 def test_killed_training_goes_on_from_its_checkpoint_to_the_same_student(lesson, tmp_path):
+    lesson = lesson | {"epochs": 30}
     undisturbed = package.distill(output=tmp_path / "whole.safetensors", **lesson).stage.result.digest
     cache = tmp_path / "cache"
     process, checkpoint = started(lesson, tmp_path / "killed.safetensors", cache)
     wait_for(lambda: checkpoint(), process)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert not (tmp_path / "killed.safetensors").exists()
     again = subprocess.run(
         arguments(lesson, tmp_path / "killed.safetensors"), env=environment(cache), capture_output=True
@@ -104,6 +106,7 @@ def arguments(lesson, output):
     named = {
         "code": lesson["code"], "input": INPUT, "student-code": lesson["student_code"], "data": lesson["data"],
         "epochs": lesson["epochs"], "learning-rate": lesson["learning_rate"], "output": output,
+        "batch-size": lesson["batch_size"],
     }  # fmt: skip
     options = [f"--{name}={value}" for name, value in named.items()]
     return [*COMMAND, "distill", str(lesson["teacher"]), *options, "--no-measure", "--json"]
@@ -214,6 +217,22 @@ def test_padding_does_not_count():
     assert objectives.squared_error(own, taught).item() > 1.0
 
 
+def test_one_score_is_learnt_as_two_classes():
+    own, taught = torch.zeros(4, 1), torch.tensor([[3.0], [-3.0], [3.0], [-3.0]])
+    objective = Objective(
+        lambda x: {"y": own}, lambda x: {"y": taught}, ["x"], Weights(temperature=1.0), "y", match="kl"
+    )
+    expected = functional.binary_cross_entropy_with_logits(own, taught.sigmoid()).item()
+    entropy = functional.binary_cross_entropy_with_logits(taught, taught.sigmoid()).item()
+    found = objective(Drawn((torch.zeros(4, 2),), None, (0, 1, 2, 3))).parts["logits"].item()
+    assert found == pytest.approx(expected - entropy, rel=1e-4)
+
+
+def test_whole_numbers_may_be_values():
+    labels = torch.tensor([57, 3])
+    assert objectives.task_loss("age", torch.tensor([[57.0], [4.0]]), labels, values=True).item() == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize(
     ("scores", "labels", "expected"),
     [
@@ -244,9 +263,11 @@ def test_a_teacher_is_asked_once_for_each_sample():
             asked.append(len(x))
             return x * 2
 
-    objective = Objective(torch.nn.Identity(), Teacher(), ["x"], Weights())
-    for _ in range(3):
-        objective(Drawn((torch.randn(4, 3),), None, (1, 2, 3, 4)), keep=True)
+    objective = Objective(torch.nn.Identity(), Teacher(), ["x"], Weights(), "output")
+    drawn = Drawn((torch.randn(4, 3),), None, (1, 2, 3, 4))
+    objective.remember([drawn])
+    for rows in ((0, 1), (2, 3), (0, 3)):
+        objective(Drawn((drawn.inputs[0][list(rows)],), None, tuple(drawn.rows[row] for row in rows)))
     assert asked == [4]
 
 

@@ -43,6 +43,10 @@ def quantize(
         ModelType,
         typer.Option("--model-type", help="NNCF's scheme for transformers, or none; auto looks at the graph."),
     ] = "auto",
+    preset: Annotated[
+        Literal["mixed", "performance"],
+        typer.Option("--preset", help="NNCF's: which activations have a zero point; performance: none."),
+    ] = "mixed",
     bias_correction: Annotated[
         BiasCorrection, typer.Option("--bias-correction", help="How NNCF makes up for the error of the means.")
     ] = "fast",
@@ -89,6 +93,7 @@ def quantize(
             per_channel=per_channel,
             exclude=tuple(exclude or ()),
             model_type=model_type,
+            preset=preset,
             bias_correction=bias_correction,
             smooth_quant=smooth_quant,
             epochs=epochs,

@@ -43,8 +43,9 @@ def quantize(request: Request) -> Quantized:
                     nncf.Dataset(_Feeds(request)),
                     subset_size=len(request.calibration or ()),
                     model_type=nncf.ModelType.TRANSFORMER if transformer else None,
-                    # Asymmetric activations keep what comes before a GELU or a hard swish; MIXED picks them there only.
-                    preset=nncf.QuantizationPreset.MIXED,
+                    # Asymmetric activations keep what comes before a GELU or a hard swish; MIXED picks them there only,
+                    # PERFORMANCE nowhere, and kernels that need no zero points may be faster.
+                    preset=nncf.QuantizationPreset[request.preset.upper()],
                     fast_bias_correction=request.bias_correction == "fast",
                     ignored_scope=ignored,
                     advanced_parameters=nncf.AdvancedQuantizationParameters(
@@ -67,7 +68,7 @@ def quantize(request: Request) -> Quantized:
             f"{request.model.path}: nncf found nothing to quantize", hint="optkit inspect shows the model's operators"
         )
     why = ": the graph has Softmax between MatMuls" if request.model_type == "auto" else ", as asked for"
-    scheme = f"nncf's scheme for transformers{why}" if transformer else "mixed preset"
+    scheme = f"nncf's scheme for transformers{why}" if transformer else f"{request.preset} preset"
     if request.smooth_quant is not None and not transformer:
         notes += (Note("no SmoothQuant: nncf has it in its scheme for transformers only", level="warning"),)
     if reduced:

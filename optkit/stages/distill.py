@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from optkit import blocks, checkpoint, features, modulefile, schedule, teaching, training, usercode
+from optkit import blocks, checkpoint, devices, features, modulefile, schedule, teaching, training, usercode
 from optkit import model as models
 from optkit.errors import StageError, UsageError
-from optkit.model import Model
+from optkit.model import TORCH_FORMATS, Model
 from optkit.objectives import Match, Weights
 from optkit.schedule import Schedule
 from optkit.stage import Context, Interrupted, Note, Outcome, Stage
@@ -53,9 +53,19 @@ class Distill(Schedule, Stage):
     def makes_torch(self) -> bool:
         return True
 
+    def makes(self, model: Model) -> str:
+        if self.student is not None:
+            return models.open(self.student, code=self.student_code or model.code, trust=model.trusted).format
+        return model.format if self.student_code is None else "state-dict"
+
     @property
     def trains(self) -> bool:
         return True
+
+    @property
+    def reads(self) -> tuple[Path, ...]:
+        code = () if self.student_code is None else (usercode.file_of(self.student_code),)
+        return (*code, *(() if self.student is None else (Path(self.student),)))
 
     def beside(self, folder: Path) -> Distill:
         moved = {
@@ -70,10 +80,16 @@ class Distill(Schedule, Stage):
         given = [name for name in ("student", "student_code", "layers") if getattr(self, name) is not None]
         if "layers" in given and len(given) > 1:
             raise UsageError(f"layers is for an automatic student, and {given[0]} gives one", hint="leave one out")
+        if "layers" in given and self._chained(model, context):
+            raise UsageError("layers is for an automatic student, and the stages before made one", hint="leave it out")
         if not self._brings_student and not self._chained(model, context):
             teaching.check(model, context, "distill")
         elif context.training is None or model.signature is None:
             teaching.check(replace(model, format="module"), context, "distill")
+        if (context.original or model).format not in TORCH_FORMATS:
+            raise UsageError(f"{model.path}: a teacher is a torch model, not {model.format}", hint="give its source")
+        if context.training is not None and not context.training.labelled and not (self.logits or self.hidden):
+            raise UsageError("the training data has no labels, and nothing of the teacher counts", hint="--logits 1")
         if not (self.logits or self.hidden or self.attention or self.task):
             raise UsageError("nothing to learn: all of logits, hidden, attention and task are 0", hint="--logits 1")
 
@@ -89,7 +105,8 @@ class Distill(Schedule, Stage):
         """Write the trained student. Raises StageError where it does not run or learn."""
         lesson = Lesson(model, context, self)
         source, student, left, about = self._student(model, context, lesson)
-        student.to(training.device())
+        student.requires_grad_(True).to(devices.device())
+        lesson.check_outputs(student)
         pairs = self._pairs(student, lesson)
         weights = lesson.weights(
             logits=self.logits,
@@ -120,6 +137,7 @@ class Distill(Schedule, Stage):
         if self.student_code is not None:
             file = usercode.file_of(self.student_code)
             source = replace(model, code=self.student_code, format="state-dict", path=file)
+            devices.seed(context.seed)
             return (
                 source,
                 checkpoint.build(source),
@@ -134,7 +152,7 @@ class Distill(Schedule, Stage):
 
     def _shallower(self, student: Any, lesson: Lesson) -> tuple[Structure, Note]:
         """Leave layers out of a copy of the teacher, evenly."""
-        example = lesson.example()
+        example = lesson.example
         found = blocks.stacks(student, lambda module: teaching.runs(module, example))
         if not found:
             raise StageError(
@@ -163,9 +181,10 @@ class Distill(Schedule, Stage):
 
     def _pairs(self, student: Any, lesson: Lesson) -> list[tuple[str, str]]:
         """Layers of student and teacher to be matched: of the same stack, at the same share of its depth."""
-        if self.hidden == 0 and not self.attention:
+        teacher = lesson.context.original or lesson.model
+        if self.hidden == 0 or (teacher.format not in teaching.MODULES and self.hidden is None):
             return []
-        example = lesson.example()
+        example = lesson.example
 
         def run(module: Any) -> object:
             return teaching.runs(module, example)
@@ -173,10 +192,10 @@ class Distill(Schedule, Stage):
         own, taught = (blocks.named(module, run) for module in (student, lesson.teacher))
         candidates = [pair for name in own if name in taught for pair in features.pairs(own[name], taught[name])]
         found = features.matching(student, lesson.teacher, candidates, run)
-        if not found and (self.hidden or self.attention):
+        if not found and self.hidden:
             raise UsageError(
                 "no layers of the student match the teacher's in name and shape: no hidden states to match",
-                hint="leave --hidden and --attention out",
+                hint="leave --hidden out",
             )
         return found
 

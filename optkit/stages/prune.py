@@ -6,13 +6,15 @@ import copy
 import json
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from optkit import blocks, checkpoint, modulefile, pruning, schedule, teaching, training, units
+from optkit import blocks, checkpoint, devices, modulefile, pruning, schedule, teaching, training, units
 from optkit.errors import StageError, UsageError
+from optkit.lazy import did_you_mean
 from optkit.model import Model
 from optkit.objectives import Objective
 from optkit.pace import Pace
@@ -28,9 +30,6 @@ _PROBE = 512
 """Held-out samples that tell how much a cut hurts."""
 _LEARNT = 256
 """Training samples that leave the gradients or activations that importance is told by."""
-_TOLERANCE = 0.03
-"""A measured speed-up this close to what is asked for is met; twice as far counts as missed."""
-_LOOK_SECONDS, _PROOF_SECONDS = 1.5, 6.0
 _BRINGS = {
     "onnxruntime": "onnxruntime multiplies by zeros as by any number",
     "openvino": "openvino skips zeros only in INT8 weights on AMX, with CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE",
@@ -90,6 +89,8 @@ class Prune(Schedule, Stage):
                 f"zeros ({self.pattern}) make no dense kernel faster and leave out no layers",
                 hint="--pattern structured",
             )
+        if self.pattern == "2:4" and self.sparsity is not None:
+            raise UsageError("2:4 sets half of the weights to zero, and no other share", hint="leave --sparsity out")
         if self.pattern == "unstructured" and self.sparsity is None:
             raise UsageError("nothing says how many weights to set to zero", hint="--sparsity 0.8")
 
@@ -97,7 +98,11 @@ class Prune(Schedule, Stage):
         """Write the pruned model. Raises StageError where nothing can be cut or the target cannot be met."""
         started = time.monotonic()
         lesson = Lesson(model, context, self)
-        module = checkpoint.load(model).to(training.device())
+        module = checkpoint.load(model).requires_grad_(True).to(devices.device())
+        names = dict(module.named_modules())
+        for given in self.exclude:
+            if given not in names:
+                raise UsageError(f"--exclude {given}: no layer of this name", hint=did_you_mean(given, list(names)))
         kind = _Cutting if self.pattern == "structured" else _Zeroing
         work = kind(self, lesson, module)
         try:
@@ -174,7 +179,7 @@ class _Cutting(_Work):
 
     @property
     def _example(self) -> Any:
-        return self.lesson.example()
+        return self.lesson.example
 
     def _pruner(self) -> Pruner:
         stage = self.stage
@@ -204,7 +209,7 @@ class _Cutting(_Work):
             if last and self.stage.target_speedup:
                 self.module = self._cut_to_speed(pruner, order, "last")
             else:
-                self.module = pruner.cut_to(self.module, order, share ** (step / self.stage.steps), whole)[0]
+                self.module = pruner.cut_to(self.module, order, share ** (step / self.stage.steps), whole)
             self.train(f"cut {step} of {self.stage.steps}", epochs=None if last else 1)
         left = pruner.cost(self.module) / whole
         if self.stage.sparsity and left > 1.0 - self.stage.sparsity:
@@ -235,34 +240,26 @@ class _Cutting(_Work):
         if noted is not None and noted.is_file():
             found = json.loads(noted.read_text())
             self.facts["speedup"] = found["speedup"]
-            return pruner.cut(self.module, order[: found["blocks"]])
-        cut, count = self._measured_cut(pruner, order)
-        if noted is not None:
-            noted.parent.mkdir(parents=True, exist_ok=True)
-            noted.write_text(json.dumps({"blocks": count, "speedup": self.facts["speedup"]}))
-        return cut
-
-    def _measured_cut(self, pruner: Pruner, order: list[pruning.Block]) -> tuple[Any, int]:
+            return pruner.cut(self.module, [order[number] for number in found["blocks"]])
         wanted = self.stage.target_speedup or 1.0
-        pace = Pace(self.lesson.context, self.lesson.context.original or self.lesson.model, self._write)
-        seen: dict[int, float] = {}
-
-        def fast(module: Any) -> bool:
-            self.lesson.context.progress(f"measuring · {wanted:g}x wanted", len(seen), None)
-            found = pace.speedup(module, self.lesson.context.workdir, _LOOK_SECONDS)
-            seen[len(seen)] = found.value
-            return found.value >= wanted
-
-        cut, count = pruner.bisect(self.module, order, fast)
-        reached = pace.speedup(cut, self.lesson.context.workdir, _PROOF_SECONDS)
-        if count == len(order) and reached.high < wanted * (1 - _TOLERANCE):
+        chosen, reached = self._pace.blocks_for(wanted, pruner, self.module, order)
+        if len(chosen) == len(order) and reached.high < wanted:
             raise StageError(
                 f"{self.lesson.model.path}: {wanted:g}x cannot be reached on {self.lesson.context.target} by pruning: "
                 f"with all cut that can be, {units.ratio_interval(reached.value, reached.low, reached.high)}",
                 hint="a lower --target-speedup, --drop-layers, or quantize --int8 on top",
             )
         self.facts["speedup"] = {"value": reached.value, "low": reached.low, "high": reached.high}
-        return cut, count
+        if noted is not None:
+            noted.parent.mkdir(parents=True, exist_ok=True)
+            aside = noted.with_suffix(".part")
+            aside.write_text(json.dumps({"blocks": chosen, "speedup": self.facts["speedup"]}))
+            aside.replace(noted)
+        return pruner.cut(self.module, [order[number] for number in chosen])
+
+    @cached_property
+    def _pace(self) -> Pace:
+        return Pace(self.lesson.context, self.lesson.context.original or self.lesson.model, self._write)
 
     def _write(self, module: Any, folder: Path) -> Model:
         return modulefile.write(module, self.lesson.model, folder, self.left)
@@ -280,15 +277,15 @@ class _Cutting(_Work):
         damages = sorted((self._without([each]), each) for each in every)
         chosen = [each for _, each in damages[: self.stage.drop_layers]]
         self.module, self.left = self._dropped(chosen)
-        self.facts["layers"] = [{"layer": f"{name}.{index}", "damage": damage} for damage, (name, index) in damages]
-        self.notes.append(Note(f"layers left out: {', '.join(f'{name}.{index}' for name, index in sorted(chosen))}"))
+        self.facts["layers"] = [{"layer": blocks.child(*each), "damage": damage} for damage, each in damages]
+        self.notes.append(Note(f"layers left out: {', '.join(blocks.child(*each) for each in sorted(chosen))}"))
 
     def _without(self, chosen: list[tuple[str, int]]) -> float:
         try:
             return self._loss(self._dropped(chosen)[0])
         except Exception as error:  # noqa: BLE001  a module may raise anything
             raise StageError(
-                f"{self.lesson.model.path}: without layer {chosen[0][0]}.{chosen[0][1]} it fails: {error}",
+                f"{self.lesson.model.path}: without layer {blocks.child(*chosen[0])} it fails: {error}",
                 hint="leave --drop-layers out",
             ) from None
 

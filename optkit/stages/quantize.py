@@ -12,7 +12,7 @@ from optkit import graph, ir, qat, teaching
 from optkit import model as models
 from optkit.errors import UsageError
 from optkit.model import TORCH_FORMATS, Model
-from optkit.quantizer import QUANTIZERS, BiasCorrection, Calibrate, Engine, ModelType, Request, quantizer
+from optkit.quantizer import QUANTIZERS, BiasCorrection, Calibrate, Engine, ModelType, Preset, Request, quantizer
 from optkit.schedule import Schedule
 from optkit.stage import Context, Note, Outcome, Stage
 
@@ -41,6 +41,7 @@ class Quantize(Schedule, Stage):
     model_type: ModelType = Field(
         "auto", description="NNCF's scheme for transformers, or none; auto looks at the graph."
     )
+    preset: Preset = Field("mixed", description="NNCF's: which activations have a zero point; performance: none.")
     bias_correction: BiasCorrection = Field("fast", description="How NNCF makes up for the error of the means.")
     smooth_quant: float | None = Field(
         None, ge=0, le=1, description="SmoothQuant's strength in NNCF's scheme for transformers; NNCF takes 0.95."
@@ -112,6 +113,7 @@ class Quantize(Schedule, Stage):
             per_channel=self.per_channel,
             exclude=self.exclude,
             model_type=self.model_type,
+            preset=self.preset,
             bias_correction=self.bias_correction,
             smooth_quant=self.smooth_quant,
             progress=context.progress,

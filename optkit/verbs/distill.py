@@ -8,7 +8,7 @@ from typing import Literal
 from optkit import trained
 from optkit.objectives import Match
 from optkit.runs import Transformation
-from optkit.stage import Progress, no_progress
+from optkit.stage import Progress, made, no_progress
 from optkit.stages.distill import Distill
 from optkit.transformation import Request
 
@@ -51,7 +51,8 @@ def distill(
     The student is a file, what ``student_code`` builds, or the teacher with so many of its ``layers`` left. Killed, and
     started again in the same way, it goes on from its last checkpoint. Raises OptkitError.
     """
-    stage = Distill(
+    stage = made(
+        Distill,
         student=None if student is None else str(student),
         student_code=student_code,
         layers=layers,

@@ -122,7 +122,7 @@ class _Optimizing:
         with cache.using():
             search.explore()
             compared = search.conclude()
-            best, told = choice.choose(compared, self.wish)
+            best, told = choice.choose(compared, self.wish, refused=ranking.refused(compared.rows))
             notes += [*told, *self._limits(best)]
             chain, stages, delivered = self._deliver(search, best)
         recipe = self._recipe(chain)

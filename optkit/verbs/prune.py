@@ -11,7 +11,7 @@ from optkit.prunable import Importance
 from optkit.pruning import Of, Scope
 from optkit.runs import Transformation
 from optkit.sparsity import Pattern
-from optkit.stage import Progress, no_progress
+from optkit.stage import Progress, made, no_progress
 from optkit.stages.prune import Prune
 from optkit.transformation import Request
 
@@ -55,7 +55,8 @@ def prune(
 
     Killed, and started again in the same way, it goes on from its last checkpoint. Raises OptkitError.
     """
-    stage = Prune(
+    stage = made(
+        Prune,
         sparsity=sparsity,
         of=of,
         target_speedup=target_speedup,

@@ -8,9 +8,9 @@ from pathlib import Path
 from optkit import output as outputs
 from optkit import proof, records
 from optkit.execution import place
-from optkit.quantizer import BiasCorrection, Calibrate, ModelType
+from optkit.quantizer import BiasCorrection, Calibrate, ModelType, Preset
 from optkit.runs import Transformation
-from optkit.stage import Progress, no_progress
+from optkit.stage import Progress, made, no_progress
 from optkit.stages.quantize import EngineName, Method, Precision, Quantize
 from optkit.transformation import Request, transformed
 
@@ -26,6 +26,7 @@ def quantize(
     per_channel: bool = True,
     exclude: Sequence[str] = (),
     model_type: ModelType = "auto",
+    preset: Preset = "mixed",
     bias_correction: BiasCorrection = "fast",
     smooth_quant: float | None = None,
     target: str = "onnxruntime",
@@ -57,7 +58,8 @@ def quantize(
     """
     destination = Path(output) if output else _beside(Path(model), precision, target)
     outputs.claim(destination, force=force, suffixes=(".onnx", ".xml"))
-    stage = Quantize(
+    stage = made(
+        Quantize,
         precision=precision,
         method=method,
         engine=engine,
@@ -65,6 +67,7 @@ def quantize(
         per_channel=per_channel,
         exclude=tuple(exclude),
         model_type=model_type,
+        preset=preset,
         bias_correction=bias_correction,
         smooth_quant=smooth_quant,
         epochs=epochs,
