@@ -9,6 +9,7 @@ import copy
 import math
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -305,6 +306,7 @@ class _Run:
                     f"{self.course.label}: the model fails in training: {type(error).__name__}: {reason}",
                     hint="do the data fit it, and --batch-size: batch norms want more than one sample",
                 ) from error
+            traceback.clear_frames(error.__traceback__)  # they hold what the batch took
             fits = self._largest_fitting(drawn)
             size = len(drawn.rows)
             hint = f"--batch-size {fits} fits" if fits else "not even one sample fits: a smaller model, or more memory"

@@ -141,7 +141,7 @@ def test_out_of_memory_says_which_batch_fits(lesson, tmp_path):
     limited = (
         "import resource, sys, torch; from optkit.__main__ import main\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
-        "limit = used + 600_000_000\n"
+        "limit = used + 2_000_000_000\n"
         "resource.setrlimit(resource.RLIMIT_AS, (limit, limit)); main()"
     )
     command = [sys.executable, "-c", limited, *arguments(lesson, tmp_path / "s.safetensors")[3:]]
