@@ -1,4 +1,4 @@
-"""A net of depthwise convolutions, which INT8 with one scale for each tensor damages; trained on Fashion-MNIST."""
+"""A net of depthwise convolutions, trained on Fashion-MNIST; what INT8 with one scale for each tensor does to it."""
 
 from pathlib import Path
 

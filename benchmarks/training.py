@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import runpy
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ class Work:
 
     def __init__(self, folder: Path, seeds: int, epochs: int, seconds: float) -> None:
         self.folder, self.seeds, self.epochs, self.seconds = folder, range(seeds), epochs, seconds
+        sys.path.insert(0, str(CNN))  # where the script finds the net
         script = runpy.run_path(str(CNN / "train.py"))
         self.train, self.test = (self._npz(name, *script["load"](part)) for name, part in PARTS.items())
 
@@ -106,7 +108,7 @@ def distilled(work: Work) -> Iterator[str]:
         against = second[1].quality
         yield (
             f"| {seed} | {share:.1%} | {values[-1][0]:.4f} | {values[-1][1]:.4f} | {values[-1][2]:.4f} | "
-            f"{-100 * against.loss.value:+.2f} points, McNemar p = {units.p_value(against.p_value)} |"
+            f"{-100 * against.loss.value:+.2f} points, McNemar {units.p_value(against.p_value)} |"
         )
     means = [f"{fmean(column):.4f} ± {pstdev(column):.4f}" for column in zip(*values, strict=True)]
     yield f"| mean | | {' | '.join(means)} | |"
@@ -138,7 +140,7 @@ def shortened(work: Work) -> Iterator[str]:
 
 
 def recovered(work: Work) -> Iterator[str]:
-    """What quantization-aware training wins back where static INT8 loses more than a point."""
+    """What quantization-aware training wins back of what static INT8 with one scale for each tensor loses."""
     yield "| seed | float | static INT8 | after training | won back of the loss |"
     yield "|---" * 5 + "|"
     code = f"{Path(__file__).parent}/mobile.py:build"
@@ -154,8 +156,9 @@ def recovered(work: Work) -> Iterator[str]:
         optkit.quantize(weights, trained, **lesson)
         rows = work.compared([plain, static, trained], "onnxruntime").rows
         values = [row.quality.value.value for row in rows]
-        share = (values[2] - values[1]) / (values[0] - values[1])
-        yield f"| {seed} | {' | '.join(f'{value:.4f}' for value in values)} | {share:.0%} |"
+        lost = values[0] - values[1]
+        share = f"{(values[2] - values[1]) / lost:.0%}" if lost > 0 else "nothing was lost"
+        yield f"| {seed} | {' | '.join(f'{value:.4f}' for value in values)} | {share} |"
 
 
 def paced(work: Work) -> Iterator[str]:

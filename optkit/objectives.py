@@ -82,7 +82,7 @@ class Objective:
     """
 
     student: Any
-    teacher: Any | None
+    teacher: Any
     inputs: Sequence[str]
     weights: Weights
     output: str
@@ -96,10 +96,10 @@ class Objective:
         seen = self._watched(self.student, [own for own, _ in self.layers])
         with seen.watching():
             outputs = torchoutputs.named(self.student(*drawn.inputs))
-        taught, shown = self._taught(drawn)
+        taught, shown = self._taught(drawn) if self._learns_from_teacher else ({}, None)
         mask = dict(zip(self.inputs, drawn.inputs, strict=True)).get(MASK)
         parts: dict[str, Any] = {}
-        if taught:
+        if self.weights.logits:
             parts["logits"] = sum(self._matched(name, outputs[name], taught[name], drawn, mask) for name in taught)
         if shown is not None and self.weights.hidden:
             parts["hidden"] = self._hidden(seen, shown, mask)
@@ -119,7 +119,7 @@ class Objective:
 
         Before training and in one order: what a batch gives may depend in its last digits on what else is in it.
         """
-        if self.teacher is not None and not self._looks_inside:
+        if self.weights.logits and not self._looks_inside:
             for drawn in batches:
                 if self.kept.get(drawn) is None:
                     self.kept.put(drawn, self.reference(drawn))
@@ -132,8 +132,6 @@ class Objective:
         """The teacher's outputs, out of those that were kept if need not be more, and what it showed on its way."""
         import torch
 
-        if self.teacher is None:
-            return {}, None
         known = None if self._looks_inside else self.kept.get(drawn)
         if known is not None:
             return known, None
@@ -142,6 +140,10 @@ class Objective:
             given = torchoutputs.named(self.teacher(*drawn.inputs))
             outputs = {name: value.detach() for name, value in given.items() if value.is_floating_point()}
         return outputs, shown
+
+    @property
+    def _learns_from_teacher(self) -> bool:
+        return bool(self.weights.logits) or self._looks_inside
 
     @property
     def _looks_inside(self) -> bool:

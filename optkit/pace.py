@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,15 @@ class Pace:
     context: Context
     baseline: Model
     write: Callable[[Any, Path], Model]
-    _kept: dict[str, Model] = field(default_factory=dict)
 
-    def speedup(self, module: Any, folder: Path, seconds: float) -> Interval:
+    def speedup(self, module: Any, seconds: float) -> Interval:
         """The speed-up of a module over the baseline. Raises StageError where it cannot be timed."""
-        exported = self._exported_baseline(folder)
-        with tempfile.TemporaryDirectory(dir=folder) as name:
+        with tempfile.TemporaryDirectory(dir=self.context.workdir) as name:
             model = self.write(module, Path(name))
             after = _export(model, self.context, Path(name) / "onnx")
             candidates = [
                 worker.candidate(each, target=self.context.target, threads=self.context.threads)
-                for each in (exported, after)
+                for each in (self._exported, after)
             ]
             feeds = workload.of(candidates, self.context.training, 1, self.context.seed).feeds
             timed = timing.measure(
@@ -54,17 +53,17 @@ class Pace:
         """Which blocks of the order to cut so that the target is faster by ``wanted`` and hardly more, all of them
         where that does not do; and the speed-up with them, measured longer than on the way.
         """
-        folder, looks = self.context.workdir, 0
+        looks = 0
 
         def look(small: Any) -> float:
             nonlocal looks
             self.context.progress(f"measuring · {wanted:g}x wanted", looks, None)
             looks += 1
-            return self.speedup(small, folder, _LOOK_SECONDS).value
+            return self.speedup(small, _LOOK_SECONDS).value
 
         count = pruner.fewest(module, order, lambda small: look(small) >= wanted)
         chosen = list(range(count))
-        found = self.speedup(pruner.cut(module, order[:count]), folder, _PROOF_SECONDS)
+        found = self.speedup(pruner.cut(module, order[:count]), _PROOF_SECONDS)
         if found.value <= wanted * (1 + _BEYOND) or not chosen:
             return chosen, found
         # The last block was more than it takes: the next one of another group may fit better in its place.
@@ -72,17 +71,16 @@ class Pace:
             swapped = [*chosen[:-1], other]
             small = pruner.cut(module, [order[number] for number in swapped])
             if wanted <= look(small) < found.value:
-                again = self.speedup(small, folder, _PROOF_SECONDS)
+                again = self.speedup(small, _PROOF_SECONDS)
                 if wanted * (1 - _BEYOND) <= again.value < found.value:
                     chosen, found = swapped, again
             if found.value <= wanted * (1 + _BEYOND):
                 break
         return chosen, found
 
-    def _exported_baseline(self, folder: Path) -> Model:
-        if "baseline" not in self._kept:
-            self._kept["baseline"] = _export(self.baseline, self.context, folder / "baseline")
-        return self._kept["baseline"]
+    @cached_property
+    def _exported(self) -> Model:
+        return _export(self.baseline, self.context, self.context.workdir / "baseline")
 
 
 def _next_of_each(order: Sequence[Block], start: int, *, besides: str) -> list[int]:

@@ -16,10 +16,12 @@ import numpy as np
 
 from optkit import heads, lazy, torchoutputs
 from optkit.heads import Heads
+from optkit.quantizer import Engine
 from optkit.samples import Drawn
 from optkit.tensors import Array
 
 Importance = Literal["l1", "l2", "taylor", "activation"]
+_ENGINE = Engine("torch-pruning")
 _UNCUT = "LSTM", "GRU", "RNN", "MultiheadAttention"
 """Layers whose widths are tied to each other in ways that only their own code knows."""
 
@@ -43,13 +45,13 @@ class Group:
 class Graph:
     """The dependencies of one module; cutting changes the module, and asks for a new graph.
 
-    ``example`` is a batch that the module runs on. Raises whatever the module or torch-pruning raises.
+    ``example`` is a batch that the module runs on. Raises StageError where torch-pruning cannot follow the module.
     """
 
     def __init__(self, module: Any, example: Drawn) -> None:
         self._library = lazy.require("torch_pruning", extra="training")
         self.module, self.example = module.eval(), example
-        with _quiet():
+        with _quiet(), _ENGINE.running():
             self._attentions = heads.found(module, example.inputs)
             self._graph = self._library.DependencyGraph().build_dependency(
                 module, example_inputs=example.inputs, forward_fn=_forward, output_transform=_tensors
@@ -85,7 +87,7 @@ class Graph:
         return {group.name: self._scores(group, estimator) for group in groups}
 
     def _scores(self, group: Group, estimator: Any) -> Array:
-        with _quiet():
+        with _quiet(), _ENGINE.running():
             values = estimator(self._whole(group))
         if values is None:  # nothing of the kind that the estimator looks at follows this group
             return np.ones(group.units)
@@ -99,7 +101,7 @@ class Graph:
         size = group.units * group.width
         channels = [part * size + channel for part in range(group.parts) for channel in each]
         layer = self.module.get_submodule(group.name)
-        with _quiet():
+        with _quiet(), _ENGINE.running():
             self._graph.get_pruning_group(
                 layer, self._graph.get_pruner_of_module(layer).prune_out_channels, channels
             ).prune()

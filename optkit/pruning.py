@@ -118,8 +118,6 @@ class Pruner:
 
     def cut(self, module: Any, blocks: Sequence[Block]) -> Any:
         """A copy of the module without these blocks."""
-        import torch
-
         copied = copy.deepcopy(module)
         units: dict[str, tuple[Group, list[int]]] = {}
         for block in blocks:
@@ -129,8 +127,6 @@ class Pruner:
             graph.cut(group, chosen)
         for parameter in copied.parameters():
             parameter.grad = None
-        with torch.no_grad():
-            copied.eval()(*self.example.inputs)
         return copied
 
     def cut_to(self, module: Any, order: Sequence[Block], share: float, whole: float) -> Any:

@@ -43,7 +43,7 @@ class Epoch:
 class History:
     """How training went. ``resumed`` is the step that it went on from; ``best`` the epoch whose weights were kept."""
 
-    metric: str | None = None
+    metric: str = ""
     learning_rate: float = 0.0
     device: str = "cpu"
     precision: str = "float32"

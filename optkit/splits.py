@@ -1,4 +1,4 @@
-"""Which samples train, calibrate, select and evaluate: parts that share none, by content and seed, not by order."""
+"""Which samples train, calibrate and evaluate: parts that share none, by content and seed, not by order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ class Parts:
 
     training: Dataset | None = None
     calibration: Dataset | None = None
-    selection: Dataset | None = None
     evaluation: Dataset | None = None
 
 
@@ -68,7 +67,6 @@ def parts(
     return Parts(
         learnt,
         calibrating and replace(calibrating, part="calibration"),
-        None,
         given and replace(given, part="evaluation"),
     )
 
@@ -93,7 +91,7 @@ def split(
         raise DataError(
             f"{dataset.source.path}: too few samples to split: {len(dataset)} given, {len(groups)} different, at least "
             "2 needed",
-            hint="give more samples, or calibration and evaluation data apart (--calibration)",
+            hint="give more samples, or the parts apart (--calibration, --train-data)",
         )
     salt = str(seed).encode()
     order = sorted(groups, key=lambda identity: hashlib.sha256(salt + identity).digest())

@@ -129,9 +129,8 @@ class Lesson:
         names = [spec.name for spec in self.inputs]
         output = self.metric.output or next(iter(self.taught))
         values = self.metric.name in _VALUES
-        objective = Objective(student, self.teacher, names, weights, output, match or by_metric, values, layers)
-        objective.kept = self._kept
-        return objective
+        how = match or by_metric
+        return Objective(student, self.teacher, names, weights, output, how, values, layers, self._kept)
 
     def loss(self, objective: Objective, most: int) -> float:
         """The held-out loss on ``most`` samples."""
@@ -196,12 +195,12 @@ class Lesson:
             train,
             watched,
             schedule,
-            seed=self.context.seed,
-            judge=Judge(
+            Judge(
                 str(self.metric),
                 lambda outputs, drawn: self._observed(outputs, objective.reference(drawn), drawn),
                 lambda rows: self.metric.aggregate(metrics.join(rows)),
             ),
+            seed=self.context.seed,
             checkpoints=None if place is None else place / label.replace(" ", "-"),
             constrain=constrain,
             label=label,

@@ -59,8 +59,8 @@ class Course:
     train: Samples
     held_out: Samples
     schedule: Schedule
+    judge: Judge
     seed: int = 0
-    judge: Judge | None = None
     checkpoints: Path | None = None
     constrain: Callable[[], None] | None = None
     label: str = "training"
@@ -89,7 +89,7 @@ class _Run:
         self.size = course.schedule.batch_size
         self.steps = course.train.steps(self.size)
         self.total = self.steps * course.schedule.epochs
-        self.history = History(course.judge.name if course.judge else None, device=course.train.device)
+        self.history = History(course.judge.name, device=course.train.device)
         self.best = _Best()
         self.step = 0
         self.sum = 0.0
@@ -250,7 +250,7 @@ class _Run:
         import torch
 
         folder = self.course.checkpoints
-        if folder is None or not hasattr(self, "optimizer"):
+        if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
         content = {

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from optkit import units
 from optkit.errors import OptkitError
 
 if TYPE_CHECKING:
@@ -110,28 +111,23 @@ class Console:
         if self.quiet or not sys.stderr.isatty():
             yield lambda what, done, total: None
             return
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            SpinnerColumn,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as RichProgress
 
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        times = (TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
         with RichProgress(*columns, *times, console=self.stderr, transient=True) as bar:
-            tasks: dict[str, int] = {}
+            task, shown = bar.add_task("", visible=False, left=""), ""  # a new one for each name, in the other's place
 
             def update(what: str, done: int, total: int | None) -> None:
-                task = what.partition(DETAIL)[0]
-                if task not in tasks:
-                    for other in tasks.values():
-                        bar.update(other, visible=False)  # type: ignore[arg-type]
-                    tasks[task] = bar.add_task(_escape(what), total=total)
-                bar.update(tasks[task], completed=done, total=total, visible=True, description=_escape(what))  # type: ignore[arg-type]
+                nonlocal task, shown
+                name = what.partition(DETAIL)[0]
+                if name != shown:
+                    bar.remove_task(task)
+                    task, shown = bar.add_task("", total=total, left=""), name
+                remaining = bar.tasks[0].time_remaining
+                left = "" if remaining is None else f"{units.seconds(remaining)} left"
+                bar.update(task, completed=done, total=total, description=_escape(what), left=left)
 
             yield update
 
