@@ -112,7 +112,7 @@ class ResNet50(nn.Module):
         from transformers import ResNetConfig, ResNetForImageClassification
 
         super().__init__()
-        self.net = ResNetForImageClassification(ResNetConfig())
+        self.net = ResNetForImageClassification(ResNetConfig(num_labels=1000))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.net(x).logits

@@ -22,6 +22,8 @@ from optkit.teaching import MODULES
 
 FUSED = "fused"
 """The name of the float model with onnxruntime's fused operators."""
+HALF = "bf16"
+"""The name of the float model that computes in half precision."""
 _FUSED = {"Softmax", "LayerNormalization", "Erf", "Gelu"}
 """What attention, normalization and GELU are not without."""
 _ATTENTION = {"MatMul", "Softmax"}
@@ -39,7 +41,7 @@ _BETWEEN = {
     "Upsample", "BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization",
 }  # fmt: skip
 """What NNCF rounds between layers: little time is saved there, and squares, sums and quotients may lose everything."""
-_IN_FLOAT = re.compile(r", \d+ in float$")
+_IN_FLOAT = re.compile(r", \d+ in (float|bf16)$")
 """How the name of a chain ends that has layers given back."""
 
 
@@ -58,14 +60,16 @@ class Proposals:
     """Whether there are samples to calibrate with."""
     shapes: dict[str, list[int]] = field(default_factory=dict)
     """What each input's shape will be, where the model leaves it open and all feeds agree."""
+    halved: frozenset[str] = frozenset()
+    """The targets on which what integers are kept from is computed in bf16."""
 
     def floats(self) -> list[Chain]:
         """Every target's own form, the numbers as they are; and bf16 where the CPU has it."""
         found = [self._chain(FLOAT, name, []) for name in self.recipe.targets if name != self.native or self._is_torch]
         if "onnxruntime" in self.recipe.targets and self.operators & _FUSED and machine.version("onnxscript"):
             found.append(self._chain(FUSED, "onnxruntime", [Fuse()]))
-        if "openvino" in self.recipe.targets and machine.computes_bf16():
-            found.append(self._chain("bf16", "openvino", [Quantize(precision="bf16")]))
+        halves = [name for name in self.recipe.targets if target(name).half_options()]
+        found += [self._chain(HALF, name, [Quantize(precision="bf16")]) for name in halves]
         return found
 
     def baselines(self) -> list[Chain]:
@@ -124,7 +128,7 @@ class Proposals:
         return self._varied(chain, {name: {"calibrate": name} for name in ("percentile", "entropy")})
 
     def _varied(self, chain: Chain, others: dict[str, dict[str, object]]) -> list[Chain]:
-        return [_with_quantize(chain, f"{chain.name} {name}", fields) for name, fields in others.items()]
+        return [self._changed(chain, f"{chain.name} {name}", fields) for name, fields in others.items()]
 
     def kind(self, chain: Chain) -> tuple[str, str, str, bool]:
         """What chains have in common that lose for the same reasons: target, method, preset, and whether layers alone
@@ -136,14 +140,15 @@ class Proposals:
 
     def trimmed(self, chain: Chain, slow: Sequence[str]) -> Chain:
         """The same with those layers in float that integers slow down."""
-        return _with_quantize(chain, f"{chain.name} where it pays", {"exclude": tuple(slow)})
+        return self._changed(chain, f"{chain.name} where it pays", {"exclude": tuple(slow)})
 
     def mixed(self, chain: Chain, in_float: Sequence[str]) -> Chain:
-        """The same with these layers, too, given back to float."""
+        """The same with these layers, too, given back to float, or to bf16."""
         stage = quantize_of(chain)
         names = tuple(dict.fromkeys([*(stage.exclude if stage else ()), *in_float]))
         layers = sum(name not in self.operators for name in names)
-        return _with_quantize(chain, f"{_IN_FLOAT.sub('', chain.name)}, {layers} in float", {"exclude": names})
+        precision = "bf16" if chain.target in self.halved else "float"
+        return self._changed(chain, f"{_IN_FLOAT.sub('', chain.name)}, {layers} in {precision}", {"exclude": names})
 
     def recovered(self, chain: Chain) -> Chain | None:
         """The same static INT8 after quantization-aware training, where the model can be trained."""
@@ -169,6 +174,9 @@ class Proposals:
         """The same stages with other runtime options."""
         runtime = target(chain.target)
         variants = runtime.variants()
+        stage = quantize_of(chain)
+        if stage is not None and stage.precision == "int8" and runtime.half_options():
+            variants["bf16 between"] = runtime.half_options()
         for threads in self._fewer_threads():
             variants[f"threads {threads}"] = runtime.parallel_options(threads=threads)
         return [
@@ -182,6 +190,13 @@ class Proposals:
         """Numbers of threads that a small model may be faster with, where nobody said how many it gets."""
         cores = max(1, int(cgroup.cores_allowed()))
         return [] if self.recipe.benchmark.threads else sorted({1, max(1, cores // 2)} - {cores})
+
+    def _changed(self, chain: Chain, name: str, fields: dict[str, object]) -> Chain:
+        """The chain with other fields of its quantization, and what these leave in float in bf16 where that pays."""
+        stages = [each.model_copy(update=fields) if isinstance(each, Quantize) else each for each in chain.stages]
+        halved = fields.get("exclude") and chain.target in self.halved
+        half = target(chain.target).half_options() if halved else {}
+        return replace(chain, name=name, stages=tuple(_with_options(stage, half) for stage in stages))
 
     def _rounded_between(self, stage: Quantize) -> tuple[str, ...]:
         """The operators between layers that NNCF may round."""
@@ -213,12 +228,6 @@ def quantizes(chain: Chain, layer: LayerRecord) -> bool:
     if stage is None or (layer.nncf_only and chain.target != "openvino"):
         return False
     return stage.method != "dynamic" or layer.operator in _MATRICES
-
-
-def _with_quantize(chain: Chain, name: str, fields: dict[str, object]) -> Chain:
-    """The chain with other fields of its quantization."""
-    stages = (each.model_copy(update=fields) if isinstance(each, Quantize) else each for each in chain.stages)
-    return replace(chain, name=name, stages=tuple(stages))
 
 
 def _with_options(stage: Stage, more: dict[str, object]) -> Stage:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from optkit import choice
 from optkit.chains import FLOAT, Chain
 from optkit.choice import Wish
-from optkit.proposals import FUSED, quantize_of
+from optkit.proposals import FUSED, HALF, quantize_of
 from optkit.results import QualityRecord, Row
 from optkit.searches import Phase, TrialRecord
 from optkit.target import target
@@ -73,6 +73,23 @@ class Ranking:
     def sure(self, trial: Trial) -> bool:
         """Whether it is able, and will be so on other samples as far as a look can tell."""
         return self.able(trial) and not self.doubtful(trial)
+
+    def clearly_faster(self, name: str, on: str) -> bool:
+        """Whether this form of the float model is clearly faster than the plain one on the same target."""
+        ours = [trial for trial in self.trials if trial.chain.target == on and trial.row.status == "ok"]
+        speeds = {trial.chain.name: trial.speed for trial in ours}
+        return speeds.get(name, 0.0) > GAIN * speeds.get(FLOAT, 1.0)
+
+    def halved(self) -> frozenset[str]:
+        """The targets whose bf16 is clearly faster than their float and keeps the bound, as far as few samples tell."""
+        halves = [trial for trial in self.trials if trial.chain.name == HALF]
+        kept = [each.chain.target for each in halves if self.able(each) or self._may_be_inside(each)]
+        return frozenset(name for name in kept if self.clearly_faster(HALF, name))
+
+    def as_little_as_half(self, trial: Trial) -> bool:
+        """Whether it loses no more than bf16 alone does, in which it computes what is not in integers."""
+        halves = [each for each in self.trials if each.chain.name == HALF and each.chain.target == trial.chain.target]
+        return trial.chain.target in self.halved() and any(loss(trial) <= loss(each) for each in halves)
 
     def finalists(self) -> list[Trial]:
         """Who is in the final comparison: the front; what is slower but surer, where the front is doubtful; and the

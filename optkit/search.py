@@ -88,6 +88,7 @@ class Search:
         """Try what there is to try, until the time is up or nothing left can win."""
         proposals = self._proposals()
         self._look("float", proposals.floats())
+        proposals = replace(proposals, halved=self.ranking.halved())
         for chain in self._broad(proposals):
             self._look("broad", [chain])
         for trial in self.ranking.in_integers():
@@ -160,17 +161,9 @@ class Search:
         """The methods in their plain form, for a model that is not in integers already."""
         _, kind = self._contents
         if kind is None or kind == "float16":
-            return proposals.broad(fused=self._fusing_helps())
+            return proposals.broad(fused=self.ranking.clearly_faster(FUSED, "onnxruntime"))
         self.notes.append(Note(f"no integers were tried: the model is quantized already, {kind}"))
         return []
-
-    def _fusing_helps(self) -> bool:
-        """Whether onnxruntime is clearly faster on the fused graph, in which there is less left to quantize."""
-        ours = [
-            trial for trial in self.ranking.trials if trial.chain.target == "onnxruntime" and trial.row.status == "ok"
-        ]
-        speeds = {trial.chain.name: trial.speed for trial in ours}
-        return speeds.get(FUSED, 0.0) > ranking.GAIN * speeds.get(FLOAT, 1.0)
 
     def _proposals(self) -> Proposals:
         operators, _ = self._contents
@@ -275,6 +268,8 @@ class Search:
                 break
             if layerorder.remaining(order, count) < _LITTLE and ranking.loss(looked[0]) > ranking.loss(trial) / 2:
                 return  # not what layers do: something between them is rounded
+            if self.ranking.as_little_as_half(looked[0]):
+                return  # the rest is what bf16 loses
             few = count
         for _ in range(_REFINEMENTS):
             if enough is None or enough - few < 2:

@@ -119,6 +119,10 @@ class Target(ABC):
         """Options that are worth trying for speed beside the default ones, by what they are called."""
         return {}
 
+    def half_options(self) -> dict[str, Any]:
+        """Options that make what is in float compute in half precision; none where this machine does not so."""
+        return {}
+
     def static_options(self, shapes: dict[str, list[int]]) -> dict[str, Any]:
         """Options that make inputs of these shapes fast and leave others possible; none where that wins nothing."""
         return {}

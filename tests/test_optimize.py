@@ -26,7 +26,6 @@ from optkit.ranking import Ranking, Trial, best_of_each
 from optkit.recipe import ModelSpec, Recipe
 from optkit.results import Interval, ModelRecord, QualityRecord, Row
 from optkit.runs import Run
-from optkit.search import Search
 from optkit.searches import TrialRecord
 from optkit.stages.compile import Compile
 from optkit.stages.quantize import Quantize
@@ -309,7 +308,7 @@ def test_the_goal_decides_what_is_best():
 def test_fusing_must_help_clearly_before_all_else_builds_on_it(speed, helps):
     look = TrialRecord(phase="float", stages=[], row=row(FUSED, speed), seconds=1.0)
     ranking = Ranking(Wish(), None, 100, [Trial(Chain(FUSED, "onnxruntime", ()), look)])
-    assert Search(None, None, None, ranking, 0.0, None, None, None)._fusing_helps() is helps
+    assert ranking.clearly_faster(FUSED, "onnxruntime") is helps
 
 
 @pytest.mark.parametrize(("budget", "count"), [(200.0, 20), (20.0, 16), (9000.0, 60)])
@@ -400,6 +399,42 @@ def test_a_chain_with_more_layers_in_float_says_how_many_once():
     assert once.name == "int8, 2 in float"
     assert again.name == "int8, 3 in float"
     assert again.stages[0].exclude == ("a", "b", "c")
+
+
+def test_layers_are_given_back_to_bf16_where_that_pays(monkeypatch):
+    monkeypatch.setattr("optkit.machine.computes_bf16", lambda: True)
+    proposals = replace(proposals_for("Conv", "Add"), halved=frozenset(["openvino"]))
+    chain = Chain("int8", "openvino", (Quantize(method="static"), Compile(options={"NUM_STREAMS": 1})))
+    half, alone = {"NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "bf16"}, {"NUM_STREAMS": 1}
+    mixed = proposals.mixed(proposals.mixed(chain, ["a"]), ["b"])
+    assert (mixed.name, mixed.stages[-1].options) == ("int8, 2 in bf16", half)
+    assert proposals.trimmed(chain, ["a"]).stages[-1].options == half
+    assert proposals.repairs(chain)[0].stages[-1].options == half
+    assert proposals.refinements(chain)[0].stages[-1].options == alone  # which keep nothing from integers
+    between = next(each for each in proposals.options(chain) if each.name == "int8, bf16 between")
+    assert between.stages[-1].options == half
+    elsewhere = proposals.mixed(replace(chain, target="onnxruntime"), ["a"])
+    assert (elsewhere.name, elsewhere.stages[-1].options) == ("int8, 1 in float", alone)
+    bf16 = Chain("bf16", "openvino", (Quantize(precision="bf16"), Compile()))
+    assert not any("between" in each.name for each in proposals.options(bf16))
+
+
+@pytest.mark.parametrize(
+    ("speed", "loss", "low", "pays"),
+    [(2.0, 0.0, 0.0, True), (1.31, 0.0, 0.0, False), (2.0, 0.02, 0.0, True), (2.0, 0.02, 0.01, False)],
+)
+def test_bf16_pays_where_it_is_clearly_faster_and_may_keep_the_bound(speed, loss, low, pays):
+    def trial(name, stages, found):
+        return Trial(Chain(name, "openvino", stages), TrialRecord(phase="float", stages=[], row=found, seconds=1.0))
+
+    found = row("bf16", speed, loss=loss)
+    lost = Interval(value=loss, low=low, high=loss + 0.02)
+    found = found.model_copy(update={"quality": found.quality.model_copy(update={"loss": lost})})
+    trials = [trial("bf16", (Quantize(precision="bf16"),), found), trial("float", (), row("float", 1.3, loss=0.0))]
+    ranking = Ranking(Wish(), 0.01, 100, trials)
+    assert ranking.halved() == (frozenset(["openvino"]) if pays else frozenset())
+    mixed = trial("int8, 2 in bf16", (Quantize(method="static"),), row("mixed", 2.2, loss=0.02))
+    assert ranking.as_little_as_half(mixed) == (pays and loss == 0.02)
 
 
 def test_what_few_samples_flatter_is_joined_by_what_is_surer():

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit import irnames
+from optkit import irnames, machine
 from optkit.cgroup import cores_allowed
 from optkit.errors import TargetError
 from optkit.irfile import library, reason
@@ -67,6 +67,9 @@ class OpenVino(Target):
 
     def variants(self) -> dict[str, dict[str, Any]]:
         return {"denormals as zero": {"CPU_DENORMALS_OPTIMIZATION": True}}
+
+    def half_options(self) -> dict[str, Any]:
+        return {"INFERENCE_PRECISION_HINT": "bf16"} if machine.computes_bf16() else {}
 
     def static_options(self, shapes: dict[str, list[int]]) -> dict[str, Any]:
         return {"static_shapes": shapes}
