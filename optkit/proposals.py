@@ -111,7 +111,8 @@ class Proposals:
             if between:
                 others["of layers alone"] = {"exclude": (*stage.exclude, *recurrent, *between)}
             if self.operators >= _ATTENTION:
-                others |= {name: {"model_type": name} for name in ("transformer", "none")}
+                other = "transformer" if "Conv" in self.operators else "none"
+                others[other] = {"model_type": other}
         return self._varied(chain, others)
 
     def refinements(self, chain: Chain) -> list[Chain]:

@@ -147,12 +147,19 @@ class Pruner:
 
     def _blocks(self, group: Group, scores: Array) -> list[tuple[int, ...]]:
         """Units to go together, the least important first: so many that a multiple of ``round_to`` is left."""
-        step = 1 if group.kind == "heads" or group.units < 2 * self.round_to else self.round_to
+        step = self._step(group)
         order = np.argsort(scores, kind="stable").tolist()
         most = int(_MOST * group.units)
         first = group.units % step or step
         edges = list(range(first, most + 1, step))
         return [tuple(order[start:end]) for start, end in zip([0, *edges], edges, strict=False)]
+
+    def _step(self, group: Group) -> int:
+        """How many units go together: ``round_to``, or where a group is narrow, the part of it that leaves a choice."""
+        step = 1 if group.kind == "heads" else self.round_to
+        while step > 1 and group.units < 2 * step:
+            step //= 2
+        return step
 
 
 def macs(module: Any, example: Drawn) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from optkit import checkpoint, devices, fakequant, machine, modulefile, schedule
+from optkit import checkpoint, devices, fakequant, machine, modulefile, schedule, training
 from optkit.errors import StageError
 from optkit.model import Model
 from optkit.schedule import Schedule
-from optkit.stage import Context, Note, stage_class
+from optkit.stage import Context, Interrupted, Note, Outcome, stage_class
 from optkit.teaching import Lesson
 
 
@@ -18,7 +18,7 @@ def trained(
 ) -> tuple[Model, tuple[Note, ...], dict[str, Any]]:
     """The model in float as ONNX, its weights trained to be rounded; notes, and the course of the training.
 
-    Raises StageError where there is nothing to round, and what training and export raise.
+    Raises StageError where there is nothing to round, Interrupted, and what training and export raise.
     """
     lesson = Lesson(model, context, plan)
     module = checkpoint.load(model).requires_grad_(True).to(devices.device())
@@ -26,13 +26,20 @@ def trained(
     layers = fakequant.put_into(module, weight_bits=bits, per_channel=per_channel)
     if not layers:
         raise StageError(f"{model.path}: no convolution and no linear layer to quantize", hint="--method dynamic")
-    history = lesson.course(lesson.objective(module, lesson.weights()), "qat").run()
-    fakequant.take_out(module)
-    folder = context.workdir / "trained"
-    folder.mkdir()
-    written = modulefile.write(module, model, folder)
-    place = context.workdir / "float"
-    place.mkdir()
-    exported = stage_class("export")().apply(written, replace(context, workdir=place))
+    try:
+        history = lesson.course(lesson.objective(module, lesson.weights()), "qat").run()
+    except training.Stopped:
+        raise Interrupted(lambda: _exported(module, model, context).model) from None
+    exported = _exported(module, model, context)
     told = Note(f"{layers} layers trained with weights in {bits} bits and inputs in 8; {exported.notes[-1].text}")
     return exported.model, (told, *schedule.notes(history)), {"training": [{"label": "qat"} | history.to_facts()]}
+
+
+def _exported(module: Any, model: Model, context: Context) -> Outcome:
+    """The trained module, in float, as ONNX."""
+    fakequant.take_out(module)
+    folder, place = context.workdir / "trained", context.workdir / "float"
+    folder.mkdir()
+    place.mkdir()
+    written = modulefile.write(module, model, folder)
+    return stage_class("export")().apply(written, replace(context, workdir=place))

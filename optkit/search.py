@@ -131,6 +131,7 @@ class Search:
             original=self.baseline.model,
             metric=self.recipe.metric,
             threads=self.recipe.benchmark.threads,
+            deadline=self._deadline,
         )
         model, stages = self.baseline.model, []
         for stage in chain.stages:

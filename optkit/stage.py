@@ -56,7 +56,8 @@ class Context:
     ``workdir`` is an empty folder of its own. ``evaluation`` shares no sample with ``calibration`` and ``training``.
     ``target`` is the runtime that the result is meant for, with so many ``threads``. ``original`` is the model that the
     chain of stages began with, whole: the teacher of what was made smaller. ``metric`` is what quality is measured by.
-    ``checkpoints`` is a folder that outlives a killed run, for work that takes long.
+    ``checkpoints`` is a folder that outlives a killed run, for work that takes long; ``deadline`` is when such work
+    must be done, in seconds of the monotonic clock.
     """
 
     workdir: Path
@@ -70,6 +71,7 @@ class Context:
     metric: str | None = None
     threads: int | None = None
     checkpoints: Path | None = None
+    deadline: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,11 @@ class Outcome:
 
 
 class Interrupted(KeyboardInterrupt):
-    """A stage was interrupted that has something to show: the model is the best so far."""
+    """A stage was interrupted that has something to show: ``finish`` makes a model of the best so far."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, finish: Callable[[], Model]) -> None:
         super().__init__()
-        self.model = model
+        self.finish = finish
 
 
 class Stage(BaseModel, ABC):

@@ -205,6 +205,7 @@ class Lesson:
             constrain=constrain,
             label=label,
             progress=self.context.progress,
+            deadline=self.context.deadline,
         )
 
     def _observed(self, outputs: dict[str, Any], reference: dict[str, Any], drawn: Drawn) -> Array:

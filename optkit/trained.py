@@ -43,7 +43,11 @@ def carried_out(
         execution.place(model, kept, force=force or kept != destination)
         return f"the best so far is {kept}; the same command with --force goes on from the checkpoint"
 
-    with transformed(stage, replace(request, keep=keep)) as done, tempfile.TemporaryDirectory() as name:
+    exports = measure or destination.suffix == ".onnx"
+    with (
+        transformed(stage, replace(request, keep=keep, exports=exports)) as done,
+        tempfile.TemporaryDirectory() as name,
+    ):
         result = done.outcome.model
         if destination.suffix == ".onnx":
             result = _export(done, result, Path(name) / "result")
@@ -61,13 +65,10 @@ def carried_out(
 def _compared(
     done: Transformed, result: Model, destination: Path, folder: Path, max_drop: float | None, seconds: float
 ) -> Comparison:
-    """The model that came in and the one that came out, as runtimes take them."""
-    before = _export(done, done.source, folder / "before")
+    """The model that came in beside the one that came out, as runtimes take them."""
     after = result if result.format == "onnx" else _export(done, result, folder / "after")
     named = after.path.rename(after.path.with_name(f"{destination.stem}.onnx"))
-    return proof.compared(
-        replace(done, floating=before), replace(after, path=named), done.request.metric, max_drop, seconds
-    )
+    return proof.compared(done, replace(after, path=named), done.request.metric, max_drop, seconds)
 
 
 def _export(done: Transformed, model: Model, folder: Path) -> Model:

@@ -52,7 +52,8 @@ class Course:
     """One training: ``objective.student`` on ``train``, watched on ``held_out``.
 
     ``checkpoints`` is a folder that survives being killed, or ``None``. ``constrain`` is called after each step: masks
-    of a sparse model. ``label`` names the training in its progress.
+    of a sparse model. ``label`` names the training in its progress; at the ``deadline`` of the monotonic clock, in
+    seconds, it fails.
     """
 
     objective: Objective
@@ -65,9 +66,10 @@ class Course:
     constrain: Callable[[], None] | None = None
     label: str = "training"
     progress: Progress = no_progress
+    deadline: float | None = None
 
     def run(self) -> History:
-        """Train; the student ends with its best weights. Raises Stopped, StageError where memory does not do."""
+        """Train; the student ends with its best weights. Raises Stopped, StageError where memory or time is short."""
         return _Run(self).to_end()
 
 
@@ -139,6 +141,7 @@ class _Run:
         self.student.train()
         for drawn in self.course.train.epoch(self.size, seed=self.course.seed, epoch=number, start=done):
             self._tell(number)
+            self._heed_deadline()
             self._set_rate(self.history.learning_rate * share(self.step, self.total))
             self.sum += self._learn(drawn)
             self.step += 1
@@ -146,6 +149,15 @@ class _Run:
                 self._save()
         self._end(number + 1)
         self._save()
+
+    def _heed_deadline(self) -> None:
+        deadline = self.course.deadline
+        if deadline is not None and time.monotonic() > deadline:
+            self._save()
+            raise StageError(
+                f"{self.course.label}: the time was up after {self.step:,} of {self.total:,} steps",
+                hint="a longer --budget goes on from there",
+            )
 
     def _learn(self, drawn: Drawn) -> float:
         with self._fitting(drawn):
@@ -205,14 +217,18 @@ class _Run:
         return total / count, None if judge is None else judge.aggregate(rows)
 
     def _best_rate(self) -> float:
-        """The learning rate that lowers the held-out loss most in a few steps from here (after Smith, 2017)."""
+        """The learning rate that lowers the held-out loss most in a short training from here (after Smith, 2017).
+
+        It falls in each as it will in the long one: else what is rough at first, and good in the end, would look bad.
+        """
         before, found = copy.deepcopy(self.student.state_dict()), {}
         for number, rate in enumerate(RATES):
             self.course.progress(f"{self.course.label} · trying learning rates", number, len(RATES))
             self._start(rate)
             self._seed()
             self.student.train()
-            for drawn in self._few():
+            for step, drawn in enumerate(self._few()):
+                self._set_rate(rate * share(step, _TRIED_STEPS))
                 with self._fitting(drawn):
                     self._losses(drawn, learn=True)
             found[rate] = self._held_out()[0]

@@ -38,6 +38,8 @@ class Request:
     threads: int | None = None
     keep: Callable[[Model], str] | None = None
     """What to do with the best so far of a stage that was interrupted; tells where it is."""
+    exports: bool = False
+    """Whether what a stage trains is exported behind it: an export that fails must not wait for the training."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,16 @@ def transformed(stage: Stage, request: Request) -> Iterator[Transformed]:
         )
         with _checkpoints(stage, source, context) as folder:
             context = replace(context, checkpoints=folder)
-            if stage.takes_torch:  # the export is what its result is compared with, and no mistake should wait for it
+            aside = replace(context, workdir=Path(name) / "float")
+            first = stage.takes_torch and not stage.trains
+            if first:  # the export is what its result is compared with, and no mistake should wait for it
                 outcome, record = _applied(stage, source, context, request)
-            floating, notes, exported = _exported(source, stage, replace(context, workdir=Path(name) / "float"))
-            if not stage.takes_torch:
-                outcome, record = _applied(stage, floating, context, request)
+            elif stage.trains:
+                stage.check(source, context)
+            floating, notes, exported = _exported(source, stage, aside, exports=request.exports)
+            if not first:
+                model = source if stage.takes_torch else floating
+                outcome, record = _applied(stage, model, context, request)
             yield Transformed(request, source, floating, outcome, record, parts, notes, exported)
 
 
@@ -95,7 +102,7 @@ def _applied(stage: Stage, model: Model, context: Context, request: Request) -> 
     except Interrupted as stopped:
         if request.keep is None:
             raise
-        raise KeyboardInterrupt(request.keep(stopped.model)) from None
+        raise KeyboardInterrupt(request.keep(stopped.finish())) from None
 
 
 @contextmanager
@@ -130,10 +137,15 @@ def split(request: Request, source: Model, *, calibrates: bool, trains: bool = F
     return found
 
 
-def _exported(source: Model, stage: Stage, context: Context) -> tuple[Model, tuple[Note, ...], StageRecord | None]:
-    if source.format not in TORCH_FORMATS or stage.name == "export" or stage.makes_torch:
+def _exported(
+    source: Model, stage: Stage, context: Context, *, exports: bool
+) -> tuple[Model, tuple[Note, ...], StageRecord | None]:
+    """The float model as runtimes take it, with notes and a record where the stage's result is exported likewise."""
+    if source.format not in TORCH_FORMATS or stage.name == "export" or (stage.makes_torch and not exports):
         return source, (), None
     context.workdir.mkdir()
     context.progress("export", 0, None)
     outcome, record = carry_out(stage_class("export")(), source, context)
+    if stage.makes_torch:
+        return outcome.model, (), None
     return outcome.model, (Note("exported to ONNX first", source.path.name), *outcome.notes), record

@@ -268,17 +268,12 @@ def test_a_layer_with_float_weights_is_in_float_whatever_comes_in(tmp_path):
     assert (found["in_integers"].quantized, found["in_float"].quantized) == (True, False)
 
 
-@pytest.mark.parametrize(
-    ("isa", "command"),
-    [
-        (("avx2",), "optkit compare model.onnx@onnxruntime model.onnx@openvino"),
-        (("avx512_vnni",), "optkit quantize model.onnx --int8 --target openvino --data DATA -o small-again.xml"),
-    ],
-)
-def test_where_integers_pay_nowhere_another_runtime_is_tried(isa, command):
+@pytest.mark.parametrize("isa", [("avx2",), ("avx512_vnni",)])
+def test_where_integers_pay_nowhere_float_is_tried_on_both_runtimes(isa):
     seen = case(isa=isa)
     assert remedies.hopeless(seen)
-    assert {each.command for each in remedies.with_commands(seen, speedcauses.findings(seen), None)} >= {command}
+    command = "optkit compare model.onnx@onnxruntime model.onnx@openvino"
+    assert command in {each.command for each in remedies.with_commands(seen, speedcauses.findings(seen), None)}
 
 
 def test_no_layers_are_left_out_where_none_would_be_left_in_integers():

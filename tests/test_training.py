@@ -9,16 +9,21 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch.nn import functional
-from training_files import INPUT, SMALL, share, written
+from training_files import INPUT, SMALL, share, weights_of, written
 
 import optkit as package
+from optkit import data as datasets
 from optkit import objectives, schedule, structure
-from optkit.errors import DataError, StageError, UsageError
+from optkit.errors import DataError, OptkitError, StageError, UsageError
 from optkit.objectives import Objective, Weights
-from optkit.samples import Drawn
+from optkit.samples import Drawn, Samples
+from optkit.schedule import Schedule
+from optkit.tensors import TensorSpec
+from optkit.training import Course, Judge
 
 COMMAND = [sys.executable, "-m", "optkit"]
 
@@ -74,7 +79,7 @@ def test_killed_training_goes_on_from_its_checkpoint_to_the_same_student(lesson,
     lesson = lesson | {"epochs": 30}
     undisturbed = package.distill(output=tmp_path / "whole.safetensors", **lesson).stage.result.digest
     cache = tmp_path / "cache"
-    process, checkpoint = started(lesson, tmp_path / "killed.safetensors", cache)
+    process, checkpoint = started(arguments(lesson, tmp_path / "killed.safetensors"), cache)
     wait_for(lambda: checkpoint(), process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -91,7 +96,7 @@ def test_killed_training_goes_on_from_its_checkpoint_to_the_same_student(lesson,
 @pytest.mark.slow
 def test_ctrl_c_keeps_the_best_so_far(lesson, tmp_path):
     cache, output = tmp_path / "cache", tmp_path / "stopped.safetensors"
-    process, checkpoint = started(lesson | {"epochs": 200}, output, cache)
+    process, checkpoint = started(arguments(lesson | {"epochs": 200}, output), cache)
     wait_for(lambda: checkpoint(), process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -99,6 +104,21 @@ def test_ctrl_c_keeps_the_best_so_far(lesson, tmp_path):
     assert f"the best so far is {output}" in " ".join(errors.split())
     assert "Traceback" not in errors
     assert package.open(output, code=lesson["student_code"]).signature.inputs[0].name == "x"
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_quantization_aware_training_leaves_integers(lesson, tmp_path):
+    cache, output = tmp_path / "cache", tmp_path / "stopped.onnx"
+    options = [f"--code={lesson['code']}", f"--input={INPUT}", f"--data={lesson['data']}", f"--output={output}"]
+    learning = ["--method=qat", "--epochs=200", "--learning-rate=1e-4", "--no-measure"]
+    command = [*COMMAND, "quantize", str(lesson["teacher"]), "--int8", *learning, *options]
+    process, checkpoint = started(command, cache)
+    wait_for(lambda: checkpoint(), process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert f"the best so far is {output}" in " ".join(errors.split())
+    assert "QuantizeLinear" in {node.op_type for node in onnx.load(output).graph.node}
 
 
 def arguments(lesson, output):
@@ -116,9 +136,9 @@ def environment(cache):
     return os.environ | {"OPTKIT_CACHE": str(cache)}
 
 
-def started(lesson, output, cache):
+def started(command, cache):
     process = subprocess.Popen(
-        arguments(lesson, output), env=environment(cache), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command, env=environment(cache), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     return process, lambda: list(Path(cache).glob("checkpoints/*/*/checkpoint.pt"))
 
@@ -154,6 +174,60 @@ def test_out_of_memory_says_which_batch_fits(lesson, tmp_path):
     assert "Traceback" not in done.stderr
     assert "out of memory with a batch of 256" in done.stderr
     assert "--batch-size" in done.stderr
+
+
+UNEXPORTABLE = (
+    SMALL
+    + """
+
+def changeable():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = build()
+
+        def forward(self, x):
+            return self.body(x) if float(x.sum()) > 0 else -self.body(x)
+
+    return Net()
+"""
+)
+
+
+def test_what_cannot_be_exported_is_said_before_the_training(lesson, tmp_path):
+    code = written(tmp_path, "net.py", UNEXPORTABLE)
+    weights = weights_of(code, "changeable", tmp_path / "weights.pth")
+    given = {"code": f"{code}:changeable", "inputs": (INPUT,), "data": lesson["data"], "epochs": 1}
+    told = []
+    for verb in (
+        lambda **more: package.prune(weights, tmp_path / "p.safetensors", sparsity=0.5, **more),
+        lambda **more: package.quantize(weights, tmp_path / "q.onnx", method="qat", **more),
+    ):
+        with pytest.raises(OptkitError, match="export"):
+            verb(**given, progress=lambda what, *_: told.append(what))
+    assert not [what for what in told if "epoch" in what]
+
+
+def test_training_fails_when_its_time_is_up_and_goes_on_where_it_was(tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).standard_normal((40, 2)).astype(np.float32))
+    inputs = (TensorSpec("x", "float32", ("batch", 2)),)
+    drawn = Samples(datasets.open(tmp_path / "data.npz", inputs), inputs, "cpu")
+    judge = Judge("none", lambda _, part: np.zeros(len(part.rows)), lambda _: 0.0)
+
+    def course(folder, deadline=None):
+        torch.manual_seed(0)
+        student, teacher = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+        objective = Objective(student, teacher, ["x"], Weights(), "output")
+        plan = Schedule(epochs=2, batch_size=8, learning_rate=1e-2)
+        return Course(objective, drawn, drawn, plan, judge, checkpoints=tmp_path / folder, deadline=deadline)
+
+    with pytest.raises(StageError, match="the time was up after 0 of 10 steps") as raised:
+        course("late", deadline=time.monotonic() - 1.0).run()
+    assert "--budget" in raised.value.hint
+    again, undisturbed = course("late", deadline=time.monotonic() + 1000.0), course("whole")
+    assert again.run().resumed == 0
+    assert undisturbed.run().resumed is None
+    assert torch.equal(again.objective.student.weight, undisturbed.objective.student.weight)
 
 
 def test_a_loss_that_is_no_number_ends_in_one_line(lesson, tmp_path):

@@ -121,7 +121,7 @@ class Distill(Schedule, Stage):
         try:
             history = lesson.course(objective, "distill").run()
         except training.Stopped:
-            raise Interrupted(modulefile.write(student, source, context.workdir, left)) from None
+            raise Interrupted(lambda: modulefile.write(student, source, context.workdir, left)) from None
         result = modulefile.write(student, source, context.workdir, left)
         facts = {"training": [{"label": "distill"} | history.to_facts()]}
         notes = (about, *_told(weights, objective.match, pairs), *schedule.notes(history))

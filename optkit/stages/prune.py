@@ -108,7 +108,7 @@ class Prune(Schedule, Stage):
         try:
             work.run()
         except training.Stopped:
-            raise Interrupted(modulefile.write(work.module, model, context.workdir, work.left)) from None
+            raise Interrupted(lambda: modulefile.write(work.module, model, context.workdir, work.left)) from None
         result = modulefile.write(work.module, model, context.workdir, work.left)
         seconds = time.monotonic() - started
         return Outcome(result, tuple(work.notes), "torch-pruning", self.pattern, seconds, work.facts)

@@ -14,7 +14,7 @@ from optkit.errors import UsageError
 from optkit.model import TORCH_FORMATS, Model
 from optkit.quantizer import QUANTIZERS, BiasCorrection, Calibrate, Engine, ModelType, Preset, Request, quantizer
 from optkit.schedule import Schedule
-from optkit.stage import Context, Note, Outcome, Stage
+from optkit.stage import Context, Interrupted, Note, Outcome, Stage
 
 Precision = Literal["int8", "fp16", "bf16", "int4"]
 Method = Literal["auto", "dynamic", "static", "weight-only", "qat"]
@@ -99,10 +99,18 @@ class Quantize(Schedule, Stage):
         found = _quantized(model)
         if found is not None:
             return Outcome(model, (Note(f"already quantized ({found}): not done again", level="warning"),))
-        learnt: tuple[Note, ...] = ()
-        facts: dict[str, Any] = {}
-        if self.trains:
+        if not self.trains:
+            return self._in_integers(model, context)
+        try:
             model, learnt, facts = qat.trained(model, context, self, per_channel=self.per_channel)
+        except Interrupted as stopped:
+            best = stopped.finish
+            raise Interrupted(lambda: self._in_integers(best(), context).model) from None
+        return self._in_integers(model, context, learnt, facts)
+
+    def _in_integers(
+        self, model: Model, context: Context, learnt: tuple[Note, ...] = (), facts: dict[str, Any] | None = None
+    ) -> Outcome:
         engine, method, why = self._choose(model, context)
         request = Request(
             model=model,
@@ -128,7 +136,7 @@ class Quantize(Schedule, Stage):
         )
         notes = (why, *learnt, *done.notes, *_size_notes(model, result))
         how = f"{self.precision} {self.method if self.trains else method}"
-        return Outcome(result, notes, engine, how, request.engine.seconds, done.facts | facts)
+        return Outcome(result, notes, engine, how, request.engine.seconds, done.facts | (facts or {}))
 
     def _engine(self, context: Context) -> str:
         if self.engine != "auto":

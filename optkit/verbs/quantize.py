@@ -8,6 +8,7 @@ from pathlib import Path
 from optkit import output as outputs
 from optkit import proof, records
 from optkit.execution import place
+from optkit.model import Model
 from optkit.quantizer import BiasCorrection, Calibrate, ModelType, Preset
 from optkit.runs import Transformation
 from optkit.stage import Progress, made, no_progress
@@ -76,6 +77,11 @@ def quantize(
         weight_decay=weight_decay,
         patience=patience,
     )
+
+    def keep(best: Model) -> str:
+        place(best, destination, force=force)
+        return f"the best so far is {destination}; the same command with --force goes on from the checkpoint"
+
     request = Request(
         model,
         inputs,
@@ -90,6 +96,7 @@ def quantize(
         train=train_data,
         metric=metric,
         threads=threads,
+        keep=keep,
     )
     with transformed(stage, request) as done:
         placed = place(done.outcome.model, destination, force=force)
