@@ -1,4 +1,4 @@
-"""Fake quantization while training: weights and inputs of layers rounded as integer kernels will round them.
+"""Fake quantization while training: weights, inputs and outputs of layers rounded as integer kernels will round them.
 
 "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", Jacob et al., 2018: the
 rounding is in the forward pass, and gradients go through as if it were not there.
@@ -10,23 +10,28 @@ from collections.abc import Iterator
 from typing import Any
 
 _MEMORY = 0.99
-"""How much of an input's range so far is kept when another batch is seen."""
-_INPUT = "optkit_input"
+"""How much of a range is kept when another batch is seen that needs less; what needs more gets it at once."""
+_INPUT, _OUTPUT = "optkit_input", "optkit_output"
 
 
-def put_into(module: Any, *, weight_bits: int, per_channel: bool) -> int:
+def put_into(module: Any, *, weight_bits: int, per_channel: bool, products: bool = False) -> int:
     """Round weights (symmetric) and inputs (8 bits, one scale) of convolutions and linear layers; how many those are.
 
-    Only layers with a weight of their own: one that is tied to an embedding stays in float on runtimes, too.
+    With ``products`` also what linear layers give, before the bias is added, as onnxruntime's kernels do. Only layers
+    with a weight of their own: one that is tied to an embedding stays in float on runtimes, too.
     """
+    import torch
     from torch.nn.utils import parametrize
 
     layers = list(_layers(module))
     for layer in layers:
         weights = _rounded_weights(weight_bits, _output_axis(layer) if per_channel else None)
         parametrize.register_parametrization(layer, "weight", weights, unsafe=True)
-        layer.add_module(_INPUT, _rounded_input().to(layer.weight.device))
+        layer.add_module(_INPUT, _rounded_values().to(layer.weight.device))
         layer.register_forward_pre_hook(_round_input)
+        if products and isinstance(layer, torch.nn.Linear):
+            layer.add_module(_OUTPUT, _rounded_values().to(layer.weight.device))
+            layer.register_forward_hook(_round_product)
     return len(layers)
 
 
@@ -37,10 +42,13 @@ def take_out(module: Any) -> None:
     for layer in list(_layers(module)):
         if parametrize.is_parametrized(layer, "weight"):
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
-            delattr(layer, _INPUT)
-            for number, hook in list(layer._forward_pre_hooks.items()):
-                if hook is _round_input:
-                    del layer._forward_pre_hooks[number]
+            for name in (_INPUT, _OUTPUT):
+                if hasattr(layer, name):
+                    delattr(layer, name)
+            for hooks in (layer._forward_pre_hooks, layer._forward_hooks):
+                for number, hook in list(hooks.items()):
+                    if hook in (_round_input, _round_product):
+                        del hooks[number]
 
 
 def _layers(module: Any) -> Iterator[Any]:
@@ -61,6 +69,14 @@ def _round_input(layer: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return (getattr(layer, _INPUT)(inputs[0]), *inputs[1:])
 
 
+def _round_product(layer: Any, _: tuple[Any, ...], output: Any) -> Any:
+    """A matrix is exported as a Gemm, which has the bias inside; what has more dimensions as a MatMul and an Add."""
+    rounded = getattr(layer, _OUTPUT)
+    if layer.bias is None or output.ndim == 2:
+        return rounded(output)
+    return rounded(output - layer.bias) + layer.bias
+
+
 def _rounded_weights(bits: int, axis: int | None) -> Any:
     import torch
 
@@ -77,10 +93,10 @@ def _rounded_weights(bits: int, axis: int | None) -> Any:
     return Weights()
 
 
-def _rounded_input() -> Any:
+def _rounded_values() -> Any:
     import torch
 
-    class Input(torch.nn.Module):  # type: ignore[misc]
+    class Values(torch.nn.Module):  # type: ignore[misc]
         """Keeps a running range while training, and rounds to its 256 steps."""
 
         def __init__(self) -> None:
@@ -102,10 +118,12 @@ def _rounded_input() -> Any:
 
         def _widen(self, value: Any) -> None:
             now = torch.stack([value.min(), value.max()]).float()
-            self.range.copy_(torch.where(self.seen, _MEMORY * self.range + (1 - _MEMORY) * now, now))
+            slowly = _MEMORY * self.range + (1 - _MEMORY) * now
+            wide = torch.stack([torch.minimum(slowly[0], now[0]), torch.maximum(slowly[1], now[1])])
+            self.range.copy_(torch.where(self.seen, wide, now))
             self.seen.fill_(True)
 
-    return Input()
+    return Values()
 
 
 def _zero(scale: Any) -> Any:
