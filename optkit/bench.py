@@ -11,7 +11,6 @@ from optkit.data import Dataset
 from optkit.quality import Recording
 from optkit.recipe import Recipe
 from optkit.results import Comparison
-from optkit.searches import Goal
 from optkit.tensors import Arrays, Signature
 from optkit.worker import Candidate
 
@@ -44,17 +43,13 @@ class SearchParts:
 
 @dataclass
 class Bench:
-    """Measures as the recipe asks, in the ``budget`` of seconds; ``tell`` hears what is being done.
-
-    For the goal ``throughput``, a candidate's sessions are all at work; else inferences are timed one by one.
-    """
+    """Measures as the recipe asks, in the ``budget`` of seconds; ``tell`` hears what is being done."""
 
     recipe: Recipe
     baseline: Candidate
     parts: SearchParts
     budget: float
     tell: Callable[[str], None]
-    goal: Goal = "latency"
 
     def look(self, candidates: Sequence[Candidate]) -> Comparison:
         """The candidates for a short time, on some of the selection samples."""
@@ -105,8 +100,8 @@ class Bench:
     @cached_property
     def _pace(self) -> float:
         """Seconds that the baseline takes for a sample."""
-        rate = self._measured([], self.parts.selection, _LOOK_SECONDS).rows[0].throughput
-        return 1.0 / rate if rate else 0.0
+        latency = self._measured([], self.parts.selection, _LOOK_SECONDS).rows[0].latency
+        return latency.median / self.recipe.benchmark.batch if latency else 0.0
 
     def _fewest_samples(self) -> int:
         signature = self.baseline.model.signature or Signature(())
@@ -127,7 +122,6 @@ class Bench:
             precision=benchmark.precision,
             seed=self.recipe.seed,
             threads=benchmark.threads,
-            scenario="offline" if self.goal == "throughput" else "single-stream",
             with_quality=bool(candidates),
             recording=recording,
             progress=lambda what, done, total: self.tell(what),

@@ -25,9 +25,7 @@ class Chain:
     target: str
     stages: tuple[Stage, ...]
     options: dict[str, Any] = field(default_factory=dict)
-    """Runtime options beside those that a stage compiles in."""
-    sessions: int = 1
-    """How many at once it is meant for."""
+    """Runtime options of a model that no stage compiles."""
 
     @property
     def title(self) -> str:

@@ -35,8 +35,6 @@ def side_by_side(
 ) -> Comparison:
     """Compare the candidates with the first of them; a ``recording`` of its outputs spares it being assessed again.
 
-    In the scenario ``offline`` a candidate's sessions are all at work; else inferences are timed one by one.
-
     Without a dataset, or ``with_quality=False``, only speed, size and memory are compared; without one on made-up
     inputs. A candidate that fails is a row with a reason. Raises the baseline's error, DataError or SignatureError for
     data that does not fit, MetricError.
@@ -53,8 +51,7 @@ def side_by_side(
         )
     alive = [entry for entry, found in zip(candidates, assessments, strict=True) if found.error is None]
     tasks = [Task(entry, work.feeds, work.batch) for entry in alive]
-    mode = timing.THROUGHPUT if scenario == "offline" else timing.LATENCY
-    measured = timing.measure(tasks, mode=mode, seconds=seconds, precision=precision, seed=seed, progress=progress)
+    measured = timing.measure(tasks, seconds=seconds, precision=precision, seed=seed, progress=progress)
     by_name = {(found.candidate.name, found.candidate.target): found for found in measured.timings}
     rows = [
         row(entry, found, by_name.get((entry.name, entry.target)), work.batch)

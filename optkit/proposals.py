@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from optkit import cgroup, chains, machine, offline
+from optkit import cgroup, chains, machine
 from optkit.chains import FLOAT, Chain
 from optkit.choice import Wish
 from optkit.layerrecords import LayerRecord
@@ -173,7 +172,7 @@ class Proposals:
         ]
 
     def options(self, chain: Chain) -> list[Chain]:
-        """The same stages with other runtime options; for throughput, also in parallel sessions."""
+        """The same stages with other runtime options."""
         runtime = target(chain.target)
         variants = runtime.variants()
         stage = quantize_of(chain)
@@ -181,18 +180,12 @@ class Proposals:
             variants["bf16 between"] = runtime.half_options()
         for threads in self._fewer_threads():
             variants[f"threads {threads}"] = runtime.parallel_options(threads=threads)
-        found = [_varied(chain, name, more) for name, more in variants.items()]
-        return found + (self._in_parallel(chain) if self.wish.goal == "throughput" else [])
-
-    def _in_parallel(self, chain: Chain) -> list[Chain]:
-        """The chain in more than one session at once, on the same cores."""
-        found = []
-        for sessions, threads in offline.parallel(None, self.recipe.benchmark.threads):
-            if sessions > 1:
-                options = target(chain.target).parallel_options(threads=threads, sessions=sessions)
-                varied = _varied(chain, f"{sessions} sessions", options)
-                found.append(replace(varied, options=chain.options | options, sessions=sessions))
-        return found
+        return [
+            replace(
+                chain, name=f"{chain.name}, {name}", stages=tuple(_with_options(each, more) for each in chain.stages)
+            )
+            for name, more in variants.items()
+        ]
 
     def _fewer_threads(self) -> list[int]:
         """Numbers of threads that a small model may be faster with, where nobody said how many it gets."""
@@ -236,12 +229,6 @@ def quantizes(chain: Chain, layer: LayerRecord) -> bool:
     if stage is None or (layer.nncf_only and chain.target != "openvino"):
         return False
     return stage.method != "dynamic" or layer.operator in _MATRICES
-
-
-def _varied(chain: Chain, name: str, options: dict[str, Any]) -> Chain:
-    """The same stages with other runtime options."""
-    stages = tuple(_with_options(each, options) for each in chain.stages)
-    return replace(chain, name=f"{chain.name}, {name}", stages=stages)
 
 
 def _with_options(stage: Stage, more: dict[str, object]) -> Stage:

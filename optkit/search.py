@@ -82,7 +82,7 @@ class Search:
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.bench = Bench(self.recipe, self.baseline, self.parts, self.budget, self._tell, self.ranking.wish.goal)
+        self.bench = Bench(self.recipe, self.baseline, self.parts, self.budget, self._tell)
 
     def explore(self) -> None:
         """Try what there is to try, until the time is up or nothing left can win."""
@@ -141,7 +141,7 @@ class Search:
         target = chain.target if model.target is None else None
         candidate = worker.candidate(model, target=target, threads=self.recipe.benchmark.threads)
         options = candidate.options | chain.options
-        return Made(replace(candidate, name=chain.title, options=options, sessions=chain.sessions), stages)
+        return Made(replace(candidate, name=chain.title, options=options), stages)
 
     @cached_property
     def exported(self) -> Model:
@@ -341,7 +341,6 @@ def _key(chain: Chain) -> str:
         {
             "target": chain.target,
             "options": chain.options,
-            "sessions": chain.sessions,
             "stages": [[each.name, each.model_dump(mode="json")] for each in chain.stages],
         }
     )

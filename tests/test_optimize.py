@@ -376,39 +376,6 @@ def test_fewer_threads_are_tried_where_nobody_said_how_many(cores, asked, tried,
     ]
 
 
-@pytest.mark.parametrize(("cores", "threads", "sessions"), [(4, None, 4), (4, 2, 2), (2, 2, None), (1, None, None)])
-def test_for_throughput_parallel_sessions_share_the_cores(cores, threads, sessions, monkeypatch):
-    monkeypatch.setattr("optkit.cgroup.cores_allowed", lambda: cores)
-    recipe = Recipe(model=ModelSpec(path="m"), benchmark={"threads": threads})
-    chain = Chain("int8", "openvino", (Quantize(method="static"), Compile()))
-    for goal in ("latency", "throughput"):
-        proposals = replace(proposals_for("Conv"), recipe=recipe, wish=Wish(goal))
-        found = [each for each in proposals.options(chain) if each.sessions > 1]
-        wanted = [] if goal == "latency" or sessions is None else [f"int8, {sessions} sessions"]
-        assert [each.name for each in found] == wanted
-        for each in found:
-            assert each.options == {"INFERENCE_NUM_THREADS": cores, "NUM_STREAMS": sessions}
-            assert each.stages[-1].options == each.options
-            assert each.sessions == sessions
-
-
-def test_the_goal_throughput_puts_all_sessions_to_work(samples, few, tmp_path, monkeypatch):
-    monkeypatch.setattr("optkit.cgroup.cores_allowed", lambda *_: 2.0)
-    given = fashion(samples, few) | QUICK | {"targets": ["onnxruntime"]}
-    run = package.optimize(samples / "model.onnx", tmp_path / "out", goal="throughput", **given)
-    assert run.comparison.scenario == "offline"
-    assert all(row.latency is None and row.throughput > 0 for row in run.comparison.rows)
-    assert any(trial.row.name.endswith("2 sessions") for trial in run.search.trials)
-    session = package.load(tmp_path / "out")
-    assert session.signature.inputs[0].name == "x"
-
-
-def test_throughput_has_no_p99(samples, few, tmp_path):
-    given = fashion(samples, few) | QUICK
-    with pytest.raises(UsageError, match="no p99"):
-        package.optimize(samples / "model.onnx", tmp_path / "out", goal="throughput", max_p99=1.0, **given)
-
-
 def test_what_nncf_rounds_between_layers_goes_back_to_float_as_a_whole():
     static = (Quantize(method="static"),)
     found = {

@@ -55,13 +55,9 @@ def transformation_blocks(done: Transformation) -> list[Block]:
 
 
 def _speed_table(rows: Sequence[Row], title: str | None, *, with_size: bool) -> Table:
-    """Throughput is shown where it says more than the latency, for batches, and where there is no latency."""
+    """Throughput is shown where it says more than the latency: for batches."""
     cells = [_speed_cells(row) for row in rows]
-    hidden = set() if with_size else {"size"}
-    if not any(row.latency for row in rows):
-        hidden |= {"median", "p90", "p99"}
-    elif rows[0].batch == 1:
-        hidden |= {"rate"}
+    hidden = ({"size"} if not with_size else set()) | ({"rate"} if rows[0].batch == 1 else set())
     columns = [name for name in cells[0] if name not in hidden]
     return Table(columns, [[row[name] for name in columns] for row in cells], title=title)
 

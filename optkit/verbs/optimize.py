@@ -81,10 +81,6 @@ def optimize(
         targets=list(targets) or _installed(),
         benchmark=Benchmark(seconds=seconds, threads=threads, batch=batch),
     )
-    if goal == "throughput" and max_p99 is not None:
-        raise UsageError(
-            "throughput has no p99: all sessions are at work at once", hint="--goal latency, or no --max-p99"
-        )
     wish = Wish(goal, max_size, max_p99)
     destination = Path(output)
     outputs.claim(destination, force=force, folder=True)
@@ -178,9 +174,6 @@ class _Optimizing:
         if best.speedup is not None:
             ratio, name = best.speedup, search.baseline.name
             speedup = Speedup(ratio=ratio.value, low=ratio.low, high=ratio.high, baseline=name)
-        if chain.sessions > 1:
-            told = f"made by {chain.sessions} sessions at once: run the bundle from as many threads"
-            search.notes.append(Note(told, best.title))
         model = replace(made.candidate.model, options=made.candidate.options)
         bundle.write(self.bundle, model, stages=made.stages, quality=best.quality, speedup=speedup, force=self.force)
         return chain, made.stages, True
