@@ -15,6 +15,8 @@ from optkit.summary import Cell, Sheet
 
 _LINES = 6
 """The height of a picture, in lines of the other charts."""
+_APART = 5.0
+"""Points that the names of two lines move away from each other, which may end in one place."""
 
 
 def charts(run: Run) -> list[Chart]:
@@ -62,8 +64,10 @@ def _curves(stage: StageRecord, number: int) -> Chart:
     def draw(figure: Figure) -> None:
         losses, *others = figure.subplots(1, 2 if measured else 1, squeeze=False)[0]
         steps = list(range(1, len(points) + 1))
-        _line(losses, steps, [epoch["loss"] for _, epoch in points], drawing.BASELINE, "training")
-        _line(losses, steps, [epoch["held_out"] for _, epoch in points], drawing.SERIES, "held out")
+        learnt, watched = ([epoch[name] for _, epoch in points] for name in ("loss", "held_out"))
+        lift = _APART if learnt[-1] >= watched[-1] else -_APART
+        _line(losses, steps, learnt, drawing.BASELINE, "training", lift)
+        _line(losses, steps, watched, drawing.SERIES, "held out", -lift)
         losses.set_title("loss", fontsize=9, loc="left")
         for axes in others:
             _line(axes, steps, [epoch["metric"] for _, epoch in points], drawing.SERIES, "held out")
@@ -81,11 +85,10 @@ def _curves(stage: StageRecord, number: int) -> Chart:
     return Chart(title, caption, drawing.svg(f"training-{number}", title, words, draw, _LINES))
 
 
-def _line(axes: Any, steps: list[int], values: list[float], colour: str, name: str) -> None:
+def _line(axes: Any, steps: list[int], values: list[float], colour: str, name: str, lift: float = 0.0) -> None:
     axes.plot(steps, values, color=colour, linewidth=1.8, label=name, marker=".", markersize=4)
-    axes.annotate(
-        name, (steps[-1], values[-1]), xytext=(6, 0), textcoords="offset points", va="center", color=colour, fontsize=8
-    )
+    end = {"xytext": (6, lift), "textcoords": "offset points", "va": "center", "color": colour, "fontsize": 8}
+    axes.annotate(name, (steps[-1], values[-1]), **end)
 
 
 def _finish(axes: Any, courses: list[dict[str, Any]]) -> None:
