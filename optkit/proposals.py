@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from optkit import cgroup, chains, machine
 from optkit.chains import FLOAT, Chain
@@ -180,12 +181,7 @@ class Proposals:
             variants["bf16 between"] = runtime.half_options()
         for threads in self._fewer_threads():
             variants[f"threads {threads}"] = runtime.parallel_options(threads=threads)
-        return [
-            replace(
-                chain, name=f"{chain.name}, {name}", stages=tuple(_with_options(each, more) for each in chain.stages)
-            )
-            for name, more in variants.items()
-        ]
+        return [replace(with_options(chain, more), name=f"{chain.name}, {name}") for name, more in variants.items()]
 
     def _fewer_threads(self) -> list[int]:
         """Numbers of threads that a small model may be faster with, where nobody said how many it gets."""
@@ -229,6 +225,11 @@ def quantizes(chain: Chain, layer: LayerRecord) -> bool:
     if stage is None or (layer.nncf_only and chain.target != "openvino"):
         return False
     return stage.method != "dynamic" or layer.operator in _MATRICES
+
+
+def with_options(chain: Chain, more: dict[str, Any]) -> Chain:
+    """The same, compiled with these runtime options, too."""
+    return replace(chain, stages=tuple(_with_options(stage, more) for stage in chain.stages))
 
 
 def _with_options(stage: Stage, more: dict[str, object]) -> Stage:

@@ -376,6 +376,20 @@ def test_fewer_threads_are_tried_where_nobody_said_how_many(cores, asked, tried,
     ]
 
 
+@pytest.mark.slow
+def test_for_throughput_the_bundle_has_the_sessions_that_do_most(samples, few, tmp_path):
+    given = fashion(samples, few) | QUICK | {"targets": ["openvino"], "seconds": 1.0}
+    run = package.optimize(samples / "model.onnx", tmp_path / "out", goal="throughput", **given)
+    prefix = "all sessions at work, "
+    told = [note.text.removeprefix(prefix) for note in run.notes if note.text.startswith(prefix)]
+    assert [text.partition(": ")[0] for text in told] == ["model.onnx on onnxruntime", run.chosen]
+    sessions = int(told[1].partition("with batch 1, ")[2].partition(" session")[0])
+    options = package.open(tmp_path / "out").options
+    assert options["NUM_STREAMS"] == sessions
+    stages = run.recipe["stages"]
+    assert stages[-1]["compile"]["options"]["NUM_STREAMS"] == sessions
+
+
 def test_what_nncf_rounds_between_layers_goes_back_to_float_as_a_whole():
     static = (Quantize(method="static"),)
     found = {

@@ -9,7 +9,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optkit import bundle, choice, machine, pipeline, records, reporting, runfolder, searchfolder, splits
+from optkit import (
+    bundle,
+    choice,
+    machine,
+    offline,
+    pipeline,
+    records,
+    reporting,
+    runfolder,
+    searchfolder,
+    splits,
+    wording,
+)
 from optkit import output as outputs
 from optkit.bench import SearchParts
 from optkit.chains import Chain
@@ -18,7 +30,7 @@ from optkit.dataspec import DataSpec
 from optkit.errors import DataError, UsageError
 from optkit.manifest import Speedup
 from optkit.model import TORCH_FORMATS, Model
-from optkit.proposals import quantize_of
+from optkit.proposals import quantize_of, with_options
 from optkit.ranking import Ranking
 from optkit.recipe import Benchmark, ModelSpec, Recipe
 from optkit.results import Row
@@ -27,7 +39,9 @@ from optkit.search import Search
 from optkit.searches import Goal, SearchRecord
 from optkit.stage import Note, Progress, no_progress
 from optkit.store import Store
+from optkit.target import target
 from optkit.version import VERSION
+from optkit.worker import Candidate
 
 TARGETS = ("onnxruntime", "openvino")
 _BUDGET = 600.0
@@ -36,6 +50,8 @@ _MOST_SAMPLES, _FEWEST_SAMPLES = 128, 32
 """To calibrate with, where nobody says how many."""
 _SMALL = 50_000_000
 """Bytes of a model from which on it calibrates on fewer than the most."""
+_LOAD_SECONDS = 5.0
+"""How long sessions at once are measured for the goal throughput at most."""
 
 
 def optimize(
@@ -170,13 +186,35 @@ class _Optimizing:
             return None, [], self._deliver_baseline(search)
         chain = next(trial.chain for trial in search.ranking.trials if trial.chain.title == best.title)
         made = search.make(chain)
+        candidate = made.candidate
+        if self.wish.goal == "throughput":
+            candidate, chain = self._in_parallel(search, candidate, chain)
         speedup = None
         if best.speedup is not None:
             ratio, name = best.speedup, search.baseline.name
             speedup = Speedup(ratio=ratio.value, low=ratio.low, high=ratio.high, baseline=name)
-        model = replace(made.candidate.model, options=made.candidate.options)
+        model = replace(candidate.model, options=candidate.options)
         bundle.write(self.bundle, model, stages=made.stages, quality=best.quality, speedup=speedup, force=self.force)
         return chain, made.stages, True
+
+    def _in_parallel(self, search: Search, candidate: Candidate, chain: Chain) -> tuple[Candidate, Chain]:
+        """The result with the sessions (streams) and threads that do most samples a second; notes say so."""
+        benchmark = self.recipe.benchmark
+        found = offline.side_by_side(
+            [search.baseline, replace(candidate, name=chain.name)],
+            dataset=search.parts.evaluation,
+            batches=[benchmark.batch],
+            threads=benchmark.threads,
+            seconds=min(benchmark.seconds, _LOAD_SECONDS),
+            seed=self.recipe.seed,
+            progress=self.progress,
+        )
+        search.notes += [Note(f"all sessions at work, {wording.load(row, found)}") for row in found.rows]
+        load = found.rows[-1].load
+        if load is None:
+            return candidate, chain
+        options = target(chain.target).parallel_options(threads=load.threads, sessions=load.sessions)
+        return replace(candidate, options=candidate.options | options), with_options(chain, options)
 
     def _deliver_baseline(self, search: Search) -> bool:
         """The model that came in, in a bundle; a torch file makes none."""
