@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit import irnames, machine
+from optkit import irnames
 from optkit.cgroup import cores_allowed
 from optkit.errors import TargetError
 from optkit.irfile import library, reason
@@ -69,6 +69,8 @@ class OpenVino(Target):
         return {"denormals as zero": {"CPU_DENORMALS_OPTIMIZATION": True}}
 
     def half_options(self) -> dict[str, Any]:
+        from optkit import machine  # which a child process, that runs this module too, starts faster without
+
         return {"INFERENCE_PRECISION_HINT": "bf16"} if machine.computes_bf16() else {}
 
     def static_options(self, shapes: dict[str, list[int]]) -> dict[str, Any]:
