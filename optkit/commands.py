@@ -19,22 +19,20 @@ def quantize(
     data: str | None,
     calibration: str | None = None,
     exclude: Sequence[str] = (),
-    target: str | None = None,
     method: str | None = None,
     options: Sequence[str] = (),
 ) -> str | None:
-    """Quantize ``source`` for the candidate's target by the method that ``quantized`` tells of, or for others.
+    """Quantize ``source`` for the candidate's target by the method that ``quantized`` tells of, or by another.
 
     ``None`` where ``source`` is of a format that is not quantized.
     """
     if source.format not in ("onnx", "openvino"):
         return None
-    runs_on = target or candidate.target
-    made_by = method or (None if target else method_of(quantized or ""))
-    suffix = ".xml" if runs_on == "openvino" else ".onnx"
+    made_by = method or method_of(quantized or "")
+    suffix = ".xml" if candidate.target == "openvino" else ".onnx"
     output = candidate.model.path.with_suffix("").name + ("-mixed" if exclude else "-again") + suffix
     words = ["optkit", "quantize", str(source.path), "--int8"]
-    words += ["--target", runs_on] if runs_on != "onnxruntime" else []
+    words += ["--target", candidate.target] if candidate.target != "onnxruntime" else []
     words += ["--method", made_by] if made_by else []
     if made_by in (None, "static"):
         words += ["--data", data or "DATA"]

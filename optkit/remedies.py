@@ -94,7 +94,6 @@ def _quantize(
     given: _Given,
     *,
     exclude: Sequence[str] = (),
-    target: str | None = None,
     method: str | None = None,
 ) -> str | None:
     if case.baseline.layers.quantized not in (None, "float16"):
@@ -107,7 +106,6 @@ def _quantize(
         data=given.data,
         calibration=given.calibration,
         exclude=exclude,
-        target=target,
         method=method,
     )
 

@@ -63,6 +63,29 @@ def test_fake_quantization_rounds_and_is_taken_out_without_a_trace():
     assert torch.equal(net(x), expected)
 
 
+def test_products_are_rounded_before_their_bias_is_added():
+    layer = torch.nn.Linear(8, 4)
+    x = torch.randn(2, 5, 8)
+    expected = layer(x)
+    net = torch.nn.Sequential(layer)
+    fakequant.put_into(net, weight_bits=8, per_channel=True, products=True)
+    products = (net.train()(x) - layer.bias).detach()
+    low, high = layer.optkit_output.range
+    steps = products / ((high.clamp(min=0) - low.clamp(max=0)) / 255)
+    assert torch.allclose(steps, steps.round(), atol=1e-2)
+    fakequant.take_out(net)
+    assert torch.equal(net(x), expected)
+
+
+def test_a_range_widens_at_once_and_narrows_slowly():
+    layer = torch.nn.Linear(1, 1)
+    net = torch.nn.Sequential(layer).train()
+    fakequant.put_into(net, weight_bits=8, per_channel=True)
+    for value, high in ((1.0, 1.0), (5.0, 5.0), (1.0, 0.99 * 5.0 + 0.01)):
+        net(torch.tensor([[0.0], [value]]))
+        assert layer.optkit_input.range[1].item() == pytest.approx(high)
+
+
 def test_a_weight_tied_to_an_embedding_stays_in_float():
     class Tied(torch.nn.Module):
         def __init__(self):
