@@ -1,4 +1,4 @@
-"""Fake quantization while training: weights, inputs and outputs of layers rounded as integer kernels will round them.
+"""Fake quantization while training: weights and inputs of layers rounded as integer kernels will round them.
 
 "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", Jacob et al., 2018: the
 rounding is in the forward pass, and gradients go through as if it were not there.
@@ -11,16 +11,14 @@ from typing import Any
 
 _MEMORY = 0.99
 """How much of a range is kept when another batch is seen that needs less; what needs more gets it at once."""
-_INPUT, _OUTPUT = "optkit_input", "optkit_output"
+_INPUT = "optkit_input"
 
 
-def put_into(module: Any, *, weight_bits: int, per_channel: bool, products: bool = False) -> int:
+def put_into(module: Any, *, weight_bits: int, per_channel: bool) -> int:
     """Round weights (symmetric) and inputs (8 bits, one scale) of convolutions and linear layers; how many those are.
 
-    With ``products`` also what linear layers give, before the bias is added, as onnxruntime's kernels do. Only layers
-    with a weight of their own: one that is tied to an embedding stays in float on runtimes, too.
+    Only layers with a weight of their own: one that is tied to an embedding stays in float on runtimes, too.
     """
-    import torch
     from torch.nn.utils import parametrize
 
     layers = list(_layers(module))
@@ -29,9 +27,6 @@ def put_into(module: Any, *, weight_bits: int, per_channel: bool, products: bool
         parametrize.register_parametrization(layer, "weight", weights, unsafe=True)
         layer.add_module(_INPUT, _rounded_values().to(layer.weight.device))
         layer.register_forward_pre_hook(_round_input)
-        if products and isinstance(layer, torch.nn.Linear):
-            layer.add_module(_OUTPUT, _rounded_values().to(layer.weight.device))
-            layer.register_forward_hook(_round_product)
     return len(layers)
 
 
@@ -42,13 +37,10 @@ def take_out(module: Any) -> None:
     for layer in list(_layers(module)):
         if parametrize.is_parametrized(layer, "weight"):
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
-            for name in (_INPUT, _OUTPUT):
-                if hasattr(layer, name):
-                    delattr(layer, name)
-            for hooks in (layer._forward_pre_hooks, layer._forward_hooks):
-                for number, hook in list(hooks.items()):
-                    if hook in (_round_input, _round_product):
-                        del hooks[number]
+            delattr(layer, _INPUT)
+            for number, hook in list(layer._forward_pre_hooks.items()):
+                if hook is _round_input:
+                    del layer._forward_pre_hooks[number]
 
 
 def _layers(module: Any) -> Iterator[Any]:
@@ -67,14 +59,6 @@ def _output_axis(layer: Any) -> int:
 
 def _round_input(layer: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return (getattr(layer, _INPUT)(inputs[0]), *inputs[1:])
-
-
-def _round_product(layer: Any, _: tuple[Any, ...], output: Any) -> Any:
-    """A matrix is exported as a Gemm, which has the bias inside; what has more dimensions as a MatMul and an Add."""
-    rounded = getattr(layer, _OUTPUT)
-    if layer.bias is None or output.ndim == 2:
-        return rounded(output)
-    return rounded(output - layer.bias) + layer.bias
 
 
 def _rounded_weights(bits: int, axis: int | None) -> Any:

@@ -23,8 +23,7 @@ def trained(
     lesson = Lesson(model, context, plan)
     module = checkpoint.load(model).requires_grad_(True).to(devices.device())
     bits = 7 if machine.saturates() else 8
-    products = context.target == "onnxruntime"
-    layers = fakequant.put_into(module, weight_bits=bits, per_channel=per_channel, products=products)
+    layers = fakequant.put_into(module, weight_bits=bits, per_channel=per_channel)
     if not layers:
         raise StageError(f"{model.path}: no convolution and no linear layer to quantize", hint="--method dynamic")
     try:

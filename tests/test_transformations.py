@@ -252,6 +252,27 @@ def test_layers_with_one_bias_become_integers_whatever_their_tensors_are_called(
     np.testing.assert_allclose(found, np.broadcast_to(1 - 4 * (feed.sum(1, keepdims=True) + 1), feed.shape), atol=0.5)
 
 
+def test_products_come_out_in_float_so_that_one_large_channel_does_not_coarsen_the_others(tmp_path):
+    draw = np.random.default_rng(0)
+    weights = draw.standard_normal((16, 16)).astype(np.float32)
+    weights[:, 0] *= 1000
+    feed = draw.standard_normal((64, 4, 16)).astype(np.float32)
+    path = save(
+        tmp_path / "large.onnx",
+        [helper.make_node("MatMul", ["x", "weights"], ["y"], "product")],
+        {"x": ("batch", 4, 16)},
+        {"y": ("batch", 4, 16)},
+        {"weights": weights},
+    )
+    np.savez(tmp_path / "data.npz", x=feed)
+    ready = {"calibration": tmp_path / "data.npz", "method": "static", "measure": False}
+    optkit.quantize(path, tmp_path / "int8.onnx", **ready)
+    y = optkit.load(tmp_path / "int8.onnx").run({"x": feed})["y"]
+    expected = feed @ weights
+    errors = np.abs(y - expected).max((0, 1)) / np.abs(expected).max((0, 1))
+    assert errors.max() < 0.02
+
+
 def test_a_product_whose_bias_is_a_row_gets_a_scale_for_each_channel(tmp_path):
     weights = {"w": np.diag([1.0, 100.0, 0.01, 1.0]).astype(np.float32), "b": np.ones((1, 4), np.float32)}
     nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="product")]

@@ -27,6 +27,9 @@ from optkit.tensors import Arrays
 
 _REQUANTIZED = ("Conv", "ConvTranspose", "Gemm")
 """What onnxruntime (``WeightBiasQuantization``) quantizes by itself when it loads a model."""
+_GIVING_FLOAT = ("MatMul", "Gemm")
+"""What has integer kernels whose sums come out in float. A scale of their own for these would cost quality, much where
+one channel is large as in transformers, and win no time; what the next layer takes in is rounded there."""
 _AT_ONCE = {"minmax": 32, "entropy": 1, "percentile": 1}
 """Feeds collected at a time: the calibrator keeps what they gave until it returns, two numbers for each tensor with
 minmax and whole tensors otherwise."""
@@ -161,7 +164,11 @@ def _with_pairs(
             [node.name for node in chosen],
             [],
             _operators(chosen),
-            {"WeightSymmetric": True, "ActivationSymmetric": False},
+            {
+                "WeightSymmetric": True,
+                "ActivationSymmetric": False,
+                "OpTypesToExcludeOutputQuantization": list(_GIVING_FLOAT),
+            },
         )
         engine.quantize_model()
     return engine.model.model
