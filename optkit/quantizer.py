@@ -41,7 +41,7 @@ _ABSORBED = ("Relu", "Clip")
 _FUSED = "/MatMulAddFusion"
 """What onnxruntime adds to the name of a MatMul when it makes a Gemm of it and the Add behind it."""
 
-Calibrate = Literal["minmax", "entropy", "percentile"]
+Calibrate = Literal["minmax", "entropy", "percentile", "mean"]
 ModelType = Literal["auto", "transformer", "none"]
 Preset = Literal["mixed", "performance"]
 BiasCorrection = Literal["fast", "accurate"]

@@ -168,6 +168,14 @@ def test_what_cannot_be_quantized_is_refused_with_a_hint(options, error, samples
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("target", "calibrate"), [("onnxruntime", "mean"), ("openvino", "entropy")])
+def test_a_way_to_calibrate_that_the_engine_lacks_is_refused(target, calibrate, samples, tmp_path):
+    ready = {"calibration": samples / "calibration.npz", "method": "static", "measure": False}
+    with pytest.raises(UsageError, match=f"cannot calibrate by {calibrate}") as caught:
+        optkit.quantize(samples / "model.onnx", tmp_path / "out.onnx", target=target, calibrate=calibrate, **ready)
+    assert "minmax" in caught.value.hint
+
+
 def test_an_output_that_exists_is_kept_unless_forced(samples, tmp_path):
     output = tmp_path / "out.onnx"
     output.write_text("mine")
@@ -271,6 +279,23 @@ def test_products_come_out_in_float_so_that_one_large_channel_does_not_coarsen_t
     expected = feed @ weights
     errors = np.abs(y - expected).max((0, 1)) / np.abs(expected).max((0, 1))
     assert errors.max() < 0.02
+
+
+def test_nncf_takes_in_the_strongest_sample_unless_told_to_average(tmp_path):
+    weights = {"w": np.eye(4, dtype=np.float32)[..., None, None]}
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="same")]
+    save(tmp_path / "model.onnx", nodes, {"x": ["batch", 4, 8, 8]}, {"y": ["batch", 4, 8, 8]}, weights)
+    feed = np.random.default_rng(0).random((20, 4, 8, 8), np.float32)
+    feed[0] *= 10
+    np.savez(tmp_path / "data.npz", x=feed)
+    ready = {"calibration": tmp_path / "data.npz", "method": "static", "target": "openvino", "measure": False}
+    highest = {}
+    for how in ("minmax", "mean"):
+        optkit.quantize(tmp_path / "model.onnx", tmp_path / f"{how}.xml", calibrate=how, **ready)
+        with optkit.load(tmp_path / f"{how}.xml") as session:
+            highest[how] = session.run({"x": feed[:1]})["y"].max()
+    assert highest["minmax"] == pytest.approx(feed.max(), rel=0.05)
+    assert highest["mean"] < 0.5 * feed.max()
 
 
 def test_a_product_whose_bias_is_a_row_gets_a_scale_for_each_channel(tmp_path):

@@ -36,7 +36,8 @@ def quantize(
     method: Annotated[Method, typer.Option("--method", help="How INT8 comes about.")] = "auto",
     engine: Annotated[Engine, typer.Option("--engine", help="The library that does it.")] = "auto",
     calibrate: Annotated[
-        Calibrate, typer.Option("--calibrate", help="How onnxruntime turns values into ranges.")
+        Calibrate,
+        typer.Option("--calibrate", help="How values seen become ranges; entropy is not NNCF's, mean NNCF's only."),
     ] = "minmax",
     per_channel: Annotated[bool, typer.Option(help="A scale for each output channel of a weight.")] = True,
     model_type: Annotated[

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from optkit import correspondence, irnames, lazy, machine
-from optkit.errors import StageError
+from optkit.errors import StageError, UsageError
 from optkit.quantizer import Quantized, Request, excluding_nothing, silent
 from optkit.stage import Note
 from optkit.tensors import Arrays
@@ -17,12 +17,21 @@ _WEIGHTED = (
     "Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul",
     "LSTMSequence", "GRUSequence", "RNNSequence", "LSTMCell", "GRUCell", "RNNCell",
 )  # fmt: skip
+_ESTIMATORS = {"minmax": "MINMAX", "mean": "MEAN_MINMAX", "percentile": "MEAN_QUANTILE"}
+"""Our word for a way to calibrate -> NNCF's. Left alone it takes the mean, which cuts the strongest samples off: that
+cost a deep narrow net four points of accuracy, and won transformers nothing that counts."""
 _MOST_SAMPLES = 1000
 """NNCF keeps the ranges of every sample in memory to average them at the end; averages settle long before."""
 
 
 def quantize(request: Request) -> Quantized:
-    """Quantize the OpenVINO graph. Raises StageError where NNCF fails."""
+    """Quantize the OpenVINO graph. Raises UsageError for a way to calibrate that NNCF lacks, StageError where NNCF
+    fails.
+    """
+    if request.calibrate not in _ESTIMATORS:
+        raise UsageError(
+            f"nncf cannot calibrate by {request.calibrate}", hint=f"--calibrate {' or '.join(_ESTIMATORS)}"
+        )
     request, notes = _bounded(request)
     with silent():
         nncf = lazy.require("nncf", extra="openvino")
@@ -49,7 +58,10 @@ def quantize(request: Request) -> Quantized:
                     fast_bias_correction=request.bias_correction == "fast",
                     ignored_scope=ignored,
                     advanced_parameters=nncf.AdvancedQuantizationParameters(
-                        overflow_fix=overflow, smooth_quant_alphas=_alphas(request), **more
+                        overflow_fix=overflow,
+                        smooth_quant_alphas=_alphas(request),
+                        activations_range_estimator_params=_estimator(request),
+                        **more,
                     ),
                 )
 
@@ -76,8 +88,15 @@ def quantize(request: Request) -> Quantized:
     return Quantized(
         path,
         notes=(Note(scheme), *notes, *unknown, *_kept_in_float(quantized)),
-        facts={"quantizers": pairs, "transformer": transformer},
+        facts={"quantizers": pairs, "transformer": transformer, "calibrate": request.calibrate},
     )
+
+
+def _estimator(request: Request) -> Any:
+    """How values seen become a range."""
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    return getattr(RangeEstimatorParametersSet, _ESTIMATORS[request.calibrate])
 
 
 def _alphas(request: Request) -> Any:

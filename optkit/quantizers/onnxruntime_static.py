@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit import embeddings, graph, machine
-from optkit.errors import StageError
+from optkit.errors import StageError, UsageError
 from optkit.quantizer import (
     QUANTIZABLE,
     Quantized,
@@ -38,7 +38,13 @@ _known_ranges: dict[tuple[str, ...], Any] = {}
 
 
 def quantize(request: Request) -> Quantized:
-    """Calibrate feed by feed, then quantize. Raises StageError where nothing can be quantized, or the engine fails."""
+    """Calibrate feed by feed, then quantize. Raises UsageError for a way to calibrate that the engine lacks, StageError
+    where nothing can be quantized, or the engine fails.
+    """
+    if request.calibrate not in _AT_ONCE:
+        raise UsageError(
+            f"onnxruntime cannot calibrate by {request.calibrate}", hint=f"--calibrate {' or '.join(_AT_ONCE)}"
+        )
     path, notes = simplified(request.model, request.workdir, request.engine)
     proto = graph.load(path)
     chosen = [node for node in weighted_nodes(proto) if not request.excludes(node)]

@@ -36,7 +36,7 @@ class Quantize(Schedule, Stage):
     precision: Precision = Field("int8", description="int8, fp16, bf16 or int4 (weights).")
     method: Method = Field("auto", description="How INT8 comes about; auto chooses by model, target and data.")
     engine: EngineName = Field("auto", description="The library that does it; auto takes the target's own.")
-    calibrate: Calibrate = Field("minmax", description="How onnxruntime turns values seen into ranges.")
+    calibrate: Calibrate = Field("minmax", description="How values seen become ranges; engines know different ways.")
     per_channel: bool = Field(True, description="A scale for each output channel of a weight.")
     model_type: ModelType = Field(
         "auto", description="NNCF's scheme for transformers, or none; auto looks at the graph."
