@@ -49,14 +49,17 @@ def set_random_state(states: list[Any]) -> None:
         torch.cuda.set_rng_state_all([state.cpu() for state in states[1:]])
 
 
-def precision(device: str) -> tuple[str, Any]:
-    """The dtype of arithmetic on a device, by name, and the scaler of gradients that float16 needs."""
+def precision(device: str, *, mixed: bool = True) -> tuple[str, Any]:
+    """The dtype of arithmetic on a device, by name, and the scaler of gradients that float16 needs.
+
+    Without ``mixed``, float32 on every device.
+    """
     import torch
 
     half = "float32"
-    if device == "cuda":
+    if mixed and device == "cuda":
         half = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    elif machine.trains_bf16():
+    elif mixed and machine.computes_bf16():
         half = "bfloat16"
     return half, torch.amp.GradScaler(device, enabled=half == "float16")
 

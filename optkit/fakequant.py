@@ -1,4 +1,4 @@
-"""Fake quantization while training: weights and inputs of layers rounded as integer kernels will round them.
+"""Fake quantization while training: what layers compute with rounded as integer kernels will round it.
 
 "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", Jacob et al., 2018: the
 rounding is in the forward pass, and gradients go through as if it were not there.
@@ -6,18 +6,24 @@ rounding is in the forward pass, and gradients go through as if it were not ther
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 _MEMORY = 0.99
 """How much of a range is kept when another batch is seen that needs less; what needs more gets it at once."""
-_INPUT = "optkit_input"
+_INPUT, _OUTPUT = "optkit_input", "optkit_output"
+_ABSORBED = ("relu", "relu6", "hardtanh", "clamp", "clamp_min", "clip")
+"""Functions that integers of the right range do by themselves."""
 
 
-def put_into(module: Any, *, weight_bits: int, per_channel: bool) -> int:
+def put_into(
+    module: Any, *, weight_bits: int, per_channel: bool, giving_integers: Callable[[Any], object] | None = None
+) -> int:
     """Round weights (symmetric) and inputs (8 bits, one scale) of convolutions and linear layers; how many those are.
 
-    Only layers with a weight of their own: one that is tied to an embedding stays in float on runtimes, too.
+    Only layers with a weight of their own: one that is tied to an embedding stays in float on runtimes, too. With
+    ``giving_integers``, which runs the module once, also what convolutions give, as on a runtime whose kernels give
+    integers, too.
     """
     from torch.nn.utils import parametrize
 
@@ -27,6 +33,9 @@ def put_into(module: Any, *, weight_bits: int, per_channel: bool) -> int:
         parametrize.register_parametrization(layer, "weight", weights, unsafe=True)
         layer.add_module(_INPUT, _rounded_values().to(layer.weight.device))
         layer.register_forward_pre_hook(_round_input)
+    for last in _giving(module, giving_integers) if giving_integers else ():
+        last.add_module(_OUTPUT, _rounded_values().to(next(module.parameters()).device))
+        last.register_forward_hook(_round_output)
     return len(layers)
 
 
@@ -34,13 +43,16 @@ def take_out(module: Any) -> None:
     """Leave the weights as they were trained, in float."""
     from torch.nn.utils import parametrize
 
-    for layer in list(_layers(module)):
-        if parametrize.is_parametrized(layer, "weight"):
+    for layer in list(module.modules()):
+        if parametrize.is_parametrized(layer, "weight") and hasattr(layer, _INPUT):
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
-            delattr(layer, _INPUT)
-            for number, hook in list(layer._forward_pre_hooks.items()):
-                if hook is _round_input:
-                    del layer._forward_pre_hooks[number]
+        for name in (_INPUT, _OUTPUT):
+            if hasattr(layer, name):
+                delattr(layer, name)
+        for hooks in (layer._forward_pre_hooks, layer._forward_hooks):
+            for number, hook in list(hooks.items()):
+                if hook in (_round_input, _round_output):
+                    del hooks[number]
 
 
 def _layers(module: Any) -> Iterator[Any]:
@@ -59,6 +71,70 @@ def _output_axis(layer: Any) -> int:
 
 def _round_input(layer: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return (getattr(layer, _INPUT)(inputs[0]), *inputs[1:])
+
+
+def _round_output(layer: Any, _: tuple[Any, ...], output: Any) -> Any:
+    return getattr(layer, _OUTPUT)(output)
+
+
+def _giving(module: Any, run: Callable[[Any], object]) -> list[Any]:
+    """The modules whose output is what a convolution's kernel gives: itself, or the batch norm that is folded into it.
+
+    Not where only a ReLU or a clip reads it: the kernel's integers are those behind that.
+    """
+    import torch
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    seen: dict[Any, tuple[Any, Any]] = {}
+    readers = _reader_names()
+
+    def note(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        seen[layer] = (inputs[0], output)
+
+    layers = [each for each in _layers(module) if isinstance(each, torch.nn.modules.conv._ConvNd)]
+    norms = [each for each in module.modules() if isinstance(each, _BatchNorm)]
+    hooks = [each.register_forward_hook(note) for each in (*layers, *norms)]
+    try:
+        with readers:
+            run(module)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    folded = {id(seen[norm][0]): norm for norm in norms if norm in seen}
+    found = []
+    for layer in layers:
+        if layer in seen:
+            last = folded.get(id(seen[layer][1]), layer)
+            if not readers.only(seen[last][1], _ABSORBED):
+                found.append(last)
+    return found
+
+
+def _reader_names() -> Any:
+    """Notes which functions of torch read which tensor."""
+    from torch.overrides import TorchFunctionMode
+
+    class Readers(TorchFunctionMode):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.names: dict[int, set[str]] = {}
+            self.kept: list[Any] = []  # so that no other tensor gets the number of one that is gone
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            output = func(*args, **(kwargs or {}))
+            self.kept.append((args, output))
+            for each in args:
+                inside = each if isinstance(each, list | tuple) else (each,)
+                for value in inside:
+                    self.names.setdefault(id(value), set()).add(getattr(func, "__name__", "").rstrip("_"))
+            return output
+
+        def only(self, value: Any, names: tuple[str, ...]) -> bool:
+            """Whether it is read, and by nothing but functions of these names."""
+            found = self.names.get(id(value), set())
+            return bool(found) and found <= set(names)
+
+    return Readers()
 
 
 def _rounded_weights(bits: int, axis: int | None) -> Any:

@@ -89,11 +89,6 @@ def computes_bf16(instructions: Collection[str] | None = None) -> bool:
     return bool(_BF16 & (isa() if instructions is None else set(instructions)))
 
 
-def trains_bf16() -> bool:
-    """Whether bf16 makes training faster on this CPU: with matrix units; AVX-512's instructions alone do not."""
-    return "amx_bf16" in isa()
-
-
 def version(library: str) -> str | None:
     """The installed version of a library by its name on PyPI, without importing it."""
     try:

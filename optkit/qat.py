@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from optkit import checkpoint, devices, fakequant, machine, modulefile, schedule, training
+from optkit import checkpoint, devices, fakequant, machine, modulefile, schedule, teaching, training
 from optkit.errors import StageError
 from optkit.model import Model
 from optkit.schedule import Schedule
@@ -23,11 +23,14 @@ def trained(
     lesson = Lesson(model, context, plan)
     module = checkpoint.load(model).requires_grad_(True).to(devices.device())
     bits = 7 if machine.saturates() else 8
-    layers = fakequant.put_into(module, weight_bits=bits, per_channel=per_channel)
+    run = (lambda each: teaching.runs(each, lesson.example)) if context.target == "onnxruntime" else None
+    layers = fakequant.put_into(module, weight_bits=bits, per_channel=per_channel, giving_integers=run)
     if not layers:
         raise StageError(f"{model.path}: no convolution and no linear layer to quantize", hint="--method dynamic")
+    # In bf16 the 256 steps of an integer's range would be rounded once more, each about as coarsely.
+    course = lesson.course(lesson.objective(module, lesson.weights()), "qat", mixed=False)
     try:
-        history = lesson.course(lesson.objective(module, lesson.weights()), "qat").run()
+        history = course.run()
     except training.Stopped:
         raise Interrupted(lambda: _exported(module, model, context).model) from None
     exported = _exported(module, model, context)

@@ -182,9 +182,10 @@ class Lesson:
         constrain: Callable[[], None] | None = None,
         epochs: int | None = None,
         rate: float | None = None,
+        mixed: bool = True,
     ) -> Course:
         """The training towards ``objective``, called ``label`` as its checkpoints are; as the schedule says, but for
-        ``epochs`` and, where it says none, the learning ``rate``.
+        ``epochs`` and, where it says none, the learning ``rate``. In float32 only without ``mixed`` precision.
         """
         train, watched = self.data
         place = self.context.checkpoints
@@ -206,6 +207,7 @@ class Lesson:
             label=label,
             progress=self.context.progress,
             deadline=self.context.deadline,
+            mixed=mixed,
         )
 
     def _observed(self, outputs: dict[str, Any], reference: dict[str, Any], drawn: Drawn) -> Array:

@@ -53,7 +53,7 @@ class Course:
 
     ``checkpoints`` is a folder that survives being killed, or ``None``. ``constrain`` is called after each step: masks
     of a sparse model. ``label`` names the training in its progress; at the ``deadline`` of the monotonic clock, in
-    seconds, it fails.
+    seconds, it fails. Without ``mixed`` precision it computes in float32 everywhere.
     """
 
     objective: Objective
@@ -67,6 +67,7 @@ class Course:
     label: str = "training"
     progress: Progress = no_progress
     deadline: float | None = None
+    mixed: bool = True
 
     def run(self) -> History:
         """Train; the student ends with its best weights. Raises Stopped, StageError where memory or time is short."""
@@ -98,7 +99,7 @@ class _Run:
         self.started = self.saved = time.monotonic()
         devices.prepare(course.train.device)
         torch.manual_seed(course.seed)
-        self.precision, self.scaler = devices.precision(course.train.device)
+        self.precision, self.scaler = devices.precision(course.train.device, mixed=course.mixed)
         self.history.precision = self.precision
 
     def to_end(self) -> History:

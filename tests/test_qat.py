@@ -25,6 +25,7 @@ def test_it_ends_in_integers_for_onnxruntime(lesson, tmp_path):
     assert {"QuantizeLinear", "DequantizeLinear"} <= operators
     assert (done.stage.engine, done.stage.method) == ("onnxruntime", "int8 qat")
     assert done.stage.facts["training"][0]["label"] == "qat"
+    assert done.stage.facts["training"][0]["precision"] == "float32"  # bf16 would round the integers' steps once more
     assert done.stage.result.size_bytes < 0.4 * done.stage.source.size_bytes
     assert done.calibration.count <= done.training.count
 
@@ -61,6 +62,30 @@ def test_fake_quantization_rounds_and_is_taken_out_without_a_trace():
     assert set(net.state_dict()) == names
     assert torch.equal(net[0].weight, weights)
     assert torch.equal(net(x), expected)
+
+
+def test_what_convolutions_give_is_rounded_behind_the_batch_norm_unless_integers_absorb_what_follows():
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.normed, self.norm = torch.nn.Conv2d(1, 2, 3, padding=1), torch.nn.BatchNorm2d(2)
+            self.cut, self.added = torch.nn.Conv2d(2, 2, 1), torch.nn.Conv2d(2, 2, 1)
+
+        def forward(self, x):
+            x = torch.nn.functional.silu(self.norm(self.normed(x)))
+            return x + self.added(torch.relu(self.cut(x)))
+
+    net, x = Net().eval(), torch.randn(2, 1, 8, 8)
+    names, expected = set(net.state_dict()), net(x)
+    fakequant.put_into(net, weight_bits=8, per_channel=True, giving_integers=lambda each: each(x))
+    assert [name for name, each in net.named_children() if hasattr(each, "optkit_output")] == ["norm", "added"]
+    net.train()(x)
+    y = net.norm(net.normed(x))
+    assert len(torch.unique(y.detach())) <= 256
+    fakequant.take_out(net)
+    assert set(net.state_dict()) == names
+    net.norm.reset_running_stats()
+    assert torch.allclose(net.eval()(x), expected)
 
 
 def test_a_range_widens_at_once_and_narrows_slowly():
