@@ -44,7 +44,7 @@ _FUSED = "/MatMulAddFusion"
 Calibrate = Literal["minmax", "entropy", "percentile", "mean"]
 ModelType = Literal["auto", "transformer", "none"]
 Preset = Literal["mixed", "performance"]
-BiasCorrection = Literal["fast", "accurate"]
+BiasCorrection = Literal["fast", "accurate", "none"]
 
 
 @dataclass

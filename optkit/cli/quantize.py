@@ -15,7 +15,7 @@ Method = Literal["auto", "dynamic", "static", "weight-only", "qat"]
 Engine = Literal["auto", "onnxruntime", "nncf", "neural-compressor"]
 Calibrate = Literal["minmax", "entropy", "percentile"]
 ModelType = Literal["auto", "transformer", "none"]
-BiasCorrection = Literal["fast", "accurate"]
+BiasCorrection = Literal["fast", "accurate", "none"]
 
 
 def quantize(

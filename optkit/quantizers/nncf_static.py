@@ -35,7 +35,7 @@ def quantize(request: Request) -> Quantized:
     request, notes = _bounded(request)
     with silent():
         nncf = lazy.require("nncf", extra="openvino")
-        graph = irnames.read(request.model.path)
+        graph = irnames.fused(irnames.read(request.model.path))
         transformer = _is_transformer(graph) if request.model_type == "auto" else request.model_type == "transformer"
         meant = correspondence.operations(request.exclude, request.model, graph, request.workdir)
         ignored = nncf.IgnoredScope(
@@ -66,7 +66,7 @@ def quantize(request: Request) -> Quantized:
                 )
 
         try:
-            quantized = applied()
+            quantized = applied(disable_bias_correction=request.bias_correction == "none")
         except StageError as error:
             # It takes any constant that is added behind a product for a bias, and fails where that is one number.
             quantized = applied(disable_bias_correction=True)
