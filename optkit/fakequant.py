@@ -17,16 +17,23 @@ _ABSORBED = ("relu", "relu6", "hardtanh", "clamp", "clamp_min", "clip")
 
 
 def put_into(
-    module: Any, *, weight_bits: int, per_channel: bool, giving_integers: Callable[[Any], object] | None = None
+    module: Any,
+    *,
+    weight_bits: int,
+    per_channel: bool,
+    giving_integers: Callable[[Any], object] | None = None,
 ) -> int:
     """Round weights (symmetric) and inputs (8 bits, one scale) of convolutions and linear layers; how many those are.
 
     Only layers with a weight of their own: one that is tied to an embedding stays in float on runtimes, too. With
     ``giving_integers``, which runs the module once, also what convolutions give, as on a runtime whose kernels give
-    integers, too.
+    integers, too. Values are rounded once their range has been seen: ``observe``, or training.
     """
     from torch.nn.utils import parametrize
 
+    for norm in _norms(module):
+        norm.eval()
+        norm.train = _stays
     layers = list(_layers(module))
     for layer in layers:
         weights = _rounded_weights(weight_bits, _output_axis(layer) if per_channel else None)
@@ -39,10 +46,22 @@ def put_into(
     return len(layers)
 
 
+def observe(module: Any, run: Callable[[Any], object]) -> None:
+    """Have the values' ranges seen in what ``run`` gives the module, as calibration does; the module learns nothing."""
+    module.eval()
+    values = [getattr(each, name) for each in module.modules() for name in (_INPUT, _OUTPUT) if hasattr(each, name)]
+    for each in values:
+        each.train()
+    run(module)
+    module.eval()
+
+
 def take_out(module: Any) -> None:
     """Leave the weights as they were trained, in float."""
     from torch.nn.utils import parametrize
 
+    for norm in _norms(module):
+        del norm.train
     for layer in list(module.modules()):
         if parametrize.is_parametrized(layer, "weight") and hasattr(layer, _INPUT):
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
@@ -64,6 +83,19 @@ def _layers(module: Any) -> Iterator[Any]:
             yield layer
 
 
+def _norms(module: Any) -> list[Any]:
+    """Batch norms. Their statistics are kept while training, as they are folded into weights behind it: those of the
+    last batches, rounded and few, would be worse.
+    """
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    return [each for each in module.modules() if isinstance(each, _BatchNorm)]
+
+
+def _stays(mode: bool = True) -> None:
+    """In place of a module's ``train``: it is left as it is."""
+
+
 def _output_axis(layer: Any) -> int:
     """Where a weight's output channels lie; transposed convolutions have them second."""
     return 1 if getattr(layer, "transposed", False) else 0
@@ -83,7 +115,6 @@ def _giving(module: Any, run: Callable[[Any], object]) -> list[Any]:
     Not where only a ReLU or a clip reads it: the kernel's integers are those behind that.
     """
     import torch
-    from torch.nn.modules.batchnorm import _BatchNorm
 
     seen: dict[Any, tuple[Any, Any]] = {}
     readers = _reader_names()
@@ -92,7 +123,7 @@ def _giving(module: Any, run: Callable[[Any], object]) -> list[Any]:
         seen[layer] = (inputs[0], output)
 
     layers = [each for each in _layers(module) if isinstance(each, torch.nn.modules.conv._ConvNd)]
-    norms = [each for each in module.modules() if isinstance(each, _BatchNorm)]
+    norms = _norms(module)
     hooks = [each.register_forward_hook(note) for each in (*layers, *norms)]
     try:
         with readers:

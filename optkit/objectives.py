@@ -31,7 +31,7 @@ class Weights:
     hidden: float = 0.0
     attention: float = 0.0
     task: float = 0.0
-    temperature: float = 4.0
+    temperature: float = 2.0
 
 
 @dataclass

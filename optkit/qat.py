@@ -23,10 +23,16 @@ def trained(
     lesson = Lesson(model, context, plan)
     module = checkpoint.load(model).requires_grad_(True).to(devices.device())
     bits = 7 if machine.saturates() else 8
-    run = (lambda each: teaching.runs(each, lesson.example)) if context.target == "onnxruntime" else None
-    layers = fakequant.put_into(module, weight_bits=bits, per_channel=per_channel, giving_integers=run)
+    gives_integers = context.target == "onnxruntime"
+    layers = fakequant.put_into(
+        module,
+        weight_bits=bits,
+        per_channel=per_channel,
+        giving_integers=(lambda each: teaching.runs(each, lesson.example)) if gives_integers else None,
+    )
     if not layers:
         raise StageError(f"{model.path}: no convolution and no linear layer to quantize", hint="--method dynamic")
+    fakequant.observe(module, lesson.run_some)
     # In bf16 the 256 steps of an integer's range would be rounded once more, each about as coarsely.
     course = lesson.course(lesson.objective(module, lesson.weights()), "qat", mixed=False)
     try:

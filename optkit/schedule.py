@@ -41,7 +41,9 @@ class Epoch:
 
 @dataclass
 class History:
-    """How training went. ``resumed`` is the step that it went on from; ``best`` the epoch whose weights were kept."""
+    """How training went. ``resumed`` is the step that it went on from; ``best`` the epoch whose weights were kept, 0
+    where none was better than the start.
+    """
 
     metric: str = ""
     learning_rate: float = 0.0
@@ -75,6 +77,9 @@ def notes(history: History) -> tuple[Note, ...]:
         metric = f", {history.metric} {units.quality(best.metric)}" if best.metric is not None else ""
         parts.append(f"the best was epoch {best.epoch}: held-out loss {best.held_out:.4g}{metric}")
     found = [Note("; ".join(parts))]
+    if history.epochs and not history.best:
+        text = "no epoch was better on held-out data than what training began with, which is kept"
+        found.append(Note(f"{text}: a lower --learning-rate, or more --epochs", level="warning"))
     if history.resumed is not None:
         found.append(Note(f"went on from the checkpoint of step {history.resumed:,} of a run that was ended"))
     if history.stopped_early:

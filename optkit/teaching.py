@@ -28,6 +28,8 @@ _TASK = 0.5
 """How much labels count beside a teacher."""
 _EVALUATED = 64
 """Samples at a time where nothing is trained."""
+_SOME = 300
+"""Samples in which ranges are seen before training; as many as calibrate by default."""
 _VALUES = ("mae", "rmse", "pearson", "spearman")
 """Metrics of real values, also where these are whole numbers."""
 _CLASSES = ("accuracy", "top5", "f1", "agreement")
@@ -147,6 +149,15 @@ class Lesson:
                 if count >= most:
                     break
         return total / count
+
+    def run_some(self, module: Any) -> None:
+        """Run the module on training samples, some hundreds."""
+        seen = 0
+        for drawn in self.data[0].in_order(self._at_a_time):
+            runs(module, drawn)
+            seen += len(drawn.rows)
+            if seen >= _SOME:
+                break
 
     def learn(self, module: Any, most: int) -> None:
         """Leave the gradients of what the module is for in its parameters, from ``most`` training samples.

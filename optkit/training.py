@@ -49,7 +49,7 @@ class Stopped(KeyboardInterrupt):
 
 @dataclass
 class Course:
-    """One training: ``objective.student`` on ``train``, watched on ``held_out``.
+    """One training: ``objective.student`` on ``train``, watched on ``held_out``; it ends no worse there than it began.
 
     ``checkpoints`` is a folder that survives being killed, or ``None``. ``constrain`` is called after each step: masks
     of a sparse model. ``label`` names the training in its progress; at the ``deadline`` of the monotonic clock, in
@@ -85,7 +85,6 @@ class _Run:
     """A course on its way."""
 
     def __init__(self, course: Course) -> None:
-        import torch
 
         self.course = course
         self.student = course.objective.student
@@ -98,7 +97,6 @@ class _Run:
         self.sum = 0.0
         self.started = self.saved = time.monotonic()
         devices.prepare(course.train.device)
-        torch.manual_seed(course.seed)
         self.precision, self.scaler = devices.precision(course.train.device, mixed=course.mixed)
         self.history.precision = self.precision
 
@@ -107,12 +105,14 @@ class _Run:
         if not self._resume():
             self.history.learning_rate = self.course.schedule.learning_rate or self._best_rate()
             self._start(self.history.learning_rate)
-            self._seed()
+            self._note_start()
         try:
             while self.step < self.total and not self.history.stopped_early:
                 self._epoch()
         except KeyboardInterrupt:  # perhaps in the middle of a step: the last checkpoint is whole, this is not
-            self._take_best()
+            if self.history.epochs:
+                self._take_best()
+            self.student.eval()
             raise Stopped from None
         self._take_best()
         return self.history
@@ -128,13 +128,14 @@ class _Run:
     def _start(self, rate: float) -> None:
         import torch
 
+        torch.manual_seed(self.course.seed)
         parameters = [each for each in self.student.parameters() if each.requires_grad]
         self.optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=self.course.schedule.weight_decay)
 
-    def _seed(self) -> None:
-        import torch
-
-        torch.manual_seed(self.course.seed)
+    def _note_start(self) -> None:
+        loss = self._held_out()[0]
+        if math.isfinite(loss):
+            self.best = _Best(loss, 0, copy.deepcopy(self.student.state_dict()))
 
     def _epoch(self) -> None:
         """What is left of the epoch that ``step`` lies in, and its end."""
@@ -197,9 +198,8 @@ class _Run:
         if loss < self.best.loss:
             self.best = _Best(loss, number, copy.deepcopy(self.student.state_dict()))
             self.history.best = number
-        self.history.stopped_early = (
-            number - self.best.epoch >= self.course.schedule.patience and self.step < self.total
-        )
+        lowest = min(self.history.epochs, key=lambda each: each.held_out).epoch
+        self.history.stopped_early = number - lowest >= self.course.schedule.patience and self.step < self.total
 
     def _held_out(self, judge: Judge | None = None) -> tuple[float, float | None]:
         import torch
@@ -226,7 +226,6 @@ class _Run:
         for number, rate in enumerate(RATES):
             self.course.progress(f"{self.course.label} · trying learning rates", number, len(RATES))
             self._start(rate)
-            self._seed()
             self.student.train()
             for step, drawn in enumerate(self._few()):
                 self._set_rate(rate * share(step, _TRIED_STEPS))

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional
 from training_files import INPUT, SMALL, share, weights_of, written
 
@@ -243,6 +244,16 @@ def test_training_stops_where_the_held_out_loss_no_longer_falls(lesson, samples,
     assert history(done)["stopped_early"]
     assert history(done)["best"] == len(history(done)["epochs"]) - 1 or history(done)["best"] == 0
     assert any("stopped early" in note.text for note in done.stage.notes)
+
+
+def test_what_is_taught_ends_no_worse_than_it_began(lesson, samples, tmp_path):
+    beginning = package.distill(output=tmp_path / "s.safetensors", **lesson)
+    given = lesson | {"student": beginning.output, "learning_rate": 10.0, "epochs": 1}
+    done = package.distill(output=tmp_path / "worse.safetensors", **given)
+    assert history(done)["best"] == 0
+    assert any("no epoch was better" in note.text and note.level == "warning" for note in done.stage.notes)
+    before, after = (load_file(each.output) for each in (beginning, done))
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def distill(
         Literal["auto", "kl", "mse"],
         typer.Option("--match", help="Outputs as classes (kl, softened) or values (mse); auto goes by the metric."),
     ] = "auto",
-    temperature: Annotated[float, typer.Option("--temperature", help="Softens classes on both sides.")] = 4.0,
+    temperature: Annotated[float, typer.Option("--temperature", help="Softens classes on both sides.")] = 2.0,
     logits: Annotated[float, typer.Option("--logits", min=0, help="How much the teacher's outputs count.")] = 1.0,
     hidden: Annotated[
         Weight, typer.Option("--hidden", min=0, help="How much the outputs of matched layers count.")

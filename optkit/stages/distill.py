@@ -39,7 +39,7 @@ class Distill(Schedule, Stage):
     match: Literal["auto"] | Match = Field(
         "auto", description="Outputs as classes (kl, softened) or values (mse); auto goes by the metric."
     )
-    temperature: float = Field(4.0, gt=0, description="Softens classes on both sides.")
+    temperature: float = Field(2.0, gt=0, description="Softens classes on both sides.")
     logits: float = Field(1.0, ge=0, description="How much the teacher's outputs count.")
     hidden: float | None = Field(None, ge=0, description="How much the outputs of matched layers count.")
     attention: float | None = Field(None, ge=0, description="How much the attention of matched layers counts.")

@@ -42,7 +42,9 @@ class Quantize(Schedule, Stage):
         "auto", description="NNCF's scheme for transformers, or none; auto looks at the graph."
     )
     preset: Preset = Field("mixed", description="NNCF's: which activations have a zero point; performance: none.")
-    bias_correction: BiasCorrection = Field("fast", description="How NNCF makes up for the error of the means.")
+    bias_correction: BiasCorrection = Field(
+        "fast", description="How NNCF makes up for the error of the means; none after qat."
+    )
     smooth_quant: float | None = Field(
         None, ge=0, le=1, description="SmoothQuant's strength in NNCF's scheme for transformers; NNCF takes 0.95."
     )
@@ -122,7 +124,7 @@ class Quantize(Schedule, Stage):
             exclude=self.exclude,
             model_type=self.model_type,
             preset=self.preset,
-            bias_correction=self.bias_correction,
+            bias_correction="none" if self.trains else self.bias_correction,  # it would undo what was learnt
             smooth_quant=self.smooth_quant,
             progress=context.progress,
             engine=Engine(engine),

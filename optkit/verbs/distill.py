@@ -23,7 +23,7 @@ def distill(
     data: str | Path | None = None,
     train_data: str | Path | None = None,
     match: Literal["auto"] | Match = "auto",
-    temperature: float = 4.0,
+    temperature: float = 2.0,
     logits: float = 1.0,
     hidden: float | None = None,
     attention: float | None = None,
