@@ -51,7 +51,15 @@ def read_idx(file: Path) -> np.ndarray:
     return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape).copy()
 
 
-def fit(module: nn.Module, images: torch.Tensor, labels: torch.Tensor, *, epochs: int, batch: int = 128) -> nn.Module:
+def fit(
+    module: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    epochs: int,
+    batch: int = 128,
+    smoothing: float = 0.05,
+) -> nn.Module:
     module.to(memory_format=torch.channels_last).train()
     steps = epochs * (len(images) // batch)
     optimizer = torch.optim.AdamW(module.parameters(), lr=4e-3, weight_decay=0.02)
@@ -62,7 +70,7 @@ def fit(module: nn.Module, images: torch.Tensor, labels: torch.Tensor, *, epochs
             x = images[rows]
             flipped = torch.rand(len(x)) < 0.5
             x[flipped] = x[flipped].flip(3)
-            loss = nn.functional.cross_entropy(module(x), labels[rows], label_smoothing=0.05)
+            loss = nn.functional.cross_entropy(module(x), labels[rows], label_smoothing=smoothing)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
