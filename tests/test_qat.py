@@ -97,6 +97,27 @@ def test_a_range_widens_at_once_and_narrows_slowly():
         assert layer.optkit_input.range[1].item() == pytest.approx(high)
 
 
+def test_batch_norms_keep_their_statistics_until_rounding_is_taken_out():
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
+    fakequant.put_into(net, weight_bits=8, per_channel=True)
+    before = net[1].running_mean.clone()
+    net.train()(torch.randn(4, 1, 8, 8))
+    assert torch.equal(net[1].running_mean, before)
+    fakequant.take_out(net)
+    net.train()(torch.randn(4, 1, 8, 8))
+    assert not torch.equal(net[1].running_mean, before)
+
+
+def test_ranges_are_seen_without_learning():
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    x = torch.randn(8, 2)
+    fakequant.put_into(net, weight_bits=8, per_channel=True)
+    before = {name: value.clone() for name, value in net.state_dict().items() if "optkit" not in name}
+    fakequant.observe(net, lambda each: each(x))
+    assert net[0].optkit_input.range.tolist() == pytest.approx([x.min().item(), x.max().item()])
+    assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
+
+
 def test_a_weight_tied_to_an_embedding_stays_in_float():
     class Tied(torch.nn.Module):
         def __init__(self):

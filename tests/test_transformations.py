@@ -281,6 +281,25 @@ def test_products_come_out_in_float_so_that_one_large_channel_does_not_coarsen_t
     assert errors.max() < 0.02
 
 
+def test_nncf_does_not_part_a_silu(tmp_path):
+    openvino = pytest.importorskip("openvino")
+    weights = {name: np.random.default_rng(0).random((4, 4, 3, 3), np.float32) for name in ("v", "w")}
+    nodes = [
+        helper.make_node("Conv", ["x", "v"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Sigmoid", ["a"], ["s"]),
+        helper.make_node("Mul", ["a", "s"], ["b"]),
+        helper.make_node("Conv", ["b", "w"], ["y"], pads=[1, 1, 1, 1]),
+    ]
+    save(tmp_path / "model.onnx", nodes, {"x": ["batch", 4, 8, 8]}, {"y": ["batch", 4, 8, 8]}, weights)
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(1).random((8, 4, 8, 8), np.float32))
+    ready = {"calibration": tmp_path / "data.npz", "method": "static", "target": "openvino", "measure": False}
+    optkit.quantize(tmp_path / "model.onnx", tmp_path / "int8.xml", **ready)
+    kinds = [each.get_type_name() for each in openvino.Core().read_model(tmp_path / "int8.xml").get_ops()]
+    assert "Swish" in kinds
+    assert "Sigmoid" not in kinds
+    assert kinds.count("FakeQuantize") == 2  # of what either convolution takes in
+
+
 def test_nncf_takes_in_the_strongest_sample_unless_told_to_average(tmp_path):
     weights = {"w": np.eye(4, dtype=np.float32)[..., None, None]}
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="same")]
