@@ -61,7 +61,7 @@ def take_out(module: Any) -> None:
     from torch.nn.utils import parametrize
 
     for norm in _norms(module):
-        del norm.train
+        norm.__dict__.pop("train", None)
     for layer in list(module.modules()):
         if parametrize.is_parametrized(layer, "weight") and hasattr(layer, _INPUT):
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
