@@ -1,7 +1,8 @@
 """Fake quantization while training: what layers compute with rounded as integer kernels will round it.
 
 "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", Jacob et al., 2018: the
-rounding is in the forward pass, and gradients go through as if it were not there.
+rounding is in the forward pass, and gradients go through as if it were not there. The ranges are learnt with the
+weights: "Learned Step Size Quantization", Esser et al., 2020.
 """
 
 from __future__ import annotations
@@ -9,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_MEMORY = 0.99
-"""How much of a range is kept when another batch is seen that needs less; what needs more gets it at once."""
+_KEPT = 4_000
+"""Values of a batch that are kept while ranges are seen."""
+_SHARES = tuple(number / 50 for number in range(5, 51))
+"""Of the range seen, those tried: the one with the least error is begun with."""
+_PACE = 10.0
+"""How much faster ranges are learnt than weights: in relation to their size, which no learning rate knows."""
 _INPUT, _OUTPUT = "optkit_input", "optkit_output"
 _ABSORBED = ("relu", "relu6", "hardtanh", "clamp", "clamp_min", "clip")
 """Functions that integers of the right range do by themselves."""
@@ -27,7 +32,7 @@ def put_into(
 
     Only layers with a weight of their own: one that is tied to an embedding stays in float on runtimes, too. With
     ``giving_integers``, which runs the module once, also what convolutions give, as on a runtime whose kernels give
-    integers, too. Values are rounded once their range has been seen: ``observe``, or training.
+    integers, too. Values are rounded once ``observe`` has seen their ranges.
     """
     from torch.nn.utils import parametrize
 
@@ -49,11 +54,33 @@ def put_into(
 def observe(module: Any, run: Callable[[Any], object]) -> None:
     """Have the values' ranges seen in what ``run`` gives the module, as calibration does; the module learns nothing."""
     module.eval()
-    values = [getattr(each, name) for each in module.modules() for name in (_INPUT, _OUTPUT) if hasattr(each, name)]
+    values = [each for _, _, each in _values(module)]
     for each in values:
-        each.train()
+        each.watching = True
     run(module)
-    module.eval()
+    for each in values:
+        each.settle()
+
+
+def ranges(module: Any) -> dict[str, dict[str, tuple[float, float]]]:
+    """The ranges learnt of layers' ``input`` and ``output``, by their names, where they cut off values seen."""
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for name, side, each in _values(module):
+        low, high = (float(value.detach()) for value in each.learnt())
+        if bool(each.seen) and (low > each.extremes[0] or high < each.extremes[1]):
+            found.setdefault(name, {})[side] = (low, high)
+    return found
+
+
+def _values(module: Any) -> list[tuple[str, str, Any]]:
+    """What rounds values: the name of its layer, ``input`` or ``output``, and itself."""
+    sides = {_INPUT: "input", _OUTPUT: "output"}
+    return [
+        (name, side, getattr(layer, key))
+        for name, layer in module.named_modules()
+        for key, side in sides.items()
+        if hasattr(layer, key)
+    ]
 
 
 def take_out(module: Any) -> None:
@@ -188,33 +215,64 @@ def _rounded_values() -> Any:
     import torch
 
     class Values(torch.nn.Module):  # type: ignore[misc]
-        """Keeps a running range while training, and rounds to its 256 steps."""
+        """Rounds to the 256 steps of a range, which is learnt."""
 
         def __init__(self) -> None:
             super().__init__()
+            self.register_buffer("extremes", torch.zeros(2))
             self.register_buffer("range", torch.zeros(2))
             self.register_buffer("seen", torch.tensor(False))
+            self.stretch = torch.nn.Parameter(torch.zeros(2))
+            self.watching = False
+            self._kept: list[Any] = []
 
         def forward(self, value: Any) -> Any:
             if not value.is_floating_point():
                 return value
-            if self.training:
-                self._widen(value.detach())
-            if not self.seen:
+            if self.watching:
+                self._watch(value.detach().float())
+            if self.watching or not self.seen:
                 return value
-            low, high = self.range[0].clamp(max=0.0), self.range[1].clamp(min=0.0)
+            low, high = self.learnt()
             scale = ((high - low) / 255).clamp(min=1e-12)
-            zero = (-low / scale).round().clamp(0, 255).to(torch.int32)
-            return torch.fake_quantize_per_tensor_affine(value.float(), scale, zero, 0, 255)
+            share = (value.numel() * 255) ** -0.5  # keeps the gradients of ranges the size of weights' (Esser et al.)
+            return torch._fake_quantize_learnable_per_tensor_affine(
+                value.float(), scale.reshape(1), (-low / scale).reshape(1), 0, 255, share
+            )
 
-        def _widen(self, value: Any) -> None:
-            now = torch.stack([value.min(), value.max()]).float()
-            slowly = _MEMORY * self.range + (1 - _MEMORY) * now
-            wide = torch.stack([torch.minimum(slowly[0], now[0]), torch.maximum(slowly[1], now[1])])
-            self.range.copy_(torch.where(self.seen, wide, now))
+        def learnt(self) -> Any:
+            """The lowest and the highest value that is kept; zero is between them."""
+            low, high = self.range * torch.exp(_PACE * self.stretch)
+            return low, high
+
+        def settle(self) -> None:
+            """Take the range that the values kept lose least with."""
+            self.watching = False
+            if self.seen:
+                values = torch.cat([*self._kept, self.extremes])
+                self.range.copy_(
+                    min((share * self.extremes for share in _SHARES), key=lambda each: _error(values, each))
+                )
+            self._kept = []
+
+        def _watch(self, value: Any) -> None:
+            now = torch.stack([value.min().clamp(max=0.0), value.max().clamp(min=0.0)])
+            self.extremes.copy_(
+                torch.stack([torch.minimum(self.extremes[0], now[0]), torch.maximum(self.extremes[1], now[1])])
+            )
             self.seen.fill_(True)
+            flat = value.flatten()
+            self._kept.append(flat[torch.linspace(0, len(flat) - 1, min(_KEPT, len(flat))).long()])
 
     return Values()
+
+
+def _error(values: Any, bounds: Any) -> float:
+    """The squared error of values rounded to the 256 steps between two bounds."""
+    low, high = bounds
+    scale = ((high - low) / 255).clamp(min=1e-12)
+    steps = (values.clamp(low, high) - low) / scale
+    return float(((steps.round() * scale + low - values) ** 2).mean())
 
 
 def _zero(scale: Any) -> Any:

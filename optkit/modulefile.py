@@ -15,7 +15,8 @@ from optkit.structure import Structure
 
 
 def write(module: Any, source: Model, folder: Path, layers: Structure | None = None) -> Model:
-    """Write ``module``, made of ``source``'s, to ``folder``; ``layers`` says which of the source's layers are left.
+    """Write ``module``, made of ``source``'s, to ``folder``; ``layers`` says which of the source's layers are left, and
+    where values are cut off.
 
     A pickled module stays one. A state dict becomes a ``.safetensors`` that notes how the module differs from what its
     code builds, and its inputs.
@@ -23,6 +24,7 @@ def write(module: Any, source: Model, folder: Path, layers: Structure | None = N
     torch = lazy.require("torch", extra="torch")
     module = copy.deepcopy(module).eval().to("cpu")  # what comes in may be on its way, on a GPU
     if source.format == "module":
+        structure.clip(module, layers.ranges if layers else {})
         path = folder / "model.pt"
         torch.save(module, path)
         written = models.open(path, trust=source.trusted)
@@ -40,4 +42,5 @@ def write(module: Any, source: Model, folder: Path, layers: Structure | None = N
 
 def _changed(module: Any, source: Model, layers: Structure) -> Structure:
     before = structure.read(source.path) or Structure()
-    return structure.differing(module, checkpoint.build(source), before.keeping(layers.layers))
+    left = replace(before.keeping(layers.layers), ranges=layers.ranges)
+    return structure.differing(module, checkpoint.build(source), left)

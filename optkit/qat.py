@@ -10,6 +10,7 @@ from optkit.errors import StageError
 from optkit.model import Model
 from optkit.schedule import Schedule
 from optkit.stage import Context, Interrupted, Note, Outcome, stage_class
+from optkit.structure import Structure
 from optkit.teaching import Lesson
 
 
@@ -45,10 +46,11 @@ def trained(
 
 
 def _exported(module: Any, model: Model, context: Context) -> Outcome:
-    """The trained module, in float, as ONNX."""
+    """The trained module, in float, as ONNX; values are cut off where the ranges learnt do so."""
+    changed = Structure(ranges=fakequant.ranges(module))
     fakequant.take_out(module)
     folder, place = context.workdir / "trained", context.workdir / "float"
     folder.mkdir()
     place.mkdir()
-    written = modulefile.write(module, model, folder)
+    written = modulefile.write(module, model, folder, changed)
     return stage_class("export")().apply(written, replace(context, workdir=place))

@@ -208,9 +208,13 @@ def weighted_nodes(proto: Any, operators: tuple[str, ...] = QUANTIZABLE) -> list
 
 
 def absorbed(proto: Any, chosen: list[Any]) -> list[Any]:
-    """Relu and Clip right behind a chosen node."""
-    outputs = {node.output[0] for node in chosen}
-    return [node for node in proto.graph.node if node.op_type in _ABSORBED and node.input[0] in outputs]
+    """Relu and Clip behind a chosen node, one or several."""
+    outputs, found = {node.output[0] for node in chosen}, []
+    for node in proto.graph.node:  # in the order in which they are computed
+        if node.op_type in _ABSORBED and node.input[0] in outputs:
+            found.append(node)
+            outputs.add(node.output[0])
+    return found
 
 
 def known_as(node: Any) -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,20 @@ _PLAIN = (bool, int, float, str)
 
 @dataclass(frozen=True)
 class Structure:
-    """``layers``: of a container, by name, which children are kept; ``attributes``: of a module, what changed."""
+    """``layers``: of a container, by name, which children are kept; ``attributes``: of a module, what changed;
+    ``ranges``: the lowest and the highest value of a module's ``input`` or ``output``, what is beyond is cut off.
+    """
 
     layers: dict[str, list[int]] = field(default_factory=dict)
     attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ranges: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
 
     def keeping(self, layers: Mapping[str, Sequence[int]]) -> Structure:
         """The same where of its containers only these children, as counted now, are kept as well."""
         kept = {name: list(indices) for name, indices in layers.items()}
         for name, before in self.layers.items():
             kept[name] = [before[index] for index in kept[name]] if name in kept else before
-        return Structure(kept, self.attributes)
+        return Structure(kept, self.attributes, self.ranges)
 
 
 def read(path: Path) -> Structure | None:
@@ -53,7 +57,7 @@ def differing(changed: Any, built: Any, layers: Structure) -> Structure:
         for name, module in changed.named_modules()
         if name in before and (found := _changed(before[name], module))
     }
-    return Structure(layers.layers, attributes)
+    return Structure(layers.layers, attributes, layers.ranges)
 
 
 def rebuild(module: Any, structure: Structure, tensors: Mapping[str, Any]) -> None:
@@ -66,11 +70,30 @@ def rebuild(module: Any, structure: Structure, tensors: Mapping[str, Any]) -> No
         for name, values in structure.attributes.items():
             for key, value in values.items():
                 setattr(module.get_submodule(name), key, tuple(value) if isinstance(value, list) else value)
+        clip(module, structure.ranges)
     except (AttributeError, IndexError) as error:
         raise ModelError(
             f"the code builds another module than was pruned: {error}", hint="is it the same code?"
         ) from None
     _reshape(module, tensors)
+
+
+def clip(module: Any, ranges: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Cut off what is beyond these ranges of layers' inputs and outputs, whenever the module runs."""
+    for name, sides in ranges.items():
+        layer = module.get_submodule(name)
+        if "input" in sides:
+            layer.register_forward_pre_hook(partial(_clip_input, sides["input"]))
+        if "output" in sides:
+            layer.register_forward_hook(partial(_clip_output, sides["output"]))
+
+
+def _clip_input(bounds: Sequence[float], _: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (inputs[0].clamp(*bounds), *inputs[1:])
+
+
+def _clip_output(bounds: Sequence[float], _: Any, inputs: tuple[Any, ...], output: Any) -> Any:
+    return output.clamp(*bounds)
 
 
 def keep(container: Any, indices: Sequence[int]) -> None:

@@ -6,7 +6,7 @@ import torch
 from training_files import INPUT, share
 
 import optkit as package
-from optkit import fakequant
+from optkit import fakequant, structure
 from optkit.errors import UsageError
 
 
@@ -88,13 +88,42 @@ def test_what_convolutions_give_is_rounded_behind_the_batch_norm_unless_integers
     assert torch.allclose(net.eval()(x), expected)
 
 
-def test_a_range_widens_at_once_and_narrows_slowly():
-    layer = torch.nn.Linear(1, 1)
-    net = torch.nn.Sequential(layer).train()
+def test_ranges_begin_where_rounding_loses_least_and_say_what_they_cut_off():
+    even = torch.linspace(0, 1, 4000)[:, None]
+    for rare, cut in ((1.0, False), (1.2, True)):
+        net = torch.nn.Sequential(torch.nn.Linear(1, 1))
+        fakequant.put_into(net, weight_bits=8, per_channel=True)
+        batches = [torch.cat([even[1:], torch.tensor([[rare]])]), *[even] * 50]
+        fakequant.observe(net, lambda each, batches=batches: [each(batch) for batch in batches])
+        found = fakequant.ranges(net)
+        assert bool(found) == cut
+        if cut:
+            low, high = found["0"]["input"]
+            assert low == 0
+            assert 0.95 < high < 1.15
+
+
+def test_what_learnt_ranges_cut_off_is_cut_off_in_float_too(tmp_path):
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    structure.clip(net, {"0": {"input": [-1.0, 1.0], "output": [0.0, 0.5]}})
+    torch.save(net, tmp_path / "net.pt")
+    again = torch.load(tmp_path / "net.pt", weights_only=False)
+    x = 10 * torch.randn(64, 2)
+    expected = torch.nn.functional.linear(x.clamp(-1, 1), net[0].weight, net[0].bias).clamp(0, 0.5)
+    assert torch.equal(net(x), expected)
+    assert torch.equal(again(x), expected)
+
+
+def test_ranges_are_learnt():
+    net = torch.nn.Sequential(torch.nn.Linear(4, 4))
     fakequant.put_into(net, weight_bits=8, per_channel=True)
-    for value, high in ((1.0, 1.0), (5.0, 5.0), (1.0, 0.99 * 5.0 + 0.01)):
-        net(torch.tensor([[0.0], [value]]))
-        assert layer.optkit_input.range[1].item() == pytest.approx(high)
+    fakequant.observe(net, lambda each: each(torch.randn(64, 4)))
+    before = net[0].optkit_input.learnt()[1].item()
+    net.train()(torch.randn(64, 4)).square().sum().backward()
+    assert net[0].optkit_input.stretch.grad.abs().sum() > 0
+    with torch.no_grad():
+        net[0].optkit_input.stretch -= 0.01
+    assert net[0].optkit_input.learnt()[1].item() < before
 
 
 def test_batch_norms_keep_their_statistics_until_rounding_is_taken_out():

@@ -260,6 +260,23 @@ def test_layers_with_one_bias_become_integers_whatever_their_tensors_are_called(
     np.testing.assert_allclose(found, np.broadcast_to(1 - 4 * (feed.sum(1, keepdims=True) + 1), feed.shape), atol=0.5)
 
 
+def test_a_clip_that_integers_do_by_themselves_is_taken_away(tmp_path):
+    weights = {"w": np.eye(4, dtype=np.float32)[..., None, None], "low": np.float32(0), "high": np.float32(0.5)}
+    nodes = [
+        helper.make_node("Abs", ["x"], ["a"]),
+        helper.make_node("Clip", ["a", "low", "high"], ["c"]),
+        helper.make_node("Conv", ["c", "w"], ["y"]),
+    ]
+    save(tmp_path / "model.onnx", nodes, {"x": ["batch", 4, 8, 8]}, {"y": ["batch", 4, 8, 8]}, weights)
+    feed = np.random.default_rng(0).random((8, 4, 8, 8), np.float32)
+    np.savez(tmp_path / "data.npz", x=feed)
+    ready = {"calibration": tmp_path / "data.npz", "method": "static", "measure": False}
+    optkit.quantize(tmp_path / "model.onnx", tmp_path / "int8.onnx", **ready)
+    assert "Clip" not in graph.operators(graph.load(tmp_path / "int8.onnx"))
+    with optkit.load(tmp_path / "int8.onnx") as session:
+        np.testing.assert_allclose(session.run({"x": feed})["y"], feed.clip(0, 0.5), atol=0.01)
+
+
 def test_products_come_out_in_float_so_that_one_large_channel_does_not_coarsen_the_others(tmp_path):
     draw = np.random.default_rng(0)
     weights = draw.standard_normal((16, 16)).astype(np.float32)

@@ -60,6 +60,7 @@ def quantize(request: Request) -> Quantized:
         notes += (Note("weights in 7 bits: this CPU has no VNNI, and 8 would saturate", level="warning"),)
     _own_biases(proto, chosen)
     quantized, fallback = _inserted(proto, ranges, quantized_nodes, reduced, request)
+    _absorb_clips(quantized)
     _defend(quantized)
     result = request.workdir / "model.onnx"
     graph.save(quantized, result)
@@ -180,6 +181,50 @@ def _with_pairs(
     return engine.model.model
 
 
+def _absorb_clips(proto: Any) -> None:
+    """Take away each Clip that only integers read whose range cuts off the same, in place.
+
+    onnxruntime does so on loading only where both agree in the last digit, and that rounding rarely leaves.
+    """
+    from onnx import numpy_helper
+
+    stored = {each.name: each for each in proto.graph.initializer}
+    readers = _readers(proto)
+    given = {each.name for each in proto.graph.output}
+
+    def number(name: str) -> float:
+        return float(numpy_helper.to_array(stored[name]))
+
+    for node in [each for each in proto.graph.node if each.op_type == "Clip"]:
+        behind = readers.get(node.output[0], [])
+        bounds = [name for name in node.input[1:] if name]
+        if (
+            len(bounds) < 2
+            or not behind
+            or node.output[0] in given
+            or any(each.op_type != "QuantizeLinear" for each in behind)
+        ):
+            continue
+        if any(name not in stored for each in behind for name in (*bounds, *each.input[1:])):
+            continue
+        low, high = map(number, bounds)
+        for each in behind:
+            scale, zero = map(number, each.input[1:])
+            # What lies less than half a step beyond is rounded to the last step all the same.
+            if -zero * scale > low - scale / 2 and (255 - zero) * scale < high + scale / 2:
+                each.input[0] = node.input[0]
+        if all(each.input[0] == node.input[0] for each in behind):
+            proto.graph.node.remove(node)
+
+
+def _readers(proto: Any) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for node in proto.graph.node:
+        for name in node.input:
+            found.setdefault(name, []).append(node)
+    return found
+
+
 def _defend(proto: Any) -> None:
     """Put a Sum of one between what is left in float and the integers behind it.
 
@@ -190,10 +235,7 @@ def _defend(proto: Any) -> None:
 
     weights = {tensor.name for tensor in proto.graph.initializer if tensor.data_type == tensor.FLOAT}
     makers = {name: node for node in proto.graph.node for name in node.output}
-    readers: dict[str, list[Any]] = {}
-    for node in proto.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = _readers(proto)
     for node in list(proto.graph.node):
         source = makers.get(node.input[0]) if node.op_type in _REQUANTIZED and node.input[1] in weights else None
         last = _last_before_integers(node, readers) if source and source.op_type == "DequantizeLinear" else None
