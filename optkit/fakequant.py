@@ -19,6 +19,8 @@ _PACE = 10.0
 _INPUT, _OUTPUT = "optkit_input", "optkit_output"
 _ABSORBED = ("relu", "relu6", "hardtanh", "clamp", "clamp_min", "clip")
 """Functions that integers of the right range do by themselves."""
+_LOOKING = ("__get__", "size", "dim", "detach")
+"""Functions that read no values, or not for the model's sake."""
 
 
 def put_into(
@@ -177,14 +179,21 @@ def _reader_names() -> Any:
             super().__init__()
             self.names: dict[int, set[str]] = {}
             self.kept: list[Any] = []  # so that no other tensor gets the number of one that is gone
+            self.changed: set[int] = set()
 
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            output = func(*args, **(kwargs or {}))
-            self.kept.append((args, output))
-            for each in args:
-                inside = each if isinstance(each, list | tuple) else (each,)
-                for value in inside:
-                    self.names.setdefault(id(value), set()).add(getattr(func, "__name__", "").rstrip("_"))
+            kwargs = kwargs or {}
+            output = func(*args, **kwargs)
+            name = getattr(func, "__name__", "").rstrip("_")
+            if name in _LOOKING:
+                return output
+            self.kept.append((args, kwargs, output))
+            for each in (*args, *kwargs.values()):
+                for value in each if isinstance(each, list | tuple) else (each,):
+                    if id(value) not in self.changed:
+                        self.names.setdefault(id(value), set()).add(name)
+            if args and output is args[0]:
+                self.changed.add(id(output))  # in place: what reads it from here on reads something else
             return output
 
         def only(self, value: Any, names: tuple[str, ...]) -> bool:
@@ -262,7 +271,8 @@ def _rounded_values() -> Any:
             )
             self.seen.fill_(True)
             flat = value.flatten()
-            self._kept.append(flat[torch.linspace(0, len(flat) - 1, min(_KEPT, len(flat))).long()])
+            count = min(_KEPT, len(flat))
+            self._kept.append(flat[torch.arange(count) * len(flat) // max(1, count)])
 
     return Values()
 

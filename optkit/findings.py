@@ -104,8 +104,8 @@ def _out_of_range(ranges: Sequence[RangeRecord]) -> Iterator[LossFindingRecord]:
 
 
 def cut_off(each: RangeRecord) -> bool:
-    """Whether the engine gave many values of a logarithm no place in the range, though it had seen the like: NNCF
-    averages the extremes of all samples, and loud ones are far from quiet ones.
+    """Whether the engine gave many values of a logarithm no place in the range, though it had seen the like: averages
+    of extremes do so, where loud samples are far from quiet ones.
     """
     return each.of_logarithm and each.outside > GRAVE and _excess(each) > _FAR and _as_calibrated(each)
 

@@ -22,18 +22,6 @@ def read(path: Path) -> Any:
     return graph
 
 
-def fused(graph: Any) -> Any:
-    """The graph with what OpenVINO fuses on loading fused already: SiLU, GELU, normalization, …; the same object.
-
-    Else integers would be put between the parts, and keep them apart.
-    """
-    from openvino._offline_transformations import apply_moc_transformations
-
-    apply_moc_transformations(graph, True)  # with constants folded
-    settle(graph)
-    return graph
-
-
 def save(graph: Any, path: Path, *, half: bool = False) -> None:
     """Write the IR; ``half`` stores weights in FP16. Raises OutputError where it cannot be written."""
     settle(graph)

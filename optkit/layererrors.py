@@ -264,7 +264,7 @@ def _more(shares: Sequence[float], others: Sequence[float]) -> bool:
 class _Around:
     """Which operators give and take a tensor; those that only move values aside, as rounding passes through them.
 
-    onnxruntime's quantizer rounds what layers take and give, NNCF what any operator takes.
+    onnxruntime's quantizer rounds what layers take and convolutions give, NNCF what any operator takes.
     """
 
     def __init__(self, found: Sequence[Point], made_for: str) -> None:
@@ -279,8 +279,8 @@ class _Around:
         """The names of the operators that must stay in float for the tensor not to be rounded."""
         if self._every_reader:
             return list(dict.fromkeys(point.name for point in self._reading(tensor)))
-        around = [*self._giving(tensor), *self._reading(tensor)]
-        return [point.name for point in around if point.operator in taps.LAYERS]
+        giving = [point for point in self._giving(tensor) if "Conv" in point.operator]
+        return [point.name for point in (*giving, *self._reading(tensor)) if point.operator in taps.LAYERS]
 
     def convolved(self, tensor: str) -> bool:
         """Whether a convolution takes it."""

@@ -42,6 +42,12 @@ _FUSED = "/MatMulAddFusion"
 """What onnxruntime adds to the name of a MatMul when it makes a Gemm of it and the Add behind it."""
 
 Calibrate = Literal["minmax", "entropy", "percentile", "mean"]
+CALIBRATES = {
+    "onnxruntime": ("minmax", "entropy", "percentile"),
+    "nncf": ("minmax", "mean", "percentile"),
+    "neural-compressor": ("minmax", "entropy"),
+}
+"""The ways to calibrate that an engine knows."""
 ModelType = Literal["auto", "transformer", "none"]
 Preset = Literal["mixed", "performance"]
 BiasCorrection = Literal["fast", "accurate", "none"]

@@ -25,6 +25,8 @@ ERRORS = "optkit_errors"
 LOWS, HIGHS, SIZES = "optkit_lows", "optkit_highs", "optkit_sizes"
 _ONE = "optkit_one"
 _LAST = "optkit_last"
+_GIVING_INTEGERS = ("Conv", "ConvTranspose")
+"""Operators whose kernels round what they give; products give floats."""
 _TINY = "optkit_tiny"
 _CHANNEL_OPSET = 13
 """From here on ``DequantizeLinear`` knows an axis."""
@@ -250,6 +252,8 @@ def _float_branch(prefix: str, layer: Layer) -> Any:
 def _quantized_branch(
     proto: Any, prefix: str, layer: Layer, rounding: Mapping[str, tuple[str, str]], per_channel: bool, bits: int
 ) -> Any:
+    from onnx import helper
+
     nodes, inputs = [], {}
     for place, name in enumerate(dict.fromkeys(layer.activations)):
         inputs[name] = f"{prefix}_input{place}"
@@ -261,7 +265,11 @@ def _quantized_branch(
     computed, raw = _computed(layer, f"{prefix}_quantized", inputs)
     exact, wanted = _computed(layer, f"{prefix}_exact", {})
     output = f"{prefix}_output"
-    nodes += [*computed, *_rounded(raw, output, rounding[layer.output]), *exact, *_error_of(prefix, output, wanted)]
+    if layer.node.op_type in _GIVING_INTEGERS:
+        given = _rounded(raw, output, rounding[layer.output])
+    else:
+        given = [helper.make_node("Identity", [raw], [output])]
+    nodes += [*computed, *given, *exact, *_error_of(prefix, output, wanted)]
     return _branch(f"{prefix}_on", nodes, output, f"{prefix}_ratio")
 
 

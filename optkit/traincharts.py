@@ -39,15 +39,17 @@ def _trained(run: Run) -> Iterator[StageRecord]:
 
 def _row(stage: StageRecord, course: dict[str, Any]) -> list[Cell]:
     epochs = course["epochs"]
-    best = epochs[course["best"] - 1]
+    unknown: dict[str, Any] = {"epoch": "start", "held_out": None, "metric": None}
+    best = epochs[course["best"] - 1] if course["best"] else unknown
     metric = f"{course['metric']} {units.quality(best['metric'])}" if best["metric"] is not None else units.UNKNOWN
+    held_out = units.UNKNOWN if best["held_out"] is None else f"{best['held_out']:.4g}"
     early = ", stopped early" if course["stopped_early"] else ""
     texts = [
         summary.stage_title(stage),
         course["label"],
         f"{len(epochs)}{early}",
         str(best["epoch"]),
-        f"{best['held_out']:.4g}",
+        held_out,
         metric,
         f"{course['learning_rate']:g}",
         units.seconds(epochs[-1]["seconds"]),
@@ -102,7 +104,8 @@ def _finish(axes: Any, courses: list[dict[str, Any]]) -> None:
     for course in courses:
         if start:
             axes.axvline(start + 0.5, color=drawing.MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        step = start + course["best"]
-        axes.plot([step], [held_out.get_ydata()[step - 1]], marker="o", markersize=6, color=drawing.SERIES)
+        if course["best"]:
+            step = start + course["best"]
+            axes.plot([step], [held_out.get_ydata()[step - 1]], marker="o", markersize=6, color=drawing.SERIES)
         start += len(course["epochs"])
     axes.set_xlim(0.7, max(start, 1) * 1.2 + 0.3)

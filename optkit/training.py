@@ -110,7 +110,7 @@ class _Run:
             while self.step < self.total and not self.history.stopped_early:
                 self._epoch()
         except KeyboardInterrupt:  # perhaps in the middle of a step: the last checkpoint is whole, this is not
-            if self.history.epochs:
+            if self.history.epochs:  # else what a student has learnt so far is more than what it began with
                 self._take_best()
             self.student.eval()
             raise Stopped from None

@@ -18,7 +18,7 @@ from training_files import INPUT, SMALL, share, weights_of, written
 
 import optkit as package
 from optkit import data as datasets
-from optkit import objectives, schedule, structure
+from optkit import objectives, schedule, structure, traincharts
 from optkit.errors import DataError, OptkitError, StageError, UsageError
 from optkit.objectives import Objective, Weights
 from optkit.samples import Drawn, Samples
@@ -252,6 +252,7 @@ def test_what_is_taught_ends_no_worse_than_it_began(lesson, samples, tmp_path):
     done = package.distill(output=tmp_path / "worse.safetensors", **given)
     assert history(done)["best"] == 0
     assert any("no epoch was better" in note.text and note.level == "warning" for note in done.stage.notes)
+    assert "start" in [cell.text for cell in traincharts._row(done.stage, done.stage.facts["training"][0])]
     before, after = (load_file(each.output) for each in (beginning, done))
     assert all(torch.equal(before[name], after[name]) for name in before)
 

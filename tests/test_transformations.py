@@ -1,6 +1,7 @@
 """Export, quantize and compile on the sample, as functions and as commands."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -10,7 +11,8 @@ from onnx import helper
 from onnx_files import save
 
 import optkit
-from optkit import data, graph
+from optkit import data, graph, quantizer
+from optkit.cli import quantize as cli_quantize
 from optkit.errors import ModelError, OutputError, SignatureError, StageError, UsageError
 from optkit.quantizer import Request
 from optkit.quantizers import onnxruntime_static
@@ -168,9 +170,15 @@ def test_what_cannot_be_quantized_is_refused_with_a_hint(options, error, samples
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("option", ["Calibrate", "BiasCorrection", "ModelType"])
+def test_the_command_line_knows_every_way_that_the_quantizers_know(option):
+    assert get_args(getattr(cli_quantize, option)) == get_args(getattr(quantizer, option))
+
+
 @pytest.mark.parametrize(("target", "calibrate"), [("onnxruntime", "mean"), ("openvino", "entropy")])
 def test_a_way_to_calibrate_that_the_engine_lacks_is_refused(target, calibrate, samples, tmp_path):
     ready = {"calibration": samples / "calibration.npz", "method": "static", "measure": False}
+    assert calibrate not in quantizer.CALIBRATES["nncf" if target == "openvino" else target]
     with pytest.raises(UsageError, match=f"cannot calibrate by {calibrate}") as caught:
         optkit.quantize(samples / "model.onnx", tmp_path / "out.onnx", target=target, calibrate=calibrate, **ready)
     assert "minmax" in caught.value.hint

@@ -13,7 +13,7 @@ from optkit.errors import UsageError
 Precision = Literal["int8", "fp16", "bf16", "int4"]
 Method = Literal["auto", "dynamic", "static", "weight-only", "qat"]
 Engine = Literal["auto", "onnxruntime", "nncf", "neural-compressor"]
-Calibrate = Literal["minmax", "entropy", "percentile"]
+Calibrate = Literal["minmax", "entropy", "percentile", "mean"]
 ModelType = Literal["auto", "transformer", "none"]
 BiasCorrection = Literal["fast", "accurate", "none"]
 
@@ -37,7 +37,7 @@ def quantize(
     engine: Annotated[Engine, typer.Option("--engine", help="The library that does it.")] = "auto",
     calibrate: Annotated[
         Calibrate,
-        typer.Option("--calibrate", help="How values seen become ranges; entropy is not NNCF's, mean NNCF's only."),
+        typer.Option("--calibrate", help="How values seen become ranges; not every engine knows every way."),
     ] = "minmax",
     per_channel: Annotated[bool, typer.Option(help="A scale for each output channel of a weight.")] = True,
     model_type: Annotated[
@@ -49,7 +49,8 @@ def quantize(
         typer.Option("--preset", help="NNCF's: which activations have a zero point; performance: none."),
     ] = "mixed",
     bias_correction: Annotated[
-        BiasCorrection, typer.Option("--bias-correction", help="How NNCF makes up for the error of the means.")
+        BiasCorrection,
+        typer.Option("--bias-correction", help="How NNCF makes up for the error of the means; with qat none."),
     ] = "fast",
     smooth_quant: Annotated[
         float | None,

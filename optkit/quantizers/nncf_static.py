@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from optkit import correspondence, irnames, lazy, machine
-from optkit.errors import StageError, UsageError
+from optkit import activations, correspondence, irnames, lazy, machine
+from optkit.errors import StageError
 from optkit.quantizer import Quantized, Request, excluding_nothing, silent
 from optkit.stage import Note
 from optkit.tensors import Arrays
@@ -21,23 +21,18 @@ _ESTIMATORS = {"minmax": "MINMAX", "mean": "MEAN_MINMAX", "percentile": "MEAN_QU
 """Our word for a way to calibrate -> NNCF's. Left alone it takes the mean, which cuts the strongest samples off: that
 cost a deep narrow net four points of accuracy, and won transformers nothing that counts."""
 _MOST_SAMPLES = 1000
-"""NNCF keeps the ranges of every sample in memory to average them at the end; averages settle long before."""
+"""NNCF may keep something of every sample until the end, as for averages; these settle long before."""
 
 
 def quantize(request: Request) -> Quantized:
-    """Quantize the OpenVINO graph. Raises UsageError for a way to calibrate that NNCF lacks, StageError where NNCF
-    fails.
-    """
-    if request.calibrate not in _ESTIMATORS:
-        raise UsageError(
-            f"nncf cannot calibrate by {request.calibrate}", hint=f"--calibrate {' or '.join(_ESTIMATORS)}"
-        )
+    """Quantize the OpenVINO graph. Raises StageError where NNCF fails."""
     request, notes = _bounded(request)
     with silent():
         nncf = lazy.require("nncf", extra="openvino")
-        graph = irnames.fused(irnames.read(request.model.path))
+        graph = irnames.read(request.model.path)
         transformer = _is_transformer(graph) if request.model_type == "auto" else request.model_type == "transformer"
         meant = correspondence.operations(request.exclude, request.model, graph, request.workdir)
+        activations.fuse_silu(graph)
         ignored = nncf.IgnoredScope(
             names=sorted({operation for found in meant.values() for operation in found}), validate=False
         )
@@ -55,7 +50,7 @@ def quantize(request: Request) -> Quantized:
                     # Asymmetric activations keep what comes before a GELU or a hard swish; MIXED picks them there only,
                     # PERFORMANCE nowhere, and kernels that need no zero points may be faster.
                     preset=nncf.QuantizationPreset[request.preset.upper()],
-                    fast_bias_correction=request.bias_correction == "fast",
+                    fast_bias_correction=request.bias_correction != "accurate",
                     ignored_scope=ignored,
                     advanced_parameters=nncf.AdvancedQuantizationParameters(
                         overflow_fix=overflow,
@@ -122,7 +117,7 @@ def _bounded(request: Request) -> tuple[Request, tuple[Note, ...]]:
     given = request.calibration
     if given is None or len(given) <= _MOST_SAMPLES:
         return request, ()
-    note = Note(f"{_MOST_SAMPLES:,} of {len(given):,} calibration samples used, evenly spread: nncf holds every sample")
+    note = Note(f"{_MOST_SAMPLES:,} of {len(given):,} calibration samples used, evenly spread: more tell nncf nothing")
     return replace(request, calibration=given.take(_MOST_SAMPLES)), (note,)
 
 

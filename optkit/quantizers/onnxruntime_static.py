@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit import embeddings, graph, machine
-from optkit.errors import StageError, UsageError
+from optkit.errors import StageError
 from optkit.quantizer import (
     QUANTIZABLE,
     Quantized,
@@ -38,13 +38,7 @@ _known_ranges: dict[tuple[str, ...], Any] = {}
 
 
 def quantize(request: Request) -> Quantized:
-    """Calibrate feed by feed, then quantize. Raises UsageError for a way to calibrate that the engine lacks, StageError
-    where nothing can be quantized, or the engine fails.
-    """
-    if request.calibrate not in _AT_ONCE:
-        raise UsageError(
-            f"onnxruntime cannot calibrate by {request.calibrate}", hint=f"--calibrate {' or '.join(_AT_ONCE)}"
-        )
+    """Calibrate feed by feed, then quantize. Raises StageError where nothing can be quantized, or the engine fails."""
     path, notes = simplified(request.model, request.workdir, request.engine)
     proto = graph.load(path)
     chosen = [node for node in weighted_nodes(proto) if not request.excludes(node)]
@@ -219,7 +213,7 @@ def _absorb_clips(proto: Any) -> None:
 
 def _readers(proto: Any) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
-    for node in proto.graph.node:
+    for node in graph.walk(proto):
         for name in node.input:
             found.setdefault(name, []).append(node)
     return found

@@ -12,7 +12,17 @@ from optkit import graph, ir, qat, teaching
 from optkit import model as models
 from optkit.errors import UsageError
 from optkit.model import TORCH_FORMATS, Model
-from optkit.quantizer import QUANTIZERS, BiasCorrection, Calibrate, Engine, ModelType, Preset, Request, quantizer
+from optkit.quantizer import (
+    CALIBRATES,
+    QUANTIZERS,
+    BiasCorrection,
+    Calibrate,
+    Engine,
+    ModelType,
+    Preset,
+    Request,
+    quantizer,
+)
 from optkit.schedule import Schedule
 from optkit.stage import Context, Interrupted, Note, Outcome, Stage
 
@@ -76,6 +86,9 @@ class Quantize(Schedule, Stage):
         engine, method = self._engine(context), "static" if self.trains else self.method
         if self.smooth_quant is not None and engine != "nncf":
             raise UsageError(f"{engine} has no SmoothQuant", hint="--target openvino, or leave --smooth-quant out")
+        if self.calibrate not in CALIBRATES[engine]:
+            known = " or ".join(CALIBRATES[engine])
+            raise UsageError(f"{engine} cannot calibrate by {self.calibrate}", hint=f"--calibrate {known}")
         if method != "auto" and f"{engine}-{method}" not in QUANTIZERS:
             known = ", ".join(sorted(name for name in QUANTIZERS if name.startswith(engine)))
             raise UsageError(f"{engine} has no method {method!r} for {context.target}", hint=f"known: {known}")
