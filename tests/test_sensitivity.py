@@ -51,9 +51,8 @@ def measure(path, samples, **options):
 
 def test_the_layer_with_an_outlier_comes_first(chain):
     found = measure(chain / "model.onnx", chain / "data.npz", seconds=5)
-    assert {layer.name for layer in found.layers[:2]} == {"first", "second"}
-    assert found.layers[-1].name == "third"
-    assert found.layers[1].damage > 20 * found.layers[2].damage
+    assert found.layers[0].name == "second"  # the first gives the outlier, and gives it in float
+    assert found.layers[0].damage > 20 * found.layers[1].damage
     assert found.all_quantized > 0.5 * found.layers[0].damage
     assert found.samples == 32
     assert [layer.depth for layer in sorted(found.layers, key=lambda layer: layer.depth)] == [0, 1, 3]
@@ -79,7 +78,7 @@ def test_excluding_what_comes_first_helps_most(target, chain, tmp_path):
             return float(((rounded.run({"x": x})["y"] - exact.run({"x": x})["y"]) ** 2).mean())
 
     worst = measure(chain / "model.onnx", chain / "data.npz", seconds=5).layers
-    assert loss(worst[0].name, worst[1].name) < 0.1 * loss() < loss(worst[-1].name)
+    assert loss(worst[0].name) < 0.1 * loss() < loss(worst[-1].name)
 
 
 def test_switches_that_are_off_change_nothing_and_one_that_is_on_rounds_as_the_quantizer_does(chain, tmp_path):
@@ -95,8 +94,12 @@ def test_switches_that_are_off_change_nothing_and_one_that_is_on_rounds_as_the_q
     np.testing.assert_allclose(off["y"], wanted, rtol=1e-5, atol=1e-5)
     assert not off[switches.ERRORS].any()
     assert on[switches.ERRORS][2] == pytest.approx(((on["y"] - off["y"]) ** 2).sum() / (off["y"] ** 2).sum(), rel=1e-3)
-    assert len(np.unique(np.rint(on["y"] / ranges["y"].scale))) <= 256
-    np.testing.assert_allclose(on["y"] / ranges["y"].scale, np.rint(on["y"] / ranges["y"].scale), atol=1e-3)
+    weights = {each.name: numpy_helper.to_array(each) for each in proto.graph.initializer}
+    taken = np.tanh(x @ weights["w0"] @ weights["w1"])
+    scale, zero = ranges["c"].scale, ranges["c"].zero_point.astype(np.float32)
+    taken = (np.clip(np.rint(taken / scale) + zero, 0, 255) - zero) * scale
+    integers, rounded = affine.of_weight(weights["w2"], 1, 8)
+    np.testing.assert_allclose(on["y"], taken @ (integers * rounded.scale), atol=1e-4)
 
 
 @pytest.mark.parametrize("axis", [None, 0, 1])
