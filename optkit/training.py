@@ -85,7 +85,6 @@ class _Run:
     """A course on its way."""
 
     def __init__(self, course: Course) -> None:
-
         self.course = course
         self.student = course.objective.student
         self.size = course.schedule.batch_size

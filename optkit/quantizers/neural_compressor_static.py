@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from optkit import checkpoint, embeddings, graph, lazy, machine, torchexport
-from optkit.errors import UsageError
 from optkit.quantizer import Quantized, Request, silent
 from optkit.stage import Note
 from optkit.tensors import Array, Signature
@@ -20,13 +19,7 @@ _FLOAT = {"w_dtype": "fp32", "act_dtype": "fp32"}
 
 
 def quantize(request: Request) -> Quantized:
-    """Quantize Conv and Linear. Raises UsageError for a way to calibrate that the engine lacks, StageError where torch
-    or the engine fails.
-    """
-    if request.calibrate not in _ALGORITHMS:
-        raise UsageError(
-            f"neural-compressor cannot calibrate by {request.calibrate}", hint=f"--calibrate {' or '.join(_ALGORITHMS)}"
-        )
+    """Quantize Conv and Linear. Raises StageError where torch or the engine fails."""
     engine = _engine()
     signature = request.model.signature or Signature(())
     with torchexport.in_one_line(request.model.path):
