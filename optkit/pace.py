@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import Any
 from optkit import timing, worker, workload
 from optkit.errors import StageError
 from optkit.model import Model
-from optkit.pruning import Block, Pruner
+from optkit.pruning import Block, Pruner, Sensitivity
 from optkit.results import Interval
 from optkit.stage import Context, stage_class
 from optkit.timing import Task
@@ -48,47 +49,57 @@ class Pace:
         return timed.speedup
 
     def blocks_for(
-        self, wanted: float, pruner: Pruner, module: Any, order: Sequence[Block]
+        self, wanted: float, pruner: Pruner, module: Any, order: Sequence[Block], *, closely: bool = True
     ) -> tuple[list[int], Interval]:
-        """Which blocks of the order to cut so that the target is faster by ``wanted`` and hardly more, all of them
-        where that does not do; and the speed-up with them, measured longer than on the way.
+        """Which blocks of the order to cut so that the target is faster by ``wanted``, and hardly more where it must
+        be met ``closely``; all of them where that does not do. And the speed-up with them, measured longer than on the
+        way.
         """
         looks = 0
 
-        def look(small: Any) -> float:
+        def measured(chosen: Sequence[int], seconds: float) -> Interval:
             nonlocal looks
             self.context.progress(f"measuring · {wanted:g}x wanted", looks, None)
             looks += 1
-            return self.speedup(small, _LOOK_SECONDS).value
+            return self.speedup(pruner.cut(module, [order[number] for number in chosen]), seconds)
 
-        count = pruner.fewest(module, order, lambda small: look(small) >= wanted)
-        chosen = list(range(count))
-        found = self.speedup(pruner.cut(module, order[:count]), _PROOF_SECONDS)
-        if found.value <= wanted * (1 + _BEYOND) or not chosen:
-            return chosen, found
-        # The last block was more than it takes: the next one of another group may fit better in its place.
-        for other in _next_of_each(order, count, besides=order[count - 1].group.name):
-            swapped = [*chosen[:-1], other]
-            small = pruner.cut(module, [order[number] for number in swapped])
-            if wanted <= look(small) < found.value:
-                again = self.speedup(small, _PROOF_SECONDS)
-                if wanted * (1 - _BEYOND) <= again.value < found.value:
-                    chosen, found = swapped, again
-            if found.value <= wanted * (1 + _BEYOND):
+        taken: list[int] = []
+        left = list(range(len(order)))
+        found: list[tuple[list[int], Interval]] = []
+        while not found or left:
+            counts = range(1 if taken else 0, len(left))
+            fewest = bisect.bisect_left(
+                counts, wanted, key=lambda count: measured([*taken, *left[:count]], _LOOK_SECONDS).value
+            )
+            count = counts.start + fewest
+            chosen = [*taken, *left[:count]]
+            reached = measured(chosen, _PROOF_SECONDS)
+            found.append((chosen, reached))
+            if reached.value < wanted * (1 - _BEYOND):
+                taken, left = chosen, left[count:]
+            elif closely and chosen and reached.value > wanted * (1 + _BEYOND):
+                # A kernel may be much faster with some widths: the last block was more than it takes, and its group's
+                # others would be. What is still missing is looked for in other groups.
+                taken, over = chosen[:-1], order[chosen[-1]].group.name
+                left = [number for number in left[count:] if order[number].group.name != over]
+            else:
                 break
-        return chosen, found
+        enough = [each for each in found if each[1].value >= wanted * (1 - _BEYOND)]
+        return min(enough, key=lambda each: each[1].value) if enough else found[-1]
+
+    def savings(self, pruner: Pruner, module: Any, survey: Sequence[Sensitivity]) -> dict[str, float]:
+        """The share of the baseline's time that each group's cut saves on the target, by the group's name."""
+        found = {}
+        before = 1.0 / self.speedup(module, _LOOK_SECONDS).value  # layers may have been dropped already
+        for number, each in enumerate(survey):
+            self.context.progress(f"measuring · {each.group.name}", number, len(survey))
+            small = pruner.cut(module, [Block(each.group, each.units, 0.0)])
+            found[each.group.name] = before - 1.0 / self.speedup(small, _LOOK_SECONDS).value
+        return found
 
     @cached_property
     def _exported(self) -> Model:
         return _export(self.baseline, self.context, self.context.workdir / "baseline")
-
-
-def _next_of_each(order: Sequence[Block], start: int, *, besides: str) -> list[int]:
-    """The first block of each other group from ``start`` on: units of a group go in their own order."""
-    first: dict[str, int] = {}
-    for number in range(start, len(order)):
-        first.setdefault(order[number].group.name, number)
-    return sorted(number for name, number in first.items() if name != besides)
 
 
 def _export(model: Model, context: Context, folder: Path) -> Model:

@@ -10,7 +10,7 @@ import bisect
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -33,9 +33,12 @@ _LEAST_DAMAGE = 1e-6
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What cutting half of a group alone does: to the held-out loss, and to the cost, as a share of the whole."""
+    """What cutting half of a group alone, these ``units``, does: to the held-out loss, and to the cost, as a share of
+    the whole.
+    """
 
     group: Group
+    units: tuple[int, ...]
     damage: float
     saved: float
     fragile: bool = False
@@ -93,7 +96,7 @@ class Pruner:
                 survey.refused[group.name] = reason
                 continue
             damage = max(self.loss(copied) - whole, _LEAST_DAMAGE * max(abs(whole), 1.0))
-            survey.found.append(Sensitivity(group, damage, 1.0 - self.cost(copied) / cost))
+            survey.found.append(Sensitivity(group, tuple(half), damage, 1.0 - self.cost(copied) / cost))
         survey.found = _fenced(sorted(survey.found, key=lambda each: -each.damage))
         return survey
 
@@ -191,6 +194,4 @@ def _fenced(found: list[Sensitivity]) -> list[Sensitivity]:
     logs = [math.log(each.damage) for each in found]
     lower, upper = np.quantile(logs, [0.25, 0.75])
     limit = upper + _FENCE * (upper - lower)
-    return [
-        Sensitivity(each.group, each.damage, each.saved, log > limit) for each, log in zip(found, logs, strict=True)
-    ]
+    return [replace(each, fragile=log > limit) for each, log in zip(found, logs, strict=True)]

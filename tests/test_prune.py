@@ -11,8 +11,11 @@ from training_files import INPUT, SMALL, TRANSFORMER, share, weights_of, written
 import optkit as package
 from optkit import pruning, sparsity
 from optkit.errors import ModelError, StageError, UsageError
+from optkit.pace import Pace
 from optkit.prunable import Group
-from optkit.pruning import Sensitivity
+from optkit.pruning import Block, Sensitivity
+from optkit.results import Interval
+from optkit.stage import Context
 
 
 @pytest.fixture(scope="module")
@@ -154,12 +157,43 @@ def test_two_of_each_four_inputs_are_left():
 
 def test_outliers_are_fragile_and_few_layers_are_none():
     def found(damages):
-        every = [Sensitivity(Group(str(number), "channels", 8), each, 0.1) for number, each in enumerate(damages)]
+        every = [Sensitivity(Group(str(number), "channels", 8), (0,), each, 0.1) for number, each in enumerate(damages)]
         return [each.group.name for each in pruning._fenced(every) if each.fragile]
 
     assert found([5.0, 0.02, 0.018, 0.015, 0.012, 0.01]) == ["0"]
     assert found([0.02, 0.018, 0.015, 0.012, 0.01]) == []
     assert found([5.0, 0.01, 0.01]) == []
+
+
+class _Stepped(Pace):
+    """A target where a block of ``step`` brings far more than another one; without noise."""
+
+    def speedup(self, module, seconds):
+        value = 1 + sum(0.5 if block.group.name == "step" else 0.1 for block in module)
+        return Interval(value=value, low=value, high=value)
+
+
+class _Listing:
+    """Cuts nothing: what is cut is the list of the blocks."""
+
+    def cut(self, module, blocks):
+        return list(blocks)
+
+
+@pytest.mark.parametrize(
+    ("order", "wanted", "chosen"),
+    [
+        ("fine fine step fine fine fine", 1.4, [0, 1, 3, 4]),  # not 1.7x
+        ("step step fine fine fine fine", 1.7, [0, 2, 3]),  # nor 2x
+        ("fine step step", 1.5, [0, 1]),  # nothing comes closer
+        ("fine fine fine", 9.0, [0, 1, 2]),
+        ("", 1.5, []),
+    ],
+)
+def test_a_block_that_brings_more_than_is_wanted_is_left_for_finer_ones(tmp_path, order, wanted, chosen):
+    blocks = [Block(Group(name, "channels", 8), (0,), 0.0) for name in order.split()]
+    pace = _Stepped(Context(tmp_path), None, None)
+    assert pace.blocks_for(wanted, _Listing(), None, blocks)[0] == chosen
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -199,6 +200,9 @@ class _Cutting(_Work):
         pruner = self._pruner()
         whole = pruner.cost(self.module)
         survey = pruner.survey(self.module)
+        if self.stage.target_speedup:
+            savings = self._noted("savings", lambda: self._pace.savings(pruner, self.module, survey.found))
+            survey = replace(survey, found=[replace(each, saved=savings[each.group.name]) for each in survey.found])
         self._tell(survey)
         if not any(not each.fragile for each in survey.found):
             raise StageError(f"{self.lesson.model.path}: nothing can be cut: {_reasons(survey)}")
@@ -207,7 +211,7 @@ class _Cutting(_Work):
             last = step == self.stage.steps
             order = pruner.order(self.module, survey)
             if last and self.stage.target_speedup:
-                self.module = self._cut_to_speed(pruner, order, "last")
+                self.module = self._cut_to_speed(pruner, order, "last", closely=True)
             else:
                 self.module = pruner.cut_to(self.module, order, share ** (step / self.stage.steps), whole)
             self.train(f"cut {step} of {self.stage.steps}", epochs=None if last else 1)
@@ -227,35 +231,42 @@ class _Cutting(_Work):
             return 1.0 - self.stage.sparsity
         if self.stage.steps == 1:
             return 1.0
-        cut = self._cut_to_speed(pruner, pruner.order(self.module, survey), "first")
+        cut = self._cut_to_speed(pruner, pruner.order(self.module, survey), "first", closely=False)
         return pruner.cost(cut) / pruner.cost(self.module)
 
-    def _cut_to_speed(self, pruner: Pruner, order: list[pruning.Block], name: str) -> Any:
-        """The fewest blocks cut that make the target as much faster as is asked for, as measured.
+    def _cut_to_speed(self, pruner: Pruner, order: list[pruning.Block], name: str, *, closely: bool) -> Any:
+        """The fewest blocks cut that make the target as much faster as is asked for, as measured."""
 
-        What was measured is written down under ``name``: whoever goes on after a kill must cut the same.
-        """
+        def measured() -> dict[str, Any]:
+            wanted = self.stage.target_speedup or 1.0
+            chosen, reached = self._pace.blocks_for(wanted, pruner, self.module, order, closely=closely)
+            if len(chosen) == len(order) and reached.high < wanted:
+                raise StageError(
+                    f"{self.lesson.model.path}: {wanted:g}x cannot be reached on {self.lesson.context.target} by "
+                    f"pruning: with all cut that can be, "
+                    f"{units.ratio_interval(reached.value, reached.low, reached.high)}",
+                    hint="a lower --target-speedup, --drop-layers, or quantize --int8 on top",
+                )
+            return {"blocks": chosen, "speedup": {"value": reached.value, "low": reached.low, "high": reached.high}}
+
+        found = self._noted(f"{name}-cut", measured)
+        self.facts["speedup"] = found["speedup"]
+        return pruner.cut(self.module, [order[number] for number in found["blocks"]])
+
+    def _noted(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What was measured, written down under ``name``: whoever goes on after a kill must cut the same."""
         place = self.lesson.context.checkpoints
-        noted = None if place is None else place / f"{name}-cut.json"
+        noted = None if place is None else place / f"{name}.json"
         if noted is not None and noted.is_file():
-            found = json.loads(noted.read_text())
-            self.facts["speedup"] = found["speedup"]
-            return pruner.cut(self.module, [order[number] for number in found["blocks"]])
-        wanted = self.stage.target_speedup or 1.0
-        chosen, reached = self._pace.blocks_for(wanted, pruner, self.module, order)
-        if len(chosen) == len(order) and reached.high < wanted:
-            raise StageError(
-                f"{self.lesson.model.path}: {wanted:g}x cannot be reached on {self.lesson.context.target} by pruning: "
-                f"with all cut that can be, {units.ratio_interval(reached.value, reached.low, reached.high)}",
-                hint="a lower --target-speedup, --drop-layers, or quantize --int8 on top",
-            )
-        self.facts["speedup"] = {"value": reached.value, "low": reached.low, "high": reached.high}
+            found: dict[str, Any] = json.loads(noted.read_text())
+            return found
+        found = measure()
         if noted is not None:
             noted.parent.mkdir(parents=True, exist_ok=True)
             aside = noted.with_suffix(".part")
-            aside.write_text(json.dumps({"blocks": chosen, "speedup": self.facts["speedup"]}))
+            aside.write_text(json.dumps(found))
             aside.replace(noted)
-        return pruner.cut(self.module, [order[number] for number in chosen])
+        return found
 
     @cached_property
     def _pace(self) -> Pace:
