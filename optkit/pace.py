@@ -49,11 +49,10 @@ class Pace:
         return timed.speedup
 
     def blocks_for(
-        self, wanted: float, pruner: Pruner, module: Any, order: Sequence[Block], *, closely: bool = True
+        self, wanted: float, most: float, pruner: Pruner, module: Any, order: Sequence[Block]
     ) -> tuple[list[int], Interval]:
-        """Which blocks of the order to cut so that the target is faster by ``wanted``, and hardly more where it must
-        be met ``closely``; all of them where that does not do. And the speed-up with them, measured longer than on the
-        way.
+        """Which blocks of the order to cut so that the target is faster by ``wanted``, and by ``most`` at most where
+        that can be had; all of them where they do not do. And the speed-up with them, measured longer than on the way.
         """
         looks = 0
 
@@ -77,7 +76,7 @@ class Pace:
             found.append((chosen, reached))
             if reached.value < wanted * (1 - _BEYOND):
                 taken, left = chosen, left[count:]
-            elif closely and chosen and reached.value > wanted * (1 + _BEYOND):
+            elif chosen and reached.value > most * (1 + _BEYOND):
                 # A kernel may be much faster with some widths: the last block was more than it takes, and its group's
                 # others would be. What is still missing is looked for in other groups.
                 taken, over = chosen[:-1], order[chosen[-1]].group.name
@@ -86,6 +85,11 @@ class Pace:
                 break
         enough = [each for each in found if each[1].value >= wanted * (1 - _BEYOND)]
         return min(enough, key=lambda each: each[1].value) if enough else found[-1]
+
+    def furthest(self, pruner: Pruner, module: Any, order: Sequence[Block]) -> Interval:
+        """The speed-up with all blocks cut."""
+        self.context.progress("measuring · all cut", 0, None)
+        return self.speedup(pruner.cut(module, order), _LOOK_SECONDS)
 
     def savings(self, pruner: Pruner, module: Any, survey: Sequence[Sensitivity]) -> dict[str, float]:
         """The share of the baseline's time that each group's cut saves on the target, by the group's name."""

@@ -193,7 +193,7 @@ class _Listing:
 def test_a_block_that_brings_more_than_is_wanted_is_left_for_finer_ones(tmp_path, order, wanted, chosen):
     blocks = [Block(Group(name, "channels", 8), (0,), 0.0) for name in order.split()]
     pace = _Stepped(Context(tmp_path), None, None)
-    assert pace.blocks_for(wanted, _Listing(), None, blocks)[0] == chosen
+    assert pace.blocks_for(wanted, wanted, _Listing(), None, blocks)[0] == chosen
 
 
 @pytest.mark.slow

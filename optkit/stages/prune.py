@@ -21,6 +21,7 @@ from optkit.objectives import Objective
 from optkit.pace import Pace
 from optkit.prunable import Importance
 from optkit.pruning import Of, Pruner, Scope, Survey
+from optkit.results import Interval
 from optkit.schedule import Schedule
 from optkit.sparsity import Masks, Pattern, smallest
 from optkit.stage import Context, Interrupted, Note, Outcome, Stage
@@ -206,15 +207,14 @@ class _Cutting(_Work):
         self._tell(survey)
         if not any(not each.fragile for each in survey.found):
             raise StageError(f"{self.lesson.model.path}: nothing can be cut: {_reasons(survey)}")
-        share = self._share(pruner, survey)
         for step in range(1, self.stage.steps + 1):
-            last = step == self.stage.steps
             order = pruner.order(self.module, survey)
-            if last and self.stage.target_speedup:
-                self.module = self._cut_to_speed(pruner, order, "last", closely=True)
+            if self.stage.target_speedup:
+                self.module = self._cut_to_speed(pruner, order, step)
             else:
-                self.module = pruner.cut_to(self.module, order, share ** (step / self.stage.steps), whole)
-            self.train(f"cut {step} of {self.stage.steps}", epochs=None if last else 1)
+                share = (1.0 - (self.stage.sparsity or 0.0)) ** (step / self.stage.steps)
+                self.module = pruner.cut_to(self.module, order, share, whole)
+            self.train(f"cut {step} of {self.stage.steps}", epochs=None if step == self.stage.steps else 1)
         left = pruner.cost(self.module) / whole
         if self.stage.sparsity and left > 1.0 - self.stage.sparsity:
             self.notes.append(
@@ -225,33 +225,30 @@ class _Cutting(_Work):
                 )
             )
 
-    def _share(self, pruner: Pruner, survey: Survey) -> float:
-        """The share of the cost to be left: as asked for, or where the module is fast enough before any training."""
-        if self.stage.sparsity:
-            return 1.0 - self.stage.sparsity
-        if self.stage.steps == 1:
-            return 1.0
-        cut = self._cut_to_speed(pruner, pruner.order(self.module, survey), "first", closely=False)
-        return pruner.cost(cut) / pruner.cost(self.module)
-
-    def _cut_to_speed(self, pruner: Pruner, order: list[pruning.Block], name: str, *, closely: bool) -> Any:
-        """The fewest blocks cut that make the target as much faster as is asked for, as measured."""
+    def _cut_to_speed(self, pruner: Pruner, order: list[pruning.Block], step: int) -> Any:
+        """The fewest blocks cut that make the target faster, as measured, by this step's share of what is asked for."""
+        wanted = self.stage.target_speedup or 1.0
 
         def measured() -> dict[str, Any]:
-            wanted = self.stage.target_speedup or 1.0
-            chosen, reached = self._pace.blocks_for(wanted, pruner, self.module, order, closely=closely)
-            if len(chosen) == len(order) and reached.high < wanted:
-                raise StageError(
-                    f"{self.lesson.model.path}: {wanted:g}x cannot be reached on {self.lesson.context.target} by "
-                    f"pruning: with all cut that can be, "
-                    f"{units.ratio_interval(reached.value, reached.low, reached.high)}",
-                    hint="a lower --target-speedup, --drop-layers, or quantize --int8 on top",
-                )
+            if step == 1:
+                self._check_reachable(wanted, self._pace.furthest(pruner, self.module, order))
+            now = wanted ** (step / self.stage.steps)
+            chosen, reached = self._pace.blocks_for(now, wanted, pruner, self.module, order)
+            if step == self.stage.steps and len(chosen) == len(order):
+                self._check_reachable(wanted, reached)
             return {"blocks": chosen, "speedup": {"value": reached.value, "low": reached.low, "high": reached.high}}
 
-        found = self._noted(f"{name}-cut", measured)
+        found = self._noted(f"cut-{step}", measured)
         self.facts["speedup"] = found["speedup"]
         return pruner.cut(self.module, [order[number] for number in found["blocks"]])
+
+    def _check_reachable(self, wanted: float, found: Interval) -> None:
+        if found.high < wanted:
+            raise StageError(
+                f"{self.lesson.model.path}: {wanted:g}x cannot be reached on {self.lesson.context.target} by pruning: "
+                f"with all cut that can be, {units.ratio_interval(found.value, found.low, found.high)}",
+                hint="a lower --target-speedup, --drop-layers, or quantize --int8 on top",
+            )
 
     def _noted(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What was measured, written down under ``name``: whoever goes on after a kill must cut the same."""
