@@ -18,6 +18,8 @@ from optkit import lazy
 from optkit.data import Dataset
 from optkit.errors import UsageError
 from optkit.model import Model
+from optkit.progress import Progress as Progress
+from optkit.progress import no_progress as no_progress
 
 STAGES = {
     "export": "optkit.stages.export:Export",
@@ -27,13 +29,6 @@ STAGES = {
     "quantize": "optkit.stages.quantize:Quantize",
     "compile": "optkit.stages.compile:Compile",
 }
-
-Progress = Callable[[str, int, int | None], None]
-"""``progress(what, done, total)``; a total of ``None`` is unknown."""
-
-
-def no_progress(what: str, done: int, total: int | None) -> None:
-    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True)
