@@ -22,7 +22,7 @@ from optkit import loadgen
 from optkit.errors import OptkitError, WorkerError
 from optkit.model import Model
 from optkit.operators import Profile
-from optkit.target import Session, target
+from optkit.target import Examination, Session, target
 from optkit.tensors import Arrays, Signature
 
 _PR_SET_PDEATHSIG = 1
@@ -108,6 +108,9 @@ class _Desk:
         first = runtime.open(model, options)
         self._sessions = [first, *(first.sibling() for _ in range(count - 1))]
         return first.signature, first.facts()
+
+    def examine(self, model: Model, name: str, options: dict[str, Any]) -> Examination:
+        return target(name).examine(model, options)
 
     def run(self, feed: Arrays) -> Arrays:
         return self._sessions[0].run(feed)

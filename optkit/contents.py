@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from optkit import trtengine
 from optkit.errors import ModelError
 from optkit.model import Model
 from optkit.stage import Note
@@ -64,7 +65,19 @@ def of(model: Model) -> Contents:
         return _onnx(model)
     if model.format == "openvino":
         return _openvino(model)
+    if model.format == "tensorrt":
+        return _engine(model)
     return _torch(model)
+
+
+def _engine(model: Model) -> Contents:
+    """What the first bytes tell; what is inside shows only where it can be loaded."""
+    with model.path.open("rb") as stream:
+        header = trtengine.header(stream.read(trtengine.HEADER_BYTES))
+    if header is None or header.version is None:
+        return Contents({}, {}, producer="TensorRT")
+    producer = f"TensorRT-RTX {header.version}, for compute capability {', '.join(header.capabilities)}"
+    return Contents({}, {}, producer=producer)
 
 
 def _onnx(model: Model) -> Contents:

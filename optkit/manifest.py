@@ -40,7 +40,7 @@ class Manifest(Root):
     target: str
     model: str
     """The model's file, relative to the bundle."""
-    format: Literal["module", "state-dict", "torchscript", "exported-program", "onnx", "openvino"]
+    format: Literal["module", "state-dict", "torchscript", "exported-program", "onnx", "openvino", "tensorrt"]
     options: dict[str, Any] = Field(default_factory=dict)
     """Every runtime option that matters, spelled as the runtime spells it."""
     signature: SignatureRecord

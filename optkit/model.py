@@ -10,13 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from optkit import digests, lazy, usercode
+from optkit import digests, lazy, trtengine, usercode
 from optkit.errors import ModelError, SignatureError
 from optkit.tensors import Signature, TensorSpec, parse_inputs
 
-Format = Literal["module", "state-dict", "torchscript", "exported-program", "onnx", "openvino", "bundle"]
+Format = Literal["module", "state-dict", "torchscript", "exported-program", "onnx", "openvino", "tensorrt", "bundle"]
 TORCH_FORMATS = ("module", "state-dict", "torchscript", "exported-program")
-_KNOWN = "a model is a torch file (.pt, .pth, .pt2, .safetensors), .onnx, an OpenVINO .xml, or a bundle"
+_KNOWN = (
+    "a model is a torch file (.pt, .pth, .pt2, .safetensors), .onnx, an OpenVINO .xml, a TensorRT engine, or a bundle"
+)
 _KINDS = {
     b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"GIF8": "a GIF image", b"%PDF": "a PDF",
     b"\x93NUMPY": "a numpy array", b"\x89HDF": "an HDF5 file (Keras?)", b"\x1f\x8b": "a gzip file; unpack it first",
@@ -93,6 +95,8 @@ def _open_file(path: Path, code: str | None, trust: bool) -> Model:
 
         signature = ir.signature(ir.read(path))
         return Model(path, "openvino", digests.sha256(*files_of(path, "openvino")), signature)
+    if trtengine.header(head) is not None:
+        return Model(path, "tensorrt", digests.sha256(path))
     return _open_onnx(path, head)
 
 

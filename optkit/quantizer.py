@@ -28,6 +28,7 @@ QUANTIZERS = {
     "nncf-static": "optkit.quantizers.nncf_static:quantize",
     "nncf-weight-only": "optkit.quantizers.nncf_weight_only:quantize",
     "neural-compressor-static": "optkit.quantizers.neural_compressor_static:quantize",
+    "tensorrt-static": "optkit.quantizers.tensorrt_static:quantize",
     "openvino-convert": "optkit.quantizers.openvino_convert:quantize",
 }
 """By engine and method."""
@@ -44,6 +45,7 @@ _FUSED = "/MatMulAddFusion"
 Calibrate = Literal["minmax", "entropy", "percentile", "mean"]
 CALIBRATES = {
     "onnxruntime": ("minmax", "entropy", "percentile"),
+    "tensorrt": ("minmax", "entropy", "percentile"),
     "nncf": ("minmax", "mean", "percentile"),
     "neural-compressor": ("minmax", "entropy"),
 }

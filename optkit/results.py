@@ -226,12 +226,34 @@ class Doctor(Root):
     notes: list[NoteRecord] = Field(default_factory=list)
 
 
+class RefusedNodeRecord(Record):
+    """A node that a target does not take; ``node`` is its name, empty where it has none."""
+
+    operator: str
+    node: str
+    reason: str
+
+
+class EngineLayerRecord(Record):
+    """A kernel of a built engine: what it reads (and makes, where that is another type), the ONNX nodes in it."""
+
+    name: str
+    kind: str
+    precision: str
+    nodes: list[str] = Field(default_factory=list)
+
+
 class Refusal(Record):
-    """What a target would refuse in a model; ``accepted`` with no reason when nothing."""
+    """What a target would refuse in a model; ``accepted`` with no reason when nothing.
+
+    ``nodes`` are those refused, where the target names them; ``layers`` what it makes of the model, where it tells.
+    """
 
     target: str
     accepted: bool
     reason: str | None = None
+    nodes: list[RefusedNodeRecord] = Field(default_factory=list)
+    layers: list[EngineLayerRecord] = Field(default_factory=list)
 
 
 class Inspection(Root):

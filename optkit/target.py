@@ -19,11 +19,13 @@ from optkit import lazy
 from optkit.errors import UsageError
 from optkit.model import Model
 from optkit.operators import Profile
+from optkit.progress import Progress, no_progress
 from optkit.tensors import Arrays, Signature
 
 TARGETS = {
     "onnxruntime": "optkit.targets.onnxruntime:OnnxRuntime",
     "openvino": "optkit.targets.openvino:OpenVino",
+    "tensorrt": "optkit.targets.tensorrt:TensorRT",
     "torch": "optkit.targets.torch:Torch",
     "fake": "optkit.targets.fake:Fake",
 }
@@ -43,9 +45,24 @@ class Session(ABC):
     def prepared(self, feed: Arrays) -> Callable[[], object]:
         """One inference as a call without arguments, as near to the runtime as Python comes: what is timed.
 
-        It raises the runtime's own errors; ``explaining`` makes them readable.
+        It returns when the inference is done, on a device too, and raises the runtime's own errors; ``explaining``
+        makes them readable.
         """
         return partial(self.run, feed)
+
+    def timed(self, feed: Arrays) -> Callable[[], float]:
+        """One inference as a call that gives the seconds it took, by the clock around what is ``prepared``.
+
+        A session on a GPU may ask the device instead.
+        """
+        call, clock = self.prepared(feed), self.clock
+
+        def seconds() -> float:
+            start = clock()
+            call()
+            return clock() - start
+
+        return seconds
 
     def explaining(self) -> AbstractContextManager[None]:
         """Inside, what the runtime raises becomes a TargetError."""
@@ -60,7 +77,10 @@ class Session(ABC):
         time.sleep(max(0.0, until - self.clock()))
 
     def facts(self) -> dict[str, Any]:
-        """What the runtime really does: providers or device, precision, threads; plain JSON values."""
+        """What the runtime really does: providers or device, precision, threads; plain JSON values.
+
+        ``gpu`` is there for a session on a GPU alone: its name.
+        """
         return {}
 
     def peak_memory_bytes(self) -> int | None:
@@ -88,6 +108,37 @@ class Compiled:
     options: dict[str, Any]
     notes: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RefusedNode:
+    """A node of a model that a target does not take, and why; ``node`` is its name, empty where it has none."""
+
+    operator: str
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class EngineLayer:
+    """A kernel of a built engine.
+
+    ``precision`` is the type that it reads, and the one that it makes where that is another; ``nodes`` are the ONNX
+    nodes that went into it.
+    """
+
+    name: str
+    kind: str
+    precision: str
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What a target refuses in a model, and the layers that it makes of it where it tells."""
+
+    refused: tuple[RefusedNode, ...] = ()
+    layers: tuple[EngineLayer, ...] = ()
 
 
 class Target(ABC):
@@ -128,12 +179,19 @@ class Target(ABC):
         return {}
 
     @abstractmethod
-    def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
+    def compile(
+        self, model: Model, options: dict[str, Any], workdir: Path, progress: Progress = no_progress
+    ) -> Compiled:
         """Write what ``open`` loads fastest below ``workdir``. Raises TargetError, naming the refused operator."""
 
     @abstractmethod
     def open(self, model: Model, options: dict[str, Any]) -> Session:
         """Load ``model``. Raises TargetError, naming the refused operator."""
+
+    def examine(self, model: Model, options: dict[str, Any]) -> Examination:
+        """What the target takes of the model and makes of it. By default it is opened: raises TargetError."""
+        self.open(model, options).close()
+        return Examination()
 
     def profile(self, model: Model, options: dict[str, Any], feeds: Sequence[Arrays], seconds: float) -> Profile:
         """What each operator takes, in a session of its own that goes through ``feeds`` for about so many seconds.

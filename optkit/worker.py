@@ -24,7 +24,7 @@ from optkit.errors import TargetError, UsageError, WorkerError
 from optkit.lazy import did_you_mean
 from optkit.model import TORCH_FORMATS, Model
 from optkit.operators import Profile
-from optkit.target import TARGETS, Target, target
+from optkit.target import TARGETS, Examination, Target, target
 from optkit.tensors import Arrays, Signature, check_feed
 
 TIME_LIMIT = 600.0
@@ -32,7 +32,7 @@ TIME_LIMIT = 600.0
 _GRACE = 5.0
 """Seconds that a child has to free its session before it is killed."""
 _BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from optkit.child import main; main()"
-_DEFAULT_TARGETS = {"onnx": "onnxruntime", "openvino": "openvino"}
+_DEFAULT_TARGETS = {"onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,14 @@ def _options(found: Target, model: Model, threads: int | None) -> dict[str, Any]
     return defaults | model.options | (found.parallel_options(threads=threads) if threads else {})
 
 
+def examined(candidate: Candidate) -> Examination:
+    """What the candidate's target takes of its model, found out in a process of its own. Raises as Worker does."""
+    with Worker(candidate, opened=False) as worker:
+        return worker.examine()
+
+
 class Worker:
-    """A child process with the session of one candidate; a context manager.
+    """A child process with the session of one candidate; a context manager. Not ``opened``, it can only examine.
 
     All methods raise the child's OptkitErrors as they were raised there, and WorkerError when it crashed, was killed or
     did not answer in its candidate's time limit; after a WorkerError the worker is of no more use.
@@ -124,11 +130,13 @@ class Worker:
     signature: Signature
     facts: dict[str, Any]
 
-    def __init__(self, candidate: Candidate) -> None:
+    def __init__(self, candidate: Candidate, *, opened: bool = True) -> None:
         self.candidate = candidate
         self._time_limit = candidate.time_limit
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by _end
         self._connection, self._process = _start(self._output)
+        if not opened:
+            return
         try:
             self.signature, self.facts = self._ask(
                 "open", candidate.model, candidate.target, candidate.options, candidate.sessions
@@ -136,6 +144,12 @@ class Worker:
         except BaseException:
             self._end(grace=0.0)
             raise
+
+    def examine(self) -> Examination:
+        """What the target takes of the model, and makes of it."""
+        wanted = self.candidate
+        found: Examination = self._ask("examine", wanted.model, wanted.target, wanted.options)
+        return found
 
     def run(self, feed: Arrays) -> Arrays:
         """The outputs for one feed."""

@@ -11,7 +11,7 @@ from onnx import helper
 from onnx_files import save
 
 import optkit
-from optkit import data, graph, quantizer
+from optkit import data, graph, qdq, quantizer
 from optkit.cli import quantize as cli_quantize
 from optkit.errors import ModelError, OutputError, SignatureError, StageError, UsageError
 from optkit.quantizer import Request
@@ -113,9 +113,9 @@ def test_ranges_that_were_kept_give_the_same_file(samples, tmp_path):
         request = Request(model, tmp_path / name, 8, calibration, exclude=excluded)
         return onnxruntime_static.quantize(request).path.read_bytes()
 
-    onnxruntime_static._known_ranges.clear()
+    qdq._known_ranges.clear()
     anew = quantized("anew", "Gemm")
-    onnxruntime_static._known_ranges.clear()
+    qdq._known_ranges.clear()
     quantized("other", "Relu")
     assert quantized("again", "Gemm") == anew
 

@@ -22,6 +22,14 @@ def compile(
         list[str] | None,
         typer.Option("--option", metavar="KEY=VALUE", help="A runtime option, as the runtime spells it; repeatable."),
     ] = None,
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option("--compute-capability", help="A GPU that a tensorrt engine is for: 8.9; repeatable."),
+    ] = None,
+    shapes: Annotated[
+        list[str] | None,
+        typer.Option("--shapes", metavar="NAME=MIN/OPT/MAX", help="Sizes of a dynamic dimension, for tensorrt."),
+    ] = None,
     inputs: options.Inputs = None,
     code: options.Code = None,
     trust: options.Trust = False,
@@ -41,6 +49,8 @@ def compile(
             target=target,
             threads=threads,
             options=chosen,
+            compute_capability=compute_capability or (),
+            shapes=shapes or (),
             inputs=tuple(inputs or ()),
             code=code,
             trust=trust,

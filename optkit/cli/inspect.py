@@ -47,6 +47,9 @@ def _blocks(found: Inspection, *, whole: bool) -> list[Block]:
     blocks += (
         [Text("Which targets open it", "bold"), Text(_lines(map(_target, found.targets)))] if found.targets else []
     )
+    for refusal in found.targets:
+        blocks += _nodes(refusal)
+        blocks += _layers(refusal, whole=whole)
     if found.model.signature is None:
         blocks.append(Text("The file does not tell its inputs: give them with --input 'x:float32[batch,3,224,224]'."))
     return blocks
@@ -66,10 +69,10 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
         "made by": found.producer,
         "opset": ", ".join(f"{domain} {version}" for domain, version in found.opsets.items()),
         "size": units.size(found.model.size_bytes),
-        "parameters": units.count(found.parameters),
+        "parameters": units.count(found.parameters) if found.parameters else "",
         "precision": precisions,
         "sparsity": "" if found.sparsity is None else units.percent(found.sparsity),
-        "quantized": found.quantized or "no",
+        "quantized": found.quantized or ("no" if found.operators else ""),
         "digest": found.model.digest[:16],
     }
     return [(name, value) for name, value in facts.items() if value]
@@ -93,6 +96,23 @@ def _operators(operators: dict[str, int], *, whole: bool) -> Table:
     if len(shown) < len(rows):
         shown.append((f"{len(rows) - len(shown)} more (-v shows them)", ""))
     return Table(("operator", "count"), shown)
+
+
+def _nodes(refusal: Refusal) -> list[Block]:
+    if not refusal.nodes:
+        return []
+    rows = [(each.operator, each.node, each.reason) for each in refusal.nodes]
+    return [Table(("operator", "node", "why not"), rows, title=f"What {refusal.target} refuses")]
+
+
+def _layers(refusal: Refusal, *, whole: bool) -> list[Block]:
+    if not refusal.layers:
+        return []
+    rows = [(each.kind, each.precision, ", ".join(each.nodes) or each.name) for each in refusal.layers]
+    shown = rows if whole else rows[:_ROWS]
+    if len(shown) < len(rows):
+        shown.append((f"{len(rows) - len(shown)} more", "", "-v shows them"))
+    return [Table(("kernel", "precision", "ONNX nodes"), shown, title=f"Layers of the {refusal.target} engine")]
 
 
 def _target(refusal: Refusal) -> tuple[str, str]:

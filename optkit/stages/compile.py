@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from optkit import model as models
+from optkit import shaperanges
 from optkit.errors import UsageError
 from optkit.model import Model
 from optkit.stage import Context, Note, Outcome, Stage
@@ -22,6 +23,8 @@ class Compile(Stage):
 
     threads: int | None = Field(None, ge=1, description="Threads per session; by default all cores allowed.")
     options: dict[str, Any] = Field(default_factory=dict, description="Runtime options, as the runtime spells them.")
+    compute_capability: tuple[str, ...] = Field((), description="GPUs that a tensorrt engine is for: 8.9, 12.0.")
+    shapes: tuple[str, ...] = Field((), description="Sizes of dynamic dimensions for tensorrt: batch=1/8/32.")
 
     def check(self, model: Model, context: Context) -> None:
         """Refuse a format that the target does not take."""
@@ -31,6 +34,10 @@ class Compile(Stage):
                 f"{model.path}: {context.target} takes {', '.join(formats)}, not {model.format}",
                 hint="export it first" if "onnx" in formats and model.format != "openvino" else "choose another target",
             )
+        if context.target != "tensorrt" and (self.compute_capability or self.shapes):
+            given = "compute_capability" if self.compute_capability else "shapes"
+            raise UsageError(f"{given} is for tensorrt, not for {context.target}", hint="--target tensorrt")
+        shaperanges.parsed(self.shapes)
 
     def apply(self, model: Model, context: Context) -> Outcome:
         """Write the target's own form. Raises TargetError, naming what the target refuses."""
@@ -39,12 +46,20 @@ class Compile(Stage):
         defaults = runtime.default_options(threads=self.threads)
         if self.threads is not None:
             kept = {key: value for key, value in kept.items() if "threads" not in key.lower()}
-        options = defaults | kept | self.options
+        options = defaults | kept | self.options | self._for_tensorrt()
         started = time.monotonic()
-        compiled = runtime.compile(model, options, context.workdir)
+        compiled = runtime.compile(model, options, context.workdir, context.progress)
         seconds = time.monotonic() - started
         result = replace(
             models.open(compiled.path), signature=model.signature, target=context.target, options=compiled.options
         )
         notes = tuple(Note(text) for text in compiled.notes)
         return Outcome(result, notes, context.target, "compile", seconds, compiled.facts)
+
+    def _for_tensorrt(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self.compute_capability:
+            found["compute_capabilities"] = list(self.compute_capability)
+        if self.shapes:
+            found["shapes"] = {name: str(sizes) for name, sizes in shaperanges.parsed(self.shapes).items()}
+        return found

@@ -18,6 +18,7 @@ import numpy as np
 from optkit.errors import SignatureError, TargetError
 from optkit.model import TORCH_FORMATS, Model
 from optkit.operators import Operator, Profile
+from optkit.progress import Progress, no_progress
 from optkit.target import Compiled, Session, Target
 from optkit.tensors import Array, Arrays, Signature, TensorSpec
 
@@ -51,7 +52,9 @@ class Fake(Target):
     def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
         return {"threads": threads}
 
-    def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
+    def compile(
+        self, model: Model, options: dict[str, Any], workdir: Path, progress: Progress = no_progress
+    ) -> Compiled:
         path = workdir / model.path.name
         path.write_bytes(model.path.read_bytes())
         return Compiled(path, model.format, options, ("nothing was compiled: this target is fake",))

@@ -18,6 +18,7 @@ from optkit.cgroup import cores_allowed
 from optkit.errors import MissingDeviceError, TargetError, UsageError
 from optkit.model import Model
 from optkit.operators import Profile
+from optkit.progress import Progress, no_progress
 from optkit.target import Compiled, Session, Target, in_turn
 from optkit.tensors import Array, Arrays, Signature, TensorSpec
 from optkit.trace import Trace
@@ -70,7 +71,9 @@ class OnnxRuntime(Target):
         }
         return {name: {"session_config": config | entry} for name, entry in entries.items()}
 
-    def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
+    def compile(
+        self, model: Model, options: dict[str, Any], workdir: Path, progress: Progress = no_progress
+    ) -> Compiled:
         """Save the graph as ONNX Runtime has fused it, up to the level that any machine can load.
 
         ORT_ENABLE_ALL would also write this CPU's blocked layouts into the file. So the file holds the extended level,

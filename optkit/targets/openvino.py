@@ -20,6 +20,7 @@ from optkit.irfile import library, reason
 from optkit.irforms import Forms
 from optkit.model import Model
 from optkit.operators import Operator, Profile, family, plain
+from optkit.progress import Progress, no_progress
 from optkit.target import Compiled, Session, Target, in_turn
 from optkit.tensors import Arrays, Signature, TensorSpec
 
@@ -76,7 +77,9 @@ class OpenVino(Target):
     def static_options(self, shapes: dict[str, list[int]]) -> dict[str, Any]:
         return {"static_shapes": shapes}
 
-    def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
+    def compile(
+        self, model: Model, options: dict[str, Any], workdir: Path, progress: Progress = no_progress
+    ) -> Compiled:
         forms = Forms(model.path, options)
         notes = _notes(forms.core, options)
         try:

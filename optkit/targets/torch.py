@@ -13,6 +13,7 @@ from optkit import checkpoint, lazy, torchoutputs
 from optkit.cgroup import cores_allowed
 from optkit.errors import SignatureError, TargetError
 from optkit.model import TORCH_FORMATS, Model
+from optkit.progress import Progress, no_progress
 from optkit.target import Compiled, Session, Target
 from optkit.tensors import Array, Arrays, Signature
 
@@ -41,7 +42,9 @@ class Torch(Target):
     def variants(self) -> dict[str, dict[str, Any]]:
         return {"torch.compile": {"compile": True}}
 
-    def compile(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
+    def compile(
+        self, model: Model, options: dict[str, Any], workdir: Path, progress: Progress = no_progress
+    ) -> Compiled:
         raise TargetError(
             "torch has nothing to compile a model to",
             hint="compile for another target: optkit compile MODEL --target onnxruntime -o BUNDLE",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from optkit import bundle, records
 from optkit import output as outputs
 from optkit.runs import Transformation
-from optkit.stage import Progress, no_progress
+from optkit.stage import Progress, made, no_progress
 from optkit.stages.compile import Compile
 from optkit.transformation import Request, transformed
 
@@ -21,6 +21,8 @@ def compile(
     target: str,
     threads: int | None = None,
     options: Mapping[str, Any] | None = None,
+    compute_capability: Sequence[str] = (),
+    shapes: Sequence[str] = (),
     inputs: tuple[str, ...] = (),
     code: str | None = None,
     trust: bool = False,
@@ -31,7 +33,14 @@ def compile(
     """Write a bundle of ``model`` for ``target`` to the folder ``output``. Raises TargetError where it is refused."""
     outputs.claim(Path(output), force=force, folder=True)
     request = Request(model, inputs=inputs, code=code, trust=trust, target=target, seed=seed, progress=progress)
-    with transformed(Compile(threads=threads, options=dict(options or {})), request) as done:
+    wanted = made(
+        Compile,
+        threads=threads,
+        options=dict(options or {}),
+        compute_capability=tuple(compute_capability),
+        shapes=tuple(shapes),
+    )
+    with transformed(wanted, request) as done:
         written = bundle.write(Path(output), done.outcome.model, stages=done.stages, force=force)
         stage = done.record.model_copy(update={"result": records.of_model(written)})
         return Transformation(output=str(output), stage=stage, notes=records.of_notes(done.notes))

@@ -9,10 +9,10 @@ from optkit import contents, lazy, records
 from optkit import model as models
 from optkit.errors import MissingLibraryError, OptkitError
 from optkit.model import Model
-from optkit.results import Inspection, Refusal
+from optkit.results import EngineLayerRecord, Inspection, Refusal, RefusedNodeRecord
 from optkit.stage import Progress, no_progress
 from optkit.target import TARGETS, target
-from optkit.worker import Worker, candidate
+from optkit.worker import candidate, examined
 
 
 def inspect(
@@ -73,8 +73,14 @@ def _installed(model: Model) -> Iterator[str]:
 
 def _refusal(model: Model, name: str) -> Refusal:
     try:
-        with Worker(candidate(model, target=name)):
-            return Refusal(target=name, accepted=True)
+        found = examined(candidate(model, target=name))
     except OptkitError as error:
         hint = f" ({error.hint})" if (error.hint or "").startswith("optkit ") else ""
         return Refusal(target=name, accepted=False, reason=error.message.removeprefix(f"{model.path}: ") + hint)
+    nodes = [RefusedNodeRecord(operator=each.operator, node=each.node, reason=each.reason) for each in found.refused]
+    layers = [
+        EngineLayerRecord(name=each.name, kind=each.kind, precision=each.precision, nodes=list(each.nodes))
+        for each in found.layers
+    ]
+    reason = ", ".join(dict.fromkeys(node.operator for node in nodes)) if nodes else None
+    return Refusal(target=name, accepted=not nodes, reason=reason, nodes=nodes, layers=layers)

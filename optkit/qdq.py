@@ -1,0 +1,154 @@
+"""Q/DQ pairs in an ONNX graph by ONNX Runtime's engine: ranges from calibration data, and what is rounded how."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from optkit import graph
+from optkit.errors import StageError
+from optkit.quantizer import Request, absorbed, silent, weighted_nodes
+from optkit.stage import Note
+from optkit.tensors import Arrays
+
+_AT_ONCE = {"minmax": 32, "entropy": 1, "percentile": 1}
+"""Feeds collected at a time: the calibrator keeps what they gave until it returns, two numbers for each tensor with
+minmax and whole tensors otherwise."""
+
+_known_ranges: dict[tuple[str, ...], Any] = {}
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What is rounded, and how, as a runtime's kernels want it; weights are in 8 bits, symmetric.
+
+    ``symmetric`` activations have no zero point and are signed. ``reduced`` weights are in 7 bits. ``biases`` become
+    integers of 32 bits. What ``giving_float`` operators give is not rounded; the tensors in ``also`` are.
+    """
+
+    symmetric: bool = False
+    reduced: bool = False
+    biases: bool = True
+    giving_float: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+
+
+def operators(*nodes: list[Any]) -> list[str]:
+    return sorted({node.op_type for each in nodes for node in each})
+
+
+def ranges(path: Path, proto: Any, request: Request) -> Any:
+    """The ranges of all tensors around what can be quantized, whatever is excluded now.
+
+    The last ones are kept: a search quantizes one model with the same samples again and again.
+    """
+    around = operators(weighted := weighted_nodes(proto), absorbed(proto, weighted))
+    samples = request.calibration.digest if request.calibration else ""
+    key = (request.model.digest, samples, request.calibrate, *around)
+    if key not in _known_ranges:
+        found = _calibrated(path, around, request)
+        _known_ranges.clear()
+        _known_ranges[key] = found
+    return deepcopy(_known_ranges[key])  # the engine adjusts them
+
+
+def _calibrated(path: Path, operators: list[str], request: Request) -> Any:
+    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+
+    method = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}[request.calibrate]
+    with tempfile.TemporaryDirectory(dir=request.workdir) as name:
+        with request.engine.running(), silent():
+            calibrator = create_calibrator(
+                path,
+                operators,
+                augmented_model_path=str(Path(name) / "augmented.onnx"),
+                calibrate_method=CalibrationMethod[method],
+                use_external_data_format=request.model.size_bytes > graph.EMBEDDED_LIMIT,
+            )
+        feeds = request.feeds()
+        while chunk := list(islice(feeds, _AT_ONCE[request.calibrate])):
+            with request.engine.running(), silent():
+                calibrator.collect_data(_Reader(chunk))
+        with request.engine.running(), silent():
+            return calibrator.compute_data()
+
+
+class _Reader:
+    """Feeds as the calibrator wants to read them."""
+
+    def __init__(self, feeds: list[Arrays]) -> None:
+        self._feeds = iter(feeds)
+
+    def get_next(self) -> Arrays | None:
+        return next(self._feeds, None)
+
+
+def own_biases(proto: Any, chosen: list[Any]) -> None:
+    """Give each layer a flat bias of its own, in place.
+
+    The engine copies a shared one as ``NAME2`` and does not look whether a tensor is called so already; and it takes
+    the channels of a bias to be its first axis, which in a Gemm's row is of one.
+    """
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    taken: set[str] = set()
+    for node in chosen:
+        bias = stored.get(node.input[2]) if len(node.input) > 2 else None
+        if bias is None:
+            continue
+        row = len(bias.dims) > 1 and math.prod(bias.dims) == bias.dims[-1]
+        if row or bias.name in taken:
+            own = proto.graph.initializer.add()
+            own.CopyFrom(bias)
+            own.dims[:] = bias.dims[-1:] if row else bias.dims
+            own.name = node.input[2] = f"{bias.name}_of_{node.name}"
+        taken.add(bias.name)
+
+
+def inserted(
+    proto: Any, ranges: Any, chosen: list[Any], request: Request, scheme: Scheme
+) -> tuple[Any, tuple[Note, ...]]:
+    """The graph with Q/DQ pairs; per tensor where the engine cannot do it per channel, which a note then says."""
+    try:
+        return _with_pairs(proto, ranges, chosen, request, scheme, per_channel=request.per_channel), ()
+    except StageError as error:
+        if not request.per_channel:
+            raise
+        note = Note(f"one scale per tensor, as per channel {error.message}", level="warning")
+    return _with_pairs(proto, ranges, chosen, request, scheme, per_channel=False), (note,)
+
+
+def _with_pairs(
+    proto: Any, ranges: Any, chosen: list[Any], request: Request, scheme: Scheme, *, per_channel: bool
+) -> Any:
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    copied = type(proto)()
+    copied.CopyFrom(proto)
+    with request.engine.running(), silent():
+        engine = QDQQuantizer(
+            copied,
+            per_channel,
+            scheme.reduced,
+            QuantType.QInt8,
+            QuantType.QInt8 if scheme.symmetric else QuantType.QUInt8,
+            ranges,
+            [node.name for node in chosen],
+            [],
+            operators(chosen),
+            {
+                "WeightSymmetric": True,
+                "ActivationSymmetric": scheme.symmetric,
+                "QuantizeBias": scheme.biases,
+                "OpTypesToExcludeOutputQuantization": list(scheme.giving_float),
+            },
+        )
+        for name in scheme.also:
+            engine.quantize_activation_tensor(name)
+        engine.quantize_model()
+    return engine.model.model

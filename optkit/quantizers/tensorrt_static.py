@@ -1,0 +1,51 @@
+"""Static INT8 for TensorRT: symmetric Q/DQ where its kernels fuse them, ranges from calibration data.
+
+What a layer takes in is rounded, and its weights for each channel; biases and what it gives stay in float, so that the
+batch norm, ReLU and sum behind it go into the same kernel ("Explicit Quantization" in NVIDIA's documentation).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optkit import graph, qdq
+from optkit.qdq import Scheme
+from optkit.quantizer import (
+    QUANTIZABLE,
+    Quantized,
+    Request,
+    kept_in_float,
+    nothing_to_quantize,
+    simplified,
+    weighted_nodes,
+)
+
+
+def quantize(request: Request) -> Quantized:
+    """Calibrate feed by feed, then quantize. Raises StageError where nothing can be quantized, or the engine fails."""
+    path, notes = simplified(request.model, request.workdir, request.engine)
+    proto = graph.load(path)
+    chosen = [node for node in weighted_nodes(proto) if not request.excludes(node)]
+    if not chosen:
+        hint = "the model may be quantized or of another kind: optkit inspect shows its operators"
+        raise nothing_to_quantize("static INT8", proto, QUANTIZABLE, request, hint)
+    ranges = qdq.ranges(path, proto, request)
+    notes += request.unknown(proto)
+    left = kept_in_float(proto, chosen, request)
+    qdq.own_biases(proto, chosen)
+    scheme = Scheme(symmetric=True, biases=False, giving_float=QUANTIZABLE, also=_shortcuts(proto, chosen))
+    quantized, fallback = qdq.inserted(proto, ranges, chosen, request, scheme)
+    result = request.workdir / "model.onnx"
+    graph.save(quantized, result)
+    facts = {"quantized_nodes": len(chosen), "calibrate": request.calibrate}
+    return Quantized(result, notes=(*notes, *fallback, *left), facts=facts)
+
+
+def _shortcuts(proto: Any, chosen: list[Any]) -> tuple[str, ...]:
+    """Of each sum of two quantized layers' outputs one: the other layer then takes the sum into its own kernel.
+
+    A shortcut without a layer of its own is rounded already, as what the block takes in.
+    """
+    made = {node.output[0] for node in chosen}
+    sums = (node for node in proto.graph.node if node.op_type == "Add" and made.issuperset(node.input))
+    return tuple(dict.fromkeys(node.input[1] for node in sums))

@@ -1,0 +1,140 @@
+"""TensorRT: ONNX models and engines built of them, on NVIDIA's GPUs; TensorRT or TensorRT-RTX, whichever is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from optkit import cuda, shaperanges, trt
+from optkit.errors import MissingDeviceError, TargetError
+from optkit.model import Model
+from optkit.progress import Progress, no_progress
+from optkit.target import Compiled, EngineLayer, Examination, Session, Target
+from optkit.tensors import Signature
+
+_AHEAD_OF_TIME = ("8.0", "8.6", "8.9", "12.0")
+"""What TensorRT-RTX itself builds for where no compute capability is named."""
+
+
+class TensorRT(Target):
+    """Options are the attributes of ``IBuilderConfig`` (enums by name), ``profiles``, and for running an engine:
+
+    ``shapes``: the sizes of dynamic dimensions that profiles are made of, ``{"batch": "1/8/32"}``.
+    ``compute_capabilities``: what TensorRT-RTX builds for; TensorRT builds for the GPU that is there.
+    ``timing_cache``: a file that the builder reads and writes. It stays behind when a bundle goes.
+    ``cuda_graph``: an inference is one launch. ``copies``: whether copies from and to the host count when it is timed.
+    """
+
+    name = "tensorrt"
+    formats = ("onnx", "tensorrt")
+    without_operators = "optkit inspect MODEL --target tensorrt shows the layers"
+
+    def version(self) -> str:
+        return str(trt.library().__version__)
+
+    def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
+        return {
+            "compute_capabilities": _capabilities() if trt.is_rtx() else [],
+            "builder_optimization_level": 3,
+            # Without TF32, which is on by itself: products of float32 numbers that are rounded to 10 bits.
+            "flags": [],
+            "memory_pool_limits": {},
+            "hardware_compatibility_level": "NONE",
+            "shapes": {},
+            "cuda_graph": False,
+            "copies": True,
+        }
+
+    def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
+        """Threads of the CPU are nothing to a GPU."""
+        return {}
+
+    def variants(self) -> dict[str, dict[str, Any]]:
+        return {"CUDA graph": {"cuda_graph": True}}
+
+    def compile(
+        self, model: Model, options: dict[str, Any], workdir: Path, progress: Progress = no_progress
+    ) -> Compiled:
+        """Build an engine. Raises TargetError, naming the nodes that are refused."""
+        from optkit.trtbuild import Network
+
+        if model.format == "tensorrt":
+            raise TargetError(f"{model.path}: an engine already", hint="compile the ONNX model it was built of")
+        options, notes = with_profiles(model, options)
+        built = Network(model.path).build(options, progress)
+        path = workdir / "model.engine"
+        path.write_bytes(built.engine)
+        kept = {key: value for key, value in options.items() if key not in ("timing_cache", "shapes")}
+        facts = {"library": trt.name(), "layers_by_precision": counted(built.layers)}
+        return Compiled(path, "tensorrt", kept, (*notes, *_notes(options, built.layers)), facts)
+
+    def open(self, model: Model, options: dict[str, Any]) -> Session:
+        """Load an engine; an ONNX model is built for the GPU that is there first. Raises MissingDeviceError."""
+        from optkit.trtsession import TensorRtSession
+
+        cuda.require()
+        options = self.default_options() | options
+        if model.format == "tensorrt":
+            return TensorRtSession(model.path.read_bytes(), model, options)
+        from optkit.trtbuild import Network
+
+        here = [cuda.compute_capability()] if trt.is_rtx() else []
+        options, _ = with_profiles(model, options | {"compute_capabilities": here})
+        return TensorRtSession(Network(model.path).build(options).engine, model, options)
+
+    def examine(self, model: Model, options: dict[str, Any]) -> Examination:
+        """Parse, and build for the first compute capability asked for; nothing is loaded."""
+        from optkit.trtbuild import Network
+
+        if model.format == "tensorrt":
+            return super().examine(model, options)
+        network = Network(model.path)
+        if network.refused:
+            return Examination(network.refused)
+        options, _ = with_profiles(model, options)
+        first = options | {"compute_capabilities": options["compute_capabilities"][:1]}
+        return Examination(layers=network.build(first).layers)
+
+
+def with_profiles(model: Model, options: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The options with profiles for the signature's dynamic dimensions, and what was supposed of their sizes."""
+    if "profiles" in options:
+        return options, ()
+    signature = model.signature or Signature(())
+    given = shaperanges.parsed([f"{name}={sizes}" for name, sizes in options["shapes"].items()])
+    ranges, supposed = shaperanges.of(signature, given)
+    profile = shaperanges.profile(signature, ranges)
+    notes = tuple(f"{name} may be {ranges[name]} (min/opt/max); --shapes {name}=... changes it" for name in supposed)
+    return options | {"profiles": [profile] if profile else []}, notes
+
+
+def counted(layers: Iterable[EngineLayer]) -> dict[str, int]:
+    """How many layers compute in which precision."""
+    return dict(Counter(layer.precision for layer in layers).most_common())
+
+
+def _notes(options: dict[str, Any], layers: tuple[EngineLayer, ...]) -> tuple[str, ...]:
+    notes = []
+    capabilities = options["compute_capabilities"]
+    if capabilities:
+        notes.append(f"{trt.name()}: the engine is for compute capability {', '.join(capabilities)}")
+    if "TF32" not in options["flags"]:
+        notes.append(
+            "float32 stays float32: without TF32, which TensorRT has on by itself (--option 'flags=[\"TF32\"]')"
+        )
+    if layers:
+        told = ", ".join(f"{count} {precision}" for precision, count in counted(layers).items())
+        notes.append(f"{len(layers)} layers: {told}")
+    return tuple(notes)
+
+
+def _capabilities() -> list[str]:
+    """The GPU's that is there, else those that the library builds for by itself."""
+    try:
+        here = cuda.compute_capability()
+    except (MissingDeviceError, TargetError):
+        return list(_AHEAD_OF_TIME)
+    known = trt.capabilities()
+    return [here] if here in known else list(_AHEAD_OF_TIME)

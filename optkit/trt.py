@@ -1,0 +1,46 @@
+"""TensorRT's library: ``tensorrt`` or ``tensorrt_rtx``, whichever is importable. Both have one API."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any
+
+from optkit import lazy
+from optkit.errors import MissingLibraryError
+
+MODULES = ("tensorrt", "tensorrt_rtx")
+_INSTALL = "pip install 'optkit[tensorrt-rtx]'; for data-centre GPUs pip install tensorrt, from NVIDIA's own index"
+
+
+@cache
+def library() -> Any:
+    """The module. Raises MissingLibraryError where neither imports, with the reason of one that is there."""
+    broken = []
+    for name in filter(lazy.available, MODULES):
+        try:
+            return importlib.import_module(name)
+        except Exception as error:  # noqa: BLE001  bindings without their libraries raise whatever the loader says
+            broken.append(f"{name} is installed and does not import: {' '.join(str(error).split())}")
+    if broken:
+        raise MissingLibraryError("; ".join(broken), hint=_INSTALL)
+    raise MissingLibraryError("this needs TensorRT: neither tensorrt nor tensorrt_rtx is installed", hint=_INSTALL)
+
+
+def is_rtx() -> bool:
+    """Whether it is TensorRT-RTX, which builds ahead of time, for GPUs that are not there."""
+    return str(library().__name__) == "tensorrt_rtx"
+
+
+def name() -> str:
+    """``TensorRT-RTX 1.7.1.116``"""
+    return f"{'TensorRT-RTX' if is_rtx() else 'TensorRT'} {library().__version__}"
+
+
+def capabilities() -> dict[str, Any]:
+    """The compute capabilities that engines can be built for ahead of time, by number: ``8.9``; none in TensorRT."""
+    members = getattr(library(), "ComputeCapability", None)
+    if members is None:
+        return {}
+    named = {key.removeprefix("SM"): member for key, member in members.__members__.items() if key.startswith("SM")}
+    return {f"{digits[:-1]}.{digits[-1]}": member for digits, member in named.items()}

@@ -1,0 +1,56 @@
+"""What TensorRT calls back: its log and the progress of a build. Imported only where the library is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optkit import trt
+from optkit.stage import Progress
+
+_library: Any = trt.library()
+
+
+class Log(_library.ILogger):  # type: ignore[misc]
+    """Keeps errors, and the last message that begins with ``Layers:``, which a build's detailed log ends with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[str] = []
+        self.layers = ""
+
+    def log(self, severity: Any, message: str) -> None:
+        if severity in (_library.ILogger.Severity.ERROR, _library.ILogger.Severity.INTERNAL_ERROR):
+            self.errors.append(" ".join(message.split()))
+        elif message.startswith("Layers:"):
+            self.layers = message
+
+
+class Monitor(_library.IProgressMonitor):  # type: ignore[misc]
+    """Hands a build's phases on. A Ctrl-C during a build cancels it, and is raised when the library has returned:
+    an exception may not travel through its C++ code.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+        self._phases: list[tuple[str, int]] = []
+        self.stopped: BaseException | None = None
+
+    def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+        self._phases.append((phase, steps))
+        self._tell(0)
+
+    def step_complete(self, phase: str, step: int) -> bool:
+        self._tell(step + 1)
+        return self.stopped is None
+
+    def phase_finish(self, phase: str) -> None:
+        self._phases = [each for each in self._phases if each[0] != phase]
+
+    def _tell(self, done: int) -> None:
+        try:
+            if self._phases:
+                phase, steps = self._phases[-1]
+                self._progress(f"building · {phase[:1].lower()}{phase[1:]}", done, steps)
+        except BaseException as error:  # noqa: BLE001  raised again behind the build
+            self.stopped = error
