@@ -29,6 +29,7 @@ QUANTIZERS = {
     "nncf-weight-only": "optkit.quantizers.nncf_weight_only:quantize",
     "neural-compressor-static": "optkit.quantizers.neural_compressor_static:quantize",
     "openvino-convert": "optkit.quantizers.openvino_convert:quantize",
+    "tensorrt-convert": "optkit.quantizers.tensorrt_convert:quantize",
 }
 """By engine and method."""
 
@@ -46,6 +47,7 @@ CALIBRATES = {
     "onnxruntime": ("minmax", "entropy", "percentile"),
     "nncf": ("minmax", "mean", "percentile"),
     "neural-compressor": ("minmax", "entropy"),
+    "tensorrt": ("minmax", "entropy", "percentile"),
 }
 """The ways to calibrate that an engine knows."""
 ModelType = Literal["auto", "transformer", "none"]
