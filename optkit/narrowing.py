@@ -157,7 +157,7 @@ class _Rewrite:
             for name, able in zip(node.input, inputs, strict=True):
                 self._taken[able].add(name)
             self._taken[False].update(_captured(node))
-        self._names = {name for node in proto.graph.node for name in (*node.output, *_captured(node))}
+        self._names = {name for node in proto.graph.node for name in (node.name, *node.output, *_captured(node))}
         self._names |= {value.name for value in proto.graph.input} | {t.name for t in proto.graph.initializer}
         self._others: dict[str, str] = {}
 
@@ -190,12 +190,14 @@ class _Rewrite:
         if own or not name:
             return name
         if name not in self._others:
-            other = f"{name}_{self._narrow.name if narrow else 'float32'}"
-            while other in self._names:
-                other += "_"
-            self._names.add(other)
-            self._others[name] = other
+            self._others[name] = self._fresh(f"{name}_{self._narrow.name if narrow else 'float32'}")
         return self._others[name]
+
+    def _fresh(self, name: str) -> str:
+        while name in self._names:
+            name += "_"
+        self._names.add(name)
+        return name
 
     def _stored(self, tensor: Any) -> Iterator[Any]:
         wide, narrow = (tensor.name in self._taken[able] for able in (False, True))
@@ -212,7 +214,7 @@ class _Rewrite:
         if name in self._taken[not narrow]:
             source, result = self._name(name, narrow=narrow), self._name(name, narrow=not narrow)
             number = _FLOAT if narrow else self._narrow.number
-            yield helper.make_node("Cast", [source], [result], f"{result}_cast", to=number)
+            yield helper.make_node("Cast", [source], [result], self._fresh(f"{result}_cast"), to=number)
 
     def _rewritten(self, node: Any, inputs: list[bool], outputs: list[bool]) -> Any:
         changed = type(node)()

@@ -6,6 +6,7 @@ float32 without rounding between, so that nothing overflows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,10 @@ def rounded(narrowed: Narrowed, narrow: Narrow) -> Any:
         nodes.append(changed)
         for place, name in enumerate(node.output):
             if name in narrowed.tensors:
-                exact, half = f"{name}_exact", f"{name}_half"
+                exact, half = f"optkit_exact:{name}", f"optkit_half:{name}"
                 changed.output[place] = exact
                 nodes.append(helper.make_node("Cast", [exact], [half], half, to=narrow.number))
-                nodes.append(helper.make_node("Cast", [half], [name], f"{name}_back", to=_FLOAT))
+                nodes.append(helper.make_node("Cast", [half], [name], f"optkit_back:{name}", to=_FLOAT))
         _widen_attributes(changed, narrow)
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
@@ -107,7 +108,8 @@ class _Nearness:
             return "of other shapes, so not comparable value by value"
         if not self._floats:
             return f"at most {units.small_percent(self._error)} of a sample's values differ"
-        return f"cosine at least {self._cosine:.6f}, relative error at most {units.small_percent(self._error)}"
+        least = math.floor(self._cosine * 1e6) / 1e6  # rounding up would say more than was found
+        return f"cosine at least {least:.6f}, relative error at most {units.small_percent(self._error)}"
 
 
 def _broken(got: Array, wanted: Array) -> bool:
