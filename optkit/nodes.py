@@ -28,6 +28,12 @@ def walk(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
         yield from function.node
 
 
+def inside(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Every subgraph of a node, those of nodes in it included."""
+    for graph in _subgraphs([node]):
+        yield from _with_subgraphs(graph)
+
+
 def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Every tensor: initializers and attributes (``Constant`` nodes among them), subgraphs and functions included."""
     for graph in graphs(proto):

@@ -30,6 +30,7 @@ QUANTIZERS = {
     "neural-compressor-static": "optkit.quantizers.neural_compressor_static:quantize",
     "tensorrt-static": "optkit.quantizers.tensorrt_static:quantize",
     "openvino-convert": "optkit.quantizers.openvino_convert:quantize",
+    "tensorrt-convert": "optkit.quantizers.tensorrt_convert:quantize",
 }
 """By engine and method."""
 
@@ -45,9 +46,9 @@ _FUSED = "/MatMulAddFusion"
 Calibrate = Literal["minmax", "entropy", "percentile", "mean"]
 CALIBRATES = {
     "onnxruntime": ("minmax", "entropy", "percentile"),
-    "tensorrt": ("minmax", "entropy", "percentile"),
     "nncf": ("minmax", "mean", "percentile"),
     "neural-compressor": ("minmax", "entropy"),
+    "tensorrt": ("minmax", "entropy", "percentile"),
 }
 """The ways to calibrate that an engine knows."""
 ModelType = Literal["auto", "transformer", "none"]

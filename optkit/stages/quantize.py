@@ -30,6 +30,7 @@ Precision = Literal["int8", "fp16", "bf16", "int4"]
 Method = Literal["auto", "dynamic", "static", "weight-only", "qat"]
 EngineName = Literal["auto", "onnxruntime", "nncf", "neural-compressor"]
 
+_TARGETS = ("onnxruntime", "openvino", "tensorrt")
 _MODULES = ("module", "state-dict", "exported-program")
 _DATA_HINT = "give --data (or --calibration), or --method dynamic or weight-only"
 
@@ -73,11 +74,13 @@ class Quantize(Schedule, Stage):
         self._check_format(model, context)
         if model.format == "openvino" and context.target != "openvino":
             raise UsageError(f"{model.path}: an OpenVINO model is quantized for openvino", hint="--target openvino")
-        if context.target not in ("onnxruntime", "openvino"):
+        if context.target not in _TARGETS:
             raise UsageError(
-                f"nothing is quantized for target {context.target}", hint="--target onnxruntime or openvino"
+                f"nothing is quantized for target {context.target}", hint=f"--target {' or '.join(_TARGETS)}"
             )
-        if self.precision == "bf16" and context.target != "openvino":
+        if context.target == "tensorrt":
+            self._check_tensorrt(context)
+        if self.precision == "bf16" and context.target == "onnxruntime":
             raise UsageError("onnxruntime has no bf16 kernels on CPUs", hint="--target openvino, or --fp16")
         if self.precision == "int4" and self.method not in ("auto", "weight-only"):
             raise UsageError(f"int4 is for weights only, not {self.method}", hint="leave --method out")
@@ -92,6 +95,17 @@ class Quantize(Schedule, Stage):
         if method != "auto" and f"{engine}-{method}" not in QUANTIZERS:
             known = ", ".join(sorted(name for name in QUANTIZERS if name.startswith(engine)))
             raise UsageError(f"{engine} has no method {method!r} for {context.target}", hint=f"known: {known}")
+
+    def _check_tensorrt(self, context: Context) -> None:
+        if self.precision == "int4":
+            raise UsageError("nothing is made int4 for tensorrt", hint="--int8, --fp16 or --bf16")
+        if self.engine != "auto" or self.trains:
+            asked = "qat" if self.trains else self.engine
+            raise UsageError(f"{asked} makes nothing for tensorrt", hint="leave --engine and --method out")
+        if self.precision == "int8" and self.method not in ("auto", "static"):
+            raise UsageError(f"int8 for tensorrt is static, not {self.method}", hint="leave --method out")
+        if self.precision == "int8" and context.calibration is None:
+            raise UsageError("static quantization needs calibration data", hint="give --data (or --calibration)")
 
     def _check_format(self, model: Model, context: Context) -> None:
         if self.trains:
@@ -156,7 +170,7 @@ class Quantize(Schedule, Stage):
     def _engine(self, context: Context) -> str:
         if self.engine != "auto":
             return self.engine
-        return "onnxruntime" if context.target == "onnxruntime" else "nncf"
+        return {"openvino": "nncf"}.get(context.target, context.target)
 
     def _bits(self) -> int:
         return {"int4": 4, "int8": 8, "fp16": 16, "bf16": 0}[self.precision]
@@ -164,14 +178,16 @@ class Quantize(Schedule, Stage):
     def _choose(self, model: Model, context: Context) -> tuple[str, str, Note]:
         engine = self._engine(context)
         if self.precision in ("fp16", "bf16"):
-            engine = "onnxruntime" if context.target == "onnxruntime" else "openvino"
-            return engine, "convert", Note(f"{self.precision} by converting the graph with {engine}")
+            how = f"{self.precision} by converting the graph"
+            return context.target, "convert", Note(how if engine == "tensorrt" else f"{how} with {context.target}")
         if self.precision == "int4":
             return engine, "weight-only", Note(f"int4 weights with {engine}")
         if self.trains:
             return engine, "static", Note(f"static int8 with {engine} after quantization-aware training")
         if self.method != "auto":
             return engine, self.method, Note(f"{self.method} int8 with {engine}, as asked for")
+        if engine == "tensorrt":
+            return engine, "static", Note("static int8: strongly typed networks take ranges from the graph")
         if engine == "onnxruntime" and _mostly_matrices(model):
             why = "MatMul and Gemm dominate, and lose least when activations are measured at every run"
             more = "--method static takes fixed ranges from data instead"

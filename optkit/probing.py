@@ -1,0 +1,38 @@
+"""A graph run on the CPU in this process, so that tensors inside it can be looked at, a feed at a time."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from optkit import graph
+from optkit.model import Model
+from optkit.target import target
+from optkit.tensors import Arrays
+
+
+@contextmanager
+def probed(
+    model: Model, proto: Any, workdir: Path, names: tuple[str, ...] = ()
+) -> Iterator[Callable[[Arrays], Arrays]]:
+    """A function from a feed to what ``proto``, a changed graph of ``model``, yields, with the tensors of ``names``.
+
+    Raises TargetError where onnxruntime refuses the graph or fails.
+    """
+    from onnx import ValueInfoProto
+
+    copied = type(proto)()
+    copied.CopyFrom(proto)  # a large one would lose its weights on saving
+    given = {value.name for value in copied.graph.output}
+    copied.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in given)
+    runtime = target("onnxruntime")
+    with tempfile.TemporaryDirectory(dir=workdir) as folder:
+        path = Path(folder) / "probed.onnx"
+        graph.save(copied, path)
+        del copied
+        with runtime.open(replace(model, path=path, digest="", signature=None), runtime.default_options()) as session:
+            yield session.run
