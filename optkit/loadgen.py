@@ -20,14 +20,9 @@ _Result = TypeVar("_Result")
 
 def one_by_one(session: Session, feeds: Sequence[Arrays], count: int) -> list[float]:
     """Seconds that each of ``count`` inferences took, going through ``feeds`` in turn."""
-    clock, calls = session.clock, _prepared(session, feeds)
-    seconds = []
     with session.explaining():
-        for call in itertools.islice(itertools.cycle(calls), count):
-            start = clock()
-            call()
-            seconds.append(clock() - start)
-    return seconds
+        calls = [session.timed(feed) for feed in feeds]
+        return [call() for call in itertools.islice(itertools.cycle(calls), count)]
 
 
 def closed_loop(sessions: Sequence[Session], feeds: Sequence[Arrays], count: int) -> float:

@@ -43,9 +43,24 @@ class Session(ABC):
     def prepared(self, feed: Arrays) -> Callable[[], object]:
         """One inference as a call without arguments, as near to the runtime as Python comes: what is timed.
 
-        It raises the runtime's own errors; ``explaining`` makes them readable.
+        It returns when the inference is done, on a device too, and raises the runtime's own errors; ``explaining``
+        makes them readable.
         """
         return partial(self.run, feed)
+
+    def timed(self, feed: Arrays) -> Callable[[], float]:
+        """One inference as a call that gives the seconds it took, by the clock around what is ``prepared``.
+
+        A session on a GPU may ask the device instead.
+        """
+        call, clock = self.prepared(feed), self.clock
+
+        def seconds() -> float:
+            start = clock()
+            call()
+            return clock() - start
+
+        return seconds
 
     def explaining(self) -> AbstractContextManager[None]:
         """Inside, what the runtime raises becomes a TargetError."""
@@ -60,7 +75,10 @@ class Session(ABC):
         time.sleep(max(0.0, until - self.clock()))
 
     def facts(self) -> dict[str, Any]:
-        """What the runtime really does: providers or device, precision, threads; plain JSON values."""
+        """What the runtime really does: providers or device, precision, threads; plain JSON values.
+
+        ``gpu`` is there for a session on a GPU alone: its name.
+        """
         return {}
 
     def peak_memory_bytes(self) -> int | None:
