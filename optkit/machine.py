@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from optkit import cgroup, gpus
 from optkit.results import GpuRecord, LibraryRecord, Machine
@@ -93,6 +94,11 @@ def version(library: str) -> str | None:
         return metadata.version(library)
     except metadata.PackageNotFoundError:
         return None
+
+
+def settled(here: Machine) -> dict[str, Any]:
+    """What of a machine stays as it is from moment to moment, as plain JSON values."""
+    return here.model_dump(mode="json", exclude={"noise": True, "gpus": {"__all__": {"state"}}})
 
 
 def differences(one: Machine, other: Machine) -> list[str]:

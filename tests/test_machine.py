@@ -220,3 +220,12 @@ def test_the_fingerprint_imports_no_runtime():
     code = "import sys; from optkit import machine; machine.fingerprint(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "onnxruntime", "openvino", "onnx", "tensorrt"} & set(loaded)
+
+
+def test_what_a_killed_search_goes_on_by_holds_no_state_of_the_moment(nvidia_smi):
+    nvidia_smi({})
+    before = machine.settled(machine.fingerprint())
+    nvidia_smi({"clocks.sm": "210", "utilization.gpu": "50"})
+    assert machine.settled(machine.fingerprint()) == before
+    nvidia_smi({"power.limit": "350.00"})
+    assert machine.settled(machine.fingerprint()) != before
