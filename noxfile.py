@@ -40,6 +40,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """The tests that need an NVIDIA GPU; skipped, with the reason, where there is none."""
+    groups = nox.project.dependency_groups(nox.project.load_toml(), "test")
+    install(session, "-e", ".[all]", "cuda-bindings", *groups)
+    session.run("pytest", "-m", "gpu", *session.posargs)
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """What the closing figures come from; wants an idle machine."""
     install(session, "-e", ".[all]")

@@ -59,11 +59,28 @@ def of_conditions(seen: Conditions, threads: int) -> Iterator[Note]:
             f"the processor's clock moved between {low:.0f} and {high:.0f} MHz: fix it (governor performance, no "
             "boost), or measure longer (--seconds)",
         )
+    yield from _of_gpu(seen)
     if seen.swapped_bytes:
         size = units.size(seen.swapped_bytes)
         yield _caution("swap", f"{size} of memory was swapped meanwhile: compare fewer models at a time")
     if sysconfig.get_config_var("Py_DEBUG"):
         yield _caution("debug-build", "this Python is a debug build: use a release build")
+
+
+def _of_gpu(seen: Conditions) -> Iterator[Note]:
+    if seen.gpu_throttled:
+        yield _caution(
+            "gpu-throttled",
+            f"the GPU held its clock back ({', '.join(seen.gpu_throttled)}): cool it, or lock a clock that it keeps "
+            "(sudo nvidia-smi --lock-gpu-clocks=MHZ)",
+        )
+    if seen.gpu_megahertz and seen.gpu_megahertz[1] > _CLOCK * seen.gpu_megahertz[0]:
+        low, high = seen.gpu_megahertz
+        yield _caution(
+            "gpu-frequency",
+            f"the GPU's clock moved between {low:.0f} and {high:.0f} MHz: lock it (sudo nvidia-smi "
+            "--lock-gpu-clocks=MHZ), or measure longer (--seconds)",
+        )
 
 
 def of_session(candidate: Candidate, facts: dict[str, Any], threads: int) -> Iterator[Note]:

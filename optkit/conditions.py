@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optkit import cgroup
+from optkit import cgroup, gpus
+from optkit.results import GpuRecord
 
 _ROOT = Path("/")
 _BUSY = slice(0, 3), slice(5, 7)
@@ -31,6 +33,10 @@ class Conditions:
     """What was swapped in or out meanwhile."""
     megahertz: tuple[float, float] | None = None
     """The least and the highest clock speed seen."""
+    gpu_throttled: tuple[str, ...] = ()
+    """Why a GPU held its clock back at any look, in NVIDIA's words."""
+    gpu_megahertz: tuple[float, float] | None = None
+    """The least and the highest clock speed seen of the GPU whose clock moved most, of those that had work."""
 
 
 class Watch:
@@ -39,13 +45,15 @@ class Watch:
     def __init__(self, root: Path = _ROOT) -> None:
         self._root = root
         self._megahertz: list[float] = []
+        self._gpus: list[list[GpuRecord]] = []
         self._begin = _Counters.read(root)
         self._started = time.perf_counter()
 
-    def look(self) -> None:
-        """Note how fast the cores run now."""
+    def look(self, *, gpu: bool = False) -> None:
+        """Note how fast the cores run now; and the GPUs, where one is measured: that takes a moment."""
         found = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", cgroup.read(self._root / "proc/cpuinfo") or "", re.MULTILINE)
         self._megahertz += [max(map(float, found))] if found else []
+        self._gpus += [gpus.seen()] if gpu else []
 
     def seen(self) -> Conditions:
         """What happened since the beginning."""
@@ -60,6 +68,8 @@ class Watch:
             throttled_seconds=_since(self._begin.throttled, end.throttled),
             swapped_bytes=None if swapped is None else int(swapped),
             megahertz=(min(self._megahertz), max(self._megahertz)) if self._megahertz else None,
+            gpu_throttled=tuple(sorted({why for look in self._gpus for gpu in look for why in gpus.throttled(gpu)})),
+            gpu_megahertz=_moved(self._gpus),
         )
 
 
@@ -84,6 +94,16 @@ class _Counters:
             throttled=cgroup.throttled_seconds(root),
             swapped_bytes=sum(map(int, swapped)) * os.sysconf("SC_PAGE_SIZE") if swapped else None,
         )
+
+
+def _moved(looks: Sequence[Sequence[GpuRecord]]) -> tuple[float, float] | None:
+    clocks: dict[int, list[float]] = {}
+    for look in looks:
+        for number, gpu in enumerate(look):
+            state = gpu.state
+            if state and state.sm_megahertz and gpus.IDLE not in (state.clock_reasons or ()):
+                clocks.setdefault(number, []).append(state.sm_megahertz)
+    return max(((min(seen), max(seen)) for seen in clocks.values()), key=lambda seen: seen[1] / seen[0], default=None)
 
 
 def _cores(root: Path) -> list[list[float]]:

@@ -17,7 +17,7 @@ def require(module: str, *, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
+        if not f"{module}.".startswith(f"{error.name}."):  # what the library itself lacks
             raise
         raise MissingLibraryError(
             f"this needs the library {error.name!r}, which is not installed",

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
-import subprocess
-from collections.abc import Collection
-from functools import cache
+from collections.abc import Collection, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-from optkit import cgroup
+from optkit import cgroup, gpus
 from optkit.results import GpuRecord, LibraryRecord, Machine
 
 LIBRARIES = {
@@ -50,6 +48,7 @@ def fingerprint(root: Path = _ROOT) -> Machine:
     name, flags = _cpu(root)
     memory = _memory(root)
     limit = cgroup.limits(root).memory_bytes
+    found = gpus.seen()
     return Machine(
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
@@ -59,11 +58,11 @@ def fingerprint(root: Path = _ROOT) -> Machine:
         cores_allowed=cgroup.cores_allowed(root),
         memory_bytes=memory,
         memory_allowed_bytes=memory if limit is None else min(memory, limit),
-        gpus=list(_gpus()),
+        gpus=found,
         libraries=[
             LibraryRecord(name=library, version=version(library), extra=extra) for library, extra in LIBRARIES.items()
         ],
-        noise=_noise(flags, root),
+        noise=[*_noise(flags, root), *(line for gpu in found for line in gpus.noise(gpu))],
     )
 
 
@@ -97,6 +96,11 @@ def version(library: str) -> str | None:
         return None
 
 
+def settled(here: Machine) -> dict[str, Any]:
+    """What of a machine stays as it is from moment to moment, as plain JSON values."""
+    return here.model_dump(mode="json", exclude={"noise": True, "gpus": {"__all__": {"state"}}})
+
+
 def differences(one: Machine, other: Machine) -> list[str]:
     """What speeds and memory depend on and is not the same on both, a line each."""
     found = [
@@ -112,7 +116,27 @@ def differences(one: Machine, other: Machine) -> list[str]:
         for library in one.libraries
         if library.version and versions.get(library.name) not in (None, library.version)
     ]
-    return found
+    return found + _gpu_differences(one.gpus, other.gpus)
+
+
+def _gpu_differences(there: Sequence[GpuRecord], here: Sequence[GpuRecord]) -> list[str]:
+    names = [", ".join(gpu.name for gpu in each) or "none" for each in (there, here)]
+    if names[0] != names[1]:
+        return [f"GPU: {names[0]} there, {names[1]} here"]
+    facts = [
+        (f"{before.name}, {what}", getattr(before, field), getattr(now, field), unit)
+        for before, now in zip(there, here, strict=True)
+        for what, field, unit in (("driver", "driver", ""), ("power limit", "power_limit_watts", " W"))
+    ]
+    return [
+        f"{what}: {_told(before)}{unit} there, {_told(now)}{unit} here"
+        for what, before, now, unit in facts
+        if before is not None and now is not None and before != now
+    ]
+
+
+def _told(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _cpu(root: Path) -> tuple[str, set[str]]:
@@ -136,25 +160,6 @@ def _memory(root: Path) -> int:
 def _meminfo(root: Path) -> dict[str, int]:
     lines = re.findall(r"^(\w+):\s+(\d+) kB", cgroup.read(root / "proc/meminfo") or "", re.MULTILINE)
     return {name: int(kilobytes) for name, kilobytes in lines}
-
-
-@cache
-def _gpus() -> tuple[GpuRecord, ...]:
-    """What ``nvidia-smi`` tells; asked once, for it may take a second."""
-    if shutil.which("nvidia-smi") is None:
-        return ()
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap,driver_version", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return tuple(_gpu(line) for line in answer.splitlines() if line.count(",") == 3)
-
-
-def _gpu(line: str) -> GpuRecord:
-    name, memory, capability, driver = (cell.strip() for cell in line.split(","))
-    size = int(memory) << 20 if memory.isdigit() else None  # "[N/A]" where GPU and CPU share it
-    return GpuRecord(name=name, memory_bytes=size, compute_capability=capability, driver=driver)
 
 
 def _noise(flags: set[str], root: Path) -> list[str]:

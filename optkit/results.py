@@ -192,11 +192,35 @@ class LibraryRecord(Record):
     error: str | None = None
 
 
+class GpuState(Record):
+    """What of a GPU changes from moment to moment.
+
+    ``utilization`` is the share of about the last second in which it worked, for whomever. ``clock_reasons`` are
+    NVIDIA's names of why the clock is no higher.
+    """
+
+    sm_megahertz: float | None = None
+    memory_megahertz: float | None = None
+    power_watts: float | None = None
+    performance_state: str | None = None
+    celsius: float | None = None
+    utilization: float | None = None
+    clock_reasons: list[str] | None = None
+
+
 class GpuRecord(Record):
+    """A GPU; ``mig_mode`` says whether it is divided among several."""
+
     name: str
     memory_bytes: int | None = None
     compute_capability: str | None = None
     driver: str | None = None
+    sm_megahertz_max: float | None = None
+    memory_megahertz_max: float | None = None
+    power_limit_watts: float | None = None
+    persistence_mode: bool | None = None
+    mig_mode: bool | None = None
+    state: GpuState | None = None
 
 
 class Machine(Record):

@@ -248,7 +248,7 @@ class _Serving:
         arrivals = self.arrivals(rate, count)
         waited = worker.serve(arrivals)
         self.spent += arrivals[-1]
-        self.watch.look()
+        self.watch.look(gpu="gpu" in self.facts)
         return waited
 
     def arrivals(self, rate: float, count: int) -> list[float]:

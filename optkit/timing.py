@@ -238,9 +238,10 @@ class _Race:
                 lane.attempt(lane.start, stack, limit)
             if first:
                 self._plan()
+                self._look()
             for _ in range(self.rounds):
                 self._take_turns()
-            self.watch.look()
+            self._look()
             for lane in self._running():
                 lane.attempt(lane.finish)
         self._running()
@@ -280,6 +281,9 @@ class _Race:
         for lane in self.draw.sample(lanes, len(lanes)):
             lane.attempt(lane.turn, core)
         self._tell("measuring")
+
+    def _look(self) -> None:
+        self.watch.look(gpu=any("gpu" in lane.worker.facts for lane in self._running()))
 
     def _running(self) -> list[_Lane]:
         """The lanes that have not failed. Raises the baseline's error."""

@@ -23,6 +23,15 @@ def named(outputs: Any) -> dict[str, Any]:
     return found
 
 
+def on_host(outputs: Any) -> Any:
+    """The same with each tensor in the host's memory; mappings become dicts, and sequences lists."""
+    if isinstance(outputs, Mapping):
+        return {key: on_host(item) for key, item in outputs.items()}
+    if isinstance(outputs, list | tuple):
+        return [on_host(item) for item in outputs]
+    return outputs if outputs is None else outputs.cpu()
+
+
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     if value is None:
         return

@@ -35,6 +35,55 @@ def optkit():
     return run
 
 
+H100 = {
+    "name": "NVIDIA H100",
+    "memory.total": "81559",
+    "compute_cap": "9.0",
+    "driver_version": "580.82.07",
+    "clocks.sm": "1980",
+    "clocks.max.sm": "1980",
+    "clocks.mem": "2619",
+    "clocks.max.mem": "2619",
+    "power.draw": "97.31",
+    "power.limit": "700.00",
+    "pstate": "P0",
+    "temperature.gpu": "34",
+    "utilization.gpu": "0",
+    "persistence_mode": "Enabled",
+    "mig.mode.current": "Disabled",
+    "clocks_event_reasons.active": "0x0000000000000002",
+}
+"""As nvidia-smi prints it: quiet, its clock locked."""
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path, monkeypatch):
+    """Put an ``nvidia-smi`` on the path that tells of GPUs, each an H100 with changes; none: without the field.
+
+    As the real one does, it refuses a whole query for a field that it does not know.
+    """
+
+    def install(*changes):
+        gpus = [{name: text for name, text in (H100 | each).items() if text is not None} for each in changes]
+        program = f"""#!{sys.executable}
+import sys
+gpus = {gpus!r}
+fields = sys.argv[1].removeprefix("--query-gpu=").split(",")
+for field in fields:
+    if field not in gpus[0]:
+        sys.exit(f'Field "{{field}}" is not a valid field to query.')
+for gpu in gpus:
+    print(", ".join(gpu[field] for field in fields))
+"""
+        folder = tmp_path / "bin"
+        folder.mkdir(exist_ok=True)
+        (folder / "nvidia-smi").write_text(program)
+        (folder / "nvidia-smi").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    return install
+
+
 @pytest.fixture(scope="session")
 def few(samples, tmp_path_factory):
     """The first 300 of the 1500 samples that the committed CNN is evaluated on, where more would show nothing else."""

@@ -43,6 +43,24 @@ def test_a_watch_counts_what_happened_since_it_began(tmp_path):
     assert seen.throttled_seconds == pytest.approx(0.25)
 
 
+def test_a_watch_sees_the_gpus_where_one_is_measured(tmp_path, nvidia_smi):
+    watch = Watch(tmp_path)
+    nvidia_smi({"clocks.sm": "1980"}, {"clocks.sm": "210", "clocks_event_reasons.active": "0x1"})
+    watch.look(gpu=True)
+    nvidia_smi({"clocks.sm": "1200", "clocks_event_reasons.active": "0x44"}, {"clocks.sm": "1980"})
+    watch.look(gpu=True)
+    seen = watch.seen()
+    assert seen.gpu_megahertz == (1200, 1980)
+    assert seen.gpu_throttled == ("hw_thermal_slowdown", "sw_power_cap")
+
+
+def test_a_watch_leaves_the_gpus_alone_where_none_is_measured(tmp_path, nvidia_smi):
+    watch = Watch(tmp_path)
+    nvidia_smi({"clocks_event_reasons.active": "0x44"})
+    watch.look()
+    assert (watch.seen().gpu_megahertz, watch.seen().gpu_throttled) == (None, ())
+
+
 def test_where_the_system_tells_nothing_nothing_is_known(tmp_path):
     seen = Watch(tmp_path).seen()
     assert (seen.cores_by_others, seen.cores_stolen, seen.swapped_bytes, seen.megahertz) == (None, None, None, None)
@@ -65,6 +83,8 @@ def found(*timings, conditions=QUIET):
         ({"cores_stolen": 0.4}, "stolen-time", "--seconds"),
         ({"throttled_seconds": 1.5}, "quota", "held this back for 1.50 s: --threads"),
         ({"megahertz": (2000, 3000)}, "frequency", "between 2000 and 3000 MHz"),
+        ({"gpu_throttled": ("sw_thermal_slowdown",)}, "gpu-throttled", "held its clock back (sw_thermal_slowdown)"),
+        ({"gpu_megahertz": (1200, 1980)}, "gpu-frequency", "between 1200 and 1980 MHz"),
         ({"swapped_bytes": 5_000_000}, "swap", "5.00 MB of memory was swapped"),
     ],
 )

@@ -48,6 +48,17 @@ def test_doctor_shows_the_machine_and_the_targets_and_with_v_the_libraries(optki
     assert "neural-compressor" in verbose.stdout
 
 
+def test_doctor_shows_a_gpu_with_its_state(optkit, nvidia_smi):
+    nvidia_smi({"clocks.sm": "1500", "clocks_event_reasons.active": "0x4"})
+    lines = optkit("doctor").stdout.splitlines()
+    assert any("NVIDIA H100, 85.5 GB, compute capability 9.0" in line for line in lines)
+    assert any(
+        "P0, SM 1500 of 1980 MHz, memory 2619 of 2619 MHz, 97 of 700 W, 34 °C, persistence mode on, MIG off" in line
+        for line in lines
+    )
+    assert any("NVIDIA H100 is throttled: sw_power_cap" in line for line in lines)
+
+
 def test_a_library_that_works_has_its_version(library):
     found = tried(library("__version__ = '1.2'"))
     assert (found.version, found.error) == ("1.2", None)

@@ -26,6 +26,16 @@ def test_each_inference_is_timed_on_its_own(tmp_path):
     assert loadgen.one_by_one(session(tmp_path, seconds=0.25), [FEED], 3) == pytest.approx([0.25] * 3)
 
 
+def test_a_session_may_time_by_a_clock_of_its_own():
+    class Device(FakeSession):
+        def timed(self, feed):
+            call = self.prepared(feed)
+            return lambda: (call(), 0.001)[1]
+
+    found = loadgen.one_by_one(Device(SIGNATURE, target("fake").default_options()), [FEED], 3)
+    assert found == [0.001] * 3
+
+
 def test_a_query_that_finds_the_session_busy_waits_and_its_waiting_counts(tmp_path):
     arrivals = [0.0, 0.004, 0.008, 0.5]
     found = loadgen.open_loop([session(tmp_path, seconds=0.010)], [FEED], arrivals)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from optkit import cgroup, machine
+from optkit.results import GpuState
 
 XEON = """processor\t: 0
 model name\t: Intel(R) Xeon(R) Processor
@@ -24,6 +25,12 @@ Features\t: fp asimd asimddp sve i8mm bf16
 CPU implementer\t: 0x41
 CPU part\t: 0xd40
 """
+
+
+@pytest.fixture(autouse=True)
+def without_gpus(tmp_path, monkeypatch):
+    """What this machine's own ``nvidia-smi`` would say is none of the tests' business."""
+    monkeypatch.setenv("PATH", str(tmp_path / "no-programs"))
 
 
 def tree(root: Path, **files: str) -> Path:
@@ -120,13 +127,105 @@ def test_a_library_that_is_not_installed_has_no_version():
     assert machine.version("there-is-no-such-library-of-ours") is None
 
 
-def test_a_gpu_that_shares_its_memory_has_no_size_of_it():
-    found = machine._gpu("NVIDIA GB10, [N/A], 12.1, 580.95")
-    assert (found.memory_bytes, found.compute_capability) == (None, "12.1")
-    assert machine._gpu("NVIDIA H200, 143771, 9.0, 570.1").memory_bytes == 143771 << 20
+def test_a_gpu_is_told_with_its_state(nvidia_smi):
+    nvidia_smi({})
+    (gpu,) = machine.fingerprint().gpus
+    assert (gpu.name, gpu.memory_bytes, gpu.compute_capability) == ("NVIDIA H100", 81559 << 20, "9.0")
+    assert (gpu.power_limit_watts, gpu.persistence_mode, gpu.mig_mode) == (700.0, True, False)
+    assert gpu.state == GpuState(
+        sm_megahertz=1980,
+        memory_megahertz=2619,
+        power_watts=97.31,
+        performance_state="P0",
+        celsius=34,
+        utilization=0.0,
+        clock_reasons=["applications_clocks_setting"],
+    )
+
+
+def test_what_a_gpu_does_not_tell_is_unknown(nvidia_smi):
+    untold = dict.fromkeys(["memory.total", "power.limit", "mig.mode.current", "pstate"], "[N/A]")
+    nvidia_smi({**untold, "clocks.sm": "[Unknown Error]", "clocks_event_reasons.active": "[Not Supported]"})
+    found = machine.fingerprint()
+    (gpu,) = found.gpus
+    assert (gpu.memory_bytes, gpu.power_limit_watts, gpu.mig_mode) == (None, None, None)
+    assert (gpu.state.sm_megahertz, gpu.state.performance_state, gpu.state.clock_reasons) == (None, None, None)
+    assert not any("NVIDIA" in line for line in found.noise)
+
+
+def test_an_older_drivers_name_of_the_reasons_will_do(nvidia_smi):
+    old = {"clocks_event_reasons.active": None, "clocks_throttle_reasons.active": "0x0000000000000001"}
+    nvidia_smi(old)
+    (gpu,) = machine.fingerprint().gpus
+    assert gpu.state.clock_reasons == ["gpu_idle"]
+
+
+def test_a_driver_that_does_not_know_a_field_tells_the_rest(nvidia_smi):
+    nvidia_smi({"mig.mode.current": None}, {"mig.mode.current": None, "name": "NVIDIA L4"})
+    found = machine.fingerprint().gpus
+    assert [gpu.name for gpu in found] == ["NVIDIA H100", "NVIDIA L4"]
+    assert [gpu.state for gpu in found] == [None, None]
+
+
+def test_an_nvidia_smi_that_fails_tells_of_no_gpu(nvidia_smi):
+    nvidia_smi({"name": None})
+    assert machine.fingerprint().gpus == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({}, []),
+        ({"clocks_event_reasons.active": "0x24"}, ["is throttled: sw_power_cap, sw_thermal_slowdown", "is locked"]),
+        ({"utilization.gpu": "37"}, ["work is running on NVIDIA H100: busy 37.0 % of the last second"]),
+        ({"clocks_event_reasons.active": "0x0", "clocks.sm": "210"}, ["is locked (210 of 1980 MHz now)"]),
+    ],
+)
+def test_what_makes_a_gpu_noisy_is_said(nvidia_smi, changes, lines):
+    nvidia_smi(changes)
+    found = [line for line in machine.fingerprint().noise if "NVIDIA" in line]
+    assert len(found) == len(lines)
+    assert all(words in line for words, line in zip(lines, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"name": "NVIDIA L4"}, "GPU: NVIDIA H100 there, NVIDIA L4 here"),
+        ({"driver_version": "570.1"}, "NVIDIA H100, driver: 580.82.07 there, 570.1 here"),
+        ({"power.limit": "350.00"}, "NVIDIA H100, power limit: 700 W there, 350 W here"),
+    ],
+)
+def test_another_gpu_driver_or_power_limit_is_another_machine(nvidia_smi, changes, line):
+    nvidia_smi({})
+    there = machine.fingerprint()
+    nvidia_smi(changes)
+    assert machine.differences(there, machine.fingerprint()) == [line]
+
+
+def test_the_state_of_the_moment_makes_no_other_machine(nvidia_smi):
+    nvidia_smi({})
+    there = machine.fingerprint()
+    nvidia_smi({"clocks.sm": "210", "pstate": "P8", "power.limit": "[N/A]", "temperature.gpu": "80"})
+    assert machine.differences(there, machine.fingerprint()) == []
+
+
+def test_a_machine_without_a_gpu_is_another_than_one_with(nvidia_smi):
+    without = machine.fingerprint()
+    nvidia_smi({})
+    assert machine.differences(without, machine.fingerprint()) == ["GPU: none there, NVIDIA H100 here"]
 
 
 def test_the_fingerprint_imports_no_runtime():
     code = "import sys; from optkit import machine; machine.fingerprint(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "onnxruntime", "openvino", "onnx", "tensorrt"} & set(loaded)
+
+
+def test_what_a_killed_search_goes_on_by_holds_no_state_of_the_moment(nvidia_smi):
+    nvidia_smi({})
+    before = machine.settled(machine.fingerprint())
+    nvidia_smi({"clocks.sm": "210", "utilization.gpu": "50"})
+    assert machine.settled(machine.fingerprint()) == before
+    nvidia_smi({"power.limit": "350.00"})
+    assert machine.settled(machine.fingerprint()) != before

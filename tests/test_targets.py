@@ -14,6 +14,7 @@ from optkit.errors import MissingDeviceError, SignatureError, TargetError, Usage
 from optkit.model import Model
 from optkit.target import TARGETS, target
 from optkit.tensors import Signature, TensorSpec
+from optkit.worker import Candidate, Worker
 
 RUNTIMES = ["onnxruntime", "openvino"]
 RANDOM = np.random.default_rng(0)
@@ -264,6 +265,33 @@ def test_outputs_of_torch_are_named_by_their_keys_or_places(tmp_path, forward, n
         assert opened.facts()["threads"] == 1
     assert list(outputs) == names
     np.testing.assert_array_equal(outputs[names[0]], feed + 1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torch_without_a_gpu_says_why_and_what_would_help(tmp_path):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    model = scripted(tmp_path / "net.pt", lambda x: x)
+    runtime = target("torch")
+    options = runtime.default_options(threads=1) | runtime.device_options("cuda")
+    with pytest.raises(MissingDeviceError, match=r"torch .* has no GPU to compute on: \w+") as caught:
+        Worker(Candidate("net.pt", model, "torch", options))
+    assert torch.__version__ in caught.value.message
+    assert caught.value.exit_code == 4
+    assert ("without CUDA" if torch.version.cuda is None else "nvidia-smi") in caught.value.hint
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_device_that_torch_does_not_know_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="device cannot be 'gpu'"):
+        session(scripted(tmp_path / "net.pt", lambda x: x), "torch", device="gpu")
+
+
+def test_torchs_choices_on_a_gpu_are_explicit():
+    options = target("torch").device_options("cuda")
+    assert options == {"device": "cuda", "copies": True, "cuda_graph": False, "allow_tf32": False}
+    assert target("torch").default_options(threads=2) == {"num_threads": 2, "device": "cpu"}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -43,6 +43,8 @@ def _facts(here: Machine) -> Iterable[tuple[str, str]]:
     yield "memory", _of(units.size(here.memory_allowed_bytes), units.size(here.memory_bytes))
     for gpu in here.gpus:
         yield "GPU", _gpu(gpu)
+        if state := ", ".join(_state(gpu)):
+            yield "GPU", state
     for line in here.noise:
         yield "noise", line
 
@@ -56,6 +58,26 @@ def _gpu(gpu: GpuRecord) -> str:
 
     parts = (gpu.name, units.size(gpu.memory_bytes), f"compute capability {gpu.compute_capability}", gpu.driver)
     return ", ".join(part for part in parts if part)
+
+
+def _state(gpu: GpuRecord) -> Iterable[str]:
+    """``P0, SM 1980 of 1980 MHz, memory 2619 of 2619 MHz, 97 of 700 W, 34 °C, persistence mode on``."""
+    now = gpu.state
+    if now is None:
+        return
+    if now.performance_state:
+        yield now.performance_state
+    for what, value, most, unit in (
+        ("SM ", now.sm_megahertz, gpu.sm_megahertz_max, "MHz"),
+        ("memory ", now.memory_megahertz, gpu.memory_megahertz_max, "MHz"),
+        ("", now.power_watts, gpu.power_limit_watts, "W"),
+        ("", now.celsius, None, "°C"),
+    ):
+        if value is not None:
+            yield f"{what}{value:.0f}{'' if most is None else f' of {most:.0f}'} {unit}"
+    for what, on in (("persistence mode", gpu.persistence_mode), ("MIG", gpu.mig_mode)):
+        if on is not None:
+            yield f"{what} {'on' if on else 'off'}"
 
 
 def _target(target: LibraryRecord) -> tuple[str, str, str]:

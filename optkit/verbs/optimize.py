@@ -165,7 +165,7 @@ class _Optimizing:
 
     def _settings(self, model: Model, parts: SearchParts) -> dict[str, Any]:
         """All that the figures of a look depend on; what of it changes makes a killed search begin anew."""
-        here = machine.fingerprint().model_dump(mode="json", exclude={"noise"})
+        here = machine.settled(machine.fingerprint())
         samples = [
             part and part.digest for part in (parts.calibration, parts.selection, parts.evaluation, parts.training)
         ]

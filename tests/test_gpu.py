@@ -1,0 +1,139 @@
+"""On a real NVIDIA GPU: ``nox -s gpu``. Where there is none, these are skipped with the reason."""
+
+import numpy as np
+import pytest
+
+from optkit import cuda, loadgen, torchsessions
+from optkit.errors import OptkitError
+from optkit.model import Model
+from optkit.target import target
+from optkit.tensors import Signature, TensorSpec
+
+pytestmark = pytest.mark.gpu
+RANDOM = np.random.default_rng(0)
+FEED = {"x": RANDOM.standard_normal((8, 3, 32, 32)).astype(np.float32)}
+LARGE = 64 << 20
+
+
+@pytest.fixture
+def runtime():
+    if reason := cuda.available():
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def net(tmp_path):
+    """A small convolutional net as an exported program, where torch has a GPU."""
+    torch = pytest.importorskip("torch")
+    try:
+        torchsessions.require_gpu()
+    except OptkitError as error:
+        pytest.skip(error.message)
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(16 * 32 * 32, 10)
+    ).eval()
+    program = torch.export.export(module, (torch.ones(8, 3, 32, 32),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    shape = TensorSpec("x", "float32", (8, 3, 32, 32))
+    signature = Signature((shape,), (TensorSpec("y", "float32", (8, 10)),))
+    return Model(tmp_path / "net.pt2", "exported-program", "", signature)
+
+
+def session(model, device, **options):
+    runtime = target("torch")
+    return runtime.open(model, runtime.default_options(threads=1) | runtime.device_options(device) | options)
+
+
+@pytest.mark.parametrize("copies", [True, False])
+@pytest.mark.parametrize("cuda_graph", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.filterwarnings("ignore"))])
+def test_torch_computes_on_the_gpu_what_it_computes_on_the_cpu(net, compiled, cuda_graph, copies):
+    with session(net, "cpu") as opened:
+        expected = opened.run(FEED)["y"]
+    with session(net, "cuda", compile=compiled, cuda_graph=cuda_graph, copies=copies) as opened:
+        found, other, again = opened.run(FEED)["y"], opened.run({"x": -FEED["x"]})["y"], opened.run(FEED)["y"]
+        assert opened.facts()["gpu"]
+        assert opened.facts()["allow_tf32"] is False
+        assert opened.peak_memory_bytes() > FEED["x"].nbytes
+        assert min(loadgen.one_by_one(opened, [FEED], 3)) > 0
+        assert loadgen.closed_loop([opened, opened.sibling()], [FEED], 10) > 0
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(found, again)
+    assert np.abs(other - found).max() > 1e-3
+
+
+def test_tf32_is_on_where_it_is_asked_for(net):
+    with session(net, "cuda", allow_tf32=True) as opened:
+        assert opened.facts()["allow_tf32"] is True
+
+
+def test_an_inference_without_copies_takes_no_longer_than_one_with_them(net):
+    medians = []
+    for copies in (True, False):
+        with session(net, "cuda", copies=copies, cuda_graph=True) as opened:
+            medians.append(np.median(loadgen.one_by_one(opened, [FEED], 200)[100:]))
+    assert medians[1] < medians[0]
+
+
+def test_a_shape_that_does_not_fit_is_one_line(net):
+    with session(net, "cuda") as opened, pytest.raises(OptkitError, match="torch failed to run") as caught:
+        opened.run({"x": np.zeros((8, 4, 32, 32), np.float32)})
+    assert "\n" not in caught.value.message
+
+
+def test_bytes_come_back_from_the_device(runtime):
+    array = RANDOM.integers(0, 255, 100_000).astype(np.uint8)
+    back = np.zeros_like(array)
+    with cuda.Stream() as stream, cuda.Buffer(array.nbytes) as buffer, cuda.Pinned(array.nbytes) as pinned:
+        before = cuda.memory_used()
+        buffer.copy_from(array, stream)
+        buffer.copy_to(pinned.bytes, stream)
+        buffer.copy_to(back, stream)
+        stream.synchronize()
+        np.testing.assert_array_equal(pinned.bytes, array)
+        np.testing.assert_array_equal(back, array)
+    assert before > 0
+    major, minor = cuda.compute_capability().split(".")
+    assert int(major) >= 5
+    assert int(minor) >= 0
+
+
+def test_events_agree_with_the_hosts_clock(runtime):
+    from time import perf_counter
+
+    with cuda.Stream() as stream, cuda.Buffer(LARGE) as buffer, cuda.Pinned(LARGE) as pinned, cuda.Timer() as timer:
+        buffer.copy_from(pinned.bytes, stream)
+        stream.synchronize()
+        start = perf_counter()
+        timer.start(stream)
+        for _ in range(20):
+            buffer.copy_from(pinned.bytes, stream)
+        timer.stop(stream)
+        stream.synchronize()
+        elapsed = perf_counter() - start
+        assert 0.5 * elapsed < timer.seconds() <= 1.01 * elapsed
+
+
+def test_a_graph_of_copies_is_launched_as_one(runtime):
+    size = 1000
+    with cuda.Stream() as stream, cuda.Buffer(size) as buffer, cuda.Pinned(size) as there, cuda.Pinned(size) as back:
+
+        def both_ways():
+            buffer.copy_from(there.bytes, stream)
+            buffer.copy_to(back.bytes, stream)
+
+        there.bytes[:], back.bytes[:] = 1, 0
+        with cuda.Graph(both_ways, stream) as graph:
+            assert back.bytes.max() == 0
+            for value in (5, 7):
+                there.bytes[:] = value
+                graph.launch(stream)
+                stream.synchronize()
+                assert (back.bytes == value).all()
+
+
+def test_more_memory_than_there_is_is_one_line(runtime):
+    with pytest.raises(OptkitError, match="out of memory on the GPU") as caught:
+        cuda.Buffer(1 << 50)
+    assert "cudaErrorMemoryAllocation" in caught.value.message
