@@ -14,7 +14,7 @@ from optkit.graph import infer_shapes, opset_of
 from optkit.nodes import DEFAULT_DOMAINS, inside
 from optkit.tensors import Array
 
-_FLOAT = 1
+FLOAT = 1
 """``onnx.TensorProto.FLOAT``."""
 _MAKING = ("Cast", "ConstantOfShape")
 """Operators that make floats of what are none, of the type that an attribute says."""
@@ -78,7 +78,7 @@ def unable(proto: Any, narrow: Narrow, known: dict[str, int]) -> dict[int, str]:
             found[place] = "control flow stays whole"
         elif any(name not in known for name in touched):
             found[place] = "not all of its tensors are of known dtypes"
-        elif any(known[name] == _FLOAT for name in touched) and not any(map(any, _slots(proto, node, narrow, known))):
+        elif any(known[name] == FLOAT for name in touched) and not any(map(any, _slots(proto, node, narrow, known))):
             found[place] = f"ONNX has none in {narrow.name}"
     return found
 
@@ -95,14 +95,14 @@ def _slots(proto: Any, node: Any, narrow: Narrow, known: dict[str, int]) -> tupl
     def able(names: Any, formal: Any) -> list[bool]:
         last = len(formal) - 1  # the last may be variadic
         return [
-            known.get(name) == _FLOAT and formal[min(place, last)].type_str in fitting
+            known.get(name) == FLOAT and formal[min(place, last)].type_str in fitting
             for place, name in enumerate(names)
         ]
 
     outputs = able(node.output, schema.outputs)
     if node.op_type == "LayerNormalization":
         outputs[1:] = [False] * (len(outputs) - 1)  # stash_type says float32
-    if node.op_type not in _MAKING and all(known.get(name) != _FLOAT for name in node.input):
+    if node.op_type not in _MAKING and all(known.get(name) != FLOAT for name in node.input):
         outputs = [False] * len(outputs)
     return able(node.input, schema.inputs), outputs
 
@@ -141,7 +141,7 @@ class _Rewrite:
         self._constants = {
             tensor.name
             for tensor in proto.graph.initializer
-            if tensor.data_type == _FLOAT and tensor.name not in given  # what is both can be overridden
+            if tensor.data_type == FLOAT and tensor.name not in given  # what is both can be overridden
         }
         self._outputs = {value.name for value in proto.graph.output}
         self._slots = [
@@ -213,7 +213,7 @@ class _Rewrite:
         narrow = name in self._computed
         if name in self._taken[not narrow]:
             source, result = self._name(name, narrow=narrow), self._name(name, narrow=not narrow)
-            number = _FLOAT if narrow else self._narrow.number
+            number = FLOAT if narrow else self._narrow.number
             yield helper.make_node("Cast", [source], [result], self._fresh(f"{result}_cast"), to=number)
 
     def _rewritten(self, node: Any, inputs: list[bool], outputs: list[bool]) -> Any:
@@ -221,26 +221,31 @@ class _Rewrite:
         changed.CopyFrom(node)
         changed.input[:] = [self._name(name, narrow=able) for name, able in zip(node.input, inputs, strict=True)]
         changed.output[:] = [self._name(name, narrow=able) for name, able in zip(node.output, outputs, strict=True)]
+        renamed = {name: self._name(name, narrow=False) for name in _captured(node)}
         for graph in inside(changed):
             for inner in graph.node:
-                inner.input[:] = [self._name(name, narrow=False) for name in inner.input]
+                inner.input[:] = [renamed.get(name, name) for name in inner.input]
             for value in graph.output:
-                value.name = self._name(value.name, narrow=False)
+                value.name = renamed.get(value.name, value.name)
         for attribute in changed.attribute if any(outputs) else ():
-            if attribute.name in ("to", "dtype") and attribute.i == _FLOAT:
+            if attribute.name in ("to", "dtype") and attribute.i == FLOAT:
                 attribute.i = self._narrow.number
-            elif attribute.HasField("t") and attribute.t.data_type == _FLOAT:
+            elif attribute.HasField("t") and attribute.t.data_type == FLOAT:
                 attribute.t.CopyFrom(narrow_tensor(attribute.t, self._narrow, attribute.t.name))
         return changed
 
 
 def _captured(node: Any) -> set[str]:
-    """Names of tensors that subgraphs of a node may take from around it."""
-    return {
-        name
-        for graph in inside(node)
-        for name in (*(name for each in graph.node for name in each.input), *(value.name for value in graph.output))
-    }
+    """Names of tensors that subgraphs of a node take from around it."""
+    used: set[str] = set()
+    own: set[str] = set()
+    for graph in inside(node):
+        used.update(name for each in graph.node for name in each.input)
+        used.update(value.name for value in graph.output)
+        own.update(name for each in graph.node for name in each.output)
+        own.update(value.name for value in graph.input)
+        own.update(tensor.name for tensor in graph.initializer)
+    return used - own
 
 
 def narrow_tensor(tensor: Any, narrow: Narrow, name: str) -> Any:

@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from optkit.narrowing import Narrow
+from optkit.narrowing import FLOAT, Narrow
 from optkit.nodes import tensors, walk
 from optkit.tensors import Array, Arrays
 
-_FLOAT = 1
-"""``onnx.TensorProto.FLOAT``."""
 _INTEGERS = (6, 7)
 """``onnx.TensorProto.INT32`` and ``INT64``: positions, sizes, masks. Pixels come in fewer bits."""
 _SUMS = (
@@ -51,7 +49,7 @@ def shrink_masks(proto: Any, narrow: Narrow) -> int:
 def _shrink(tensor: Any, narrow: Narrow) -> bool:
     from onnx import numpy_helper
 
-    if tensor.data_type != _FLOAT:
+    if tensor.data_type != FLOAT:
         return False
     values = numpy_helper.to_array(tensor)
     endless = np.isfinite(values) & (np.abs(values) >= max(_MASK, narrow.largest / _MARGIN))
@@ -76,16 +74,16 @@ def _from_integers(proto: Any, known: Mapping[str, int]) -> list[int]:
     derived: set[str] = set()
     found = []
     for place, node in enumerate(proto.graph.node):
-        read = [name for name in node.input if known.get(name) == _FLOAT]
+        read = [name for name in node.input if known.get(name) == FLOAT]
         if node.op_type == "Cast":
             own = known.get(node.input[0]) in _INTEGERS or node.input[0] in derived
         else:
             own = any(name in derived for name in read) and all(
                 name in derived or sizes.get(name, _LAYER) < _LAYER for name in read
             )
-        if own and any(known.get(name) == _FLOAT for name in node.output):
+        if own and any(known.get(name) == FLOAT for name in node.output):
             found.append(place)
-            derived.update(name for name in node.output if known.get(name) == _FLOAT)
+            derived.update(name for name in node.output if known.get(name) == FLOAT)
     return found
 
 
@@ -156,7 +154,7 @@ def weights(proto: Any) -> dict[str, float]:
 
     found = {}
     for tensor in proto.graph.initializer:
-        if tensor.data_type == _FLOAT:
+        if tensor.data_type == FLOAT:
             values = numpy_helper.to_array(tensor)
             found[tensor.name] = _peak(values[np.abs(values) < _MASK])
     return found

@@ -17,13 +17,10 @@ from optkit import fidelity, graph, units
 from optkit.data import Batch, Dataset
 from optkit.errors import MetricError, StageError
 from optkit.model import Model
-from optkit.narrowing import FLOAT16, Narrow, Narrowed, widened_tensor
+from optkit.narrowing import FLOAT, FLOAT16, Narrow, Narrowed, widened_tensor
 from optkit.probing import probed
 from optkit.stage import Note
 from optkit.tensors import Array, Arrays
-
-_FLOAT = 1
-"""``onnx.TensorProto.FLOAT``."""
 
 
 def rounded(narrowed: Narrowed, narrow: Narrow) -> Any:
@@ -45,7 +42,7 @@ def rounded(narrowed: Narrowed, narrow: Narrow) -> Any:
                 exact, half = f"optkit_exact:{name}", f"optkit_half:{name}"
                 changed.output[place] = exact
                 nodes.append(helper.make_node("Cast", [exact], [half], half, to=narrow.number))
-                nodes.append(helper.make_node("Cast", [half], [name], f"optkit_back:{name}", to=_FLOAT))
+                nodes.append(helper.make_node("Cast", [half], [name], f"optkit_back:{name}", to=FLOAT))
         _widen_attributes(changed, narrow)
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
@@ -55,7 +52,7 @@ def rounded(narrowed: Narrowed, narrow: Narrow) -> Any:
 def _widen_attributes(node: Any, narrow: Narrow) -> None:
     for attribute in node.attribute:
         if attribute.name in ("to", "dtype") and attribute.i == narrow.number:
-            attribute.i = _FLOAT
+            attribute.i = FLOAT
         elif attribute.HasField("t") and attribute.t.data_type == narrow.number:
             attribute.t.CopyFrom(widened_tensor(attribute.t))
 

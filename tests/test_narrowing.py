@@ -284,6 +284,56 @@ def test_what_onnx_wants_in_float32_stays_so_tensor_by_tensor(precision, tmp_pat
         np.testing.assert_allclose(answers(done.model.path, {"x": x})[0], answers(path, {"x": x})[0], atol=2e-3)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_positions_are_counted_in_float32_up_to_where_they_meet_the_model(precision, tmp_path):
+    nodes = [
+        helper.make_node("Shape", ["x"], ["length"], "length", start=1, end=2),
+        helper.make_node("Squeeze", ["length"], ["stop"], "stop"),
+        helper.make_node("Range", ["start", "stop", "step"], ["positions"], "range"),
+        helper.make_node("Cast", ["positions"], ["counted"], "count", to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["counted", "frequency"], ["angle"], "angle"),
+        helper.make_node("Sin", ["angle"], ["turn"], "sine"),
+        helper.make_node("Mul", ["x", "turn"], ["y"], "mix"),
+    ]
+    weights = {
+        "start": np.array(0, np.int64),
+        "step": np.array(1, np.int64),
+        "frequency": np.array(0.7, np.float32),
+    }
+    path = save(tmp_path / "model.onnx", nodes, {"x": [1, 5000]}, {"y": [1, 5000]}, weights)
+    done = narrowed(path, tmp_path, precision, {"x": np.ones((3, 5000), np.float32)})
+    assert wide(done) == {"count", "angle", "sine"}
+    assert cosine(done, "y") > 0.9999
+
+
+def test_a_loops_body_takes_what_it_uses_in_float32(tmp_path):
+    def value(name, kind=TensorProto.FLOAT, shape=None):
+        return helper.make_tensor_value_info(name, kind, shape)
+
+    body = helper.make_graph(
+        [
+            helper.make_node("Add", ["state", "p"], ["next"]),
+            helper.make_node("Identity", ["going"], ["still"]),
+        ],
+        "body",
+        [value("number", TensorProto.INT64, []), value("going", TensorProto.BOOL, []), value("state", shape=[2, 4])],
+        [value("still", TensorProto.BOOL, []), value("next", shape=[2, 4])],
+    )
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"], "before"),
+        helper.make_node("Loop", ["times", "yes", "p"], ["sum"], "loop", body=body),
+        helper.make_node("Relu", ["sum"], ["y"], "after"),
+    ]
+    weights = {"w": np.eye(4, dtype=np.float32), "times": np.array(3, np.int64), "yes": np.array(True)}
+    path = save(tmp_path / "model.onnx", nodes, {"x": [2, 4]}, {"y": [2, 4]}, weights)
+    x = np.random.default_rng(0).standard_normal((2, 4)).astype(np.float32)
+    done = narrowed(path, tmp_path, "fp16", {"x": x})
+    assert built(path, (2, 4))
+    assert "1 x Loop kept in float32" in texts(done)
+    np.testing.assert_allclose(answers(done.model.path, {"x": x})[0], answers(path, {"x": x})[0], atol=5e-3)
+    assert built(done.model.path, (2, 4))
+
+
 def test_bfloat16_rounds_to_the_nearest_even():
     from optkit.narrowing import BFLOAT16, narrow_tensor, widened_tensor
 

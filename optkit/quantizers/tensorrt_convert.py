@@ -8,7 +8,7 @@ from typing import Any
 
 from optkit import graph, narrowlimits, narrowproof
 from optkit.errors import StageError
-from optkit.narrowing import BFLOAT16, FLOAT16, Narrow, dtypes, narrowed, unable
+from optkit.narrowing import BFLOAT16, FLOAT, FLOAT16, Narrow, dtypes, narrowed, unable
 from optkit.probing import probed
 from optkit.quantizer import Quantized, Request, prepared
 from optkit.stage import Note
@@ -21,7 +21,8 @@ _ASKED_FOR = "asked for with exclude"
 def quantize(request: Request) -> Quantized:
     """Write the graph in 16 bits, but for what they cannot hold; with data, ranges are measured and outputs compared.
 
-    Raises StageError where nothing can be narrow, or an output would become NaN or infinite.
+    Raises StageError where nothing can be narrow, or an output would become NaN or infinite, and TargetError where the
+    CPU cannot run what is to be measured.
     """
     narrow = FLOAT16 if request.bits == 16 else BFLOAT16
     ready = prepared(request.model)
@@ -61,7 +62,7 @@ def _peaks(proto: Any, known: dict[str, int], request: Request) -> dict[str, flo
     """The largest magnitudes of what the float32 graph computes on the calibration samples."""
     peaks = narrowlimits.Peaks()
     if request.calibration is not None:
-        names = tuple(name for node in proto.graph.node for name in node.output if name in known)
+        names = tuple(name for node in proto.graph.node for name in node.output if known.get(name) == FLOAT)
         with probed(request.model, proto, request.workdir, names) as tensors:
             for feed in request.feeds():
                 peaks.add(feed | tensors(feed))
