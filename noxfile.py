@@ -34,7 +34,7 @@ def tests(session: nox.Session) -> None:
     Each process gets half of the modules and takes over what the other has left, so that what a module's tests share
     is made once, and neither waits at the end.
     """
-    install(session, "-e", ".[all]", *nox.project.dependency_groups(nox.project.load_toml(), "test"))
+    install(session, "-e", ".[all,tensorrt-rtx]", *nox.project.dependency_groups(nox.project.load_toml(), "test"))
     session.run("python", "sample_models/fetch.py")
     session.run("pytest", "-m", "not gpu", *(session.posargs or ["-n", "2", "--dist", "worksteal"]))
 
@@ -43,7 +43,7 @@ def tests(session: nox.Session) -> None:
 def gpu(session: nox.Session) -> None:
     """The tests that need an NVIDIA GPU; skipped, with the reason, where there is none."""
     groups = nox.project.dependency_groups(nox.project.load_toml(), "test")
-    install(session, "-e", ".[all]", "cuda-bindings", *groups)
+    install(session, "-e", ".[all,tensorrt-rtx]", *groups)
     session.run("pytest", "-m", "gpu", *session.posargs)
 
 

@@ -30,13 +30,15 @@ def side_by_side(
     threads: int | None = None,
     scenario: Scenario = "single-stream",
     with_quality: bool = True,
+    with_speed: bool = True,
     recording: Recording | None = None,
     progress: Progress = no_progress,
 ) -> Comparison:
     """Compare the candidates with the first of them; a ``recording`` of its outputs spares it being assessed again.
 
     Without a dataset, or ``with_quality=False``, only speed, size and memory are compared; without one on made-up
-    inputs. A candidate that fails is a row with a reason. Raises the baseline's error, DataError or SignatureError for
+    inputs. Without ``with_speed`` only quality and size are.
+    A candidate that fails is a row with a reason. Raises the baseline's error, DataError or SignatureError for
     data that does not fit, MetricError.
     """
     started = time.monotonic()
@@ -51,7 +53,11 @@ def side_by_side(
         )
     alive = [entry for entry, found in zip(candidates, assessments, strict=True) if found.error is None]
     tasks = [Task(entry, work.feeds, work.batch) for entry in alive]
-    measured = timing.measure(tasks, seconds=seconds, precision=precision, seed=seed, progress=progress)
+    measured = (
+        timing.measure(tasks, seconds=seconds, precision=precision, seed=seed, progress=progress)
+        if with_speed
+        else timing.nothing()
+    )
     by_name = {(found.candidate.name, found.candidate.target): found for found in measured.timings}
     rows = [
         row(entry, found, by_name.get((entry.name, entry.target)), work.batch)

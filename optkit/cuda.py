@@ -48,6 +48,11 @@ def compute_capability(device: int = 0) -> str:
     return ".".join(str(_call("cudaDeviceGetAttribute", part, device)) for part in parts)
 
 
+def device_name(device: int = 0) -> str:
+    """What NVIDIA calls it."""
+    return str(_call("cudaGetDeviceProperties", device).name.decode())
+
+
 def memory_used() -> int:
     """Bytes of the device's memory that are taken, by whichever process."""
     free, total = _call("cudaMemGetInfo")

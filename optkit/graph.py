@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = [
-    "constants_to_initializers", "dtype_name", "external_files", "graphs", "infer_shapes", "load", "operators",
+    "constants_to_initializers", "dtype_name", "external_files", "graphs", "infer_shapes", "load", "name_dimensions",
+    "operators",
     "opset_of", "opsets", "parse", "quantized", "save", "signature", "tensors", "upgrade", "walk", "weight_bytes",
 ]  # fmt: skip
 
@@ -162,6 +163,21 @@ def _dim(dim: onnx.TensorShapeProto.Dimension, name: str, axis: int) -> Dim:
         return int(dim.dim_value)
     named = dim.dim_param not in _NAMELESS
     return dim.dim_param if named else "batch" if axis == 0 else f"{name}_{axis}"
+
+
+def name_dimensions(proto: onnx.ModelProto) -> bool:
+    """Give nameless dynamic dimensions of inputs and outputs the names that ``signature`` shows, in place; others lose
+    what stands for a name. Whether anything changed: Paddle calls all of them ``?``, which is one size to TensorRT.
+    """
+    changed = False
+    for values, named in (((*proto.graph.input, *proto.graph.output), True), (proto.graph.value_info, False)):
+        for value in values:
+            for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+                if dim.dim_value > 0 or not dim.dim_param or dim.dim_param not in _NAMELESS:
+                    continue
+                dim.dim_param = str(_dim(dim, value.name, axis)) if named else ""
+                changed = True
+    return changed
 
 
 def dtype_name(elem_type: int) -> str:

@@ -21,6 +21,8 @@ LIBRARIES = {
     "onnxscript": "torch",
     "openvino": "openvino",
     "nncf": "openvino",
+    "tensorrt": None,
+    "tensorrt-rtx-cu13": None,
     "neural-compressor": "neural-compressor",
     "torch-pruning": "training",
     "tokenizers": "text",

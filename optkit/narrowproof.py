@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from optkit import fidelity, graph, units
+from optkit import model as models
 from optkit.data import Batch, Dataset
 from optkit.errors import MetricError, StageError
 from optkit.model import Model
-from optkit.narrowing import FLOAT, FLOAT16, Narrow, Narrowed, widened_tensor
+from optkit.narrowing import BFLOAT16, FLOAT, FLOAT16, Narrow, Narrowed, dtypes, widened_tensor
 from optkit.probing import probed
 from optkit.stage import Note
 from optkit.tensors import Array, Arrays
@@ -47,6 +49,22 @@ def rounded(narrowed: Narrowed, narrow: Narrow) -> Any:
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
     return proto
+
+
+def reference(model: Model, folder: Path) -> Model:
+    """An ONNX model that the CPU computes as ``model`` is meant: itself, or where it is narrow, ``rounded``.
+
+    It is written below ``folder`` and keeps the model's signature.
+    """
+    proto = graph.load(model.path)
+    known = dtypes(proto)
+    for narrow in (FLOAT16, BFLOAT16):
+        made = {name for node in proto.graph.node for name in node.output if known.get(name) == narrow.number}
+        if made:
+            path = folder / model.path.name
+            graph.save(rounded(Narrowed(proto, frozenset(made)), narrow), path)
+            return replace(models.open(path), signature=model.signature)
+    return model
 
 
 def _widen_attributes(node: Any, narrow: Narrow) -> None:

@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
-from optkit import comparison
+from optkit import comparison, narrowproof, records
 from optkit.model import Model
-from optkit.results import Comparison, Row
+from optkit.results import Comparison, NoteRecord, Row
 from optkit.stage import Note
+from optkit.target import target
 from optkit.transformation import Transformed
 from optkit.worker import candidate
 
+_REFERENCE = "onnxruntime"
+
 
 def compared(done: Transformed, after: Model, metric: str | None, max_drop: float | None, seconds: float) -> Comparison:
-    """``after`` beside the float model that it was made of, on the evaluation data where there are some."""
+    """``after`` beside the float model that it was made of, on the evaluation data where there are some.
+
+    Where the target cannot run here, onnxruntime computes the quality on the CPU, and no speed is claimed.
+    """
+    absence = target(done.request.target).absence()
+    if absence is None:
+        return _side_by_side(done, after, metric, max_drop, seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        meant = narrowproof.reference(after, Path(folder))
+        found = _side_by_side(done, meant, metric, max_drop, None)
+    before, result = found.rows
+    told = f"quality is computed on the CPU, by {_REFERENCE}, and no speed was measured: {absence}"
+    note = NoteRecord(text=told, where=done.request.target, level="warning")
+    rows = [before, result.model_copy(update={"model": records.of_model(after)})]
+    return found.model_copy(update={"rows": rows, "notes": [*found.notes, note]})
+
+
+def _side_by_side(
+    done: Transformed, after: Model, metric: str | None, max_drop: float | None, seconds: float | None
+) -> Comparison:
+    """Without ``seconds``, the quality alone, on the CPU."""
     request, dataset = done.request, done.parts.evaluation
-    before = candidate(done.floating, target=request.target, threads=request.threads)
+    runtime = _REFERENCE if seconds is None else request.target
+    before = candidate(done.floating, target=runtime, threads=request.threads)
     return comparison.side_by_side(
         [
             replace(before, name=f"{done.source.path.name} (float)"),
-            candidate(after, target=request.target, threads=request.threads),
+            candidate(after, target=runtime, threads=request.threads),
         ],
         dataset=dataset,
         metric=metric if dataset else None,
         max_drop=max_drop if dataset else None,
-        seconds=seconds,
+        seconds=seconds or 0.0,
         seed=request.seed,
         threads=request.threads,
+        with_speed=seconds is not None,
         progress=request.progress,
     )
 

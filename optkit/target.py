@@ -158,6 +158,10 @@ class Target(ABC):
     def version(self) -> str:
         """The runtime's version. Raises MissingLibraryError."""
 
+    def absence(self) -> str | None:
+        """Why models made for it cannot run on this machine; ``None`` where they can."""
+        return None
+
     @abstractmethod
     def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
         """Every option that matters, made explicit: precision, threads, latency hint."""

@@ -138,6 +138,11 @@ def measure(
     return Measurement(timings, len(baseline.launches), sum(map(len, baseline.launches)), watch.seen())
 
 
+def nothing() -> Measurement:
+    """A measurement of no candidate."""
+    return Measurement([], 0, 0, Watch().seen())
+
+
 class _Lane:
     """One candidate's way through the measurement: its times by launch and round, and what went wrong."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optkit import trt, trtlayers
+from optkit import graph, trt, trtlayers
 from optkit.errors import MissingDeviceError, TargetError, UsageError
 from optkit.lazy import did_you_mean
 from optkit.stage import Progress, no_progress
@@ -43,7 +43,12 @@ class Network:
         typed = getattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # 11 knows no other networks
         self._definition = self._builder.create_network(0 if typed is None else 1 << int(typed))
         self._parser = library.OnnxParser(self._definition, self.log)  # which owns the weights
-        parsed = self._parser.parse_from_file(str(path))
+        proto = graph.parse(path)
+        if graph.name_dimensions(proto):
+            parsed = self._parser.parse(proto.SerializeToString(), str(path))
+        else:
+            parsed = self._parser.parse_from_file(str(path))
+        del proto
         errors = [self._parser.get_error(number) for number in range(self._parser.num_errors)]
         self.refused = tuple(_refused(error) for error in errors)
         if not parsed and not self.refused:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _RTX, _PLANS = b"vtrt", (b"ptrt", b"ftrt")
-_BITS = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+"""The compute capabilities that TensorRT-RTX builds for, in the order of their bits in a file."""
 HEADER_BYTES = 64
 
 
@@ -27,5 +28,5 @@ def header(head: bytes) -> Header | None:
     if not head.startswith(_RTX) or len(head) < HEADER_BYTES:
         return None
     bits = int.from_bytes(head[32:36], "little")
-    capabilities = tuple(name for place, name in enumerate(_BITS) if bits >> place & 1)
+    capabilities = tuple(name for place, name in enumerate(CAPABILITIES) if bits >> place & 1)
     return Header(".".join(map(str, head[24:28])), capabilities)

@@ -171,6 +171,7 @@ class TensorRtSession(Session):
     def facts(self) -> dict[str, Any]:
         return {
             "version": trt.name(),
+            "gpu": cuda.device_name(),
             "compute_capability": cuda.compute_capability(),
             "cuda_graph": self._options["cuda_graph"],
             "copies": self._options["copies"],

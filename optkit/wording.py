@@ -79,7 +79,7 @@ def verdict(row: Row, comparison: Comparison) -> str:
     name = f"{row.name} on {row.target}" + (f" at batch {row.batch}" if len(batches) > 1 else "")
     if row.status == "failed":
         return f"{name} failed: {row.reason}"
-    parts = [speed(row), _size(row, comparison.rows[0]), lost(row, comparison.max_drop)]
+    parts = [speed(row) if row.latency else "", _size(row, comparison.rows[0]), lost(row, comparison.max_drop)]
     return f"{name}: " + ", ".join(part for part in parts if part)
 
 

@@ -29,9 +29,11 @@ def comparison_blocks(comparison: Comparison) -> list[Block]:
     assessed = any(row.quality for row in comparison.rows)
     sizes = list(dict.fromkeys(row.batch for row in comparison.rows))
     titles = [f"batch {size}" if len(sizes) > 1 else None for size in sizes]
+    timed = any(row.latency or row.status == "failed" for row in comparison.rows)
     blocks: list[Block] = [
         _speed_table([row for row in comparison.rows if row.batch == size], title, with_size=not assessed)
         for size, title in zip(sizes, titles, strict=True)
+        if timed
     ]
     if assessed:
         blocks.append(_quality_table(comparison.rows, comparison.max_drop))

@@ -34,6 +34,9 @@ class TensorRT(Target):
     def version(self) -> str:
         return str(trt.library().__version__)
 
+    def absence(self) -> str | None:
+        return cuda.available()
+
     def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
         return {
             "compute_capabilities": _capabilities() if trt.is_rtx() else [],

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from optkit import lazy, machine
+from optkit import lazy, machine, trt, trtengine
 from optkit.results import Doctor, LibraryRecord, Machine, NoteRecord
 
 
@@ -27,7 +27,7 @@ RUNTIMES = (
     Runtime("onnxruntime", ("onnxruntime",)),
     Runtime("openvino", ("openvino",), "openvino"),
     Runtime("torch", ("torch",), "torch"),
-    Runtime("tensorrt", ("tensorrt", "tensorrt_rtx")),
+    Runtime("tensorrt", trt.MODULES, "tensorrt-rtx"),
 )
 _TIME_LIMIT = 120
 _NOT_INSTALLED = "not installed"
@@ -38,7 +38,11 @@ def doctor() -> Doctor:
     here = machine.fingerprint()
     with ThreadPoolExecutor(max(1, int(here.cores_allowed))) as pool:
         targets = list(pool.map(tried, RUNTIMES))
-    return Doctor(machine=here, targets=targets, notes=[*of_libraries(here, targets), *of_cpu(here, targets)])
+    return Doctor(
+        machine=here,
+        targets=targets,
+        notes=[*of_libraries(here, targets), *of_cpu(here, targets), *of_gpus(here, targets)],
+    )
 
 
 def tried(runtime: Runtime) -> LibraryRecord:
@@ -104,3 +108,21 @@ def of_cpu(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[NoteReco
     if "openvino" in working and machine.computes_bf16(here.isa):
         text = "this CPU has bf16, and OpenVINO chooses it by itself; optkit sets the precision that it measured"
         yield NoteRecord(text=text, where="openvino")
+
+
+def of_gpus(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[NoteRecord]:
+    """What tensorrt is here, and whether it fits the GPUs."""
+    if not any(target.name == "tensorrt" and target.error is None for target in targets):
+        return
+    module = next(module for module in trt.MODULES if lazy.available(module))
+    if module != "tensorrt_rtx":
+        return
+    known = trtengine.CAPABILITIES
+    yield NoteRecord(
+        text=f"it is TensorRT-RTX, which builds engines without a GPU, for compute capability {', '.join(known)}"
+        where="tensorrt",
+    )
+    for gpu in here.gpus:
+        if gpu.compute_capability not in known:
+            text = f"TensorRT-RTX knows no compute capability {gpu.compute_capability}: install tensorrt in its place"
+            yield NoteRecord(text=text, where=gpu.name, level="warning")
