@@ -119,7 +119,7 @@ def of_gpus(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[NoteRec
         return
     known = trtengine.CAPABILITIES
     yield NoteRecord(
-        text=f"it is TensorRT-RTX, which builds engines without a GPU, for compute capability {', '.join(known)}"
+        text=f"it is TensorRT-RTX, which builds engines without a GPU, for compute capability {', '.join(known)}",
         where="tensorrt",
     )
     for gpu in here.gpus:
