@@ -89,6 +89,14 @@ def training(session: nox.Session) -> None:
 
 
 @nox.session
+def engines(session: nox.Session) -> None:
+    """Engines of TensorRT-RTX for six models, four precisions and four GPUs that are not there: about 20 minutes."""
+    install(session, "-e", ".[all,tensorrt-rtx]", "transformers==5.23.0")
+    session.run("python", "sample_models/fetch.py")
+    session.run("python", "benchmarks/engines.py", *session.posargs)
+
+
+@nox.session
 def regressions(session: nox.Session) -> None:
     """Whether following what explain concludes mends real regressions: about 10 minutes; wants an idle machine."""
     install(session, "-e", ".[all]")

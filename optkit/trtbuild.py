@@ -137,6 +137,8 @@ class _TimingCache:
 
     def __init__(self, config: Any, path: str | None) -> None:
         self._config, self._path = config, None if path is None else Path(path)
+        if self._path is not None and trt.is_rtx():
+            raise UsageError(f"timing_cache: {trt.name()} times nothing while it builds", hint="leave it out")
         if self._path is not None:
             kept = self._path.read_bytes() if self._path.is_file() else b""
             config.set_timing_cache(config.create_timing_cache(kept), ignore_mismatch=False)

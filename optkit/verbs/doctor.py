@@ -47,13 +47,15 @@ def doctor() -> Doctor:
 
 def tried(runtime: Runtime) -> LibraryRecord:
     """Import the runtime in a process of its own, which it may crash."""
-    module = next((module for module in runtime.modules if lazy.available(module)), None)
-    if module is None:
-        return LibraryRecord(name=runtime.name, version=None, extra=runtime.extra, error=_NOT_INSTALLED)
-    version, error = _imported(module)
-    return LibraryRecord(
-        name=runtime.name, version=machine.version(module) or version, extra=runtime.extra, error=error
-    )
+    modules = [module for module in runtime.modules if lazy.available(module)]
+    found = LibraryRecord(name=runtime.name, version=None, extra=runtime.extra, error=_NOT_INSTALLED)
+    for module in modules:
+        version, error = _imported(module)
+        version = machine.version(module) or version
+        found = LibraryRecord(name=runtime.name, version=version, extra=runtime.extra, error=error)
+        if error is None:
+            break
+    return found
 
 
 def _imported(module: str) -> tuple[str | None, str | None]:
@@ -112,10 +114,8 @@ def of_cpu(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[NoteReco
 
 def of_gpus(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[NoteRecord]:
     """What tensorrt is here, and whether it fits the GPUs."""
-    if not any(target.name == "tensorrt" and target.error is None for target in targets):
-        return
-    module = next(module for module in trt.MODULES if lazy.available(module))
-    if module != "tensorrt_rtx":
+    working = next((each for each in targets if each.name == "tensorrt" and each.error is None), None)
+    if working is None or working.version == machine.version("tensorrt"):
         return
     known = trtengine.CAPABILITIES
     yield NoteRecord(

@@ -1,0 +1,317 @@
+"""TensorRT without a GPU: engines for GPUs that are not there, what is refused, and what is in an engine."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import optkit as package
+from optkit import model as models
+from optkit import shaperanges, trtengine
+from optkit.errors import MissingDeviceError, TargetError, UsageError
+from optkit.tensors import Signature, TensorSpec
+
+pytest.importorskip("tensorrt_rtx")
+
+CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
+PRODUCTS = ("correlation", "gemm")
+VERSION = [1, 7, 1, 116]
+
+
+@pytest.fixture(scope="module")
+def narrow(samples, tmp_path_factory):
+    """The committed CNN in each precision, and what quantizing told."""
+    folder = tmp_path_factory.mktemp("narrow")
+
+    def made(precision):
+        path = folder / f"{precision}.onnx"
+        data = samples / "evaluation.npz"
+        return path, package.quantize(samples / "model.onnx", path, precision=precision, target="tensorrt", data=data)
+
+    return {precision: made(precision) for precision in ("int8", "fp16", "bf16")}
+
+
+def graph(path, nodes, inputs, outputs, constants=()):
+    made = helper.make_graph(nodes, "graph", inputs, outputs, [numpy_helper.from_array(*each) for each in constants])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(made, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
+def floats(name, *shape):
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """A model with two operators that TensorRT does not have."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], "fine"),
+        helper.make_node("BiasGelu", ["a", "b"], ["y"], "contrib", domain="com.microsoft"),
+        helper.make_node("Det", ["m"], ["d"], "determinant"),
+    ]
+    bias = (np.ones(4, np.float32), "b")
+    return graph(
+        tmp_path / "refused.onnx", nodes, [floats("x", "n", 4), floats("m", "n", 4, 4)],
+        [floats("y", "n", 4), floats("d", "n")], [bias],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("precision", ["float32", "fp16", "bf16", "int8"])
+def test_an_engine_is_built_for_a_gpu_that_is_not_there(samples, narrow, tmp_path, precision, capability):
+    path = samples / "model.onnx" if precision == "float32" else narrow[precision][0]
+    done = package.compile(path, tmp_path / "bundle", target="tensorrt", compute_capability=[capability])
+    engine = tmp_path / "bundle/model.engine"
+    assert trtengine.header(engine.read_bytes()[: trtengine.HEADER_BYTES]).capabilities == (capability,)
+    manifest = json.loads((tmp_path / "bundle/manifest.json").read_text())
+    assert manifest["options"]["compute_capabilities"] == [capability]
+    assert manifest["options"]["profiles"] == [
+        {"x": {"min": [1, 1, 28, 28], "opt": [1, 1, 28, 28], "max": [32, 1, 28, 28]}}
+    ]
+    assert manifest["format"] == "tensorrt"
+    named = {"fp16": "float16", "bf16": "bfloat16"}.get(precision, precision)
+    counts = done.stage.facts["layers_by_precision"]
+    assert max(counts, key=counts.get) == named
+    assert any("TensorRT-RTX" in note.text and capability in note.text for note in done.stage.notes)
+
+
+def test_all_layers_with_weights_are_integers(narrow):
+    found = package.inspect(narrow["int8"][0], targets=["tensorrt"]).targets[0]
+    assert found.accepted
+    products = [layer for layer in found.layers if layer.kind in PRODUCTS]
+    assert len(products) == 10
+    assert {layer.precision for layer in products} == {"int8"}
+    assert any(node.startswith("node_Conv") for layer in products for node in layer.nodes)
+
+
+def test_integers_are_symmetric_and_biases_stay_in_float(narrow):
+    proto = onnx.load(narrow["int8"][0])
+    stored = {each.name: numpy_helper.to_array(each) for each in proto.graph.initializer}
+    pairs = [node for node in proto.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert pairs
+    assert all(stored[node.input[2]].dtype == np.int8 and not stored[node.input[2]].any() for node in pairs)
+    convolutions = [node for node in proto.graph.node if node.op_type == "Conv"]
+    assert all(stored[node.input[2]].dtype == np.float32 for node in convolutions)
+    by_output = {output: node for node in proto.graph.node for output in node.output}
+    scales = [stored[by_output[node.input[1]].input[1]] for node in convolutions]
+    assert all(scale.ndim == 1 and len(scale) > 1 for scale in scales)
+
+
+def test_each_residual_sum_takes_in_one_rounded_branch(narrow):
+    proto = onnx.load(narrow["int8"][0])
+    by_output = {output: node for node in proto.graph.node for output in node.output}
+    sums = [node for node in proto.graph.node if node.op_type == "Add"]
+    assert len(sums) == 3
+    for node in sums:
+        assert [by_output[name].op_type for name in node.input].count("DequantizeLinear") == 1
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16", "bf16"])
+def test_without_a_gpu_quality_is_computed_on_the_cpu_and_no_speed_claimed(narrow, precision):
+    _, done = narrow[precision]
+    before, after = done.comparison.rows
+    assert abs(after.quality.loss.value) < 0.01
+    assert after.speedup is None
+    assert before.latency is None
+    assert any("no speed was measured" in note.text for note in done.comparison.notes)
+
+
+def test_refused_nodes_are_listed_with_their_reasons(refused):
+    found = package.inspect(refused, targets=["tensorrt"]).targets[0]
+    assert not found.accepted
+    assert found.reason == "BiasGelu, Det"
+    assert [(each.operator, each.node) for each in found.nodes] == [("BiasGelu", "contrib"), ("Det", "determinant")]
+    assert found.nodes[0].reason == "no such operator, and no plugin of this name"
+    assert found.nodes[1].reason == "no such operator"
+
+
+def test_compiling_what_is_refused_names_the_nodes_and_leaves_nothing(refused, tmp_path):
+    with pytest.raises(TargetError, match=r"BiasGelu \(contrib\): no such operator.*Det \(determinant\)") as raised:
+        package.compile(refused, tmp_path / "bundle", target="tensorrt")
+    assert "inspect" in raised.value.hint
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_polygraphy_sees_the_same(refused, narrow):
+    """A second opinion: NVIDIA's own tool refuses the same nodes, and builds an engine of the same size."""
+    script = f"""
+import tensorrt_rtx as trt
+from polygraphy.backend.trt import CreateConfig, Profile, engine_bytes_from_network, network_from_onnx_path
+log = trt.Logger(trt.Logger.ERROR)
+builder = trt.Builder(log)
+network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+create = CreateConfig(profiles=[Profile().add("x", (1, 1, 28, 28), (1, 1, 28, 28), (32, 1, 28, 28))])
+def config(builder, network):
+    made = create(builder, network)
+    made.num_compute_capabilities = 1
+    made.set_compute_capability(trt.ComputeCapability.SM89, 0)
+    return made
+source = network_from_onnx_path({str(narrow["int8"][0])!r}, strongly_typed=True)
+print("bytes", len(bytes(engine_bytes_from_network(source, config=config))))
+try:
+    network_from_onnx_path({str(refused)!r}, strongly_typed=True)
+except Exception as error:
+    print("refused", error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False,
+        env=os.environ | {"POLYGRAPHY_USE_TENSORRT_RTX": "1"},
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert all(name in said for name in ("contrib", "determinant")), said[-2000:]
+    size = next(int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("bytes"))
+    ours = package.compile(
+        narrow["int8"][0],
+        narrow["int8"][0].parent / "bundle",
+        target="tensorrt",
+        compute_capability=["8.9"],
+        force=True,
+    )
+    assert ours.stage.result.size_bytes == size
+
+
+def test_shapes_become_profiles(samples, tmp_path):
+    package.compile(samples / "model.onnx", tmp_path / "bundle", target="tensorrt", shapes=["batch=2/8/16"])
+    options = json.loads((tmp_path / "bundle/manifest.json").read_text())["options"]
+    assert options["profiles"] == [{"x": {"min": [2, 1, 28, 28], "opt": [8, 1, 28, 28], "max": [16, 1, 28, 28]}}]
+    assert "shapes" not in options
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("batch", "is not NAME=MIN/OPT/MAX"),
+        ("batch=1/2", "is not NAME=MIN/OPT/MAX"),
+        ("batch=8/4/2", "must grow"),
+        ("batch=0/1/2", "must grow"),
+        ("bach=1/2/4", "no dynamic dimension of this name"),
+    ],
+)
+def test_wrong_shapes_are_told(samples, tmp_path, text, message):
+    with pytest.raises(UsageError, match=message):
+        package.compile(samples / "model.onnx", tmp_path / "bundle", target="tensorrt", shapes=[text])
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_sizes_that_no_one_gave_are_supposed():
+    signature = Signature((TensorSpec("ids", "int64", ("batch", "sequence")), TensorSpec("fixed", "float32", (1, 2))))
+    ranges, supposed = shaperanges.of(signature, shaperanges.parsed(["sequence=16"]))
+    assert supposed == ["batch"]
+    assert shaperanges.profile(signature, ranges) == {"ids": {"min": [1, 16], "opt": [1, 16], "max": [32, 16]}}
+
+
+def test_a_profile_that_does_not_fit_the_graph_is_one_line(samples, tmp_path):
+    wrong = [{"x": {"min": [1, 3, 28, 28], "opt": [1, 3, 28, 28], "max": [1, 3, 28, 28]}}]
+    with pytest.raises(TargetError, match=r"x.*(1|profile)"):
+        package.compile(samples / "model.onnx", tmp_path / "bundle", target="tensorrt", options={"profiles": wrong})
+
+
+def test_an_input_whose_values_are_shapes_is_refused(tmp_path):
+    sizes = helper.make_tensor_value_info("s", TensorProto.INT64, [2])
+    path = graph(
+        tmp_path / "reshape.onnx", [helper.make_node("Reshape", ["x", "s"], ["y"])], [floats("x", "n", 4), sizes],
+        [floats("y", "a", "b")],
+    )  # fmt: skip
+    with pytest.raises(TargetError, match="the values of input 's' decide shapes"):
+        package.compile(path, tmp_path / "bundle", target="tensorrt")
+
+
+def test_dimensions_without_a_name_may_differ(tmp_path):
+    """Paddle calls all of them ``?``, which would be one size."""
+    shape = ["?", 2, "?", "?"]
+    path = graph(
+        tmp_path / "paddle.onnx", [helper.make_node("Relu", ["x"], ["y"])], [floats("x", *shape)], [floats("y", *shape)]
+    )
+    package.compile(path, tmp_path / "bundle", target="tensorrt", shapes=["x_2=8/16/32", "x_3=64"])
+    options = json.loads((tmp_path / "bundle/manifest.json").read_text())["options"]
+    assert options["profiles"][0]["x"]["opt"] == [1, 2, 16, 64]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"compute_capabilities": ["9.0"]}, "builds for no compute capability 9.0"),
+        ({"flags": ["FP16"]}, "flags: no 'FP16'"),
+        ({"memory_pool_limits": {"WORK": 1}}, "memory_pool_limits: no 'WORK'"),
+        ({"timing_cache": "timing.cache"}, "times nothing while it builds"),
+    ],
+)
+def test_unknown_options_are_told(samples, tmp_path, options, message):
+    with pytest.raises(UsageError, match=message):
+        package.compile(samples / "model.onnx", tmp_path / "bundle", target="tensorrt", options=options)
+
+
+def test_options_of_tensorrt_are_of_no_use_elsewhere(samples, tmp_path):
+    with pytest.raises(UsageError, match="compute_capability is for tensorrt"):
+        package.compile(samples / "model.onnx", tmp_path / "bundle", target="openvino", compute_capability=["8.9"])
+
+
+def test_a_build_tells_how_far_it_is_and_ends_with_ctrl_c(samples, tmp_path):
+    told = []
+
+    def watch(what, done, total):
+        told.append(what)
+        if len(told) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        package.compile(samples / "model.onnx", tmp_path / "bundle", target="tensorrt", progress=watch)
+    assert any(what.startswith("building") for what in told)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_an_engine_says_whose_it_is(samples, tmp_path):
+    package.compile(samples / "model.onnx", tmp_path / "bundle", target="tensorrt", compute_capability=["8.6", "12.0"])
+    engine = tmp_path / "bundle/model.engine"
+    opened = models.open(engine)
+    assert (opened.format, opened.signature) == ("tensorrt", None)
+    assert models.open(tmp_path / "bundle").signature.inputs[0].name == "x"
+    assert "for compute capability 8.6, 12.0" in package.inspect(engine).producer
+    foreign = tmp_path / "foreign.engine"
+    foreign.write_bytes(b"ptrt" + bytes(200))
+    assert package.inspect(foreign).producer == "TensorRT"
+
+
+def test_an_engine_without_its_gpu_is_a_missing_device(samples, tmp_path):
+    package.compile(samples / "model.onnx", tmp_path / "bundle", target="tensorrt")
+    if package.targets.tensorrt.TensorRT().absence() is None:
+        pytest.skip("there is a GPU")
+    with pytest.raises(MissingDeviceError, match="no NVIDIA GPU can be used"):
+        package.load(tmp_path / "bundle")
+    with pytest.raises(MissingDeviceError):
+        package.benchmark([tmp_path / "bundle"], seconds=0.5)
+
+
+def test_a_changed_engine_is_no_bundle(samples, tmp_path):
+    package.compile(samples / "model.onnx", tmp_path / "bundle", target="tensorrt")
+    engine = tmp_path / "bundle/model.engine"
+    engine.write_bytes(engine.read_bytes()[:-100])
+    done = subprocess.run(
+        [sys.executable, "-m", "optkit", "inspect", str(tmp_path / "bundle")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "changed since the bundle was made" in done.stderr
+
+
+def test_bindings_without_their_libraries_give_way_to_what_imports(tmp_path):
+    """``tensorrt`` from PyPI alone is bindings whose libraries come from NVIDIA's index."""
+    broken = tmp_path / "tensorrt"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("raise ImportError('libnvonnxparser.so.11: cannot open shared object file')")
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+    def said(code):
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+
+    assert "TensorRT-RTX" in said("from optkit import trt; print(trt.name())").stdout
+    alone = said("from optkit import lazy, trt; trt.MODULES = ('tensorrt',); trt.library()").stderr
+    assert "tensorrt is installed and does not import: libnvonnxparser.so.11" in alone
