@@ -83,8 +83,10 @@ class Proposals:
     def broad(self, *, fused: bool) -> list[Chain]:
         """The methods in their plain form, the cheapest first; ``fused`` says that onnxruntime is faster so."""
         first = {"onnxruntime": [Fuse()] if fused else []}
-        targets = [name for name in ("openvino", "onnxruntime") if name in self.recipe.targets]
+        targets = [name for name in ("openvino", "onnxruntime", "tensorrt") if name in self.recipe.targets]
         found = []
+        if "tensorrt" in targets:
+            found += [self._chain(each, "tensorrt", [Quantize(precision=each)]) for each in ("fp16", "bf16")]
         if "onnxruntime" in targets and self.operators & _MATRICES:
             stages = [*first["onnxruntime"], Quantize(method="dynamic")]
             found.append(self._chain("int8 dynamic", "onnxruntime", stages))
@@ -95,7 +97,7 @@ class Proposals:
                 symmetric = static.model_copy(update={"preset": "performance"})
                 found.insert(-1, self._chain("int8 symmetric", "openvino", [symmetric]))
         if self.wish.goal in ("size", "memory"):
-            found += [each for name in targets for each in self._small(name)]
+            found += [each for name in targets if name != "tensorrt" for each in self._small(name)]
         return found
 
     def repairs(self, chain: Chain) -> list[Chain]:
@@ -180,7 +182,8 @@ class Proposals:
         if stage is not None and stage.precision == "int8" and runtime.half_options():
             variants["bf16 between"] = runtime.half_options()
         for threads in self._fewer_threads():
-            variants[f"threads {threads}"] = runtime.parallel_options(threads=threads)
+            fewer = runtime.parallel_options(threads=threads)
+            variants |= {f"threads {threads}": fewer} if fewer else {}
         return [replace(with_options(chain, more), name=f"{chain.name}, {name}") for name, more in variants.items()]
 
     def _fewer_threads(self) -> list[int]:

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import optkit as package
 from optkit import choice, data, journal, layerorder, worker
+from optkit import model as models
 from optkit.bench import Bench, SearchParts
 from optkit.chains import Chain
 from optkit.choice import Wish
@@ -352,6 +353,15 @@ def test_transformers_are_tried_in_both_of_nncfs_schemes_and_other_ranges_come_l
     refined = proposals.refinements(replace(chain, target="onnxruntime"))
     assert [each.stages[0].calibrate for each in refined] == ["percentile", "entropy"]
     assert proposals.refinements(Chain("int8 dynamic", "onnxruntime", (Quantize(method="dynamic"),))) == []
+
+
+def test_on_tensorrt_narrow_floats_are_tried_and_threads_are_not(samples):
+    recipe = Recipe(model=ModelSpec(path="m"), targets=["tensorrt"])
+    proposals = replace(proposals_for("Conv"), recipe=recipe, model=models.open(samples / "model.onnx"))
+    chains = proposals.broad(fused=False)
+    assert [each.name for each in chains] == ["fp16", "bf16", "int8"]
+    assert {each.target for each in chains} == {"tensorrt"}
+    assert [each.name for each in proposals.options(chains[0])] == ["fp16, CUDA graph"]
 
 
 @pytest.mark.parametrize(("target", "method"), [("openvino", "static"), ("onnxruntime", "dynamic")])

@@ -14,6 +14,7 @@ import optkit as package
 from optkit import model as models
 from optkit import shaperanges, trtengine
 from optkit.errors import MissingDeviceError, TargetError, UsageError
+from optkit.target import target
 from optkit.tensors import Signature, TensorSpec
 
 pytest.importorskip("tensorrt_rtx")
@@ -280,12 +281,21 @@ def test_an_engine_says_whose_it_is(samples, tmp_path):
 
 def test_an_engine_without_its_gpu_is_a_missing_device(samples, tmp_path):
     package.compile(samples / "model.onnx", tmp_path / "bundle", target="tensorrt")
-    if package.targets.tensorrt.TensorRT().absence() is None:
+    if target("tensorrt").absence() is None:
         pytest.skip("there is a GPU")
     with pytest.raises(MissingDeviceError, match="no NVIDIA GPU can be used"):
         package.load(tmp_path / "bundle")
     with pytest.raises(MissingDeviceError):
         package.benchmark([tmp_path / "bundle"], seconds=0.5)
+
+
+def test_a_search_on_a_gpu_that_is_not_there_does_not_begin(samples, tmp_path):
+    if target("tensorrt").absence() is None:
+        pytest.skip("there is a GPU")
+    data = samples / "evaluation.npz"
+    with pytest.raises(MissingDeviceError, match="a search measures on tensorrt"):
+        package.optimize(samples / "model.onnx", tmp_path / "bundle", data=data, targets=["tensorrt"])
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_a_changed_engine_is_no_bundle(samples, tmp_path):

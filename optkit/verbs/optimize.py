@@ -27,7 +27,7 @@ from optkit.bench import SearchParts
 from optkit.chains import Chain
 from optkit.choice import Wish
 from optkit.dataspec import DataSpec
-from optkit.errors import DataError, OptkitError, UsageError, surviving
+from optkit.errors import DataError, MissingDeviceError, MissingLibraryError, OptkitError, UsageError, surviving
 from optkit.manifest import Speedup
 from optkit.model import TORCH_FORMATS, Model
 from optkit.proposals import quantize_of, with_options
@@ -43,7 +43,7 @@ from optkit.target import target
 from optkit.version import VERSION
 from optkit.worker import Candidate
 
-TARGETS = ("onnxruntime", "openvino")
+TARGETS = ("onnxruntime", "openvino", "tensorrt")
 _BUDGET = 600.0
 _REPORTS = {"md": "markdown", "html": "html"}
 _MOST_SAMPLES, _FEWEST_SAMPLES = 128, 32
@@ -97,6 +97,10 @@ def optimize(
         targets=list(targets) or _installed(),
         benchmark=Benchmark(seconds=seconds, threads=threads, batch=batch),
     )
+    for name in targets:
+        absence = target(name).absence()
+        if absence is not None:
+            raise MissingDeviceError(f"a search measures on {name}: {absence}", hint="optkit doctor")
     wish = Wish(goal, max_size, max_p99)
     destination = Path(output)
     outputs.claim(destination, force=force, folder=True)
@@ -261,8 +265,18 @@ def _calibration_samples(model: Model) -> int:
 
 
 def _installed() -> list[str]:
-    """The targets whose libraries are there."""
-    return [name for name in TARGETS if machine.version(name) is not None]
+    """The targets whose libraries are there, and the devices that they run on."""
+    return [name for name in TARGETS if _absence(name) is None]
+
+
+def _absence(name: str) -> str | None:
+    """Why nothing can be measured on a target here."""
+    runtime = target(name)
+    try:
+        runtime.version()
+    except MissingLibraryError as error:
+        return error.message
+    return runtime.absence()
 
 
 def _parts(recipe: Recipe, model: Model) -> tuple[SearchParts, list[Note]]:
