@@ -98,6 +98,15 @@ def of_session(candidate: Candidate, facts: dict[str, Any], threads: int) -> Ite
             "you want",
             candidate.name,
         )
+    given: dict[str, int] = facts.get("nodes", {})
+    elsewhere = {name: count for name, count in given.items() if name != facts["providers"][0]}
+    if elsewhere:
+        told = " and ".join(f"{count} to {name}" for name, count in elsewhere.items())
+        yield _caution(
+            "other-provider",
+            f"{facts['providers'][0]} left {told}, of {sum(given.values())} nodes: copies to and fro take time",
+            candidate.name,
+        )
 
 
 def _threads(timing: Timing) -> int:

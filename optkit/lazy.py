@@ -42,7 +42,8 @@ def resolve(table: Mapping[str, str], name: str, *, kind: str) -> Any:
 
 
 def did_you_mean(name: str, known: Mapping[str, Any] | list[str]) -> str:
-    """A hint with the nearest known name, if any is near, and all of them."""
-    near = get_close_matches(name, list(known), n=1)
+    """A hint with the nearest known name, if any is near (in whichever case), and all of them."""
+    spelled = {each.lower(): each for each in known}
+    near = get_close_matches(name.lower(), spelled, n=1)
     listing = ", ".join(known)
-    return f"did you mean {near[0]!r}? known: {listing}" if near else f"known: {listing}"
+    return f"did you mean {spelled[near[0]]!r}? known: {listing}" if near else f"known: {listing}"

@@ -28,6 +28,8 @@ LIBRARIES = {
     "tokenizers": "text",
 }
 """The libraries that results depend on, with the extra that brings each."""
+INSTEAD = ("onnxruntime-gpu",)
+"""What may be installed in the place of one of them."""
 
 # What decides the speed or the result of quantized models: by the kernel's name, by ours.
 _ISA = {
@@ -62,7 +64,8 @@ def fingerprint(root: Path = _ROOT) -> Machine:
         memory_allowed_bytes=memory if limit is None else min(memory, limit),
         gpus=found,
         libraries=[
-            LibraryRecord(name=library, version=version(library), extra=extra) for library, extra in LIBRARIES.items()
+            *(LibraryRecord(name=name, version=version(name), extra=extra) for name, extra in LIBRARIES.items()),
+            *(LibraryRecord(name=name, version=version(name)) for name in INSTEAD if version(name)),
         ],
         noise=[*_noise(flags, root), *(line for gpu in found for line in gpus.noise(gpu))],
     )

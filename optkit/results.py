@@ -241,12 +241,21 @@ class Machine(Record):
     """What makes measurements on this machine noisy, a line each."""
 
 
+class ProviderRecord(Record):
+    """An execution provider of the installed ONNX Runtime; ``error`` says why no session opens on it here."""
+
+    name: str
+    error: str | None = None
+    hint: str | None = None
+
+
 class Doctor(Root):
     """What this machine has."""
 
     schema_: Literal["optkit.doctor/1"] = Field("optkit.doctor/1", alias="schema")
     machine: Machine
     targets: list[LibraryRecord]
+    providers: list[ProviderRecord] = Field(default_factory=list)
     notes: list[NoteRecord] = Field(default_factory=list)
 
 

@@ -32,8 +32,8 @@ from optkit.version import VERSION
 RECORD = "record.json"
 _KEY_LENGTH = 64
 _ENGINES = (
-    "numpy", "onnx", "onnxruntime", "onnxscript", "torch", "torchao", "openvino", "nncf", "neural-compressor",
-    "torch-pruning",
+    "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "onnxscript", "torch", "torchao", "openvino", "nncf",
+    "neural-compressor", "torch-pruning",
 )  # fmt: skip
 """Libraries whose version decides what a stage writes."""
 

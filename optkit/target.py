@@ -170,6 +170,15 @@ class Target(ABC):
     def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
         """The options that let so many sessions run at once with so many threads each."""
 
+    def device_options(self, device: str) -> dict[str, Any]:
+        """The options that make it run on ``device``, "cpu" or "cuda". Raises UsageError where it does not run there.
+
+        Where it would run there but this machine does not let it, ``open`` raises MissingDeviceError.
+        """
+        if device != "cpu":
+            raise UsageError(f"{self.name} does not run on {device!r}", hint="leave --device out, or choose a --target")
+        return {}
+
     def variants(self) -> dict[str, dict[str, Any]]:
         """Options that are worth trying for speed beside the default ones, by what they are called."""
         return {}

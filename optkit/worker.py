@@ -60,6 +60,7 @@ def candidate(
     source: str | Path | Model,
     *,
     target: str | None = None,
+    device: str | None = None,
     threads: int | None = None,
     inputs: tuple[str, ...] = (),
     code: str | None = None,
@@ -69,7 +70,8 @@ def candidate(
     """A model, or ``PATH@TARGET``, with the options it will run with.
 
     The target is the one after ``@``, else ``target``, else the bundle's own, else what fits the format. A bundle's
-    options hold on its own target. Raises ModelError, UsageError, TargetError, MissingLibraryError.
+    options hold on its own target, but for what ``device`` ("cpu" or "cuda") and ``threads`` say. Raises ModelError,
+    UsageError, TargetError, MissingLibraryError.
     """
     if isinstance(source, Model):
         model, asked = source, target
@@ -77,7 +79,8 @@ def candidate(
         path, suffix = _split(str(source))
         model, asked = models.open(path, inputs=inputs, code=code, trust=trust), suffix or target
     name = asked or model.target or _DEFAULT_TARGETS.get(model.format, "torch")
-    options = _options(_fitting(model, name), model, threads)
+    runtime = _fitting(model, name)
+    options = _options(runtime, model, threads) | ({} if device is None else runtime.device_options(device))
     return Candidate(_name(source), model, name, options, time_limit=time_limit)
 
 

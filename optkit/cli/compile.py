@@ -17,6 +17,7 @@ def compile(
     model: options.ModelPath,
     target: options.TargetName,
     output: options.RequiredOutput,
+    device: options.Device = None,
     threads: options.Threads = None,
     option: Annotated[
         list[str] | None,
@@ -47,6 +48,7 @@ def compile(
             model,
             output,
             target=target,
+            device=device,
             threads=threads,
             options=chosen,
             compute_capability=compute_capability or (),

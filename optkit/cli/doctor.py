@@ -11,7 +11,7 @@ from optkit.cli.app import console_of
 from optkit.cli.console import Block, Table, Text
 
 if TYPE_CHECKING:
-    from optkit.results import Doctor, GpuRecord, LibraryRecord, Machine
+    from optkit.results import Doctor, GpuRecord, LibraryRecord, Machine, ProviderRecord
 
 
 def doctor(ctx: typer.Context) -> None:
@@ -27,6 +27,8 @@ def doctor(ctx: typer.Context) -> None:
 def _blocks(found: Doctor, *, whole: bool) -> list[Block]:
     targets = Table(("target", "version", "state"), [_target(target) for target in found.targets])
     blocks: list[Block] = [Text("This machine", "bold"), Text(_lines(_facts(found.machine))), targets]
+    if found.providers:
+        blocks.append(Table(("onnxruntime's provider", "state"), [_provider(each) for each in found.providers]))
     if whole:
         libraries = [(each.name, each.version or "-", each.extra or "core") for each in found.machine.libraries]
         blocks.append(Table(("library", "version", "comes with"), libraries))
@@ -84,6 +86,11 @@ def _target(target: LibraryRecord) -> tuple[str, str, str]:
     if target.error is None:
         return target.name, target.version or "-", "good:works"
     return target.name, target.version or "-", target.error if target.version is None else f"bad:{target.error}"
+
+
+def _provider(provider: ProviderRecord) -> tuple[str, str]:
+    reason = (provider.error or "").removeprefix(f"{provider.name} ")
+    return provider.name, reason or "good:works"
 
 
 def _lines(pairs: Iterable[tuple[str, str]]) -> str:

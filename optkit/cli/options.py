@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -56,6 +56,10 @@ TargetName = Annotated[str, typer.Option("--target", help="onnxruntime or openvi
 OptionalTarget = Annotated[
     str | None,
     typer.Option("--target", help="onnxruntime, openvino or torch; by default what fits the format."),
+]
+Device = Annotated[
+    Literal["cpu", "cuda"] | None,
+    typer.Option("--device", help="Where models run; by default where a bundle says, else on the CPU."),
 ]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads per session; by default all cores allowed.")

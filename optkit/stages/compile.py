@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,9 @@ class Compile(Stage):
 
     name: ClassVar[str] = "compile"
 
+    device: Literal["cpu", "cuda"] | None = Field(
+        None, description="Where it is to run; by default where a bundle says, else on the CPU."
+    )
     threads: int | None = Field(None, ge=1, description="Threads per session; by default all cores allowed.")
     options: dict[str, Any] = Field(default_factory=dict, description="Runtime options, as the runtime spells them.")
     compute_capability: tuple[str, ...] = Field((), description="GPUs that a tensorrt engine is for: 8.9, 12.0.")
@@ -46,7 +49,8 @@ class Compile(Stage):
         defaults = runtime.default_options(threads=self.threads)
         if self.threads is not None:
             kept = {key: value for key, value in kept.items() if "threads" not in key.lower()}
-        options = defaults | kept | self.options | self._for_tensorrt()
+        on_device = {} if self.device is None else runtime.device_options(self.device)
+        options = defaults | kept | on_device | self.options | self._for_tensorrt()
         started = time.monotonic()
         compiled = runtime.compile(model, options, context.workdir, context.progress)
         seconds = time.monotonic() - started

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from optkit import lazy
+from optkit import lazy, providers
 from optkit.cgroup import cores_allowed
-from optkit.errors import MissingDeviceError, TargetError, UsageError
+from optkit.errors import OptkitError, TargetError, UsageError
 from optkit.model import Model
 from optkit.operators import Profile
 from optkit.progress import Progress, no_progress
@@ -39,18 +39,22 @@ _DTYPES = {"float": "float32", "double": "float64"}
 
 
 class OnnxRuntime(Target):
-    """Options are the attributes of ``SessionOptions`` (enums by name), ``providers`` and ``session_config``."""
+    """Options are the attributes of ``SessionOptions`` (enums by name), ``session_config`` and ``providers``.
+
+    A provider is a name or ``[name, {option: value}]``. One that does not come about is an error: who consents to the
+    CPU asks for the CPU.
+    """
 
     name = "onnxruntime"
     formats = ("onnx",)
     tells_operators = True
 
     def version(self) -> str:
-        return str(_library().__version__)
+        return str(providers.library().__version__)
 
     def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
         return {
-            "providers": ["CPUExecutionProvider"],
+            "providers": [providers.CPU],
             "graph_optimization_level": "ORT_ENABLE_ALL",
             "execution_mode": "ORT_SEQUENTIAL",
             "inter_op_num_threads": 1,
@@ -61,6 +65,12 @@ class OnnxRuntime(Target):
     def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
         """Sessions that run at once share one pool, to which each brings the thread that calls it."""
         return {"intra_op_num_threads": sessions * (threads - 1) + 1}
+
+    def device_options(self, device: str) -> dict[str, Any]:
+        """On a GPU float32 stays float32: onnxruntime's own choice there is TF32."""
+        if device == "cuda":
+            return {"providers": [[providers.CUDA, {"use_tf32": "0"}]]}
+        return super().device_options(device) | {"providers": [providers.CPU]}
 
     def variants(self) -> dict[str, dict[str, Any]]:
         config = self.default_options()["session_config"]
@@ -79,22 +89,26 @@ class OnnxRuntime(Target):
         ORT_ENABLE_ALL would also write this CPU's blocked layouts into the file. So the file holds the extended level,
         which is then found done at load, and ``options`` keep the level asked for, which adds the layouts there.
         """
+        first = next(iter(providers.parse(options["providers"])))
+        if first != providers.CPU:
+            _open(model.path, options)
+            return self._copied(model, options, workdir, f"the graph is kept as it came: {first} fuses it at load")
         path = workdir / "model.onnx"
         _open(model.path, _saving(options, path, large=model.size_bytes > _PROTOBUF_LIMIT))
         if _bytes(workdir.iterdir()) > _GROWTH * model.size_bytes:
-            return self._uncompiled(model, options, workdir)
+            for file in workdir.iterdir():
+                file.unlink()
+            note = "the graph is kept as it came: ONNX Runtime's optimized one is larger (weights folded to float32)"
+            return self._copied(model, options, workdir, note)
         _open(path, options)
         note = "the graph is saved with fusions up to ORT_ENABLE_EXTENDED; the layouts of a CPU are chosen at load"
         return Compiled(path, "onnx", options, (note,))
 
-    def _uncompiled(self, model: Model, options: dict[str, Any], workdir: Path) -> Compiled:
-        for file in workdir.iterdir():
-            file.unlink()
+    def _copied(self, model: Model, options: dict[str, Any], workdir: Path, note: str) -> Compiled:
         for file in model.files:
             copy = workdir / file.relative_to(model.path.parent)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
-        note = "the graph is kept as it came: ONNX Runtime's optimized one is larger (weights folded to float32)"
         return Compiled(workdir / model.path.name, "onnx", options, (note,))
 
     def open(self, model: Model, options: dict[str, Any]) -> Session:
@@ -104,6 +118,12 @@ class OnnxRuntime(Target):
         """From the session's own trace, and the graph that it executes, which tells what became of the file's nodes."""
         from optkit import coverage, graph, trace
 
+        on_gpu = [name for name in providers.parse(options["providers"]) if name in providers.ON_GPU]
+        if on_gpu:
+            raise UsageError(
+                f"onnxruntime tells when {on_gpu[0]} was handed an operator, not how long that took",
+                hint="time whole inferences: optkit benchmark",
+            )
         source = graph.parse(model.path)
         most = max(2, _MOST_EVENTS // max(1, len(source.graph.node)))
         with tempfile.TemporaryDirectory(prefix="optkit-profile-") as name:
@@ -123,6 +143,7 @@ class OnnxRuntimeSession(Session):
     def __init__(self, session: Any, signature: Signature | None, options: dict[str, Any]) -> None:
         self._session = session
         self._options = options
+        self._nodes = providers.nodes(session) if set(session.get_providers()) & set(providers.ON_GPU) else {}
         self._outputs = [output.name for output in session.get_outputs()]
         self.signature = signature or Signature(_specs(session.get_inputs()), _specs(session.get_outputs()))
 
@@ -142,12 +163,13 @@ class OnnxRuntimeSession(Session):
             raise TargetError(f"onnxruntime failed to run the model: {_reason(error)}") from None
 
     def facts(self) -> dict[str, Any]:
-        return {
-            "version": str(_library().__version__),
-            "build": _build(_library().get_build_info()),
+        known = {
+            "version": str(providers.library().__version__),
+            "build": _build(providers.library().get_build_info()),
             "providers": list(self._session.get_providers()),
             "threads": self._options.get("intra_op_num_threads"),
         }
+        return known | ({"nodes": self._nodes} if self._nodes else {})
 
     def close(self) -> None:
         self._session = None
@@ -166,41 +188,38 @@ def _traced(path: Path, feeds: Sequence[Arrays], options: dict[str, Any], second
         return Trace.read(Path(library.end_profiling()), warm_up)
 
 
-def _library() -> Any:
-    return lazy.require("onnxruntime", extra="onnxruntime")
-
-
 def _open(path: Path, options: dict[str, Any]) -> Any:
-    asked = _providers(options)
+    asked = providers.parse(options["providers"])
     settings = _session_options(options)
     try:
-        session = _library().InferenceSession(str(path), settings, providers=options["providers"])
+        with providers.quiet():
+            given = providers.give(asked, settings)
+            session = providers.library().InferenceSession(str(path), settings, providers=given, enable_fallback=0)
+    except OptkitError:
+        raise
     except Exception as error:  # noqa: BLE001  the library's errors derive from Exception directly
-        raise TargetError(f"onnxruntime refuses {path.name}: {_reason(error)}") from None
-    session.disable_fallback()
-    missing = [name for name in asked if name not in session.get_providers()]
-    if missing:
-        raise MissingDeviceError(
-            f"{path.name}: {missing[0]} was asked for, but onnxruntime fell back to {session.get_providers()[0]}",
-            hint="the provider's libraries are missing or do not fit; optkit doctor",
-        )
+        reason = _reason(error)
+        raise providers.failure(asked, reason) or TargetError(f"onnxruntime refuses {path.name}: {reason}") from None
+    providers.check_used(asked, session.get_providers())
     return session
 
 
-def _providers(options: dict[str, Any]) -> list[str]:
-    """The names of the providers asked for; all of them are part of this build."""
-    names = [entry if isinstance(entry, str) else entry[0] for entry in options["providers"]]
-    known = _library().get_available_providers()
-    for name in names:
-        if name not in known:
-            raise MissingDeviceError(
-                f"this onnxruntime has no provider {name!r}", hint=lazy.did_you_mean(name, list(known))
-            )
-    return names
+def states() -> Iterator[tuple[str, str | None, str | None]]:
+    """Each provider of this build or of an installed plugin; why no session opens on it, and a hint."""
+    from optkit import trace
+
+    with tempfile.TemporaryDirectory(prefix="optkit-probe-") as name:
+        path, _ = trace.probe(Path(name) / "probe.onnx")
+        for provider in providers.here():
+            try:
+                _open(path, {"providers": [provider]})
+                yield provider, None, None
+            except OptkitError as error:
+                yield provider, error.message, error.hint
 
 
 def _session_options(options: dict[str, Any]) -> Any:
-    library = _library()
+    library = providers.library()
     enums = {"graph_optimization_level": library.GraphOptimizationLevel, "execution_mode": library.ExecutionMode}
     settings = library.SessionOptions()
     settings.log_severity_level = _FATAL

@@ -28,6 +28,7 @@ def benchmark(
     max_p99: float | None = None,
     data: str | Path | None = None,
     target: str | None = None,
+    device: str | None = None,
     threads: int | None = None,
     seconds: float = 10.0,
     precision: float = PRECISION,
@@ -49,7 +50,16 @@ def benchmark(
     demand = Demand(rate, max_p99) if scenario == "server" else None
     sources = [models] if isinstance(models, str | Path) else list(models)
     opened = [
-        candidate(source, target=target, threads=threads, inputs=inputs, code=code, trust=trust, time_limit=time_limit)
+        candidate(
+            source,
+            target=target,
+            device=device,
+            threads=threads,
+            inputs=inputs,
+            code=code,
+            trust=trust,
+            time_limit=time_limit,
+        )
         for source in sources
     ]
     signature = opened[0].model.signature

@@ -21,6 +21,7 @@ def compare(
     metric: str | None = None,
     max_drop: float | None = None,
     target: str | None = None,
+    device: str | None = None,
     threads: int | None = None,
     batch: int = 1,
     seconds: float = 10.0,
@@ -37,7 +38,16 @@ def compare(
     ``inputs``, ``code`` and ``trust`` apply to every model that needs them. Raises OptkitError.
     """
     opened = [
-        candidate(source, target=target, threads=threads, inputs=inputs, code=code, trust=trust, time_limit=time_limit)
+        candidate(
+            source,
+            target=target,
+            device=device,
+            threads=threads,
+            inputs=inputs,
+            code=code,
+            trust=trust,
+            time_limit=time_limit,
+        )
         for source in (baseline, *candidates)
     ]
     signature = opened[0].model.signature

@@ -19,6 +19,7 @@ def compile(
     output: str | Path,
     *,
     target: str,
+    device: str | None = None,
     threads: int | None = None,
     options: Mapping[str, Any] | None = None,
     compute_capability: Sequence[str] = (),
@@ -35,6 +36,7 @@ def compile(
     request = Request(model, inputs=inputs, code=code, trust=trust, target=target, seed=seed, progress=progress)
     wanted = made(
         Compile,
+        device=device,
         threads=threads,
         options=dict(options or {}),
         compute_capability=tuple(compute_capability),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -9,9 +10,10 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from optkit import lazy, machine, trt, trtengine
-from optkit.results import Doctor, LibraryRecord, Machine, NoteRecord
+from optkit.results import Doctor, LibraryRecord, Machine, NoteRecord, ProviderRecord
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,11 @@ def doctor() -> Doctor:
     """The machine, and each target as it really imports: a broken install is a line with the reason."""
     here = machine.fingerprint()
     with ThreadPoolExecutor(max(1, int(here.cores_allowed))) as pool:
+        asked = pool.submit(tried_providers)
         targets = list(pool.map(tried, RUNTIMES))
-    return Doctor(
-        machine=here,
-        targets=targets,
-        notes=[*of_libraries(here, targets), *of_cpu(here, targets), *of_gpus(here, targets)],
-    )
+        providers, notes = asked.result()
+    notes = [*of_libraries(here, targets), *notes, *of_cpu(here, targets), *of_gpus(here, targets)]
+    return Doctor(machine=here, targets=targets, providers=providers, notes=notes)
 
 
 def tried(runtime: Runtime) -> LibraryRecord:
@@ -60,26 +61,49 @@ def tried(runtime: Runtime) -> LibraryRecord:
 
 def _imported(module: str) -> tuple[str | None, str | None]:
     """The module's own word on its version, and why it does not import."""
-    code = f"import {module}; print(getattr({module}, '__version__', ''))"
+    done = _run(f"import {module}; print(getattr({module}, '__version__', ''))")
+    if done is None:
+        return None, f"does not import within {_TIME_LIMIT} s"
+    if done.returncode:
+        return None, _reason(done, "on import")
+    return done.stdout.strip() or None, None
+
+
+def tried_providers() -> tuple[list[ProviderRecord], list[NoteRecord]]:
+    """Open a session on each execution provider of onnxruntime, in a process that this may crash; what to do where
+    one fails.
+    """
+    if not lazy.available("onnxruntime"):
+        return [], []
+    root = str(Path(__file__).parents[2])
+    code = f"import sys, json; sys.path.append({root!r}); from optkit.targets.onnxruntime import states"
+    done = _run(f"{code}; print(json.dumps(list(states())))")
+    if done is None or done.returncode:
+        reason = f"no answer within {_TIME_LIMIT} s" if done is None else _reason(done, "when its providers are tried")
+        return [], [NoteRecord(text=reason, where="onnxruntime", level="warning")]
+    answers = json.loads(done.stdout.splitlines()[-1])
+    found = [ProviderRecord(name=name, error=error, hint=hint) for name, error, hint in answers]
+    return found, [NoteRecord(text=each.hint, where=each.name) for each in found if each.hint]
+
+
+def _run(code: str) -> subprocess.CompletedProcess[str] | None:
+    """Python code in a process of its own; ``None`` where it takes too long."""
     # In a folder of its own, so that no file in the user's folder is taken for a library.
     with tempfile.TemporaryDirectory() as folder:
         try:
-            done = subprocess.run(
+            return subprocess.run(
                 [sys.executable, "-c", code],
                 capture_output=True, text=True, errors="replace", timeout=_TIME_LIMIT, cwd=folder, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return None, f"does not import within {_TIME_LIMIT} s"
-    if done.returncode:
-        return None, _reason(done)
-    return done.stdout.strip() or None, None
+            return None
 
 
-def _reason(done: subprocess.CompletedProcess[str]) -> str:
+def _reason(done: subprocess.CompletedProcess[str], when: str) -> str:
     if done.returncode < 0:
-        return f"crashes on import: {signal.Signals(-done.returncode).name}"
+        return f"crashes {when}: {signal.Signals(-done.returncode).name}"
     lines = done.stderr.strip().splitlines()
-    return lines[-1] if lines else f"ends with exit code {done.returncode} on import"
+    return lines[-1] if lines else f"ends with exit code {done.returncode} {when}"
 
 
 def of_libraries(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[NoteRecord]:

@@ -19,6 +19,7 @@ def evaluate(
     reference: str | Path | None = None,
     metric: str | None = None,
     target: str | None = None,
+    device: str | None = None,
     threads: int | None = None,
     batch: int = 1,
     seed: int = 0,
@@ -31,7 +32,10 @@ def evaluate(
     started = time.monotonic()
     sources = [model] if reference is None else [reference, model]
     opened = comparison.named_apart(
-        [candidate(source, target=target, threads=threads, inputs=inputs, code=code, trust=trust) for source in sources]
+        [
+            candidate(source, target=target, device=device, threads=threads, inputs=inputs, code=code, trust=trust)
+            for source in sources
+        ]
     )
     signature = opened[0].model.signature
     dataset = datasets.open(data, None if signature is None else signature.inputs)

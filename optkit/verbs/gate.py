@@ -50,6 +50,7 @@ def gate(
     data: str | Path | None = None,
     metric: str | None = None,
     target: str | None = None,
+    device: str | None = None,
     threads: int | None = None,
     batch: int = 1,
     seconds: float = 10.0,
@@ -79,7 +80,7 @@ def gate(
         return _of_record(Path(record), None if candidate is None else str(candidate), rules, measuring)
     if candidate is None or baseline is None:
         raise UsageError("a gate compares a candidate with a baseline", hint=_EXAMPLE)
-    return _fresh(candidate, baseline, target, rules, measuring)
+    return _fresh(candidate, baseline, {"target": target, "device": device}, rules, measuring)
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,9 @@ class _Measuring:
     opening: dict[str, Any]
     """What opens models that need it: inputs, code, trust, time limit."""
 
-    def opened(self, source: str | Path, target: str | None) -> Candidate:
-        """A model to be measured."""
-        return worker.candidate(source, target=target, threads=self.threads, **self.opening)
+    def opened(self, source: str | Path, place: dict[str, Any]) -> Candidate:
+        """A model to be measured, on the target and device of ``place``."""
+        return worker.candidate(source, **place, threads=self.threads, **self.opening)
 
     def judged(self, pair: Sequence[Candidate], dataset: Dataset | None, rules: Rules, notes: Sequence[Note]) -> Gate:
         """Measure the baseline, and beside it the candidate where that is another, and judge the last of them."""
@@ -124,7 +125,7 @@ class _Measuring:
 
 
 def _fresh(
-    candidate: str | Path, baseline: str | Path, target: str | None, rules: Rules, measuring: _Measuring
+    candidate: str | Path, baseline: str | Path, place: dict[str, Any], rules: Rules, measuring: _Measuring
 ) -> Gate:
     notes: list[Note] = []
     if saved.is_record(Path(baseline)):
@@ -133,11 +134,11 @@ def _fresh(
         first, note = _stood_for(found, Path(baseline), measuring)
         notes.append(note)
     else:
-        first = measuring.opened(baseline, target)
+        first = measuring.opened(baseline, place)
     signature = first.model.signature
     inputs = None if signature is None else signature.inputs
     dataset = None if measuring.data is None else datasets.open(measuring.data, inputs)
-    return measuring.judged([first, measuring.opened(candidate, target)], dataset, rules, notes)
+    return measuring.judged([first, measuring.opened(candidate, place)], dataset, rules, notes)
 
 
 def _stood_for(found: Saved, path: Path, measuring: _Measuring) -> tuple[Candidate, Note]:
