@@ -41,10 +41,17 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """The tests that need an NVIDIA GPU; skipped, with the reason, where there is none."""
+    """The tests that need an NVIDIA GPU, and the table of ``benchmarks/gpu.py``; without one, why not.
+
+    torch is PyPI's build with CUDA, and onnxruntime the one with CUDA, so versions are not the constraints'.
+    """
     groups = nox.project.dependency_groups(nox.project.load_toml(), "test")
-    install(session, "-e", ".[all,tensorrt-rtx]", *groups)
+    session.install("-e", ".[all,tensorrt-rtx]", "transformers==5.23.0", *groups)
+    session.run("pip", "uninstall", "-q", "-y", "onnxruntime")
+    session.install("onnxruntime-gpu[cuda,cudnn]")
+    session.run("python", "sample_models/fetch.py")
     session.run("pytest", "-m", "gpu", *session.posargs)
+    session.run("python", "benchmarks/gpu.py", success_codes=[0, 4])
 
 
 @nox.session

@@ -66,6 +66,35 @@ def angle_classifier() -> Case:
     return Case("angle classifier", FETCHED / "angle_classifier/model.onnx", lines, "accuracy", 0.01)
 
 
+@dataclass(frozen=True)
+class Module:
+    """What torch itself runs: a file, and what else it takes to open it."""
+
+    path: Path
+    code: str | None = None
+    inputs: tuple[str, ...] = ()
+
+
+def module(case: Case, folder: Path) -> Module | None:
+    """The torch module that a case was exported from, where there is one."""
+    image = ("x:float32[batch,3,224,224]",)
+    return {
+        "Fashion-MNIST CNN": Module(
+            SAMPLES / "fashion_cnn/weights.pth", f"{SAMPLES / 'fashion_cnn/net.py'}:build",
+            ("x:float32[batch,1,28,28]",),
+        ),
+        "EfficientNet-Lite0": Module(
+            FETCHED / "efficientnet_lite0/weights.pth", f"{SAMPLES / 'efficientnet_lite0/net.py'}:build", image
+        ),
+        "MiniLM": Module(
+            FETCHED / "minilm/model.safetensors", f"{SAMPLES / 'minilm/net.py'}:build",
+            (*TEXT_INPUTS, "token_type_ids:int64[batch,sequence]"),
+        ),
+        "ResNet-50": Module(folder / "resnet50.pt2"),
+        "BERT-base": Module(folder / "bert_base.pt2"),
+    }.get(case.name)  # fmt: skip
+
+
 def listeners(folder: Path) -> list[Case]:
     """The classifiers of sounds, with an STFT of ONNX and as a convolution; not among those that rivals meet."""
     data = {part: folder / f"{part}.npz" for part in ("evaluation", "calibration")}

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from optkit import cuda, loadgen, torchsessions
-from optkit.errors import OptkitError
+import optkit as package
+from optkit import cuda, loadgen, torchsessions, trt
+from optkit import model as models
+from optkit.errors import OptkitError, TargetError
 from optkit.model import Model
 from optkit.target import target
 from optkit.tensors import Signature, TensorSpec
@@ -137,3 +139,53 @@ def test_more_memory_than_there_is_is_one_line(runtime):
     with pytest.raises(OptkitError, match="out of memory on the GPU") as caught:
         cuda.Buffer(1 << 50)
     assert "cudaErrorMemoryAllocation" in caught.value.message
+
+
+@pytest.fixture(scope="module")
+def engines(samples, tmp_path_factory):
+    """The committed CNN in each precision as an engine for the GPU that is there."""
+    if reason := cuda.available():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("engines")
+    data, found = samples / "evaluation.npz", {"float32": samples / "model.onnx"}
+    for precision in ("fp16", "bf16", "int8"):
+        found[precision] = folder / f"{precision}.onnx"
+        package.quantize(samples / "model.onnx", found[precision], precision=precision, target="tensorrt", data=data)
+    for precision, path in found.items():
+        package.compile(path, folder / precision, target="tensorrt", shapes=["batch=1/8/64"])
+    return folder
+
+
+@pytest.mark.parametrize(("precision", "share"), [("float32", 1e-4), ("fp16", 1e-2), ("bf16", 5e-2), ("int8", 2e-1)])
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_an_engine_computes_what_the_cpu_does(samples, engines, precision, share, cuda_graph):
+    images = np.load(samples / "evaluation.npz")["x"][:64].astype(np.float32)
+    with package.load(samples / "model.onnx") as opened:
+        expected = opened.run({"x": images})["logits"]
+    opened = models.open(engines / precision)
+    with target("tensorrt").open(opened, opened.options | {"cuda_graph": cuda_graph}) as running:
+        for count in (64, 8, 64):  # other shapes between, as in a server
+            found = running.run({"x": images[:count]})["logits"]
+            error = np.linalg.norm(found - expected[:count]) / np.linalg.norm(expected[:count])
+            assert error < share
+        assert running.facts()["gpu"]
+
+
+def test_an_engine_without_copies_takes_no_longer(samples, engines):
+    images = np.load(samples / "evaluation.npz")["x"][:64].astype(np.float32)
+    opened, medians = models.open(engines / "fp16"), []
+    for copies in (True, False):
+        with target("tensorrt").open(opened, opened.options | {"copies": copies}) as running:
+            medians.append(np.median(loadgen.one_by_one(running, [{"x": images}], 200)[100:]))
+    assert medians[1] < medians[0]
+
+
+def test_an_engine_for_another_gpu_is_one_line(samples, tmp_path):
+    if reason := cuda.available():
+        pytest.skip(reason)
+    if not trt.is_rtx():
+        pytest.skip("TensorRT builds for the GPU that is there")
+    other = "12.0" if cuda.compute_capability() != "12.0" else "8.9"
+    package.compile(samples / "model.onnx", tmp_path / "bundle", target="tensorrt", compute_capability=[other])
+    with pytest.raises(TargetError, match="does not load model"):
+        package.load(tmp_path / "bundle")
