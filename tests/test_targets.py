@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from optkit import irnames
-from optkit.errors import SignatureError, TargetError, UsageError
+from optkit.errors import MissingDeviceError, SignatureError, TargetError, UsageError
 from optkit.model import Model
 from optkit.target import TARGETS, target
 from optkit.tensors import Signature, TensorSpec

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit import cuda, shaperanges, trt
-from optkit.errors import MissingDeviceError, TargetError
+from optkit.errors import MissingDeviceError, TargetError, UsageError
 from optkit.model import Model
 from optkit.progress import Progress, no_progress
 from optkit.target import Compiled, EngineLayer, Examination, Session, Target
@@ -52,6 +52,12 @@ class TensorRT(Target):
 
     def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
         """Threads of the CPU are nothing to a GPU."""
+        return {}
+
+    def device_options(self, device: str) -> dict[str, Any]:
+        """None are needed: it runs on a GPU always."""
+        if device != "cuda":
+            raise UsageError(f"tensorrt does not run on {device!r}", hint="leave --device out, or choose a --target")
         return {}
 
     def variants(self) -> dict[str, dict[str, Any]]:
