@@ -207,6 +207,12 @@ def test_a_device_is_what_each_target_understands(cnn):
         target("openvino").device_options("cuda")
 
 
+def test_tensorrt_runs_on_a_gpu_and_nowhere_else():
+    assert target("tensorrt").device_options("cuda") == {}
+    with pytest.raises(UsageError, match="tensorrt does not run on 'cpu'"):
+        target("tensorrt").device_options("cpu")
+
+
 def test_a_bundles_device_holds_until_another_is_asked_for(cnn):
     from dataclasses import replace
 

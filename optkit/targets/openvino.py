@@ -66,6 +66,9 @@ class OpenVino(Target):
         """A stream for each session; the threads are divided among them."""
         return {"INFERENCE_NUM_THREADS": threads * sessions, "NUM_STREAMS": sessions}
 
+    def device_options(self, device: str) -> dict[str, Any]:
+        return super().device_options(device) | {"device": "CPU"}
+
     def variants(self) -> dict[str, dict[str, Any]]:
         return {"denormals as zero": {"CPU_DENORMALS_OPTIMIZATION": True}}
 

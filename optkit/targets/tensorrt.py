@@ -55,6 +55,7 @@ class TensorRT(Target):
         return {}
 
     def device_options(self, device: str) -> dict[str, Any]:
+        """None are needed: it runs on a GPU always."""
         if device != "cuda":
             raise UsageError(f"tensorrt does not run on {device!r}", hint="leave --device out, or choose a --target")
         return {}
