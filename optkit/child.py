@@ -109,8 +109,8 @@ class _Desk:
         self._sessions = [first, *(first.sibling() for _ in range(count - 1))]
         return first.signature, first.facts()
 
-    def examine(self, model: Model, name: str, options: dict[str, Any]) -> Examination:
-        return target(name).examine(model, options)
+    def examine(self, model: Model, name: str, options: dict[str, Any], layers: bool) -> Examination:
+        return target(name).examine(model, options, layers=layers)
 
     def run(self, feed: Arrays) -> Arrays:
         return self._sessions[0].run(feed)

@@ -201,8 +201,11 @@ class Target(ABC):
     def open(self, model: Model, options: dict[str, Any]) -> Session:
         """Load ``model``. Raises TargetError, naming the refused operator."""
 
-    def examine(self, model: Model, options: dict[str, Any]) -> Examination:
-        """What the target takes of the model and makes of it. By default it is opened: raises TargetError."""
+    def examine(self, model: Model, options: dict[str, Any], *, layers: bool = False) -> Examination:
+        """What the target takes of the model and, with ``layers``, makes of it where it tells.
+
+        By default the model is opened: raises TargetError.
+        """
         self.open(model, options).close()
         return Examination()
 

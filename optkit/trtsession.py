@@ -24,30 +24,76 @@ _REASONS = {
 }
 
 
-class TensorRtSession(Session):
-    """One execution context and one stream. Raises TargetError for an engine that does not fit here."""
+class Engine:
+    """A deserialized engine, which sessions share. Raises TargetError for one that does not fit here."""
 
-    def __init__(self, engine: bytes, model: Model, options: dict[str, Any]) -> None:
+    def __init__(self, data: bytes, model: Model) -> None:
         from optkit.trtcallbacks import Log
 
-        self._log, self._options = Log(), options
-        self._runtime = trt.library().Runtime(self._log)
-        self._check(engine, model)
-        self._engine = self._runtime.deserialize_cuda_engine(engine)
-        if self._engine is None:
-            raise TargetError(
-                f"{trt.name()} does not load {model.path.name}: {self._last_error()}", hint=_remake(model)
-            )
-        self._context = self._engine.create_execution_context()
+        self.log = Log()
+        self._runtime = trt.library().Runtime(self.log)
+        self._check(data, model)
+        self.handle = self._runtime.deserialize_cuda_engine(data)
+        if self.handle is None:
+            raise TargetError(f"{trt.name()} does not load {model.path.name}: {self.reason()}", hint=_remake(model))
+
+    def names(self, mode: str) -> list[str]:
+        """The tensors of mode ``INPUT`` or ``OUTPUT``."""
+        wanted = trt.library().TensorIOMode.__members__[mode]
+        every = (self.handle.get_tensor_name(number) for number in range(self.handle.num_io_tensors))
+        return [name for name in every if self.handle.get_tensor_mode(name) == wanted]
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        found: np.dtype[Any] = np.dtype(trt.library().nptype(self.handle.get_tensor_dtype(name)))
+        return found
+
+    def signature(self) -> Signature:
+        """As the engine tells it; it forgets the names of dynamic dimensions."""
+        return Signature(*(tuple(map(self._spec, self.names(mode))) for mode in ("INPUT", "OUTPUT")))
+
+    def reason(self) -> str:
+        """The library's last word."""
+        return self.log.errors[-1] if self.log.errors else "it gives no reason"
+
+    def _spec(self, name: str) -> TensorSpec:
+        sizes = enumerate(self.handle.get_tensor_shape(name))
+        dims = tuple(size if size >= 0 else f"{name}_{axis}" for axis, size in sizes)
+        return TensorSpec(name, self.dtype(name).name, dims)
+
+    def _check(self, data: bytes, model: Model) -> None:
+        """Say of an engine that does not fit why, as far as the library tells."""
+        ask = getattr(self._runtime, "get_engine_validity", None)
+        if ask is None:
+            return
+        validity, flags = ask(data[: getattr(self._runtime, "engine_header_size", trtengine.HEADER_BYTES)])
+        if validity.name != "INVALID":
+            return
+        found = trtengine.header(data) or trtengine.Header()
+        known = trt.library().EngineInvalidityDiagnostics.__members__
+        reasons = [_REASONS[name] for name, flag in known.items() if int(flag) & int(flags) and name in _REASONS]
+        built = f"built by {found.version} for {', '.join(found.capabilities)}" if found.version else "it is invalid"
+        here = f"here are {trt.name()} and compute capability {cuda.compute_capability()}"
+        told = "; ".join([*reasons, built, here])
+        raise TargetError(f"{trt.name()} does not load {model.path.name}: {told}", hint=_remake(model))
+
+
+class TensorRtSession(Session):
+    """One execution context and one stream on an engine."""
+
+    def __init__(self, engine: Engine, signature: Signature | None, options: dict[str, Any]) -> None:
+        self._engine, self._options = engine, options
+        self.signature = signature or engine.signature()
+        self._inputs, self._outputs = engine.names("INPUT"), engine.names("OUTPUT")
+        self._context = engine.handle.create_execution_context()
+        if self._context is None:
+            raise TargetError(f"tensorrt cannot prepare to run the model: {engine.reason()}")
         self._stream, self._timer = cuda.Stream(), cuda.Timer()
         self._buffers: dict[str, cuda.Buffer] = {}
-        self._graphs: dict[tuple[tuple[int, ...], ...], cuda.Graph] = {}
-        self.signature = model.signature or self._own_signature()
+        self._graph: cuda.Graph | None = None
 
     def run(self, feed: Arrays) -> Arrays:
         with self.explaining():
-            outputs: Any = self._inference(feed)()
-        return dict(outputs)
+            return self._inference(feed)()
 
     def prepared(self, feed: Arrays) -> Callable[[], object]:
         return self._inference(feed)
@@ -56,10 +102,11 @@ class TensorRtSession(Session):
         """Where copies count, from host to host on the host's clock, else what the device computes, on its own."""
         if self._options["copies"]:
             return super().timed(feed)
-        arrays = self._inputs(feed)
+        arrays = self._arrays(feed)
 
         def seconds() -> float:
             self._upload(arrays)
+            self._prepare()
             self._stream.synchronize()
             self._timer.start(self._stream)
             self._launch()
@@ -70,11 +117,11 @@ class TensorRtSession(Session):
         return seconds
 
     def _inference(self, feed: Arrays) -> Callable[[], Arrays]:
-        arrays = self._inputs(feed)
+        arrays = self._arrays(feed)
 
         def inference() -> Arrays:
             self._upload(arrays)
-            outputs = {name: self._output(name) for name in self._names("OUTPUT")}
+            outputs = self._prepare()
             self._launch()
             for name, array in outputs.items():
                 self._buffers[name].copy_to(array, self._stream)
@@ -83,90 +130,68 @@ class TensorRtSession(Session):
 
         return inference
 
-    def _inputs(self, feed: Arrays) -> Arrays:
-        return {name: np.ascontiguousarray(feed[name]) for name in self._names("INPUT")}
+    def _arrays(self, feed: Arrays) -> Arrays:
+        return {name: np.ascontiguousarray(feed[name]) for name in self._inputs}
 
     def _upload(self, arrays: Arrays) -> None:
         for name, array in arrays.items():
-            self._context.set_input_shape(name, array.shape)
+            if tuple(self._context.get_tensor_shape(name)) != array.shape:
+                self._drop_graph()
+                self._context.set_input_shape(name, array.shape)
             self._buffer(name, array.nbytes).copy_from(array, self._stream)
 
-    def _output(self, name: str) -> Array:
+    def _prepare(self) -> Arrays:
+        """Room for the outputs, here and on the device; and the graph, where the inference is to be one launch.
+
+        A graph is of no use once the context has changed, so there is one at a time.
+        """
+        outputs = {name: self._empty(name) for name in self._outputs}
+        if self._options["cuda_graph"] and self._graph is None:
+            self._enqueue()  # what is allocated on first use cannot be captured
+            self._stream.synchronize()
+            self._graph = cuda.Graph(self._enqueue, self._stream)
+        return outputs
+
+    def _empty(self, name: str) -> Array:
         shape = tuple(self._context.get_tensor_shape(name))
         if any(size < 0 for size in shape):
             raise TargetError(f"the size of output {name!r} depends on the data, which optkit does not run on tensorrt")
-        array = np.empty(shape, trt.library().nptype(self._engine.get_tensor_dtype(name)))
+        array = np.empty(shape, self._engine.dtype(name))
         self._buffer(name, array.nbytes)
         return array
 
     def _buffer(self, name: str, size: int) -> cuda.Buffer:
-        """The tensor's device memory, of this size at least; a new address makes captured graphs void."""
+        """The tensor's device memory, of this size at least."""
         found = self._buffers.get(name)
-        if found is None or found.size < size:
-            if found is not None:
-                found.close()
-                self._drop_graphs()
-            found = self._buffers[name] = cuda.Buffer(size)
-        self._context.set_tensor_address(name, found.address)
-        return found
+        if found is not None and found.size >= size:
+            return found
+        self._drop_graph()
+        if found is not None:
+            found.close()
+        made = self._buffers[name] = cuda.Buffer(size)
+        self._context.set_tensor_address(name, made.address)
+        return made
 
     def _launch(self) -> None:
-        if not self._options["cuda_graph"]:
+        if self._graph is None:
             self._enqueue()
-            return
-        shapes = tuple(tuple(self._context.get_tensor_shape(name)) for name in self._names("INPUT"))
-        if shapes not in self._graphs:
-            self._enqueue()  # what is allocated on first use cannot be captured
-            self._stream.synchronize()
-            self._graphs[shapes] = cuda.Graph(self._enqueue, self._stream)
-        self._graphs[shapes].launch(self._stream)
+        else:
+            self._graph.launch(self._stream)
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(self._stream.handle):
-            raise TargetError(f"tensorrt failed to run the model: {self._last_error()}")
-
-    def _names(self, mode: str) -> list[str]:
-        wanted = trt.library().TensorIOMode.__members__[mode]
-        every = (self._engine.get_tensor_name(number) for number in range(self._engine.num_io_tensors))
-        return [name for name in every if self._engine.get_tensor_mode(name) == wanted]
-
-    def _own_signature(self) -> Signature:
-        return Signature(*(tuple(map(self._spec, self._names(mode))) for mode in ("INPUT", "OUTPUT")))
-
-    def _spec(self, name: str) -> TensorSpec:
-        dtype = np.dtype(trt.library().nptype(self._engine.get_tensor_dtype(name))).name
-        sizes = enumerate(self._engine.get_tensor_shape(name))
-        return TensorSpec(name, dtype, tuple(size if size >= 0 else f"{name}_{axis}" for axis, size in sizes))
-
-    def _check(self, engine: bytes, model: Model) -> None:
-        """Say of an engine that does not fit why, as far as the library tells."""
-        ask = getattr(self._runtime, "get_engine_validity", None)
-        if ask is None:
-            return
-        validity, flags = ask(engine[: getattr(self._runtime, "engine_header_size", trtengine.HEADER_BYTES)])
-        if validity.name != "INVALID":
-            return
-        found = trtengine.header(engine) or trtengine.Header()
-        known = trt.library().EngineInvalidityDiagnostics.__members__
-        reasons = [_REASONS[name] for name, flag in known.items() if int(flag) & int(flags) and name in _REASONS]
-        built = f"built by {found.version} for {', '.join(found.capabilities)}" if found.version else "it is invalid"
-        here = f"here are {trt.name()} and compute capability {cuda.compute_capability()}"
-        told = "; ".join([*reasons, built, here])
-        raise TargetError(f"{trt.name()} does not load {model.path.name}: {told}", hint=_remake(model))
-
-    def _last_error(self) -> str:
-        return self._log.errors[-1] if self._log.errors else "it gives no reason"
+            raise TargetError(f"tensorrt failed to run the model: {self._engine.reason()}")
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
         try:
             yield
         except (ValueError, RuntimeError, TypeError) as error:
-            raise TargetError(f"tensorrt failed to run the model: {error}; {self._last_error()}") from None
+            raise TargetError(f"tensorrt failed to run the model: {error}; {self._engine.reason()}") from None
 
     def sibling(self) -> Session:
-        """Another context on the same weights would do; engines are small beside what they need to run."""
-        return self
+        """Another context on the same weights."""
+        return TensorRtSession(self._engine, self.signature, self._options)
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -178,19 +203,20 @@ class TensorRtSession(Session):
         }
 
     def peak_memory_bytes(self) -> int | None:
-        return sum(each.size for each in self._buffers.values()) + int(self._engine.device_memory_size_v2)
+        """What the tensors and the context take on the device; weights come on top, which nobody counts."""
+        return sum(each.size for each in self._buffers.values()) + int(self._engine.handle.device_memory_size_v2)
 
     def close(self) -> None:
-        self._drop_graphs()
+        self._drop_graph()
         for each in (*self._buffers.values(), self._timer, self._stream):
             each.close()
         self._buffers = {}
-        self._context = self._engine = self._runtime = None
+        self._context = None
 
-    def _drop_graphs(self) -> None:
-        for each in self._graphs.values():
-            each.close()
-        self._graphs = {}
+    def _drop_graph(self) -> None:
+        if self._graph is not None:
+            self._graph.close()
+            self._graph = None
 
 
 def _remake(model: Model) -> str:

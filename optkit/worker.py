@@ -117,10 +117,12 @@ def _options(found: Target, model: Model, threads: int | None) -> dict[str, Any]
     return defaults | model.options | (found.parallel_options(threads=threads) if threads else {})
 
 
-def examined(candidate: Candidate) -> Examination:
-    """What the candidate's target takes of its model, found out in a process of its own. Raises as Worker does."""
+def examined(candidate: Candidate, *, layers: bool = False) -> Examination:
+    """What the candidate's target takes of its model and, with ``layers``, makes of it, found out in a process of its
+    own. Raises as Worker does.
+    """
     with Worker(candidate, opened=False) as worker:
-        return worker.examine()
+        return worker.examine(layers=layers)
 
 
 class Worker:
@@ -148,10 +150,10 @@ class Worker:
             self._end(grace=0.0)
             raise
 
-    def examine(self) -> Examination:
+    def examine(self, *, layers: bool) -> Examination:
         """What the target takes of the model, and makes of it."""
         wanted = self.candidate
-        found: Examination = self._ask("examine", wanted.model, wanted.target, wanted.options)
+        found: Examination = self._ask("examine", wanted.model, wanted.target, wanted.options, layers)
         return found
 
     def run(self, feed: Arrays) -> Arrays:

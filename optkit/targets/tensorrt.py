@@ -81,30 +81,33 @@ class TensorRT(Target):
 
     def open(self, model: Model, options: dict[str, Any]) -> Session:
         """Load an engine; an ONNX model is built for the GPU that is there first. Raises MissingDeviceError."""
-        from optkit.trtsession import TensorRtSession
+        from optkit.trtsession import Engine, TensorRtSession
 
         cuda.require()
         options = self.default_options() | options
-        if model.format == "tensorrt":
-            return TensorRtSession(model.path.read_bytes(), model, options)
-        from optkit.trtbuild import Network
+        data = model.path.read_bytes() if model.format == "tensorrt" else _built_here(model, options)
+        return TensorRtSession(Engine(data, model), model.signature, options)
 
-        here = [cuda.compute_capability()] if trt.is_rtx() else []
-        options, _ = with_profiles(model, options | {"compute_capabilities": here})
-        return TensorRtSession(Network(model.path).build(options).engine, model, options)
-
-    def examine(self, model: Model, options: dict[str, Any]) -> Examination:
-        """Parse, and build for the first compute capability asked for; nothing is loaded."""
+    def examine(self, model: Model, options: dict[str, Any], *, layers: bool = False) -> Examination:
+        """Parse, and for the layers build for the first compute capability asked for; nothing is loaded."""
         from optkit.trtbuild import Network
 
         if model.format == "tensorrt":
             return super().examine(model, options)
         network = Network(model.path)
-        if network.refused:
+        if network.refused or not layers:
             return Examination(network.refused)
         options, _ = with_profiles(model, options)
         first = options | {"compute_capabilities": options["compute_capabilities"][:1]}
         return Examination(layers=network.build(first).layers)
+
+
+def _built_here(model: Model, options: dict[str, Any]) -> bytes:
+    from optkit.trtbuild import Network
+
+    here = [cuda.compute_capability()] if trt.is_rtx() else []
+    options, _ = with_profiles(model, options | {"compute_capabilities": here})
+    return Network(model.path).build(options).engine
 
 
 def with_profiles(model: Model, options: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

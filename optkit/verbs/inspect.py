@@ -26,7 +26,8 @@ def inspect(
 ) -> Inspection:
     """Say what the model at ``model`` is, and what each of ``targets`` (all that are installed) would refuse in it.
 
-    Each target opens the model in a process of its own. Raises ModelError, UntrustedError, UsageError.
+    Each target opens the model in a process of its own; one that is asked for shows its layers, too, where it tells
+    them. Raises ModelError, UntrustedError, UsageError.
     """
     for name in targets:
         if name not in TARGETS:
@@ -52,7 +53,7 @@ def _refusals(model: Model, asked: Sequence[str], progress: Progress) -> list[Re
     refusals = []
     for index, name in enumerate(names):
         progress("opening on each target", index, len(names))
-        refusals.append(_refusal(model, name))
+        refusals.append(_refusal(model, name, layers=bool(asked)))
     return refusals
 
 
@@ -71,16 +72,16 @@ def _installed(model: Model) -> Iterator[str]:
         yield name
 
 
-def _refusal(model: Model, name: str) -> Refusal:
+def _refusal(model: Model, name: str, *, layers: bool) -> Refusal:
     try:
-        found = examined(candidate(model, target=name))
+        found = examined(candidate(model, target=name), layers=layers)
     except OptkitError as error:
         hint = f" ({error.hint})" if (error.hint or "").startswith("optkit ") else ""
         return Refusal(target=name, accepted=False, reason=error.message.removeprefix(f"{model.path}: ") + hint)
     nodes = [RefusedNodeRecord(operator=each.operator, node=each.node, reason=each.reason) for each in found.refused]
-    layers = [
+    made = [
         EngineLayerRecord(name=each.name, kind=each.kind, precision=each.precision, nodes=list(each.nodes))
         for each in found.layers
     ]
     reason = ", ".join(dict.fromkeys(node.operator for node in nodes)) if nodes else None
-    return Refusal(target=name, accepted=not nodes, reason=reason, nodes=nodes, layers=layers)
+    return Refusal(target=name, accepted=not nodes, reason=reason, nodes=nodes, layers=made)
