@@ -122,7 +122,7 @@ def pruned(work: Work) -> Iterator[str]:
 def distilled(work: Work) -> Iterator[str]:
     """A student of less than a quarter of the parameters, with its teacher and without.
 
-    Each seed by McNemar's test, and all together by a paired t-test: of each image, in how many of the seeds it is right.
+    Each seed by McNemar's test; all by a paired t-test over images: in how many of the seeds each is right.
     """
     student = f"{CNN}/net.py:small"
     yield "| seed | parameters | teacher | student | alone | student against alone |"
