@@ -95,9 +95,17 @@ def _open_file(path: Path, code: str | None, trust: bool) -> Model:
 
         signature = ir.signature(ir.read(path))
         return Model(path, "openvino", digests.sha256(*files_of(path, "openvino")), signature)
-    if trtengine.header(head) is not None:
+    engine = trtengine.header(head)
+    if engine is not None:
+        _check_whole(path, engine.size)
         return Model(path, "tensorrt", digests.sha256(path))
     return _open_onnx(path, head)
+
+
+def _check_whole(path: Path, size: int | None) -> None:
+    found = path.stat().st_size
+    if size not in (None, found):
+        raise ModelError(f"{path}: a damaged engine: {found} bytes, and it says {size}", hint="copy or build it again")
 
 
 def _open_torch(path: Path, format: Format, code: str | None, trust: bool) -> Model:

@@ -12,8 +12,9 @@ HEADER_BYTES = 64
 
 @dataclass(frozen=True)
 class Header:
-    """``version`` and ``capabilities`` are known of engines of TensorRT-RTX, and of no other."""
+    """``size`` in bytes, ``version`` and ``capabilities`` are known of engines of TensorRT-RTX, and of no other."""
 
+    size: int | None = None
     version: str | None = None
     capabilities: tuple[str, ...] = ()
 
@@ -21,7 +22,8 @@ class Header:
 def header(head: bytes) -> Header | None:
     """What the first bytes of a file tell; ``None`` where it is no engine.
 
-    The places are those of TensorRT-RTX 1.7: four bytes of version, and a bit for each compute capability.
+    The places are those of TensorRT-RTX 1.7: the whole file's size, four bytes of version, and a bit for each compute
+    capability.
     """
     if head.startswith(_PLANS):
         return Header()
@@ -29,4 +31,4 @@ def header(head: bytes) -> Header | None:
         return None
     bits = int.from_bytes(head[32:36], "little")
     capabilities = tuple(name for place, name in enumerate(CAPABILITIES) if bits >> place & 1)
-    return Header(".".join(map(str, head[24:28])), capabilities)
+    return Header(int.from_bytes(head[16:24], "little"), ".".join(map(str, head[24:28])), capabilities)

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 import optkit as package
 from optkit import model as models
 from optkit import shaperanges, trtengine
-from optkit.errors import MissingDeviceError, TargetError, UsageError
+from optkit.errors import MissingDeviceError, ModelError, TargetError, UsageError
 from optkit.target import target
 from optkit.tensors import Signature, TensorSpec
 
@@ -276,7 +276,13 @@ def test_an_engine_says_whose_it_is(samples, tmp_path):
     assert "for compute capability 8.6, 12.0" in package.inspect(engine).producer
     foreign = tmp_path / "foreign.engine"
     foreign.write_bytes(b"ptrt" + bytes(200))
-    assert package.inspect(foreign).producer == "TensorRT"
+    found = package.inspect(foreign, targets=["tensorrt"])
+    assert found.producer == "TensorRT"
+    assert "an engine of TensorRT, and here is TensorRT-RTX" in found.targets[0].reason
+    broken = tmp_path / "broken.engine"
+    broken.write_bytes(engine.read_bytes()[:-1])
+    with pytest.raises(ModelError, match="a damaged engine"):
+        models.open(broken)
 
 
 def test_an_engine_without_its_gpu_is_a_missing_device(samples, tmp_path):

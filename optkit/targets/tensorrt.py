@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from optkit import cuda, shaperanges, trt
+from optkit import cuda, shaperanges, trt, trtengine
 from optkit.errors import MissingDeviceError, TargetError, UsageError
 from optkit.model import Model
 from optkit.progress import Progress, no_progress
@@ -83,6 +83,7 @@ class TensorRT(Target):
         """Load an engine; an ONNX model is built for the GPU that is there first. Raises MissingDeviceError."""
         from optkit.trtsession import Engine, TensorRtSession
 
+        _check_kind(model)
         cuda.require()
         options = self.default_options() | options
         data = model.path.read_bytes() if model.format == "tensorrt" else _built_here(model, options)
@@ -100,6 +101,19 @@ class TensorRT(Target):
         options, _ = with_profiles(model, options)
         first = options | {"compute_capabilities": options["compute_capabilities"][:1]}
         return Examination(layers=network.build(first).layers)
+
+
+def _check_kind(model: Model) -> None:
+    """Refuse an engine of TensorRT itself where the library is TensorRT-RTX, which reads none of those."""
+    if model.format != "tensorrt" or not trt.is_rtx():
+        return
+    with model.path.open("rb") as stream:
+        found = trtengine.header(stream.read(trtengine.HEADER_BYTES))
+    if found is not None and found.version is None:
+        raise TargetError(
+            f"{model.path}: an engine of TensorRT, and here is {trt.name()}",
+            hint="pip install tensorrt, or build it again: optkit compile MODEL --target tensorrt -o BUNDLE",
+        )
 
 
 def _built_here(model: Model, options: dict[str, Any]) -> bytes:
