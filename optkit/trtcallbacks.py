@@ -33,24 +33,21 @@ class Monitor(_library.IProgressMonitor):  # type: ignore[misc]
     def __init__(self, progress: Progress) -> None:
         super().__init__()
         self._progress = progress
-        self._phases: list[tuple[str, int]] = []
         self.stopped: BaseException | None = None
 
     def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
-        self._phases.append((phase, steps))
-        self._tell(0)
+        self._tell(phase, 0)
 
     def step_complete(self, phase: str, step: int) -> bool:
-        self._tell(step + 1)
+        self._tell(phase, step + 1)
         return self.stopped is None
 
     def phase_finish(self, phase: str) -> None:
-        self._phases = [each for each in self._phases if each[0] != phase]
+        """Nothing is to be told: the next phase tells itself."""
 
-    def _tell(self, done: int) -> None:
+    def _tell(self, phase: str, done: int) -> None:
         try:
-            if self._phases:
-                phase, steps = self._phases[-1]
-                self._progress(f"building · {phase[:1].lower()}{phase[1:]}", done, steps)
+            # Without a total: steps of a phase take so differently long that no time left follows from them.
+            self._progress(f"building · {phase[:1].lower()}{phase[1:]}", done, None)
         except BaseException as error:  # noqa: BLE001  raised again behind the build
             self.stopped = error
