@@ -1,4 +1,4 @@
-"""Engines of TensorRT-RTX, built without a GPU: six models, four precisions, four compute capabilities.
+"""Engines of TensorRT-RTX, built without a GPU: six models, five precisions, four compute capabilities.
 
 Of each: seconds of the build, the engine's size, how many of its layers compute in which precision, and how many of
 the layers with weights that are to be INT8 are. What conversion costs in quality is computed on the CPU. Nothing here
@@ -21,7 +21,7 @@ from optkit import trt, units
 from optkit.errors import OptkitError
 from optkit.results import EngineLayerRecord
 
-PRECISIONS = ("float32", "fp16", "bf16", "int8")
+PRECISIONS = ("float32", "fp16", "bf16", "int8", "fp8")
 CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
 PRODUCTS = ("correlation", "gemm", "convolution", "conv", "fc", "matmul", "runtime_fusion")
 """Kernels of layers with weights, by what TensorRT-RTX calls them."""

@@ -30,6 +30,7 @@ QUANTIZERS = {
     "neural-compressor-static": "optkit.quantizers.neural_compressor_static:quantize",
     "tensorrt-static": "optkit.quantizers.tensorrt_static:quantize",
     "openvino-convert": "optkit.quantizers.openvino_convert:quantize",
+    "tensorrt-float8": "optkit.quantizers.tensorrt_float8:quantize",
     "tensorrt-convert": "optkit.quantizers.tensorrt_convert:quantize",
 }
 """By engine and method."""

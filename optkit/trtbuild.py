@@ -67,7 +67,9 @@ class Network:
         if monitor.stopped is not None:
             raise monitor.stopped
         if engine is None:
-            raise TargetError(f"{trt.name()} cannot build {self.path.name}: {self._last_error()}")
+            reason = self._last_error()
+            hint = _CHIPS if "HW-specific datatypes" in reason else None
+            raise TargetError(f"{trt.name()} cannot build {self.path.name}: {reason}", hint=hint)
         cache.keep()
         return Built(bytes(engine), tuple(trtlayers.parsed(self.log.layers)))
 
@@ -130,6 +132,9 @@ class Network:
 
 
 _SHAPES = "--shapes batch=1/8/32 for each dynamic dimension"
+
+
+_CHIPS = "--compute-capability of GPUs that compute in these types: fp8 from 8.9 on"
 
 
 class _TimingCache:

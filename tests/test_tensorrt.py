@@ -34,7 +34,7 @@ def narrow(samples, tmp_path_factory):
         data = samples / "evaluation.npz"
         return path, package.quantize(samples / "model.onnx", path, precision=precision, target="tensorrt", data=data)
 
-    return {precision: made(precision) for precision in ("int8", "fp16", "bf16")}
+    return {precision: made(precision) for precision in ("int8", "fp16", "bf16", "fp8")}
 
 
 def graph(path, nodes, inputs, outputs, constants=()):
@@ -113,7 +113,28 @@ def test_each_residual_sum_takes_in_one_rounded_branch(narrow):
         assert [by_output[name].op_type for name in node.input].count("DequantizeLinear") == 1
 
 
-@pytest.mark.parametrize("precision", ["int8", "fp16", "bf16"])
+@pytest.mark.parametrize("capability", ["8.9", "12.0"])
+def test_fp8_is_for_chips_that_have_it(narrow, tmp_path, capability):
+    path = narrow["fp8"][0]
+    done = package.compile(path, tmp_path / "bundle", target="tensorrt", compute_capability=[capability])
+    assert done.stage.facts["layers_by_precision"]["float8"] == 10
+    with pytest.raises(TargetError, match=r"sm86.*fp8") as raised:
+        package.compile(path, tmp_path / "other", target="tensorrt", compute_capability=["8.6", capability])
+    assert "--compute-capability" in raised.value.hint
+
+
+def test_fp8_is_for_tensorrt_alone(samples, tmp_path):
+    with pytest.raises(UsageError, match="openvino has no fp8 kernels"):
+        package.quantize(
+            samples / "model.onnx",
+            tmp_path / "m.xml",
+            precision="fp8",
+            target="openvino",
+            data=samples / "evaluation.npz",
+        )
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16", "bf16", "fp8"])
 def test_without_a_gpu_quality_is_computed_on_the_cpu_and_no_speed_claimed(narrow, precision):
     _, done = narrow[precision]
     before, after = done.comparison.rows

@@ -10,7 +10,7 @@ from optkit.cli import options
 from optkit.cli.app import console_of
 from optkit.errors import UsageError
 
-Precision = Literal["int8", "fp16", "bf16", "int4"]
+Precision = Literal["int8", "fp8", "fp16", "bf16", "int4"]
 Method = Literal["auto", "dynamic", "static", "weight-only", "qat"]
 Engine = Literal["auto", "onnxruntime", "nncf", "neural-compressor"]
 Calibrate = Literal["minmax", "entropy", "percentile", "mean"]
@@ -25,6 +25,7 @@ def quantize(
         bool, typer.Option("--int8", help="8-bit integers, by the method that fits model, target and data.")
     ] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Half precision.")] = False,
+    fp8: Annotated[bool, typer.Option("--fp8", help="8-bit floats, on tensorrt from capability 8.9 on.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 arithmetic, where target and CPU have it.")] = False,
     int4: Annotated[bool, typer.Option("--int4", help="4-bit weights, arithmetic in float.")] = False,
     output: options.Output = None,
@@ -79,7 +80,7 @@ def quantize(
     force: options.Force = False,
 ) -> None:
     """Quantize a model by the method that fits it, and prove what that brought."""
-    precision = _precision(int8=int8, fp16=fp16, bf16=bf16, int4=int4)
+    precision = _precision(int8=int8, fp8=fp8, fp16=fp16, bf16=bf16, int4=int4)
     from optkit.cli.tables import transformation_blocks
     from optkit.verbs.quantize import quantize as verb
 
@@ -126,9 +127,9 @@ def quantize(
 
 
 def _precision(**flags: bool) -> Precision:
-    names: tuple[Precision, ...] = ("int8", "fp16", "bf16", "int4")
+    names: tuple[Precision, ...] = ("int8", "fp8", "fp16", "bf16", "int4")
     chosen = [name for name in names if flags[name]]
     if len(chosen) != 1:
         given = " and ".join(f"--{name}" for name in chosen) or "none of them"
-        raise UsageError(f"give one of --int8, --fp16, --bf16, --int4; you gave {given}")
+        raise UsageError(f"give one of --int8, --fp8, --fp16, --bf16, --int4; you gave {given}")
     return chosen[0]

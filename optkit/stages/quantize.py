@@ -26,7 +26,7 @@ from optkit.quantizer import (
 from optkit.schedule import Schedule
 from optkit.stage import Context, Interrupted, Note, Outcome, Stage
 
-Precision = Literal["int8", "fp16", "bf16", "int4"]
+Precision = Literal["int8", "fp8", "fp16", "bf16", "int4"]
 Method = Literal["auto", "dynamic", "static", "weight-only", "qat"]
 EngineName = Literal["auto", "onnxruntime", "nncf", "neural-compressor"]
 
@@ -44,7 +44,7 @@ class Quantize(Schedule, Stage):
     name: ClassVar[str] = "quantize"
     needs_calibration: ClassVar[bool] = True
 
-    precision: Precision = Field("int8", description="int8, fp16, bf16 or int4 (weights).")
+    precision: Precision = Field("int8", description="int8, fp8, fp16, bf16 or int4 (weights).")
     method: Method = Field("auto", description="How INT8 comes about; auto chooses by model, target and data.")
     engine: EngineName = Field("auto", description="The library that does it; auto takes the target's own.")
     calibrate: Calibrate = Field("minmax", description="How values seen become ranges; engines know different ways.")
@@ -80,6 +80,8 @@ class Quantize(Schedule, Stage):
             )
         if context.target == "tensorrt":
             self._check_tensorrt(context)
+        if self.precision == "fp8" and context.target != "tensorrt":
+            raise UsageError(f"{context.target} has no fp8 kernels", hint="--target tensorrt, or --int8")
         if self.precision == "bf16" and context.target == "onnxruntime":
             raise UsageError("onnxruntime has no bf16 kernels on CPUs", hint="--target openvino, or --fp16")
         if self.precision == "int4" and self.method not in ("auto", "weight-only"):
@@ -98,13 +100,13 @@ class Quantize(Schedule, Stage):
 
     def _check_tensorrt(self, context: Context) -> None:
         if self.precision == "int4":
-            raise UsageError("nothing is made int4 for tensorrt", hint="--int8, --fp16 or --bf16")
+            raise UsageError("nothing is made int4 for tensorrt", hint="--int8, --fp8, --fp16 or --bf16")
         if self.engine != "auto" or self.trains:
             asked = "qat" if self.trains else self.engine
             raise UsageError(f"{asked} makes nothing for tensorrt", hint="leave --engine and --method out")
-        if self.precision == "int8" and self.method not in ("auto", "static"):
-            raise UsageError(f"int8 for tensorrt is static, not {self.method}", hint="leave --method out")
-        if self.precision == "int8" and context.calibration is None:
+        if self.precision in ("int8", "fp8") and self.method not in ("auto", "static"):
+            raise UsageError(f"{self.precision} for tensorrt is static, not {self.method}", hint="leave --method out")
+        if self.precision in ("int8", "fp8") and context.calibration is None:
             raise UsageError("static quantization needs calibration data", hint="give --data (or --calibration)")
 
     def _check_format(self, model: Model, context: Context) -> None:
@@ -173,13 +175,15 @@ class Quantize(Schedule, Stage):
         return {"openvino": "nncf"}.get(context.target, context.target)
 
     def _bits(self) -> int:
-        return {"int4": 4, "int8": 8, "fp16": 16, "bf16": 0}[self.precision]
+        return {"int4": 4, "int8": 8, "fp8": 8, "fp16": 16, "bf16": 0}[self.precision]
 
     def _choose(self, model: Model, context: Context) -> tuple[str, str, Note]:
         engine = self._engine(context)
         if self.precision in ("fp16", "bf16"):
             how = f"{self.precision} by converting the graph"
             return context.target, "convert", Note(how if engine == "tensorrt" else f"{how} with {context.target}")
+        if self.precision == "fp8":
+            return engine, "float8", Note("static fp8: calibration samples give the ranges")
         if self.precision == "int4":
             return engine, "weight-only", Note(f"int4 weights with {engine}")
         if self.trains:

@@ -90,7 +90,7 @@ class TensorRT(Target):
         return TensorRtSession(Engine(data, model), model.signature, options)
 
     def examine(self, model: Model, options: dict[str, Any], *, layers: bool = False) -> Examination:
-        """Parse, and for the layers build for the first compute capability asked for; nothing is loaded."""
+        """Parse, and for the layers build for the last compute capability asked for; nothing is loaded."""
         from optkit.trtbuild import Network
 
         if model.format == "tensorrt":
@@ -99,8 +99,8 @@ class TensorRT(Target):
         if network.refused or not layers:
             return Examination(network.refused)
         options, _ = with_profiles(model, options)
-        first = options | {"compute_capabilities": options["compute_capabilities"][:1]}
-        return Examination(layers=network.build(first).layers)
+        last = options | {"compute_capabilities": options["compute_capabilities"][-1:]}
+        return Examination(layers=network.build(last).layers)
 
 
 def _check_kind(model: Model) -> None:
