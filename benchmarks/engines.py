@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import zoo
@@ -23,30 +23,28 @@ from optkit.results import EngineLayerRecord
 
 PRECISIONS = ("float32", "fp16", "bf16", "int8", "fp8")
 CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
-PRODUCTS = ("correlation", "gemm", "convolution", "conv", "fc", "matmul", "runtime_fusion")
+PRODUCTS = ("correlation", "gemm", "runtime_fusion")
 """Kernels of layers with weights, by what TensorRT-RTX calls them."""
 
 
-def converted(case: zoo.Case, folder: Path) -> Iterator[tuple[str, Path, str]]:
+def converted(case: zoo.Case, folder: Path, precisions: Sequence[str]) -> Iterator[tuple[str, Path, str]]:
     """The model in each precision, and what of its quality that keeps."""
-    yield "float32", case.model, "as it came"
-    for precision in PRECISIONS[1:]:
+    for precision in precisions:
+        if precision == "float32":
+            yield precision, case.model, "as it came"
+            continue
         path = folder / f"{case.model.stem}-{precision}.onnx"
         done = optkit.quantize(
             case.model, path, precision=precision, target="tensorrt", data=case.data, calibration=case.calibration,
             calibration_samples=64, metric=case.metric, force=True,
         )  # fmt: skip
         quality = done.comparison.rows[-1].quality
-        loss = quality.loss
-        yield (
-            precision,
-            path,
-            f"{quality.metric} {quality.value.value:.4f}, loss {loss.value:.4f}, {quality.count} samples",
-        )
+        kept = f"{quality.metric} {quality.value.value:.4f}, loss {quality.loss.value:.4f}, {quality.count} samples"
+        yield precision, path, kept
 
 
-def engines(case: zoo.Case, folder: Path) -> Iterator[str]:
-    for precision, path, kept in converted(case, folder):
+def engines(case: zoo.Case, folder: Path, precisions: Sequence[str]) -> Iterator[str]:
+    for precision, path, kept in converted(case, folder, precisions):
         cells = [case.name, precision, kept, *(built(path, each, folder) for each in CAPABILITIES)]
         yield f"| {' | '.join(cells)} |"
 
@@ -78,7 +76,9 @@ def told(layer: EngineLayerRecord) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="One model, by the beginning of its name.")
+    parser.add_argument("--precision", choices=PRECISIONS)
     arguments = parser.parse_args()
+    precisions = [arguments.precision] if arguments.precision else PRECISIONS
     print(f"{trt.name()}, no GPU; {fingerprint()}\n", flush=True)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
@@ -87,10 +87,10 @@ def main() -> None:
         print(f"| model | precision | quality, on the CPU | {' | '.join(CAPABILITIES)} |")
         print("|---" * (3 + len(CAPABILITIES)) + "|")
         for case in cases:
-            for line in engines(case, folder):
+            for line in engines(case, folder, precisions):
                 print(line, flush=True)
         print("\n| INT8 model | products in INT8 | the others |\n|---|---|---|")
-        for case in cases:
+        for case in cases if "int8" in precisions else ():
             print(products(case, folder / f"{case.model.stem}-int8.onnx"), flush=True)
     print(f"\n{units.seconds(time.monotonic() - started)}")
 
