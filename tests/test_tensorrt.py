@@ -352,3 +352,20 @@ def test_bindings_without_their_libraries_give_way_to_what_imports(tmp_path):
     assert "TensorRT-RTX" in said("from optkit import trt; print(trt.name())").stdout
     alone = said("from optkit import lazy, trt; trt.MODULES = ('tensorrt',); trt.library()").stderr
     assert "tensorrt is installed and does not import: libnvonnxparser.so.11" in alone
+
+
+def test_a_recipe_names_gpus_as_numbers_and_other_targets_take_no_notice(samples, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"""
+model: {{path: {samples / "model.onnx"}}}
+data: {{path: {samples / "evaluation.npz"}}}
+targets: [onnxruntime, tensorrt]
+stages:
+  - compile: {{compute_capability: [8.9, 12.0], shapes: [batch=1/4/8]}}
+benchmark: {{seconds: 0.3}}
+""")
+    rows = {row.target: row for row in package.run(recipe, output=tmp_path / "run").comparison.rows[1:]}
+    assert rows["onnxruntime"].status == "ok"
+    assert rows["tensorrt"].options["compute_capabilities"] == ["8.9", "12.0"]
+    if target("tensorrt").absence() is not None:
+        assert "no NVIDIA GPU can be used" in rows["tensorrt"].reason

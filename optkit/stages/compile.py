@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from optkit import model as models
 from optkit import shaperanges
@@ -14,6 +14,11 @@ from optkit.errors import UsageError
 from optkit.model import Model
 from optkit.stage import Context, Note, Outcome, Stage
 from optkit.target import target
+
+
+def _capability(given: Any) -> Any:
+    """``8.9`` is a number in YAML, and a name all the same."""
+    return f"{given:.1f}" if isinstance(given, float) else given
 
 
 class Compile(Stage):
@@ -26,7 +31,9 @@ class Compile(Stage):
     )
     threads: int | None = Field(None, ge=1, description="Threads per session; by default all cores allowed.")
     options: dict[str, Any] = Field(default_factory=dict, description="Runtime options, as the runtime spells them.")
-    compute_capability: tuple[str, ...] = Field((), description="GPUs that a tensorrt engine is for: 8.9, 12.0.")
+    compute_capability: tuple[Annotated[str, BeforeValidator(_capability)], ...] = Field(
+        (), description="GPUs that a tensorrt engine is for: 8.9, 12.0."
+    )
     shapes: tuple[str, ...] = Field((), description="Sizes of dynamic dimensions for tensorrt: batch=1/8/32.")
 
     def check(self, model: Model, context: Context) -> None:
@@ -37,9 +44,6 @@ class Compile(Stage):
                 f"{model.path}: {context.target} takes {', '.join(formats)}, not {model.format}",
                 hint="export it first" if "onnx" in formats and model.format != "openvino" else "choose another target",
             )
-        if context.target != "tensorrt" and (self.compute_capability or self.shapes):
-            given = "compute_capability" if self.compute_capability else "shapes"
-            raise UsageError(f"{given} is for tensorrt, not for {context.target}", hint="--target tensorrt")
         shaperanges.parsed(self.shapes)
 
     def apply(self, model: Model, context: Context) -> Outcome:
@@ -50,7 +54,8 @@ class Compile(Stage):
         if self.threads is not None:
             kept = {key: value for key, value in kept.items() if "threads" not in key.lower()}
         on_device = {} if self.device is None else runtime.device_options(self.device)
-        options = defaults | kept | on_device | self.options | self._for_tensorrt()
+        of_tensorrt = self._of_tensorrt() if context.target == "tensorrt" else {}
+        options = defaults | kept | on_device | self.options | of_tensorrt
         started = time.monotonic()
         compiled = runtime.compile(model, options, context.workdir, context.progress)
         seconds = time.monotonic() - started
@@ -60,7 +65,8 @@ class Compile(Stage):
         notes = tuple(Note(text) for text in compiled.notes)
         return Outcome(result, notes, context.target, "compile", seconds, compiled.facts)
 
-    def _for_tensorrt(self) -> dict[str, Any]:
+    def _of_tensorrt(self) -> dict[str, Any]:
+        """What says nothing to the other targets of a recipe."""
         found: dict[str, Any] = {}
         if self.compute_capability:
             found["compute_capabilities"] = list(self.compute_capability)

@@ -8,6 +8,7 @@ from typing import Any
 
 from optkit import bundle, records
 from optkit import output as outputs
+from optkit.errors import UsageError
 from optkit.runs import Transformation
 from optkit.stage import Progress, made, no_progress
 from optkit.stages.compile import Compile
@@ -32,6 +33,9 @@ def compile(
     progress: Progress = no_progress,
 ) -> Transformation:
     """Write a bundle of ``model`` for ``target`` to the folder ``output``. Raises TargetError where it is refused."""
+    if target != "tensorrt" and (compute_capability or shapes):
+        given = "compute_capability" if compute_capability else "shapes"
+        raise UsageError(f"{given} is for tensorrt, not for {target}", hint="--target tensorrt")
     outputs.claim(Path(output), force=force, folder=True)
     request = Request(model, inputs=inputs, code=code, trust=trust, target=target, seed=seed, progress=progress)
     wanted = made(
