@@ -33,7 +33,7 @@ def converted(case: zoo.Case, folder: Path, precisions: Sequence[str]) -> Iterat
         if precision == "float32":
             yield precision, case.model, "as it came"
             continue
-        path = folder / f"{case.model.stem}-{precision}.onnx"
+        path = _path(case, folder, precision)
         done = optkit.quantize(
             case.model, path, precision=precision, target="tensorrt", data=case.data, calibration=case.calibration,
             calibration_samples=64, metric=case.metric, force=True,
@@ -41,6 +41,10 @@ def converted(case: zoo.Case, folder: Path, precisions: Sequence[str]) -> Iterat
         quality = done.comparison.rows[-1].quality
         kept = f"{quality.metric} {quality.value.value:.4f}, loss {quality.loss.value:.4f}, {quality.count} samples"
         yield precision, path, kept
+
+
+def _path(case: zoo.Case, folder: Path, precision: str) -> Path:
+    return folder / f"{case.name.replace(' ', '-')}-{precision}.onnx"
 
 
 def engines(case: zoo.Case, folder: Path, precisions: Sequence[str]) -> Iterator[str]:
@@ -91,7 +95,7 @@ def main() -> None:
                 print(line, flush=True)
         print("\n| INT8 model | products in INT8 | the others |\n|---|---|---|")
         for case in cases if "int8" in precisions else ():
-            print(products(case, folder / f"{case.model.stem}-int8.onnx"), flush=True)
+            print(products(case, _path(case, folder, "int8")), flush=True)
     print(f"\n{units.seconds(time.monotonic() - started)}")
 
 

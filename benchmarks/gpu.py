@@ -54,7 +54,7 @@ def on_torch(module: zoo.Module, **options: bool) -> Candidate:
 
 
 def narrow(case: zoo.Case, folder: Path, precision: str) -> Candidate:
-    path = folder / f"{case.model.stem}-{precision}.onnx"
+    path = folder / f"{case.name.replace(' ', '-')}-{precision}.onnx"
     optkit.quantize(
         case.model, path, precision=precision, target="tensorrt", data=case.data, calibration=case.calibration,
         calibration_samples=64, measure=False, force=True,

@@ -217,6 +217,8 @@ class _Rewrite:
             yield helper.make_node("Cast", [source], [result], self._fresh(f"{result}_cast"), to=number)
 
     def _rewritten(self, node: Any, inputs: list[bool], outputs: list[bool]) -> Any:
+        from onnx import helper
+
         changed = type(node)()
         changed.CopyFrom(node)
         changed.input[:] = [self._name(name, narrow=able) for name, able in zip(node.input, inputs, strict=True)]
@@ -227,6 +229,8 @@ class _Rewrite:
                 inner.input[:] = [renamed.get(name, name) for name in inner.input]
             for value in graph.output:
                 value.name = renamed.get(value.name, value.name)
+        if changed.op_type == "ConstantOfShape" and any(outputs) and not changed.attribute:
+            changed.attribute.append(helper.make_attribute("value", helper.make_tensor("zero", FLOAT, [1], [0.0])))
         for attribute in changed.attribute if any(outputs) else ():
             if attribute.name in ("to", "dtype") and attribute.i == FLOAT:
                 attribute.i = self._narrow.number

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,23 +47,28 @@ def rounded(narrowed: Narrowed, narrow: Narrow) -> Any:
         _widen_attributes(changed, narrow)
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
+    for value in proto.graph.output:
+        if value.type.tensor_type.elem_type == narrow.number:
+            value.type.tensor_type.elem_type = FLOAT
     return proto
 
 
 def reference(model: Model, folder: Path) -> Model:
     """An ONNX model that the CPU computes as ``model`` is meant: itself, or where it is narrow, ``rounded``.
 
-    It is written below ``folder`` and keeps the model's signature.
+    It is written below ``folder``.
     """
     proto = graph.load(model.path)
-    known = dtypes(proto)
+    known, changed = dtypes(proto), False
     for narrow in (FLOAT16, BFLOAT16):
         made = {name for node in proto.graph.node for name in node.output if known.get(name) == narrow.number}
         if made:
-            path = folder / model.path.name
-            graph.save(rounded(Narrowed(proto, frozenset(made)), narrow), path)
-            return replace(models.open(path), signature=model.signature)
-    return model
+            proto, changed = rounded(Narrowed(proto, frozenset(made)), narrow), True
+    if not changed:
+        return model
+    path = folder / model.path.name
+    graph.save(proto, path)
+    return models.open(path)
 
 
 def _widen_attributes(node: Any, narrow: Narrow) -> None:
@@ -115,7 +119,8 @@ class _Nearness:
         except MetricError:  # as many boxes as were found
             self._comparable = False
             return
-        self._error = max(self._error, float(errors[: batch.count].max(initial=0.0)))
+        worst = float(errors[: batch.count].max(initial=0.0))
+        self._error = max(self._error, math.sqrt(worst) if self._floats else worst)  # they come as squares
         self._cosine = min(self._cosine, float(cosines[: batch.count].min(initial=1.0)))
 
     def text(self) -> str:

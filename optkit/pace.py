@@ -66,7 +66,7 @@ class Pace:
         left = list(range(len(order)))
         found: list[tuple[list[int], Interval]] = []
         while not found or left:
-            counts = range(1 if taken else 0, len(left))
+            counts = range(1 if found else 0, len(left))
             fewest = bisect.bisect_left(
                 counts, wanted, key=lambda count: measured([*taken, *left[:count]], _LOOK_SECONDS).value
             )

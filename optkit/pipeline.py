@@ -108,6 +108,7 @@ def opened(recipe: Recipe) -> Candidate:
     """The recipe's model as the baseline of all measurements; every target is there. Raises OptkitError."""
     for name in recipe.targets:
         target(name).version()
+        worker.check_present(target(name))
     spec = recipe.model
     model = models.open(spec.path, inputs=tuple(spec.inputs), code=spec.code, trust=spec.trust)
     return worker.candidate(model, threads=recipe.benchmark.threads)

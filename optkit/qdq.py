@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from optkit import graph
 from optkit.errors import StageError
 from optkit.quantizer import Request, absorbed, silent, weighted_nodes
@@ -89,24 +91,43 @@ class _Reader:
 
 
 def own_biases(proto: Any, chosen: list[Any]) -> None:
-    """Give each layer a flat bias of its own, in place.
+    """Give each layer a flat bias of its own, a Gemm's beta in it, in place.
 
-    The engine copies a shared one as ``NAME2`` and does not look whether a tensor is called so already; and it takes
-    the channels of a bias to be its first axis, which in a Gemm's row is of one.
+    The engine forgets beta where biases stay in float. It copies a shared bias as ``NAME2`` and does not look whether
+    a tensor is called so already; and it takes the channels of a bias to be its first axis, which in a Gemm's row is
+    of one.
     """
+    from onnx import numpy_helper
+
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
     taken: set[str] = set()
     for node in chosen:
+        if _beta(node) == 0:
+            del node.input[2:]
         bias = stored.get(node.input[2]) if len(node.input) > 2 else None
         if bias is None:
             continue
         row = len(bias.dims) > 1 and math.prod(bias.dims) == bias.dims[-1]
-        if row or bias.name in taken:
-            own = proto.graph.initializer.add()
-            own.CopyFrom(bias)
-            own.dims[:] = bias.dims[-1:] if row else bias.dims
-            own.name = node.input[2] = f"{bias.name}_of_{node.name}"
+        if row or bias.name in taken or _beta(node) != 1:
+            values = numpy_helper.to_array(bias) * np.asarray(_beta(node), numpy_helper.to_array(bias).dtype)
+            name = f"{bias.name}_of_{node.name}"
+            proto.graph.initializer.append(numpy_helper.from_array(values.reshape(-1) if row else values, name))
+            node.input[2] = name
         taken.add(bias.name)
+        for attribute in [each for each in node.attribute if node.op_type == "Gemm" and each.name == "beta"]:
+            node.attribute.remove(attribute)
+
+
+def scales_its_input(proto: Any, node: Any) -> bool:
+    """Whether a Gemm adds what is computed, by a factor: the engine forgets that where biases stay in float."""
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    return len(node.input) > 2 and node.input[2] not in constants and _beta(node) != 1
+
+
+def _beta(node: Any) -> float:
+    """By how much a layer's bias counts."""
+    found = [float(each.f) for each in node.attribute if node.op_type == "Gemm" and each.name == "beta"]
+    return found[0] if found else 1.0
 
 
 def inserted(

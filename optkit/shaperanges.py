@@ -9,7 +9,8 @@ from optkit.errors import UsageError
 from optkit.lazy import did_you_mean
 from optkit.tensors import Dim, Signature
 
-_BATCH, _OTHER = "1/1/32", "1/128/512"
+_EXAMPLE = "for example --shapes batch=1/8/32"
+_ENDLESS = 2**31
 
 
 @dataclass(frozen=True)
@@ -24,19 +25,34 @@ class Range:
         return f"{self.least}/{self.usual}/{self.most}"
 
 
+_BATCH, _OTHER = Range(1, 1, 32), Range(1, 128, 512)
+"""What is supposed of a first dimension, and of others."""
+
+
 def parsed(texts: Sequence[str]) -> dict[str, Range]:
     """``NAME=MIN/OPT/MAX`` or ``NAME=SIZE``, by the dimension's name. Raises UsageError."""
-    found = {}
+    found: dict[str, Range] = {}
     for text in texts:
-        name, equals, sizes = text.partition("=")
-        parts = sizes.split("/")
-        if not equals or not name or len(parts) not in (1, 3) or not all(part.isdecimal() for part in parts):
-            raise UsageError(f"--shapes {text!r} is not NAME=MIN/OPT/MAX", hint="for example --shapes batch=1/8/32")
-        least, usual, most = map(int, parts * 3 if len(parts) == 1 else parts)
-        if not 0 < least <= usual <= most:
-            raise UsageError(f"--shapes {text!r}: sizes must grow from MIN over OPT to MAX, and MIN be 1 at least")
-        found[name] = Range(least, usual, most)
+        name, equals, sizes = text.rpartition("=")
+        if not equals or not name:
+            raise UsageError(f"--shapes {text!r} is not NAME=MIN/OPT/MAX", hint=_EXAMPLE)
+        if name in found:
+            raise UsageError(f"--shapes {name} is there twice", hint=_EXAMPLE)
+        found[name] = one(name, sizes)
     return found
+
+
+def one(name: str, sizes: str) -> Range:
+    """``MIN/OPT/MAX`` or ``SIZE`` of the dimension called so. Raises UsageError."""
+    parts = sizes.split("/")
+    if len(parts) not in (1, 3) or not all(part.isdecimal() for part in parts):
+        raise UsageError(f"--shapes {name}={sizes} is not NAME=MIN/OPT/MAX", hint=_EXAMPLE)
+    least, usual, most = map(int, parts * 3 if len(parts) == 1 else parts)
+    if not 0 < least <= usual <= most < _ENDLESS:
+        raise UsageError(
+            f"--shapes {name}={sizes}: sizes must grow from MIN over OPT to MAX, from 1 to below 2^31", hint=_EXAMPLE
+        )
+    return Range(least, usual, most)
 
 
 def of(signature: Signature, given: Mapping[str, Range]) -> tuple[dict[str, Range], list[str]]:
@@ -53,7 +69,7 @@ def of(signature: Signature, given: Mapping[str, Range]) -> tuple[dict[str, Rang
         if name not in dynamic:
             hint = did_you_mean(name, list(dynamic)) if dynamic else "the model's inputs have fixed shapes"
             raise UsageError(f"--shapes {name}: no dynamic dimension of this name", hint=hint)
-    supposed = parsed([f"{name}={_BATCH if axis == 0 else _OTHER}" for name, axis in dynamic.items()])
+    supposed = {name: _BATCH if axis == 0 else _OTHER for name, axis in dynamic.items()}
     return supposed | dict(given), [name for name in dynamic if name not in given]
 
 

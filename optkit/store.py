@@ -27,13 +27,14 @@ from optkit.model import TORCH_FORMATS, Model, files_of
 from optkit.results import Root
 from optkit.runs import StageRecord
 from optkit.stage import Context, Outcome, Stage
+from optkit.target import target
 from optkit.version import VERSION
 
 RECORD = "record.json"
 _KEY_LENGTH = 64
 _ENGINES = (
     "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "onnxscript", "torch", "torchao", "openvino", "nncf",
-    "neural-compressor", "torch-pruning",
+    "neural-compressor", "torch-pruning", "tensorrt", "tensorrt-rtx-cu13",
 )  # fmt: skip
 """Libraries whose version decides what a stage writes."""
 
@@ -101,6 +102,7 @@ def key(stage: Stage, source: Model, context: Context) -> str:
         parts["files"] = [digests.sha256(file) for file in stage.reads if file.is_file()]
     if stage.needs_target:
         parts["target"] = context.target
+        parts["defaults"] = target(context.target).default_options()  # which for tensorrt follow the GPU
     if stage.needs_target or stage.needs_calibration or stage.trains:
         # What runs while a model is trained, calibrated or compiled rounds as this processor does and counts its cores.
         parts["machine"] = [sorted(machine.isa()), cgroup.cores_allowed()]

@@ -140,7 +140,7 @@ def measure(
 
 def nothing() -> Measurement:
     """A measurement of no candidate."""
-    return Measurement([], 0, 0, Watch().seen())
+    return Measurement([], 0, 0, Conditions(0.0))
 
 
 class _Lane:

@@ -14,6 +14,8 @@ from optkit.lazy import did_you_mean
 from optkit.stage import Progress, no_progress
 from optkit.target import EngineLayer, RefusedNode
 
+_DOUBLE = 11
+"""``onnx.TensorProto.DOUBLE``."""
 _SHOWN = 3
 """So many refused nodes are named in an error; inspect lists them all."""
 
@@ -54,12 +56,19 @@ class Network:
         if not parsed and not self.refused:
             raise TargetError(f"{trt.name()} cannot read {path.name}: {self._last_error()}")
 
+    def narrowed_inputs(self) -> list[str]:
+        """The inputs that TensorRT takes in another type than the model says: it knows no float64."""
+        return [
+            value.name for value in graph.parse(self.path).graph.input if value.type.tensor_type.elem_type == _DOUBLE
+        ]
+
     def build(self, options: Mapping[str, Any], progress: Progress = no_progress) -> Built:
         """Build an engine. Raises TargetError with what the builder says, UsageError for an unknown option's value."""
         from optkit.trtcallbacks import Monitor
 
         if self.refused:
             raise TargetError(_told(self.path, self.refused), hint=f"optkit inspect {self.path} --target tensorrt")
+        self._check_inputs()
         config, monitor = self._config(options), Monitor(progress)
         config.progress_monitor = monitor
         cache = _TimingCache(config, options.get("timing_cache"))
@@ -72,6 +81,15 @@ class Network:
             raise TargetError(f"{trt.name()} cannot build {self.path.name}: {reason}", hint=hint)
         cache.keep()
         return Built(bytes(engine), tuple(trtlayers.parsed(self.log.layers)))
+
+    def _check_inputs(self) -> None:
+        for place in range(self._definition.num_inputs):
+            given = self._definition.get_input(place)
+            if given.is_shape_tensor:
+                raise TargetError(
+                    f"{self.path.name}: the values of input {given.name!r} decide shapes, which optkit gives no range",
+                    hint="make it a constant of the model",
+                )
 
     def _config(self, options: Mapping[str, Any]) -> Any:
         library = trt.library()
@@ -111,11 +129,6 @@ class Network:
         profile = self._builder.create_optimization_profile()
         for place in range(self._definition.num_inputs):
             given = self._definition.get_input(place)
-            if given.is_shape_tensor:
-                raise TargetError(
-                    f"{self.path.name}: the values of input {given.name!r} decide shapes, which optkit gives no range",
-                    hint="make it a constant of the model",
-                )
             if -1 not in tuple(given.shape):
                 continue
             if given.name not in shapes:
@@ -123,8 +136,9 @@ class Network:
             each = shapes[given.name]
             try:
                 profile.set_shape(given.name, each["min"], each["opt"], each["max"])
-            except (ValueError, RuntimeError) as error:
-                raise TargetError(f"{self.path.name}: shapes of {given.name!r}: {error}", hint=_SHAPES) from None
+            except (ValueError, RuntimeError, TypeError) as error:
+                reason = str(error).splitlines()[0]
+                raise TargetError(f"{self.path.name}: shapes of {given.name!r}: {reason}", hint=_SHAPES) from None
         return profile
 
     def _last_error(self) -> str:
@@ -164,6 +178,7 @@ def _why(error: Any) -> str:
     described = " ".join(str(error.desc()).split())
     quoted = re.search(r'"([^"]+)"', described)
     code = getattr(error.code(), "name", "")
+    described = _plain(described)
     if "Plugin not found" in described:
         return "no such operator, and no plugin of this name"
     if code == "UNSUPPORTED_NODE" and described in ("false", ""):

@@ -51,6 +51,11 @@ class Engine:
         """As the engine tells it; it forgets the names of dynamic dimensions."""
         return Signature(*(tuple(map(self._spec, self.names(mode))) for mode in ("INPUT", "OUTPUT")))
 
+    def sizes(self, name: str) -> str:
+        """The shapes of an input that it was built for."""
+        least, _, most = (list(each) for each in self.handle.get_tensor_profile_shape(name, 0))
+        return f"it was built for {least} to {most}"
+
     def reason(self) -> str:
         """The library's last word."""
         return self.log.errors[-1] if self.log.errors else "it gives no reason"
@@ -84,6 +89,8 @@ class TensorRtSession(Session):
         self._engine, self._options = engine, options
         self.signature = signature or engine.signature()
         self._inputs, self._outputs = engine.names("INPUT"), engine.names("OUTPUT")
+        told = {spec.name: spec.dtype for spec in self.signature.outputs}
+        self._dtypes = {name: told.get(name, engine.dtype(name).name) for name in self._outputs}
         self._context = engine.handle.create_execution_context()
         if self._context is None:
             raise TargetError(f"tensorrt cannot prepare to run the model: {engine.reason()}")
@@ -126,18 +133,23 @@ class TensorRtSession(Session):
             for name, array in outputs.items():
                 self._buffers[name].copy_to(array, self._stream)
             self._stream.synchronize()
-            return outputs
+            return {name: array.astype(self._dtypes[name], copy=False) for name, array in outputs.items()}
 
         return inference
 
     def _arrays(self, feed: Arrays) -> Arrays:
-        return {name: np.ascontiguousarray(feed[name]) for name in self._inputs}
+        """In the engine's types: TensorRT knows no float64."""
+        return {name: np.require(feed[name], self._engine.dtype(name), "C") for name in self._inputs}
 
     def _upload(self, arrays: Arrays) -> None:
         for name, array in arrays.items():
             if tuple(self._context.get_tensor_shape(name)) != array.shape:
                 self._drop_graph()
-                self._context.set_input_shape(name, array.shape)
+                if not self._context.set_input_shape(name, array.shape):
+                    raise TargetError(
+                        f"the engine does not take {name!r} of shape {list(array.shape)}: {self._engine.sizes(name)}",
+                        hint="build it for such sizes: optkit compile MODEL --target tensorrt --shapes batch=1/8/32",
+                    )
             self._buffer(name, array.nbytes).copy_from(array, self._stream)
 
     def _prepare(self) -> Arrays:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from optkit import model as models
-from optkit.errors import TargetError, UsageError, WorkerError
+from optkit.errors import MissingDeviceError, TargetError, UsageError, WorkerError
 from optkit.lazy import did_you_mean
 from optkit.model import TORCH_FORMATS, Model
 from optkit.operators import Profile
@@ -66,12 +66,13 @@ def candidate(
     code: str | None = None,
     trust: bool = False,
     time_limit: float = TIME_LIMIT,
+    runs: bool = True,
 ) -> Candidate:
     """A model, or ``PATH@TARGET``, with the options it will run with.
 
     The target is the one after ``@``, else ``target``, else the bundle's own, else what fits the format. A bundle's
     options hold on its own target, but for what ``device`` ("cpu" or "cuda") and ``threads`` say. Raises ModelError,
-    UsageError, TargetError, MissingLibraryError.
+    UsageError, TargetError, MissingLibraryError, and MissingDeviceError unless it is not to run.
     """
     if isinstance(source, Model):
         model, asked = source, target
@@ -80,8 +81,17 @@ def candidate(
         model, asked = models.open(path, inputs=inputs, code=code, trust=trust), suffix or target
     name = asked or model.target or _DEFAULT_TARGETS.get(model.format, "torch")
     runtime = _fitting(model, name)
+    if runs:
+        check_present(runtime)
     options = _options(runtime, model, threads) | ({} if device is None else runtime.device_options(device))
     return Candidate(_name(source), model, name, options, time_limit=time_limit)
+
+
+def check_present(found: Target) -> None:
+    """Raise MissingDeviceError for a target whose device is not there."""
+    absence = found.absence()
+    if absence is not None:
+        raise MissingDeviceError(f"{found.name} cannot run here: {absence}", hint="optkit doctor shows what is there")
 
 
 def _split(text: str) -> tuple[str, str | None]:

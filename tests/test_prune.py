@@ -173,6 +173,14 @@ class _Stepped(Pace):
         return Interval(value=value, low=value, high=value)
 
 
+class _Flattering(_Stepped):
+    """Short looks see a tenth more than there is."""
+
+    def speedup(self, module, seconds):
+        found = super().speedup(module, seconds)
+        return found if seconds > 2 else Interval(value=1.1 * found.value, low=found.low, high=found.high)
+
+
 class _Listing:
     """Cuts nothing: what is cut is the list of the blocks."""
 
@@ -188,12 +196,19 @@ class _Listing:
         ("fine step step", 1.5, [0, 1]),  # nothing comes closer
         ("fine fine fine", 9.0, [0, 1, 2]),
         ("", 1.5, []),
+        ("fine fine", 1.0, []),
     ],
 )
 def test_a_block_that_brings_more_than_is_wanted_is_left_for_finer_ones(tmp_path, order, wanted, chosen):
     blocks = [Block(Group(name, "channels", 8), (0,), 0.0) for name in order.split()]
     pace = _Stepped(Context(tmp_path), None, None)
     assert pace.blocks_for(wanted, wanted, _Listing(), None, blocks)[0] == chosen
+
+
+def test_looks_that_see_too_much_do_not_keep_it_from_ending(tmp_path):
+    blocks = [Block(Group("fine", "channels", 8), (number,), 0.0) for number in range(3)]
+    found = _Flattering(Context(tmp_path), None, None).blocks_for(1.1, 1.1, _Listing(), None, blocks)
+    assert found[0] == [0]
 
 
 @pytest.mark.slow

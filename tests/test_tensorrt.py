@@ -14,6 +14,7 @@ import optkit as package
 from optkit import model as models
 from optkit import shaperanges, trtengine
 from optkit.errors import MissingDeviceError, ModelError, TargetError, UsageError
+from optkit.stages.compile import Compile
 from optkit.target import target
 from optkit.tensors import Signature, TensorSpec
 
@@ -244,6 +245,39 @@ def test_an_input_whose_values_are_shapes_is_refused(tmp_path):
         package.compile(path, tmp_path / "bundle", target="tensorrt")
 
 
+def test_float64_becomes_float32_and_is_told(tmp_path):
+    double = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["n", 4]) for name in ("x", "y")]
+    path = graph(tmp_path / "double.onnx", [helper.make_node("Relu", ["x"], ["y"])], double[:1], double[1:])
+    done = package.compile(path, tmp_path / "bundle", target="tensorrt")
+    assert any("TensorRT knows no float64: x" in note.text for note in done.stage.notes)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT, TensorProto.FLOAT16])
+def test_narrow_graphs_have_types_that_fit(tmp_path, precision, dtype):
+    """What makes floats of sizes, by default float32; inputs and outputs that are halves."""
+    ends = [helper.make_tensor_value_info(name, dtype, ["n", 8]) for name in ("x", "y")]
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("ConstantOfShape", ["s"], ["z"]),
+        helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["f", "w"], ["m"], "product"),
+        helper.make_node("Add", ["m", "z"], ["a"]),
+        helper.make_node("Cast", ["a"], ["y"], to=dtype),
+    ]
+    random = np.random.default_rng(0)
+    path = graph(
+        tmp_path / "m.onnx", nodes, ends[:1], ends[1:], [(random.standard_normal((8, 8)).astype(np.float32), "w")]
+    )
+    halves = np.float16 if dtype == TensorProto.FLOAT16 else np.float32
+    np.savez(tmp_path / "x.npz", x=random.standard_normal((64, 8)).astype(halves))
+    done = package.quantize(
+        path, tmp_path / "q.onnx", precision=precision, target="tensorrt", data=tmp_path / "x.npz", metric="cosine"
+    )
+    assert done.comparison.rows[-1].quality.value.value > 0.999
+    package.compile(tmp_path / "q.onnx", tmp_path / "bundle", target="tensorrt")
+
+
 def test_dimensions_without_a_name_may_differ(tmp_path):
     """Paddle calls all of them ``?``, which would be one size."""
     shape = ["?", 2, "?", "?"]
@@ -262,6 +296,11 @@ def test_dimensions_without_a_name_may_differ(tmp_path):
         ({"flags": ["FP16"]}, "flags: no 'FP16'"),
         ({"memory_pool_limits": {"WORK": 1}}, "memory_pool_limits: no 'WORK'"),
         ({"timing_cache": "timing.cache"}, "times nothing while it builds"),
+        ({"builder_optimisation_level": 5}, "tensorrt has no option 'builder_optimisation_level'"),
+        ({"builder_optimization_level": 9}, "goes from 0 to 5"),
+        ({"builder_optimization_level": True}, "is a whole number, not True"),
+        ({"copies": "no"}, "copies is true or false, not 'no'"),
+        ({"memory_pool_limits": {"WORKSPACE": "1G"}}, "is a number of bytes, not '1G'"),
     ],
 )
 def test_unknown_options_are_told(samples, tmp_path, options, message):
@@ -316,13 +355,49 @@ def test_an_engine_without_its_gpu_is_a_missing_device(samples, tmp_path):
         package.benchmark([tmp_path / "bundle"], seconds=0.5)
 
 
-def test_a_search_on_a_gpu_that_is_not_there_does_not_begin(samples, tmp_path):
+def test_what_is_to_be_measured_on_a_gpu_that_is_not_there_does_not_begin(samples, tmp_path):
     if target("tensorrt").absence() is None:
         pytest.skip("there is a GPU")
-    data = samples / "evaluation.npz"
-    with pytest.raises(MissingDeviceError, match="a search measures on tensorrt"):
-        package.optimize(samples / "model.onnx", tmp_path / "bundle", data=data, targets=["tensorrt"])
+    net, data = samples / "model.onnx", samples / "evaluation.npz"
+    package.compile(net, tmp_path / "engine", target="tensorrt")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model: {{path: {net}}}\ndata: {{path: {data}}}\ntargets: [tensorrt]\nstages: [compile]\n")
+    weights = {"code": f"{samples}/net.py:build", "inputs": ("x:float32[batch,1,28,28]",)}
+    for attempt in (
+        lambda: package.optimize(net, tmp_path / "bundle", data=data, targets=["tensorrt"]),
+        lambda: package.run(recipe, output=tmp_path / "run"),
+        lambda: package.plan(recipe),
+        lambda: package.compare(net, [tmp_path / "engine"]),
+        lambda: package.gate(tmp_path / "engine", baseline=net, data=data),
+        lambda: package.benchmark([tmp_path / "engine/model.engine"]),
+        lambda: package.prune(
+            samples / "weights.pth",
+            tmp_path / "p.safetensors",
+            target="tensorrt",
+            target_speedup=1.5,
+            data=data,
+            **weights,
+        ),
+    ):
+        with pytest.raises(MissingDeviceError, match="tensorrt cannot run here: no NVIDIA GPU"):
+            attempt()
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+@pytest.mark.parametrize("beta", [0.0, 0.5, 2.0])
+def test_a_gemms_beta_is_kept(tmp_path, precision, beta):
+    random = np.random.default_rng(0)
+    weight, bias = random.standard_normal((16, 8)).astype(np.float32), 3 * np.ones(8, np.float32)
+    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], "gemm", beta=beta)
+    path = graph(
+        tmp_path / "gemm.onnx", [node], [floats("x", "n", 16)], [floats("y", "n", 8)], [(weight, "w"), (bias, "b")]
+    )
+    np.savez(tmp_path / "x.npz", x=random.standard_normal((64, 16)).astype(np.float32))
+    done = package.quantize(
+        path, tmp_path / "q.onnx", precision=precision, target="tensorrt", data=tmp_path / "x.npz", metric="cosine"
+    )
+    assert done.comparison.rows[-1].quality.value.value > 0.995
 
 
 def test_a_changed_engine_is_no_bundle(samples, tmp_path):
@@ -354,18 +429,5 @@ def test_bindings_without_their_libraries_give_way_to_what_imports(tmp_path):
     assert "tensorrt is installed and does not import: libnvonnxparser.so.11" in alone
 
 
-def test_a_recipe_names_gpus_as_numbers_and_other_targets_take_no_notice(samples, tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(f"""
-model: {{path: {samples / "model.onnx"}}}
-data: {{path: {samples / "evaluation.npz"}}}
-targets: [onnxruntime, tensorrt]
-stages:
-  - compile: {{compute_capability: [8.9, 12.0], shapes: [batch=1/4/8]}}
-benchmark: {{seconds: 0.3}}
-""")
-    rows = {row.target: row for row in package.run(recipe, output=tmp_path / "run").comparison.rows[1:]}
-    assert rows["onnxruntime"].status == "ok"
-    assert rows["tensorrt"].options["compute_capabilities"] == ["8.9", "12.0"]
-    if target("tensorrt").absence() is not None:
-        assert "no NVIDIA GPU can be used" in rows["tensorrt"].reason
+def test_a_recipe_names_gpus_as_numbers():
+    assert Compile(compute_capability=(8.9, 12.0)).compute_capability == ("8.9", "12.0")

@@ -20,7 +20,10 @@ class Context:
         return self.shape
 
     def set_input_shape(self, name, shape):
+        if shape[0] > 5:
+            return False
         self.shape = shape
+        return True
 
     def set_tensor_address(self, name, address):
         self.addresses[name] = address
@@ -52,6 +55,9 @@ class Copying:
 
     def signature(self):
         return Signature((TensorSpec("x", "float32", ("x_0", 4)),), (TensorSpec("y", "float32", ("y_0", 4)),))
+
+    def sizes(self, name):
+        return "it was built for [1, 4] to [5, 4]"
 
     def reason(self):
         return "as the library words it"
@@ -120,6 +126,21 @@ def test_an_engine_that_fails_is_one_line(device):
         opened._context.broken = True
         with pytest.raises(TargetError, match="failed to run the model: as the library words it"):
             opened.run(feed(1))
+
+
+def test_a_shape_beyond_the_profile_is_one_line(device):
+    with session(device) as opened:
+        opened.run(feed(4))
+        with pytest.raises(TargetError, match=r"does not take 'x' of shape \[8, 4\]: it was built for \[1, 4\] to"):
+            opened.run(feed(8))
+
+
+def test_arrays_come_in_the_engines_types_and_go_in_the_models(device):
+    shapes = (TensorSpec("x", "float64", ("n", 4)),), (TensorSpec("y", "float64", ("n", 4)),)
+    with TensorRtSession(Copying(device), Signature(*shapes), {"cuda_graph": False, "copies": True}) as opened:
+        found = opened.run({"x": feed(2)["x"].astype(np.float64)})["y"]
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, feed(2)["x"])
 
 
 def test_memory_is_the_devices(device):

@@ -50,7 +50,7 @@ def _blocks(found: Inspection, *, whole: bool) -> list[Block]:
     for refusal in found.targets:
         blocks += _nodes(refusal)
         blocks += _layers(refusal, whole=whole)
-    if found.model.signature is None:
+    if found.model.signature is None and found.model.format != "tensorrt":
         blocks.append(Text("The file does not tell its inputs: give them with --input 'x:float32[batch,3,224,224]'."))
     return blocks
 

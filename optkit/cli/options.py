@@ -52,7 +52,7 @@ MaxDrop = Annotated[
     float | None,
     typer.Option("--max-drop", min=0.0, help="The largest loss allowed, in the metric's own units."),
 ]
-TargetName = Annotated[str, typer.Option("--target", help="onnxruntime or openvino.")]
+TargetName = Annotated[str, typer.Option("--target", help="onnxruntime, openvino or tensorrt.")]
 OptionalTarget = Annotated[
     str | None,
     typer.Option("--target", help="onnxruntime, openvino or torch; by default what fits the format."),

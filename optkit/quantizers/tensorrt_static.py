@@ -25,7 +25,8 @@ def quantize(request: Request) -> Quantized:
     """Calibrate feed by feed, then quantize. Raises StageError where nothing can be quantized, or the engine fails."""
     path, notes = simplified(request.model, request.workdir, request.engine)
     proto = graph.load(path)
-    chosen = [node for node in weighted_nodes(proto) if not request.excludes(node)]
+    able = [node for node in weighted_nodes(proto) if not qdq.scales_its_input(proto, node)]
+    chosen = [node for node in able if not request.excludes(node)]
     if not chosen:
         hint = "the model may be quantized or of another kind: optkit inspect shows its operators"
         raise nothing_to_quantize("static INT8", proto, QUANTIZABLE, request, hint)

@@ -43,6 +43,10 @@ class Export(Stage):
 
     def check(self, model: Model, context: Context) -> None:
         """Refuse what is no torch model, and one whose inputs nobody told."""
+        if model.format == "tensorrt":
+            raise UsageError(
+                f"{model.path}: an engine cannot be exported to ONNX", hint="take the model it was built of"
+            )
         if model.format == "openvino":
             raise UsageError(f"{model.path}: an OpenVINO model cannot be exported to ONNX", hint="export its source")
         if model.format not in TORCH_FORMATS:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from optkit import blocks, checkpoint, devices, modulefile, pruning, schedule, teaching, training, units
+from optkit import blocks, checkpoint, devices, modulefile, pruning, schedule, teaching, training, units, worker
 from optkit.errors import StageError, UsageError
 from optkit.lazy import did_you_mean
 from optkit.model import Model
@@ -26,6 +26,7 @@ from optkit.schedule import Schedule
 from optkit.sparsity import Masks, Pattern, smallest
 from optkit.stage import Context, Interrupted, Note, Outcome, Stage
 from optkit.structure import Structure
+from optkit.target import target
 from optkit.teaching import Lesson
 
 _PROBE = 512
@@ -82,6 +83,8 @@ class Prune(Schedule, Stage):
         teaching.check(model, context, "prune")
         if self.sparsity is not None and self.target_speedup is not None:
             raise UsageError("sparsity and target_speedup both say how much to cut", hint="give one of them")
+        if self.target_speedup:
+            worker.check_present(target(context.target))
         if self.pattern == "structured" and not (self.sparsity or self.target_speedup or self.drop_layers):
             raise UsageError(
                 "nothing says how much to cut", hint="--sparsity 0.5, --target-speedup 1.5 or --drop-layers 2"

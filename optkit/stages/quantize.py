@@ -110,6 +110,10 @@ class Quantize(Schedule, Stage):
             raise UsageError("static quantization needs calibration data", hint="give --data (or --calibration)")
 
     def _check_format(self, model: Model, context: Context) -> None:
+        if model.format == "tensorrt":
+            raise UsageError(
+                f"{model.path}: an engine is built already", hint="quantize the ONNX model it was built of"
+            )
         if self.trains:
             teaching.check(model, context, "quantization-aware training")
             if self.precision != "int8" or self.engine == "neural-compressor":

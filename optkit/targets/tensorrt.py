@@ -9,6 +9,7 @@ from typing import Any
 
 from optkit import cuda, shaperanges, trt, trtengine
 from optkit.errors import MissingDeviceError, TargetError, UsageError
+from optkit.lazy import did_you_mean
 from optkit.model import Model
 from optkit.progress import Progress, no_progress
 from optkit.target import Compiled, EngineLayer, Examination, Session, Target
@@ -16,6 +17,15 @@ from optkit.tensors import Signature
 
 _AHEAD_OF_TIME = ("8.0", "8.6", "8.9", "12.0")
 """What TensorRT-RTX itself builds for where no compute capability is named."""
+
+
+_KINDS: dict[str, type] = {
+    "compute_capabilities": list, "builder_optimization_level": int, "flags": list, "memory_pool_limits": dict,
+    "hardware_compatibility_level": str, "shapes": dict, "profiles": list, "timing_cache": str, "cuda_graph": bool,
+    "copies": bool,
+}  # fmt: skip
+_WORDS = {list: "a list", int: "a whole number", dict: "an object", str: "a text", bool: "true or false"}
+_MOST_LEVEL = 5
 
 
 class TensorRT(Target):
@@ -71,8 +81,12 @@ class TensorRT(Target):
 
         if model.format == "tensorrt":
             raise TargetError(f"{model.path}: an engine already", hint="compile the ONNX model it was built of")
+        _check_options(options)
         options, notes = with_profiles(model, options)
-        built = Network(model.path).build(options, progress)
+        network = Network(model.path)
+        built = network.build(options, progress)
+        if doubles := network.narrowed_inputs():
+            notes += (f"TensorRT knows no float64: {', '.join(doubles)} and what follows are computed in float32",)
         path = workdir / "model.engine"
         path.write_bytes(built.engine)
         kept = {key: value for key, value in options.items() if key not in ("timing_cache", "shapes")}
@@ -129,7 +143,10 @@ def with_profiles(model: Model, options: dict[str, Any]) -> tuple[dict[str, Any]
     if "profiles" in options:
         return options, ()
     signature = model.signature or Signature(())
-    given = shaperanges.parsed([f"{name}={sizes}" for name, sizes in options["shapes"].items()])
+    given = {name: shaperanges.one(name, str(sizes)) for name, sizes in options["shapes"].items()}
+    for spec in signature.inputs:
+        if spec.shape is None:
+            raise TargetError(f"{model.path}: input {spec.name!r} has no rank, and engines need one")
     ranges, supposed = shaperanges.of(signature, given)
     profile = shaperanges.profile(signature, ranges)
     notes = tuple(f"{name} may be {ranges[name]} (min/opt/max); --shapes {name}=... changes it" for name in supposed)
@@ -152,8 +169,23 @@ def _notes(options: dict[str, Any], layers: tuple[EngineLayer, ...]) -> tuple[st
         )
     if layers:
         told = ", ".join(f"{count} {precision}" for precision, count in counted(layers).items())
-        notes.append(f"{len(layers)} layers: {told}")
+        notes.append(f"{len(layers)} {'layer' if len(layers) == 1 else 'layers'}: {told}")
     return tuple(notes)
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    """Refuse what no part of a build or a session reads, and values of another kind. Raises UsageError."""
+    for name, value in options.items():
+        if name not in _KINDS:
+            raise UsageError(f"tensorrt has no option {name!r}", hint=did_you_mean(name, list(_KINDS)))
+        kind = _KINDS[name]
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise UsageError(f"tensorrt's option {name} is {_WORDS[kind]}, not {value!r}")
+    if not 0 <= options["builder_optimization_level"] <= _MOST_LEVEL:
+        raise UsageError(f"builder_optimization_level goes from 0 to {_MOST_LEVEL}")
+    for pool, size in options["memory_pool_limits"].items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise UsageError(f"memory_pool_limits: {pool} is a number of bytes, not {size!r}")
 
 
 def _capabilities() -> list[str]:

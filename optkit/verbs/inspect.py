@@ -38,7 +38,7 @@ def inspect(
         model=records.of_model(opened),
         opsets=found.opsets,
         producer=found.producer,
-        parameters=sum(found.precisions.values()),
+        parameters=None if opened.format == "tensorrt" else sum(found.precisions.values()),
         operators=found.operators,
         precisions=found.precisions,
         sparsity=found.sparsity,
@@ -74,7 +74,7 @@ def _installed(model: Model) -> Iterator[str]:
 
 def _refusal(model: Model, name: str, *, layers: bool) -> Refusal:
     try:
-        found = examined(candidate(model, target=name), layers=layers)
+        found = examined(candidate(model, target=name, runs=False), layers=layers)
     except OptkitError as error:
         hint = f" ({error.hint})" if (error.hint or "").startswith("optkit ") else ""
         return Refusal(target=name, accepted=False, reason=error.message.removeprefix(f"{model.path}: ") + hint)

@@ -27,7 +27,7 @@ from optkit.bench import SearchParts
 from optkit.chains import Chain
 from optkit.choice import Wish
 from optkit.dataspec import DataSpec
-from optkit.errors import DataError, MissingDeviceError, MissingLibraryError, OptkitError, UsageError, surviving
+from optkit.errors import DataError, MissingLibraryError, OptkitError, UsageError, surviving
 from optkit.manifest import Speedup
 from optkit.model import TORCH_FORMATS, Model
 from optkit.proposals import quantize_of, with_options
@@ -97,10 +97,6 @@ def optimize(
         targets=list(targets) or _installed(),
         benchmark=Benchmark(seconds=seconds, threads=threads, batch=batch),
     )
-    for name in targets:
-        absence = target(name).absence()
-        if absence is not None:
-            raise MissingDeviceError(f"a search measures on {name}: {absence}", hint="optkit doctor")
     wish = Wish(goal, max_size, max_p99)
     destination = Path(output)
     outputs.claim(destination, force=force, folder=True)
