@@ -78,7 +78,7 @@ class Work:
         """Of each test image 1 where the model is right, else 0."""
         test = np.load(self.test)
         with optkit.load(path) as session:
-            found = [session.run({"x": part})["logits"] for part in np.array_split(test["x"], 20)]
+            found = [next(iter(session.run({"x": part}).values())) for part in np.array_split(test["x"], 20)]
         return (np.concatenate(found).argmax(1) == test["labels"]).astype(float)
 
     @property
