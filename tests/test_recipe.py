@@ -157,7 +157,7 @@ WRONG = {
     ),
     "value of a stage": (
         "model: a.onnx\nstages:\n  - quantize: {precision: int3}\n",
-        "recipe.yaml:3: stages[0].quantize.precision should be 'int8', 'fp16', 'bf16' or 'int4', not 'int3'",
+        "recipe.yaml:3: stages[0].quantize.precision should be 'int8', 'fp8', 'fp16', 'bf16' or 'int4', not 'int3'",
     ),
     "type of a stage": (
         "model: a.onnx\nstages:\n  - quantize: {per_channel: 'yes'}\n",
