@@ -31,7 +31,8 @@ def optimize(
         Literal["latency", "throughput", "size", "memory"], typer.Option("--goal", help="What to be best at.")
     ] = "latency",
     target: Annotated[
-        list[str] | None, typer.Option("--target", help="onnxruntime or openvino; by default all that are installed.")
+        list[str] | None,
+        typer.Option("--target", help="onnxruntime, openvino or tensorrt; by default all that are there."),
     ] = None,
     budget: Annotated[str, typer.Option("--budget", metavar="TIME", help="How long to search, as 10m.")] = "10m",
     max_size: Annotated[

@@ -55,7 +55,7 @@ MaxDrop = Annotated[
 TargetName = Annotated[str, typer.Option("--target", help="onnxruntime, openvino or tensorrt.")]
 OptionalTarget = Annotated[
     str | None,
-    typer.Option("--target", help="onnxruntime, openvino or torch; by default what fits the format."),
+    typer.Option("--target", help="onnxruntime, openvino, tensorrt or torch; by default what fits the format."),
 ]
 Device = Annotated[
     Literal["cpu", "cuda"] | None,
