@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 import optkit as package
 from optkit import model as models
 from optkit import shaperanges, trtengine
-from optkit.errors import MissingDeviceError, ModelError, TargetError, UsageError
+from optkit.errors import MissingDeviceError, MissingLibraryError, ModelError, TargetError, UsageError
 from optkit.stages.compile import Compile
 from optkit.target import target
 from optkit.tensors import Signature, TensorSpec
@@ -431,3 +431,13 @@ def test_bindings_without_their_libraries_give_way_to_what_imports(tmp_path):
 
 def test_a_recipe_names_gpus_as_numbers():
     assert Compile(compute_capability=(8.9, 12.0)).compute_capability == ("8.9", "12.0")
+
+
+def test_building_needs_no_library_for_running(samples, tmp_path, monkeypatch):
+    def missing():
+        raise MissingLibraryError("this needs the library 'cuda'")
+
+    monkeypatch.setattr("optkit.cuda._library", missing)
+    package.compile(samples / "model.onnx", tmp_path / "bundle", target="tensorrt")
+    with pytest.raises(MissingDeviceError, match="needs the library 'cuda'"):
+        package.load(tmp_path / "bundle")
