@@ -7,6 +7,7 @@ own name of the error.
 from __future__ import annotations
 
 import ctypes
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -59,12 +60,12 @@ def memory_used() -> int:
     return int(total - free)
 
 
-class _Closing:
+class _Closing(ABC):
     """Something that is closed at the end of a ``with``."""
 
+    @abstractmethod
     def close(self) -> None:
         """Free it."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self

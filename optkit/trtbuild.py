@@ -31,7 +31,8 @@ class Built:
 class Network:
     """A parsed model. Raises TargetError where the file is none, MissingDeviceError where TensorRT finds no GPU.
 
-    ``refused`` are the nodes that the parser does not take; such a network cannot be built.
+    ``refused`` are the nodes that the parser does not take; such a network cannot be built. ``doubles`` are the inputs
+    in float64, which TensorRT does not know: it takes float32 for them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,17 +51,12 @@ class Network:
             parsed = self._parser.parse(proto.SerializeToString(), str(path))
         else:
             parsed = self._parser.parse_from_file(str(path))
+        self.doubles = [each.name for each in proto.graph.input if each.type.tensor_type.elem_type == _DOUBLE]
         del proto
         errors = [self._parser.get_error(number) for number in range(self._parser.num_errors)]
         self.refused = tuple(_refused(error) for error in errors)
         if not parsed and not self.refused:
             raise TargetError(f"{trt.name()} cannot read {path.name}: {self._last_error()}")
-
-    def narrowed_inputs(self) -> list[str]:
-        """The inputs that TensorRT takes in another type than the model says: it knows no float64."""
-        return [
-            value.name for value in graph.parse(self.path).graph.input if value.type.tensor_type.elem_type == _DOUBLE
-        ]
 
     def build(self, options: Mapping[str, Any], progress: Progress = no_progress) -> Built:
         """Build an engine. Raises TargetError with what the builder says, UsageError for an unknown option's value."""

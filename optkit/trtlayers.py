@@ -42,5 +42,4 @@ def _dtypes(line: str, field: str) -> list[str]:
     while end < len(rest) and depth:
         depth += {"[": 1, "]": -1}.get(rest[end], 0)
         end += 1
-    kinds = re.findall(r"Datatype: (\w+)|Format/Datatype: (\w+)", rest[:end])
-    return [_DTYPES.get(kind, kind.lower()) for pair in kinds for kind in pair if kind]
+    return [_DTYPES.get(kind, kind.lower()) for kind in re.findall(r"Datatype: (\w+)", rest[:end])]

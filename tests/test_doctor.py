@@ -8,8 +8,8 @@ import pytest
 
 import optkit as api
 from optkit import machine
-from optkit.results import LibraryRecord
-from optkit.verbs.doctor import Runtime, of_cpu, of_libraries, tried
+from optkit.results import GpuRecord, LibraryRecord
+from optkit.verbs.doctor import Runtime, of_cpu, of_gpus, of_libraries, tried
 
 
 @pytest.fixture
@@ -111,3 +111,12 @@ def test_what_the_cpu_means_for_quantized_models_is_said(isa, words):
     notes = list(of_cpu(here, [LibraryRecord(name="openvino", version="1")]))
     assert [word for word in words if any(word in note.text for note in notes)] == words
     assert len(notes) == len(words)
+
+
+def test_a_gpu_that_tensorrt_rtx_does_not_know_is_said():
+    gpus = [GpuRecord(name="H100", compute_capability="9.0"), GpuRecord(name="L4", compute_capability="8.9")]
+    here = machine.fingerprint().model_copy(update={"gpus": gpus})
+    targets = [LibraryRecord(name="tensorrt", version="1.7.1.116")]
+    warnings = [note for note in of_gpus(here, targets) if note.level == "warning"]
+    assert [note.where for note in warnings] == ["H100"]
+    assert "no compute capability 9.0" in warnings[0].text

@@ -34,35 +34,34 @@ def quantize(request: Request) -> Quantized:
     """Calibrate feed by feed, then insert the pairs. Raises StageError where nothing can be quantized."""
     path, notes = simplified(request.model, request.workdir, request.engine)
     proto = graph.load(path)
-    chosen = [node for node in weighted_nodes(proto, _OPERATORS) if not request.excludes(node) and _axis(proto, node)]
+    able = [node for node in weighted_nodes(proto, _OPERATORS) if _axis(proto, node) is not None]
+    chosen = [node for node in able if not request.excludes(node)]
     if not chosen:
         hint = "the model may be quantized or of another kind: optkit inspect shows its operators"
         raise nothing_to_quantize("static FP8", proto, _OPERATORS, request, hint)
     ranges = qdq.ranges(path, proto, request)
     notes += (*request.unknown(proto), *kept_in_float(proto, chosen, request), *_NOTES)
-    names = [node.name for node in chosen]
     proto, _ = graph.upgrade(proto, _OPSET)
     if graph.opset_of(proto) < _OPSET:
         raise StageError(f"{request.model.path}: FP8 needs opset {_OPSET}, which this graph cannot be brought to")
     proto.ir_version = max(proto.ir_version, _IR_VERSION)
-    pairs = _Pairs(proto, ranges)
-    pairs.put_around([node for node in proto.graph.node if node.name in set(names)])
+    _Pairs(proto, ranges).put_around({node.name for node in chosen})
     result = request.workdir / "model.onnx"
     graph.save(proto, result)
     return Quantized(result, notes=notes, facts={"quantized_nodes": len(chosen), "calibrate": request.calibrate})
 
 
-def _axis(proto: Any, node: Any) -> tuple[int] | None:
-    """The axis of the weight's output channels, in a tuple; ``None`` where a layer has no such axis."""
+def _axis(proto: Any, node: Any) -> int | None:
+    """The axis of the weight's output channels; ``None`` where a layer has no such axis."""
     from onnx import helper
 
     if node.op_type == "Conv":
-        return (0,)
+        return 0
     rank = next(len(tensor.dims) for tensor in proto.graph.initializer if tensor.name == node.input[1])
     if rank != 2:
         return None
     transposed = any(each.name == "transB" and helper.get_attribute_value(each) for each in node.attribute)
-    return (0,) if transposed else (1,)
+    return 0 if transposed else 1
 
 
 class _Pairs:
@@ -73,19 +72,18 @@ class _Pairs:
         self._stored = {tensor.name: tensor for tensor in proto.graph.initializer}
         self._done: dict[tuple[str, int | None], str] = {}
 
-    def put_around(self, nodes: list[Any]) -> None:
+    def put_around(self, names: set[str]) -> None:
+        """Around the layers called so."""
         from onnx import TensorProto, helper
 
         self._store(helper.make_tensor("fp8_zero", TensorProto.FLOAT8E4M3FN, [], b"\0", raw=True))
         ordered: list[Any] = []
-        chosen = {node.name for node in nodes}
         for node in list(self._proto.graph.node):
-            if node.name in chosen:
-                taken, weight = node.input[0], node.input[1]
-                axis = (_axis(self._proto, node) or (0,))[0]
-                node.input[0], more = self._activation(taken)
-                node.input[1], most = self._weight(weight, axis)
-                ordered += [*more, *most]
+            axis = _axis(self._proto, node) if node.name in names else None
+            if axis is not None:
+                node.input[0], activation = self._activation(node.input[0])
+                node.input[1], weight = self._weight(node.input[1], axis)
+                ordered += [*activation, *weight]
             ordered.append(node)
         del self._proto.graph.node[:]
         self._proto.graph.node.extend(ordered)

@@ -85,7 +85,7 @@ class TensorRT(Target):
         options, notes = with_profiles(model, options)
         network = Network(model.path)
         built = network.build(options, progress)
-        if doubles := network.narrowed_inputs():
+        if doubles := network.doubles:
             notes += (f"TensorRT knows no float64: {', '.join(doubles)} and what follows are computed in float32",)
         path = workdir / "model.engine"
         path.write_bytes(built.engine)
