@@ -41,7 +41,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """The tests that need an NVIDIA GPU, and the table of ``benchmarks/gpu.py``; without one, why not.
+    """The tests of GPUs and of onnxruntime's CUDA build, and the table of ``benchmarks/gpu.py``; without one, why not.
 
     torch is PyPI's build with CUDA, and onnxruntime the one with CUDA, so versions are not the constraints'.
     """
@@ -50,7 +50,7 @@ def gpu(session: nox.Session) -> None:
     session.run("pip", "uninstall", "-q", "-y", "onnxruntime")
     session.install("onnxruntime-gpu[cuda,cudnn]")
     session.run("python", "sample_models/fetch.py")
-    session.run("pytest", "-m", "gpu", *session.posargs)
+    session.run("pytest", "-m", "", "tests/test_gpu.py", "tests/test_providers.py", *session.posargs)
     session.run("python", "benchmarks/gpu.py", success_codes=[0, 4])
 
 

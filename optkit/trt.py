@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from optkit import lazy
-from optkit.errors import MissingLibraryError
+from optkit.errors import MissingDeviceError, MissingLibraryError
 
 MODULES = ("tensorrt", "tensorrt_rtx")
 _INSTALL = "pip install 'optkit[tensorrt-rtx]'; for data-centre GPUs pip install tensorrt, from NVIDIA's own index"
@@ -35,6 +35,16 @@ def is_rtx() -> bool:
 def name() -> str:
     """``TensorRT-RTX 1.7.1.116``"""
     return f"{'TensorRT-RTX' if is_rtx() else 'TensorRT'} {library().__version__}"
+
+
+def check_knows(capability: str) -> None:
+    """Raise MissingDeviceError where the library runs nothing on GPUs of this compute capability: ``9.0``."""
+    known = capabilities()
+    if known and capability not in known:
+        raise MissingDeviceError(
+            f"{name()} knows no compute capability {capability}, only {', '.join(known)}",
+            hint="pip install tensorrt, from NVIDIA's own index, in its place",
+        )
 
 
 def capabilities() -> dict[str, Any]:

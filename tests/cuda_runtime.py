@@ -24,7 +24,8 @@ class Runtime:
         cudaDevAttrComputeCapabilityMajor="major", cudaDevAttrComputeCapabilityMinor="minor"
     )
 
-    def __init__(self):
+    def __init__(self, capability="8.9"):
+        self.capability = capability
         self.memory, self.alive, self.copies, self.captured = {}, [], 0, None
 
     def __getattr__(self, name):
@@ -43,7 +44,8 @@ class Runtime:
         return Error.cudaSuccess, 13000
 
     def cudaDeviceGetAttribute(self, part, device):
-        return Error.cudaSuccess, {"major": 8, "minor": 9}[part]
+        major, minor = map(int, self.capability.split("."))
+        return Error.cudaSuccess, {"major": major, "minor": minor}[part]
 
     def cudaMemGetInfo(self):
         return Error.cudaSuccess, 400, 1000

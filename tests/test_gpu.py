@@ -1,10 +1,11 @@
 """On a real NVIDIA GPU: ``nox -s gpu``. Where there is none, these are skipped with the reason."""
 
 import numpy as np
+import onnxruntime
 import pytest
 
 import optkit as package
-from optkit import cuda, loadgen, torchsessions, trt
+from optkit import cuda, loadgen, providers, torchsessions, trt
 from optkit import model as models
 from optkit.errors import OptkitError, TargetError
 from optkit.model import Model
@@ -15,6 +16,9 @@ pytestmark = pytest.mark.gpu
 RANDOM = np.random.default_rng(0)
 FEED = {"x": RANDOM.standard_normal((8, 3, 32, 32)).astype(np.float32)}
 LARGE = 64 << 20
+cuda_build = pytest.mark.skipif(
+    providers.CUDA not in onnxruntime.get_available_providers(), reason="needs onnxruntime-gpu"
+)
 
 
 @pytest.fixture
@@ -141,10 +145,32 @@ def test_more_memory_than_there_is_is_one_line(runtime):
     assert "cudaErrorMemoryAllocation" in caught.value.message
 
 
+@cuda_build
+def test_onnxruntime_computes_on_cuda_what_it_computes_on_the_cpu(runtime, samples):
+    opened, images = models.open(samples / "model.onnx"), np.load(samples / "evaluation.npz")["x"][:64]
+    onnx_runtime = target("onnxruntime")
+    with onnx_runtime.open(opened, onnx_runtime.default_options()) as running:
+        expected = running.run({"x": images})["logits"]
+    with onnx_runtime.open(opened, onnx_runtime.default_options() | onnx_runtime.device_options("cuda")) as running:
+        facts, found = running.facts(), running.run({"x": images})["logits"]
+    assert facts["providers"][0] == providers.CUDA
+    assert facts["nodes"][providers.CUDA] > 0
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@cuda_build
+def test_onnxruntime_without_a_gpu_does_not_fall_back(optkit, samples):
+    """Runs on any machine: no GPU is visible to the command."""
+    done = optkit("benchmark", samples / "model.onnx", "--device", "cuda", CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 4
+    assert done.stderr.startswith(f"error: {providers.CUDA} does not ")
+    assert "hint: " in done.stderr
+
+
 @pytest.fixture(scope="module")
 def engines(samples, tmp_path_factory):
     """The committed CNN in each precision as an engine for the GPU that is there."""
-    if reason := cuda.available():
+    if reason := target("tensorrt").absence():
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("engines")
     data, found = samples / "evaluation.npz", {"float32": samples / "model.onnx"}
@@ -181,7 +207,7 @@ def test_an_engine_without_copies_takes_no_longer(samples, engines):
 
 
 def test_an_engine_for_another_gpu_is_one_line(samples, tmp_path):
-    if reason := cuda.available():
+    if reason := target("tensorrt").absence():
         pytest.skip(reason)
     if not trt.is_rtx():
         pytest.skip("TensorRT builds for the GPU that is there")

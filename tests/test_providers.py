@@ -260,19 +260,3 @@ def test_in_this_process_too_the_error_is_all_that_is_said(cnn, capfd):
     with pytest.raises(MissingDeviceError):
         opened(cnn, [CUDA, CPU])
     assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not HAS_CUDA_BUILD, reason="needs onnxruntime-gpu")
-def test_the_cnn_computes_on_cuda_what_it_computes_on_the_cpu(cnn, samples):
-    runtime = target("onnxruntime")
-    with np.load(samples / "evaluation.npz") as data:
-        feed = {"x": data["x"][:64]}
-    with opened(cnn, [CPU]) as session:
-        expected = session.run(feed)["logits"]
-    with runtime.open(cnn, runtime.default_options() | runtime.device_options("cuda")) as session:
-        facts = session.facts()
-        found = session.run(feed)["logits"]
-    assert facts["providers"][0] == CUDA
-    assert facts["nodes"][CUDA] > 0
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)

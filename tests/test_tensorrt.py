@@ -8,11 +8,12 @@ import sys
 import numpy as np
 import onnx
 import pytest
+from cuda_runtime import Runtime
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as package
+from optkit import cuda, shaperanges, trt, trtengine
 from optkit import model as models
-from optkit import shaperanges, trtengine
 from optkit.errors import MissingDeviceError, MissingLibraryError, ModelError, TargetError, UsageError
 from optkit.stages.compile import Compile
 from optkit.target import target
@@ -353,6 +354,19 @@ def test_an_engine_without_its_gpu_is_a_missing_device(samples, tmp_path):
         package.load(tmp_path / "bundle")
     with pytest.raises(MissingDeviceError):
         package.benchmark([tmp_path / "bundle"], seconds=0.5)
+
+
+@pytest.mark.parametrize(("capability", "known"), [("8.9", True), ("9.0", False)])
+def test_a_gpu_that_the_library_does_not_know_is_a_missing_device(samples, monkeypatch, capability, known):
+    monkeypatch.setattr(cuda, "_library", lambda: Runtime(capability))
+    reason = target("tensorrt").absence()
+    if known:
+        assert reason is None
+        return
+    assert reason.startswith(f"{trt.name()} knows no compute capability 9.0, only 7.5, 8.0, 8.6, 8.9")
+    with pytest.raises(MissingDeviceError, match=r"knows no compute capability 9\.0") as caught:
+        target("tensorrt").open(models.open(samples / "model.onnx"), {})
+    assert "pip install tensorrt" in caught.value.hint
 
 
 def test_what_is_to_be_measured_on_a_gpu_that_is_not_there_does_not_begin(samples, tmp_path):

@@ -45,7 +45,13 @@ class TensorRT(Target):
         return str(trt.library().__version__)
 
     def absence(self) -> str | None:
-        return cuda.available()
+        """No GPU, no library, or a GPU that the library knows nothing of, as TensorRT-RTX of an H100."""
+        try:
+            cuda.require()
+            trt.check_knows(cuda.compute_capability())
+        except OptkitError as error:
+            return error.message
+        return None
 
     def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
         return {
@@ -99,6 +105,7 @@ class TensorRT(Target):
 
         _check_kind(model)
         cuda.require()
+        trt.check_knows(cuda.compute_capability())
         options = self.default_options() | options
         data = model.path.read_bytes() if model.format == "tensorrt" else _built_here(model, options)
         return TensorRtSession(Engine(data, model), model.signature, options)
