@@ -47,7 +47,7 @@ def gpu(session: nox.Session) -> None:
     """
     groups = nox.project.dependency_groups(nox.project.load_toml(), "test")
     session.install("-e", ".[all,tensorrt-rtx]", "transformers==5.23.0", *groups)
-    session.run("pip", "uninstall", "-q", "-y", "onnxruntime")
+    session.run("pip", "uninstall", "-q", "-y", "onnxruntime", "onnxruntime-gpu")  # each has files of the other's
     session.install("onnxruntime-gpu[cuda,cudnn]")
     session.run("python", "sample_models/fetch.py")
     session.run("pytest", "-m", "", "tests/test_gpu.py", "tests/test_providers.py", *session.posargs)
