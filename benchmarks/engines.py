@@ -1,4 +1,4 @@
-"""Engines of TensorRT-RTX, built without a GPU: six models, five precisions, four compute capabilities.
+"""Engines of TensorRT-RTX, built without a GPU: six models, six precisions, four compute capabilities.
 
 Of each: seconds of the build, the engine's size, how many of its layers compute in which precision, and how many of
 the layers with weights that are to be INT8 are. What conversion costs in quality is computed on the CPU. Nothing here
@@ -21,7 +21,8 @@ from optkit import trt, units
 from optkit.errors import OptkitError
 from optkit.results import EngineLayerRecord
 
-PRECISIONS = ("float32", "fp16", "bf16", "int8", "fp8")
+PRECISIONS = ("float32", "fp16", "bf16", "int8", "int8-fp16", "fp8-fp16")
+"""With a hyphen: and what that leaves in float."""
 CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
 PRODUCTS = ("correlation", "gemm", "runtime_fusion")
 """Kernels of layers with weights, by what TensorRT-RTX calls them."""
@@ -29,22 +30,23 @@ PRODUCTS = ("correlation", "gemm", "runtime_fusion")
 
 def converted(case: zoo.Case, folder: Path, precisions: Sequence[str]) -> Iterator[tuple[str, Path, str]]:
     """The model in each precision, and what of its quality that keeps."""
-    for precision in precisions:
-        if precision == "float32":
-            yield precision, case.model, "as it came"
+    for types in precisions:
+        if types == "float32":
+            yield types, case.model, "as it came"
             continue
-        path = _path(case, folder, precision)
+        path = _path(case, folder, types)
+        precision, _, floats = types.partition("-")
         done = optkit.quantize(
-            case.model, path, precision=precision, target="tensorrt", data=case.data, calibration=case.calibration,
-            calibration_samples=64, metric=case.metric, force=True,
+            case.model, path, precision=precision, floats=floats or "float32", target="tensorrt", data=case.data,
+            calibration=case.calibration, calibration_samples=64, metric=case.metric, force=True,
         )  # fmt: skip
         quality = done.comparison.rows[-1].quality
         kept = f"{quality.metric} {quality.value.value:.4f}, loss {quality.loss.value:.4f}, {quality.count} samples"
-        yield precision, path, kept
+        yield types, path, kept
 
 
-def _path(case: zoo.Case, folder: Path, precision: str) -> Path:
-    return folder / f"{case.name.replace(' ', '-')}-{precision}.onnx"
+def _path(case: zoo.Case, folder: Path, types: str) -> Path:
+    return folder / f"{case.name.replace(' ', '-')}-{types}.onnx"
 
 
 def engines(case: zoo.Case, folder: Path, precisions: Sequence[str]) -> Iterator[str]:
@@ -65,12 +67,13 @@ def built(path: Path, capability: str, folder: Path) -> str:
     return f"{units.seconds(done.stage.engine_seconds)}, {units.size(done.stage.result.size_bytes)}: {layers}"
 
 
-def products(case: zoo.Case, path: Path) -> str:
+def products(case: zoo.Case, path: Path, types: str) -> str:
     """Of the kernels that multiply by weights, how many do so in INT8, and which do not."""
     layers = optkit.inspect(path, targets=["tensorrt"]).targets[0].layers
     found = [each for each in layers if each.kind in PRODUCTS]
     left = [each for each in found if each.precision != "int8"]
-    return f"| {case.name} | {len(found) - len(left)} of {len(found)} | {'; '.join(map(told, left[:4])) or 'none'} |"
+    others = "; ".join(map(told, left[:4])) or "none"
+    return f"| {case.name}, {types} | {len(found) - len(left)} of {len(found)} | {others} |"
 
 
 def told(layer: EngineLayerRecord) -> str:
@@ -94,8 +97,9 @@ def main() -> None:
             for line in engines(case, folder, precisions):
                 print(line, flush=True)
         print("\n| INT8 model | products in INT8 | the others |\n|---|---|---|")
-        for case in cases if "int8" in precisions else ():
-            print(products(case, _path(case, folder, "int8")), flush=True)
+        for case in cases:
+            for types in [each for each in precisions if each.startswith("int8")]:
+                print(products(case, _path(case, folder, types), types), flush=True)
     print(f"\n{units.seconds(time.monotonic() - started)}")
 
 

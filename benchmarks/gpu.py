@@ -1,4 +1,4 @@
-"""On an NVIDIA GPU: six models, TensorRT in four precisions against torch eager, torch.compile and onnxruntime on CUDA.
+"""On an NVIDIA GPU: six models, TensorRT in its precisions against torch eager, torch.compile and onnxruntime on CUDA.
 
 All of a model's forms are measured side by side, copies from and to the host included, with CUDA graphs and without,
 at batch 1 and at a larger one; quality is each form's own, on the GPU. Without a GPU it says why and ends with 4.
@@ -24,7 +24,7 @@ from optkit.errors import MISSING, OptkitError
 from optkit.results import Row
 from optkit.worker import Candidate
 
-PRECISIONS = ("fp16", "bf16", "int8")
+PRECISIONS = ("fp16", "bf16", "int8", "int8-fp16")
 
 
 def forms(case: zoo.Case, folder: Path) -> Iterator[Candidate]:
@@ -53,11 +53,12 @@ def on_torch(module: zoo.Module, **options: bool) -> Candidate:
     return replace(found, options=found.options | options)
 
 
-def narrow(case: zoo.Case, folder: Path, precision: str) -> Candidate:
-    path = folder / f"{case.name.replace(' ', '-')}-{precision}.onnx"
+def narrow(case: zoo.Case, folder: Path, types: str) -> Candidate:
+    path = folder / f"{case.name.replace(' ', '-')}-{types}.onnx"
+    precision, _, floats = types.partition("-")
     optkit.quantize(
-        case.model, path, precision=precision, target="tensorrt", data=case.data, calibration=case.calibration,
-        calibration_samples=64, measure=False, force=True,
+        case.model, path, precision=precision, floats=floats or "float32", target="tensorrt", data=case.data,
+        calibration=case.calibration, calibration_samples=64, measure=False, force=True,
     )  # fmt: skip
     return worker.candidate(path, target="tensorrt")
 

@@ -54,12 +54,6 @@ def device_name(device: int = 0) -> str:
     return str(_call("cudaGetDeviceProperties", device).name.decode())
 
 
-def memory_used() -> int:
-    """Bytes of the device's memory that are taken, by whichever process."""
-    free, total = _call("cudaMemGetInfo")
-    return int(total - free)
-
-
 class _Closing(ABC):
     """Something that is closed at the end of a ``with``."""
 

@@ -33,6 +33,10 @@ _HEADROOM = 4
 """A mask becomes the lowest value over this: it is added to scores, and at times to another mask."""
 _MARGIN = 2
 """Samples that nobody has seen may bring values that much larger."""
+PAIRS = ("QuantizeLinear", "DequantizeLinear")
+_OF_A_SCALE = 1 / 8
+"""How far below a type's least value of full precision a scale may lie: integers of 8 bits need no more of its bits."""
+_STEPS = 256
 _LAYER = 1024
 """Elements from which on a constant is a layer's weight, and what is computed with it no arithmetic of positions."""
 
@@ -58,6 +62,45 @@ def _shrink(tensor: Any, narrow: Narrow) -> bool:
     shrunk = np.where(endless, np.sign(values) * np.float32(narrow.largest / _HEADROOM), values)
     tensor.CopyFrom(numpy_helper.from_array(shrunk.astype(np.float32), tensor.name))
     return True
+
+
+def lift_scales(proto: Any, narrow: Narrow) -> int:
+    """Give constants in 8 bits whose scales float16 rounds coarsely, or to zero, larger ones, in place; how many.
+
+    Those are channels that are next to nothing; TensorRT takes no scale of zero.
+    """
+    from onnx import numpy_helper
+
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    lifted = 0
+    for node in proto.graph.node:
+        if node.op_type != "DequantizeLinear" or not stored.keys() >= set(node.input[:2]):
+            continue
+        constant, scale = stored[node.input[0]], stored[node.input[1]]
+        wanted = numpy_helper.to_array(scale)
+        held = _held(wanted)
+        if (held == wanted).all():
+            continue
+        values = numpy_helper.to_array(constant)
+        spread = [-1 if axis == _axis(node) else 1 for axis in range(values.ndim)] if wanted.ndim else []
+        rescaled = values.astype(np.float32) * (wanted / held).reshape(spread)
+        rounded = np.rint(rescaled) if values.dtype.kind == "i" else rescaled
+        constant.CopyFrom(numpy_helper.from_array(rounded.astype(values.dtype), constant.name))
+        scale.CopyFrom(numpy_helper.from_array(held, scale.name))
+        lifted += 1
+    return lifted
+
+
+def _held(scales: Array) -> Array:
+    """The scales, but for those that float16 is off by a step of 8 bits: the next that it holds, never zero."""
+    rounded = scales.astype(np.float16)
+    up = np.where(rounded < scales, np.nextafter(rounded, np.float16(np.inf)), rounded)
+    coarse = np.abs(rounded.astype(np.float32) - scales) > scales / _STEPS
+    return np.where(coarse, up.astype(np.float32), scales)
+
+
+def _axis(node: Any) -> int:
+    return next((int(each.i) for each in node.attribute if each.name == "axis"), 1)
 
 
 def delicate(proto: Any, known: Mapping[str, int]) -> dict[int, str]:
@@ -172,6 +215,29 @@ def beyond(proto: Any, narrow: Narrow, constants: Mapping[str, float], computed:
         peaks += [_MARGIN * computed[name] for name in names & computed.keys()]
         if max(peaks, default=0.0) > narrow.largest:
             found[place] = f"values come near or beyond {narrow.largest:.6g}, where {narrow.name} ends"
-        elif min((peak for peak in peaks if peak > 0), default=1.0) < narrow.least:
+        elif min((peak for peak in peaks if peak > 0), default=1.0) < _least(node, narrow):
             found[place] = f"values lie below {narrow.least:.1e}, where {narrow.name} gets coarse"
     return found
+
+
+def _least(node: Any, narrow: Narrow) -> float:
+    return narrow.least * _OF_A_SCALE if node.op_type in PAIRS else narrow.least
+
+
+def layers_of(proto: Any, kept: Mapping[int, str]) -> dict[int, str]:
+    """The layers of the DequantizeLinear among ``kept``, and what else these take in, by their place, and why.
+
+    A kernel takes a layer and its pairs together, in one type.
+    """
+    makers = {
+        node.output[0]: place for place, node in enumerate(proto.graph.node) if node.op_type == "DequantizeLinear"
+    }
+    found: dict[int, str] = {}
+    before = -1
+    while before < len(found):
+        before = len(found)
+        for place, node in enumerate(proto.graph.node):
+            pairs = [makers[name] for name in node.input if name in makers]
+            if any(each in kept or each in found for each in pairs):
+                found |= dict.fromkeys((place, *pairs), "of one layer with a scale that stays float32")
+    return {place: why for place, why in found.items() if place not in kept}

@@ -80,12 +80,13 @@ def _widen_attributes(node: Any, narrow: Narrow) -> None:
 
 
 def compare(
-    model: Model, before: Any, after: Narrowed, narrow: Narrow, samples: Dataset, workdir: Path
+    model: Model, types: str, before: Any, after: Narrowed, narrow: Narrow, samples: Dataset, workdir: Path
 ) -> tuple[Note, ...]:
-    """A note on each output of the narrow graph: how near it comes to ``model``'s on all samples.
+    """A note on each output of the narrow graph in ``types``: how near it comes to ``model``'s on all samples.
 
-    ``before`` is the float32 graph that was made narrow. Raises StageError where an output becomes NaN or infinite,
-    naming the first node that does, and TargetError where onnxruntime cannot run the model.
+    ``before`` is the graph that was made narrow, in float32 or with that between 8 bits. Raises StageError where an
+    output becomes NaN or infinite, naming the first node that does, and TargetError where onnxruntime cannot run the
+    graphs.
     """
     found: dict[str, _Nearness] = {}
     again = rounded(after, narrow)
@@ -96,7 +97,7 @@ def compare(
                 if _broken(got[name], wanted[name]):
                     raise _overflow(model, before, after, again, narrow, batch.feed, name, workdir)
                 found.setdefault(name, _Nearness()).add(name, got[name], wanted[name], batch)
-    how = f"{narrow.name} beside float32 on {len(samples)} samples, computed here with every result rounded"
+    how = f"{types} beside float32 on {len(samples)} samples, computed here with every result rounded"
     return tuple(Note(f"{how}: {each.text()}", where=name) for name, each in found.items())
 
 

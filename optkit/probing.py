@@ -14,6 +14,9 @@ from optkit.model import Model
 from optkit.target import target
 from optkit.tensors import Arrays
 
+AS_WRITTEN = {"graph_optimization_level": "ORT_ENABLE_BASIC"}
+"""Without kernels of onnxruntime's own for integers; those that it puts in for 8-bit floats compute something else."""
+
 
 @contextmanager
 def probed(
@@ -34,5 +37,6 @@ def probed(
         path = Path(folder) / "probed.onnx"
         graph.save(copied, path)
         del copied
-        with runtime.open(replace(model, path=path, digest="", signature=None), runtime.default_options()) as session:
+        options = runtime.default_options() | AS_WRITTEN
+        with runtime.open(replace(model, path=path, digest="", signature=None), options) as session:
             yield session.run

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from optkit import comparison, narrowproof, records
 from optkit.model import Model
+from optkit.probing import AS_WRITTEN
 from optkit.results import Comparison, NoteRecord, Row
 from optkit.stage import Note
 from optkit.target import target
@@ -15,8 +16,6 @@ from optkit.transformation import Transformed
 from optkit.worker import candidate
 
 _REFERENCE = "onnxruntime"
-_AS_WRITTEN = {"graph_optimization_level": "ORT_ENABLE_BASIC"}
-"""Without kernels of onnxruntime's own for integers; those that it puts in for 8-bit floats compute something else."""
 
 
 def compared(done: Transformed, after: Model, metric: str | None, max_drop: float | None, seconds: float) -> Comparison:
@@ -45,7 +44,7 @@ def _side_by_side(
     runtime = _REFERENCE if seconds is None else request.target
     before, result = (candidate(each, target=runtime, threads=request.threads) for each in (done.floating, after))
     if seconds is None:
-        before, result = (replace(each, options=each.options | _AS_WRITTEN) for each in (before, result))
+        before, result = (replace(each, options=each.options | AS_WRITTEN) for each in (before, result))
     return comparison.side_by_side(
         [replace(before, name=f"{done.source.path.name} (float)"), result],
         dataset=dataset,

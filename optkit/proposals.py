@@ -96,6 +96,9 @@ class Proposals:
             if "openvino" in targets:
                 symmetric = static.model_copy(update={"preset": "performance"})
                 found.insert(-1, self._chain("int8 symmetric", "openvino", [symmetric]))
+            if "tensorrt" in targets:
+                halved = static.model_copy(update={"floats": "fp16"})
+                found.append(self._chain("int8, fp16 between", "tensorrt", [halved]))
         if self.wish.goal in ("size", "memory"):
             found += [each for name in targets if name != "tensorrt" for each in self._small(name)]
         return found

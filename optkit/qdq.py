@@ -172,4 +172,5 @@ def _with_pairs(
         for name in scheme.also:
             engine.quantize_activation_tensor(name)
         engine.quantize_model()
+        engine.model.topological_sort()  # it adds pairs at the end, and ONNX wants nodes in the order of computation
     return engine.model.model

@@ -44,6 +44,8 @@ _ABSORBED = ("Relu", "Clip")
 _FUSED = "/MatMulAddFusion"
 """What onnxruntime adds to the name of a MatMul when it makes a Gemm of it and the Add behind it."""
 
+Floats = Literal["float32", "fp16", "bf16"]
+"""The types that operators outside integers may compute in."""
 Calibrate = Literal["minmax", "entropy", "percentile", "mean"]
 CALIBRATES = {
     "onnxruntime": ("minmax", "entropy", "percentile"),
@@ -81,7 +83,10 @@ class Engine:
 
 @dataclass(frozen=True)
 class Request:
-    """What to do to which model. ``exclude`` holds names of nodes and operators to keep in float."""
+    """What to do to which model. ``exclude`` holds names of nodes and operators to keep in float.
+
+    ``floats`` is the type of what does not become integers.
+    """
 
     model: Model
     workdir: Path
@@ -90,6 +95,7 @@ class Request:
     calibrate: Calibrate = "minmax"
     per_channel: bool = True
     exclude: tuple[str, ...] = ()
+    floats: Floats = "float32"
     model_type: ModelType = "auto"
     preset: Preset = "mixed"
     bias_correction: BiasCorrection = "fast"

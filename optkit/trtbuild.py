@@ -67,7 +67,7 @@ class Network:
         self._check_inputs()
         config, monitor = self._config(options), Monitor(progress)
         config.progress_monitor = monitor
-        cache = _TimingCache(config, options.get("timing_cache"))
+        cache = TimingCache(config, options.get("timing_cache"))
         engine = self._builder.build_serialized_network(self._definition, config)
         if monitor.stopped is not None:
             raise monitor.stopped
@@ -147,7 +147,7 @@ _SHAPES = "--shapes batch=1/8/32 for each dynamic dimension"
 _CHIPS = "--compute-capability of GPUs that compute in these types: fp8 from 8.9 on"
 
 
-class _TimingCache:
+class TimingCache:
     """What the builder found about kernels, kept in a file for the next build."""
 
     def __init__(self, config: Any, path: str | None) -> None:

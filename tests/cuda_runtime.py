@@ -47,9 +47,6 @@ class Runtime:
         major, minor = map(int, self.capability.split("."))
         return Error.cudaSuccess, {"major": major, "minor": minor}[part]
 
-    def cudaMemGetInfo(self):
-        return Error.cudaSuccess, 400, 1000
-
     def cudaGetErrorName(self, error):
         return Error.cudaSuccess, error.name.encode()
 

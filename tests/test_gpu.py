@@ -92,14 +92,12 @@ def test_bytes_come_back_from_the_device(runtime):
     array = RANDOM.integers(0, 255, 100_000).astype(np.uint8)
     back = np.zeros_like(array)
     with cuda.Stream() as stream, cuda.Buffer(array.nbytes) as buffer, cuda.Pinned(array.nbytes) as pinned:
-        before = cuda.memory_used()
         buffer.copy_from(array, stream)
         buffer.copy_to(pinned.bytes, stream)
         buffer.copy_to(back, stream)
         stream.synchronize()
         np.testing.assert_array_equal(pinned.bytes, array)
         np.testing.assert_array_equal(back, array)
-    assert before > 0
     major, minor = cuda.compute_capability().split(".")
     assert int(major) >= 5
     assert int(minor) >= 0
@@ -174,20 +172,31 @@ def engines(samples, tmp_path_factory):
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("engines")
     data, found = samples / "evaluation.npz", {"float32": samples / "model.onnx"}
-    for precision in ("fp16", "bf16", "int8"):
-        found[precision] = folder / f"{precision}.onnx"
-        package.quantize(samples / "model.onnx", found[precision], precision=precision, target="tensorrt", data=data)
+    for name in ("fp16", "bf16", "int8", "int8-fp16", "fp8-fp16"):
+        precision, _, floats = name.partition("-")
+        if precision == "fp8" and tuple(map(int, cuda.compute_capability().split("."))) < (8, 9):
+            continue
+        found[name] = folder / f"{name}.onnx"
+        package.quantize(
+            samples / "model.onnx", found[name], precision=precision, floats=floats or "float32", target="tensorrt",
+            data=data,
+        )  # fmt: skip
     for precision, path in found.items():
         package.compile(path, folder / precision, target="tensorrt", shapes=["batch=1/8/64"])
     return folder
 
 
-@pytest.mark.parametrize(("precision", "share"), [("float32", 1e-4), ("fp16", 1e-2), ("bf16", 5e-2), ("int8", 2e-1)])
+@pytest.mark.parametrize(
+    ("precision", "share"),
+    [("float32", 1e-4), ("fp16", 1e-2), ("bf16", 5e-2), ("int8", 2e-1), ("int8-fp16", 2e-1), ("fp8-fp16", 2e-1)],
+)
 @pytest.mark.parametrize("cuda_graph", [False, True])
 def test_an_engine_computes_what_the_cpu_does(samples, engines, precision, share, cuda_graph):
     images = np.load(samples / "evaluation.npz")["x"][:64].astype(np.float32)
     with package.load(samples / "model.onnx") as opened:
         expected = opened.run({"x": images})["logits"]
+    if not (engines / precision).exists():
+        pytest.skip(f"compute capability {cuda.compute_capability()} has no {precision}")
     opened = models.open(engines / precision)
     with target("tensorrt").open(opened, opened.options | {"cuda_graph": cuda_graph}) as running:
         for count in (64, 8, 64):  # other shapes between, as in a server

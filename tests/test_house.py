@@ -27,7 +27,11 @@ TABLES = (
     "optkit.stage:STAGES", "optkit.target:TARGETS", "optkit.quantizer:QUANTIZERS", "optkit.data:SOURCES",
     "optkit.reporting:REPORTS",
 )  # fmt: skip
-STAGE_OPTIONS = {"precision": {"int8", "fp16", "bf16", "int4"}, "options": {"option"}}
+STAGE_OPTIONS = {
+    "precision": {"int8", "fp8", "fp16", "bf16", "int4"},
+    "floats": {"fp16", "bf16"},
+    "options": {"option"},
+}
 """Fields whose options on the command line are spelled otherwise: a flag for each value, or one entry at a time."""
 
 

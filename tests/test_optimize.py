@@ -22,7 +22,7 @@ from optkit.choice import Wish
 from optkit.errors import OutputError, UsageError
 from optkit.layerrecords import LayerRecord, Sensitivity
 from optkit.model import Model
-from optkit.proposals import FUSED, Proposals
+from optkit.proposals import FUSED, Proposals, quantize_of
 from optkit.ranking import Ranking, Trial, best_of_each
 from optkit.recipe import ModelSpec, Recipe
 from optkit.results import Interval, ModelRecord, QualityRecord, Row
@@ -359,7 +359,8 @@ def test_on_tensorrt_narrow_floats_are_tried_and_threads_are_not(samples):
     recipe = Recipe(model=ModelSpec(path="m"), targets=["tensorrt"])
     proposals = replace(proposals_for("Conv"), recipe=recipe, model=models.open(samples / "model.onnx"))
     chains = proposals.broad(fused=False)
-    assert [each.name for each in chains] == ["fp16", "bf16", "int8"]
+    assert [each.name for each in chains] == ["fp16", "bf16", "int8", "int8, fp16 between"]
+    assert [quantize_of(each).floats for each in chains[2:]] == ["float32", "fp16"]
     assert {each.target for each in chains} == {"tensorrt"}
     assert [each.name for each in proposals.options(chains[0])] == ["fp16, CUDA graph"]
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from cuda_runtime import Runtime
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as package
-from optkit import cuda, shaperanges, trt, trtengine
+from optkit import cuda, shaperanges, trt, trtbuild, trtengine
 from optkit import model as models
 from optkit.errors import MissingDeviceError, MissingLibraryError, ModelError, TargetError, UsageError
 from optkit.stages.compile import Compile
@@ -22,6 +23,8 @@ from optkit.tensors import Signature, TensorSpec
 pytest.importorskip("tensorrt_rtx")
 
 CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
+MIXED = ("int8-fp16", "int8-bf16", "fp8-fp16", "fp8-bf16")
+"""8 bits, and what they leave in float."""
 PRODUCTS = ("correlation", "gemm")
 VERSION = [1, 7, 1, 116]
 
@@ -31,12 +34,14 @@ def narrow(samples, tmp_path_factory):
     """The committed CNN in each precision, and what quantizing told."""
     folder = tmp_path_factory.mktemp("narrow")
 
-    def made(precision):
-        path = folder / f"{precision}.onnx"
-        data = samples / "evaluation.npz"
-        return path, package.quantize(samples / "model.onnx", path, precision=precision, target="tensorrt", data=data)
+    def made(types):
+        path, (precision, _, floats) = folder / f"{types}.onnx", types.partition("-")
+        return path, package.quantize(
+            samples / "model.onnx", path, precision=precision, floats=floats or "float32", target="tensorrt",
+            data=samples / "evaluation.npz",
+        )  # fmt: skip
 
-    return {precision: made(precision) for precision in ("int8", "fp16", "bf16", "fp8")}
+    return {types: made(types) for types in ("int8", "fp16", "bf16", "fp8", *MIXED)}
 
 
 def graph(path, nodes, inputs, outputs, constants=()):
@@ -66,7 +71,7 @@ def refused(tmp_path):
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
-@pytest.mark.parametrize("precision", ["float32", "fp16", "bf16", "int8"])
+@pytest.mark.parametrize("precision", ["float32", "fp16", "bf16", "int8", "int8-fp16", "int8-bf16"])
 def test_an_engine_is_built_for_a_gpu_that_is_not_there(samples, narrow, tmp_path, precision, capability):
     path = samples / "model.onnx" if precision == "float32" else narrow[precision][0]
     done = package.compile(path, tmp_path / "bundle", target="tensorrt", compute_capability=[capability])
@@ -78,7 +83,7 @@ def test_an_engine_is_built_for_a_gpu_that_is_not_there(samples, narrow, tmp_pat
         {"x": {"min": [1, 1, 28, 28], "opt": [1, 1, 28, 28], "max": [32, 1, 28, 28]}}
     ]
     assert manifest["format"] == "tensorrt"
-    named = {"fp16": "float16", "bf16": "bfloat16"}.get(precision, precision)
+    named = {"fp16": "float16", "bf16": "bfloat16"}.get(precision, precision.partition("-")[0])
     counts = done.stage.facts["layers_by_precision"]
     assert max(counts, key=counts.get) == named
     assert any("TensorRT-RTX" in note.text and capability in note.text for note in done.stage.notes)
@@ -115,6 +120,87 @@ def test_each_residual_sum_takes_in_one_rounded_branch(narrow):
         assert [by_output[name].op_type for name in node.input].count("DequantizeLinear") == 1
 
 
+@pytest.mark.parametrize("types", MIXED)
+def test_what_8_bits_leave_in_float_may_be_narrow(narrow, types):
+    path, done = narrow[types]
+    eight, _, sixteen = types.partition("-")
+    number = TensorProto.FLOAT16 if sixteen == "fp16" else TensorProto.BFLOAT16
+    proto = onnx.load(path)
+    if sixteen == "fp16":
+        onnx.checker.check_model(proto, full_check=True)
+    inner = {each.data_type for each in proto.graph.initializer} - {TensorProto.INT64}
+    assert inner == {number, TensorProto.INT8 if eight == "int8" else TensorProto.FLOAT8E4M3FN}
+    assert {value.type.tensor_type.elem_type for value in (*proto.graph.input, *proto.graph.output)} == {1}
+    assert done.stage.method.startswith(f"{eight} and {sixteen} ")
+    assert done.comparison.rows[1].quality.loss.value < 0.01
+    found = package.inspect(path, targets=["tensorrt"]).targets[0]
+    products = [layer.precision for layer in found.layers if layer.kind in PRODUCTS]
+    assert products == [{"fp8": "float8"}.get(eight, eight)] * 10
+    assert not any(layer.precision == "float32" for layer in found.layers)
+
+
+@pytest.mark.parametrize("small", [1e-7, 1e-10])
+def test_channels_next_to_nothing_keep_scales_that_tensorrt_takes(tmp_path, small):
+    weight = np.ones((4, 8), np.float32) * np.float32([1, 1, 1, small])[:, None]
+    weight[2] = 0
+    node = helper.make_node("Gemm", ["x", "w"], ["y"], "product", transB=1)
+    path = graph(tmp_path / "m.onnx", [node], [floats("x", "n", 8)], [floats("y", "n", 4)], [(weight, "w")])
+    np.savez(tmp_path / "d.npz", x=np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32))
+    package.quantize(
+        path, tmp_path / "q.onnx", floats="fp16", target="tensorrt", data=tmp_path / "d.npz", measure=False
+    )
+    stored = {each.name: numpy_helper.to_array(each) for each in onnx.load(tmp_path / "q.onnx").graph.initializer}
+    nodes = {node.op_type: node for node in onnx.load(tmp_path / "q.onnx").graph.node if node.input[0] in stored}
+    quantized, scales = (stored[name].astype(np.float32) for name in nodes["DequantizeLinear"].input[:2])
+    assert scales.min() > 0
+    np.testing.assert_allclose(quantized * scales[:, None], weight, rtol=0.01, atol=1e-7)
+    assert package.inspect(tmp_path / "q.onnx", targets=["tensorrt"]).targets[0].accepted
+
+
+def test_a_layer_of_tiny_weights_stays_in_float32_with_its_pairs(tmp_path):
+    weights = [(np.eye(8, dtype=np.float32) * size, name) for size, name in ((1e-5, "tiny"), (1.0, "usual"))]
+    nodes = [
+        helper.make_node("MatMul", ["x", "tiny"], ["a"], "first"),
+        helper.make_node("Mul", ["a", "up"], ["b"], "raise"),
+        helper.make_node("MatMul", ["b", "usual"], ["y"], "second"),
+    ]
+    constants = [*weights, (np.float32(1e5), "up")]
+    path = graph(tmp_path / "m.onnx", nodes, [floats("x", "n", 8)], [floats("y", "n", 8)], constants)
+    np.savez(tmp_path / "d.npz", x=np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32))
+    done = package.quantize(
+        path, tmp_path / "q.onnx", floats="fp16", target="tensorrt", data=tmp_path / "d.npz", metric="cosine"
+    )
+    assert done.comparison.rows[1].quality.value.value > 0.999
+    found = package.inspect(tmp_path / "q.onnx", targets=["tensorrt"]).targets[0]
+    assert [layer.precision for layer in found.layers if layer.kind in PRODUCTS] == ["int8", "int8"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--int4", "--fp16"), "you gave --fp16 and --int4"),
+        (("--int8", "--fp8"), "you gave --int8 and --fp8"),
+        (("--int8", "--fp16", "--bf16"), "you gave --int8 and --fp16 and --bf16"),
+        (("--int8", "--fp16", "--target", "openvino"), "openvino decides by itself in what it computes what int8"),
+    ],
+)
+def test_types_that_do_not_go_together_are_told(optkit, samples, tmp_path, flags, message):
+    done = optkit(
+        "quantize", samples / "model.onnx", *flags, "--data", samples / "evaluation.npz", "-o", tmp_path / "m.onnx"
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "hint: " in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_precision_that_leaves_no_floats_takes_no_other_type(samples, tmp_path):
+    with pytest.raises(UsageError, match="fp16 says of all floats what they become"):
+        package.quantize(
+            samples / "model.onnx", tmp_path / "m.onnx", precision="fp16", floats="bf16", target="tensorrt"
+        )
+
+
 @pytest.mark.parametrize("capability", ["8.9", "12.0"])
 def test_fp8_is_for_chips_that_have_it(narrow, tmp_path, capability):
     path = narrow["fp8"][0]
@@ -136,7 +222,7 @@ def test_fp8_is_for_tensorrt_alone(samples, tmp_path):
         )
 
 
-@pytest.mark.parametrize("precision", ["int8", "fp16", "bf16", "fp8"])
+@pytest.mark.parametrize("precision", ["int8", "fp16", "bf16", "fp8", *MIXED])
 def test_without_a_gpu_quality_is_computed_on_the_cpu_and_no_speed_claimed(narrow, precision):
     _, done = narrow[precision]
     before, after = done.comparison.rows
@@ -445,6 +531,31 @@ def test_bindings_without_their_libraries_give_way_to_what_imports(tmp_path):
 
 def test_a_recipe_names_gpus_as_numbers():
     assert Compile(compute_capability=(8.9, 12.0)).compute_capability == ("8.9", "12.0")
+
+
+class Caching:
+    """Of a builder's configuration what is about timings, in place of TensorRT, whose libraries are not on PyPI."""
+
+    def create_timing_cache(self, kept):
+        return SimpleNamespace(serialize=lambda: kept + b"more")
+
+    def set_timing_cache(self, cache, *, ignore_mismatch):
+        self.cache = cache
+
+    def get_timing_cache(self):
+        return self.cache
+
+
+def test_a_timing_cache_grows_from_build_to_build_and_rtx_has_none(tmp_path, monkeypatch):
+    path = tmp_path / "timings"
+    with pytest.raises(UsageError, match="times nothing while it builds"):
+        trtbuild.TimingCache(Caching(), str(path))
+    monkeypatch.setattr(trt, "is_rtx", lambda: False)
+    for kept in (b"more", b"moremore"):
+        trtbuild.TimingCache(Caching(), str(path)).keep()
+        assert path.read_bytes() == kept
+    trtbuild.TimingCache(Caching(), None).keep()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_building_needs_no_library_for_running(samples, tmp_path, monkeypatch):

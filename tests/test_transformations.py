@@ -240,7 +240,7 @@ def test_calibration_data_may_not_be_evaluation_data(optkit, samples, tmp_path):
     assert "share 300 of 1500 evaluation samples" in done.stderr
 
 
-@pytest.mark.parametrize("flags", [(), ("--int8", "--fp16")])
+@pytest.mark.parametrize("flags", [(), ("--int4", "--fp16")])
 def test_exactly_one_precision_is_wanted(flags, optkit, samples):
     done = optkit("quantize", samples / "model.onnx", *flags)
     assert done.returncode == 2

@@ -11,6 +11,9 @@ from optkit.cli.app import console_of
 from optkit.errors import UsageError
 
 Precision = Literal["int8", "fp8", "fp16", "bf16", "int4"]
+Floats = Literal["float32", "fp16", "bf16"]
+_EIGHTS: tuple[Literal["int8", "fp8"], ...] = ("int8", "fp8")
+_HALVES: tuple[Literal["fp16", "bf16"], ...] = ("fp16", "bf16")
 Method = Literal["auto", "dynamic", "static", "weight-only", "qat"]
 Engine = Literal["auto", "onnxruntime", "nncf", "neural-compressor"]
 Calibrate = Literal["minmax", "entropy", "percentile", "mean"]
@@ -24,9 +27,13 @@ def quantize(
     int8: Annotated[
         bool, typer.Option("--int8", help="8-bit integers, by the method that fits model, target and data.")
     ] = False,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Half precision.")] = False,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Half precision; beside --int8 or --fp8, for tensorrt: of what stays float.")
+    ] = False,
     fp8: Annotated[bool, typer.Option("--fp8", help="8-bit floats, on tensorrt from capability 8.9 on.")] = False,
-    bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 arithmetic, where target and CPU have it.")] = False,
+    bf16: Annotated[
+        bool, typer.Option("--bf16", help="bfloat16, where target and machine have it; beside --int8 as --fp16.")
+    ] = False,
     int4: Annotated[bool, typer.Option("--int4", help="4-bit weights, arithmetic in float.")] = False,
     output: options.Output = None,
     data: options.Data = None,
@@ -80,7 +87,7 @@ def quantize(
     force: options.Force = False,
 ) -> None:
     """Quantize a model by the method that fits it, and prove what that brought."""
-    precision = _precision(int8=int8, fp8=fp8, fp16=fp16, bf16=bf16, int4=int4)
+    precision, floats = _types(int8=int8, fp8=fp8, fp16=fp16, bf16=bf16, int4=int4)
     from optkit.cli.tables import transformation_blocks
     from optkit.verbs.quantize import quantize as verb
 
@@ -90,6 +97,7 @@ def quantize(
             model,
             output,
             precision=precision,
+            floats=floats,
             method=method,
             engine=engine,
             calibrate=calibrate,
@@ -126,10 +134,19 @@ def quantize(
     console.answer(done, lambda: transformation_blocks(done))
 
 
-def _precision(**flags: bool) -> Precision:
-    names: tuple[Precision, ...] = ("int8", "fp8", "fp16", "bf16", "int4")
-    chosen = [name for name in names if flags[name]]
-    if len(chosen) != 1:
-        given = " and ".join(f"--{name}" for name in chosen) or "none of them"
-        raise UsageError(f"give one of --int8, --fp8, --fp16, --bf16, --int4; you gave {given}")
-    return chosen[0]
+def _types(**flags: bool) -> tuple[Precision, Floats]:
+    """The precision, and the type of what it leaves in float."""
+    eights = [name for name in _EIGHTS if flags[name]]
+    halves = [name for name in _HALVES if flags[name]]
+    chosen: list[Precision] = [*eights, *halves]
+    if flags["int4"]:
+        chosen.append("int4")
+    if len(chosen) == 1:
+        return chosen[0], "float32"
+    if len(chosen) == 2 and eights and halves:
+        return eights[0], halves[0]
+    given = " and ".join(f"--{name}" for name in chosen) or "none of them"
+    raise UsageError(
+        f"give one of --int8, --fp8, --fp16, --bf16, --int4; you gave {given}",
+        hint="for tensorrt also --int8 or --fp8 beside --fp16 or --bf16",
+    )

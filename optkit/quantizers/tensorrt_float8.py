@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit import graph, qdq
+from optkit import graph, narrowgraph, qdq
 from optkit.errors import StageError
 from optkit.quantizer import Quantized, Request, kept_in_float, nothing_to_quantize, simplified, weighted_nodes
 from optkit.stage import Note
@@ -46,9 +46,9 @@ def quantize(request: Request) -> Quantized:
         raise StageError(f"{request.model.path}: FP8 needs opset {_OPSET}, which this graph cannot be brought to")
     proto.ir_version = max(proto.ir_version, _IR_VERSION)
     _Pairs(proto, ranges).put_around({node.name for node in chosen})
-    result = request.workdir / "model.onnx"
-    graph.save(proto, result)
-    return Quantized(result, notes=notes, facts={"quantized_nodes": len(chosen), "calibrate": request.calibrate})
+    result, halved, more = narrowgraph.written(request, proto)
+    facts = {"quantized_nodes": len(chosen), "calibrate": request.calibrate} | more
+    return Quantized(result, notes=(*notes, *halved), facts=facts)
 
 
 def _axis(proto: Any, node: Any) -> int | None:

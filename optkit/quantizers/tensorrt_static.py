@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from optkit import graph, qdq
+from optkit import graph, narrowgraph, qdq
 from optkit.qdq import Scheme
 from optkit.quantizer import (
     QUANTIZABLE,
@@ -36,10 +36,9 @@ def quantize(request: Request) -> Quantized:
     qdq.own_biases(proto, chosen)
     scheme = Scheme(symmetric=True, biases=False, giving_float=QUANTIZABLE, also=_shortcuts(proto, chosen))
     quantized, fallback = qdq.inserted(proto, ranges, chosen, request, scheme)
-    result = request.workdir / "model.onnx"
-    graph.save(quantized, result)
-    facts = {"quantized_nodes": len(chosen), "calibrate": request.calibrate}
-    return Quantized(result, notes=(*notes, *fallback, *left), facts=facts)
+    result, halved, more = narrowgraph.written(request, quantized)
+    facts = {"quantized_nodes": len(chosen), "calibrate": request.calibrate} | more
+    return Quantized(result, notes=(*notes, *fallback, *left, *halved), facts=facts)
 
 
 def _shortcuts(proto: Any, chosen: list[Any]) -> tuple[str, ...]:

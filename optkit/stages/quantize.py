@@ -18,6 +18,7 @@ from optkit.quantizer import (
     BiasCorrection,
     Calibrate,
     Engine,
+    Floats,
     ModelType,
     Preset,
     Request,
@@ -45,6 +46,7 @@ class Quantize(Schedule, Stage):
     needs_calibration: ClassVar[bool] = True
 
     precision: Precision = Field("int8", description="int8, fp8, fp16, bf16 or int4 (weights).")
+    floats: Floats = Field("float32", description="What int8 and fp8 leave in float, on tensorrt: float32, fp16, bf16.")
     method: Method = Field("auto", description="How INT8 comes about; auto chooses by model, target and data.")
     engine: EngineName = Field("auto", description="The library that does it; auto takes the target's own.")
     calibrate: Calibrate = Field("minmax", description="How values seen become ranges; engines know different ways.")
@@ -82,6 +84,8 @@ class Quantize(Schedule, Stage):
             self._check_tensorrt(context)
         if self.precision == "fp8" and context.target != "tensorrt":
             raise UsageError(f"{context.target} has no fp8 kernels", hint="--target tensorrt, or --int8")
+        if self.floats != "float32":
+            self._check_floats(context)
         if self.precision == "bf16" and context.target == "onnxruntime":
             raise UsageError("onnxruntime has no bf16 kernels on CPUs", hint="--target openvino, or --fp16")
         if self.precision == "int4" and self.method not in ("auto", "weight-only"):
@@ -97,6 +101,15 @@ class Quantize(Schedule, Stage):
         if method != "auto" and f"{engine}-{method}" not in QUANTIZERS:
             known = ", ".join(sorted(name for name in QUANTIZERS if name.startswith(engine)))
             raise UsageError(f"{engine} has no method {method!r} for {context.target}", hint=f"known: {known}")
+
+    def _check_floats(self, context: Context) -> None:
+        if self.precision not in ("int8", "fp8"):
+            raise UsageError(f"{self.precision} says of all floats what they become", hint="one precision alone")
+        if context.target != "tensorrt":
+            raise UsageError(
+                f"{context.target} decides by itself in what it computes what {self.precision} leaves in float",
+                hint=f"--target tensorrt, or --{self.precision} alone",
+            )
 
     def _check_tensorrt(self, context: Context) -> None:
         if self.precision == "int4":
@@ -151,6 +164,7 @@ class Quantize(Schedule, Stage):
             model=model,
             workdir=context.workdir,
             bits=self._bits(),
+            floats=self._floats,
             calibration=context.calibration,
             calibrate=self.calibrate,
             per_channel=self.per_channel,
@@ -170,13 +184,18 @@ class Quantize(Schedule, Stage):
             options=model.options | done.options,
         )
         notes = (why, *learnt, *done.notes, *_size_notes(model, result))
-        how = f"{self.precision} {self.method if self.trains else method}"
+        between = "" if self.floats == "float32" else f" and {self.floats}"
+        how = f"{self.precision}{between} {self.method if self.trains else method}"
         return Outcome(result, notes, engine, how, request.engine.seconds, done.facts | (facts or {}))
 
     def _engine(self, context: Context) -> str:
         if self.engine != "auto":
             return self.engine
         return {"openvino": "nncf"}.get(context.target, context.target)
+
+    @property
+    def _floats(self) -> Floats:
+        return self.precision if self.precision in ("fp16", "bf16") else self.floats
 
     def _bits(self) -> int:
         return {"int4": 4, "int8": 8, "fp8": 8, "fp16": 16, "bf16": 0}[self.precision]
@@ -195,7 +214,10 @@ class Quantize(Schedule, Stage):
         if self.method != "auto":
             return engine, self.method, Note(f"{self.method} int8 with {engine}, as asked for")
         if engine == "tensorrt":
-            return engine, "static", Note("static int8: strongly typed networks take ranges from the graph")
+            half = (
+                "; what stays float is float32: --fp16 beside --int8 makes it half" if self._floats == "float32" else ""
+            )
+            return engine, "static", Note(f"static int8: strongly typed networks take ranges from the graph{half}")
         if engine == "onnxruntime" and _mostly_matrices(model):
             why = "MatMul and Gemm dominate, and lose least when activations are measured at every run"
             more = "--method static takes fixed ranges from data instead"

@@ -9,7 +9,7 @@ from optkit import output as outputs
 from optkit import proof, records
 from optkit.execution import place
 from optkit.model import Model
-from optkit.quantizer import BiasCorrection, Calibrate, ModelType, Preset
+from optkit.quantizer import BiasCorrection, Calibrate, Floats, ModelType, Preset
 from optkit.runs import Transformation
 from optkit.stage import Progress, made, no_progress
 from optkit.stages.quantize import EngineName, Method, Precision, Quantize
@@ -21,6 +21,7 @@ def quantize(
     output: str | Path | None = None,
     *,
     precision: Precision = "int8",
+    floats: Floats = "float32",
     method: Method = "auto",
     engine: EngineName = "auto",
     calibrate: Calibrate = "minmax",
@@ -57,11 +58,12 @@ def quantize(
     Without ``output`` the result lies beside the model, as ``MODEL-int8.onnx`` (``.xml`` for openvino). Raises
     OptkitError.
     """
-    destination = Path(output) if output else _beside(Path(model), precision, target)
+    destination = Path(output) if output else _beside(Path(model), precision, floats, target)
     outputs.claim(destination, force=force, suffixes=(".onnx", ".xml"))
     stage = made(
         Quantize,
         precision=precision,
+        floats=floats,
         method=method,
         engine=engine,
         calibrate=calibrate,
@@ -111,5 +113,6 @@ def quantize(
         )
 
 
-def _beside(model: Path, precision: str, target: str) -> Path:
-    return model.parent / f"{model.stem}-{precision}{'.xml' if target == 'openvino' else '.onnx'}"
+def _beside(model: Path, precision: str, floats: str, target: str) -> Path:
+    types = precision if floats == "float32" else f"{precision}-{floats}"
+    return model.parent / f"{model.stem}-{types}{'.xml' if target == 'openvino' else '.onnx'}"

@@ -1,0 +1,122 @@
+"""A float32 graph in 16 bits, but for what they cannot hold, and beside what it was on samples of its data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from optkit import graph, narrowlimits, narrowproof
+from optkit.errors import StageError
+from optkit.narrowing import BFLOAT16, FLOAT, FLOAT16, Narrow, dtypes, narrowed, unable
+from optkit.narrowlimits import PAIRS
+from optkit.nodes import walk
+from optkit.probing import probed
+from optkit.quantizer import Request
+from optkit.stage import Note
+
+NARROWS = {"fp16": FLOAT16, "bf16": BFLOAT16}
+_MOST_SAMPLES = 32
+"""Every tensor of each is looked at: ranges settle soon, and a margin is for the rest."""
+_SCALED_OPSET = 19
+"""From which on ONNX has Q/DQ around float16."""
+_ASKED_FOR = "asked for with exclude"
+
+
+def written(request: Request, proto: Any) -> tuple[Path, tuple[Note, ...], dict[str, Any]]:
+    """The path of a quantized graph's file, what it leaves in float in the type asked for; notes and facts of that."""
+    path = request.workdir / "model.onnx"
+    if request.floats not in NARROWS:
+        graph.save(proto, path)
+        return path, (), {}
+    made = converted(request, proto, beside="8 bits and ")
+    graph.save(made.proto, path)
+    return path, made.notes, {"floats": request.floats, "kept_in_float32": made.kept}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The graph, how many of its operators stay float32, and what the user should know."""
+
+    proto: Any
+    kept: int
+    notes: tuple[Note, ...]
+
+
+def converted(request: Request, proto: Any, *, beside: str = "") -> Converted:
+    """A graph of the request's model in the 16 bits of ``request.floats``; ``proto`` itself is changed.
+
+    With data, ranges are measured and the outputs compared with the model's; ``beside`` says which other types the
+    graph is in. Raises StageError where nothing can be narrow, or an output would become NaN or infinite, and
+    TargetError where the CPU cannot run what is to be measured.
+    """
+    narrow = NARROWS[request.floats]
+    proto = _with_narrow_pairs(proto, narrow, request)
+    known = dtypes(proto)
+    notes = _masks(narrowlimits.shrink_masks(proto, narrow), narrow)
+    samples = request.calibration.take(_MOST_SAMPLES) if request.calibration else None
+    keep = _kept(proto, narrow, known, replace(request, calibration=samples))
+    with request.engine.running():
+        made = narrowed(proto, narrow, keep, known)
+    if not made.tensors:
+        raise StageError(
+            f"{request.model.path}: nothing in it can be {narrow.name}",
+            hint="exclude fewer; optkit inspect shows the model's operators",
+        )
+    notes += _reasons(proto, keep)
+    if samples is None:
+        text = "without data, neither are ranges known nor outputs compared: give --data"
+        notes += (Note(text, level="warning"),)
+    else:
+        types = f"{beside}{narrow.name}"
+        notes += narrowproof.compare(request.model, types, proto, made, narrow, samples, request.workdir)
+    return Converted(made.proto, len(keep), notes)
+
+
+def _with_narrow_pairs(proto: Any, narrow: Narrow, request: Request) -> Any:
+    """The graph at an opset whose Q/DQ take the narrow type. For bfloat16 nobody asks of which version a node is."""
+    if narrow is not FLOAT16 or not any(node.op_type in PAIRS for node in walk(proto)):
+        return proto
+    proto, _ = graph.upgrade(proto, _SCALED_OPSET)
+    if graph.opset_of(proto) < _SCALED_OPSET:
+        raise StageError(
+            f"{request.model.path}: Q/DQ in float16 need opset {_SCALED_OPSET}, which this graph cannot be brought to",
+            hint="--bf16 instead of --fp16",
+        )
+    narrowlimits.lift_scales(proto, narrow)
+    return proto
+
+
+def _kept(proto: Any, narrow: Narrow, known: dict[str, int], request: Request) -> dict[int, str]:
+    """The nodes that stay float32, by their place in the main graph, and why."""
+    found = narrowlimits.delicate(proto, known)
+    if narrow is FLOAT16:
+        computed = _peaks(proto, known, request)
+        found |= narrowlimits.beyond(proto, narrow, narrowlimits.weights(proto), computed)
+    found |= {place: _ASKED_FOR for place, node in enumerate(proto.graph.node) if request.excludes(node)}
+    found |= unable(proto, narrow, known)
+    return found | narrowlimits.layers_of(proto, found)
+
+
+def _peaks(proto: Any, known: dict[str, int], request: Request) -> dict[str, float]:
+    """The largest magnitudes of what the float32 graph computes on the calibration samples."""
+    peaks = narrowlimits.Peaks()
+    if request.calibration is not None:
+        names = tuple(name for node in proto.graph.node for name in node.output if known.get(name) == FLOAT)
+        with probed(request.model, proto, request.workdir, names) as tensors:
+            for feed in request.feeds():
+                peaks.add(feed | tensors(feed))
+    return peaks.largest
+
+
+def _masks(count: int, narrow: Narrow) -> tuple[Note, ...]:
+    if not count:
+        return ()
+    text = f"{count} constants that stand for infinity, as in masks, made small enough that {narrow.name} adds to them"
+    return (Note(text),)
+
+
+def _reasons(proto: Any, keep: dict[int, str]) -> tuple[Note, ...]:
+    counts = Counter((proto.graph.node[place].op_type, why) for place, why in keep.items())
+    return tuple(Note(f"{count} x {kind} kept in float32: {why}") for (kind, why), count in counts.items())
