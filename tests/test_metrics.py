@@ -121,6 +121,14 @@ def test_cosine_takes_the_worst_of_several_outputs_unless_one_is_named():
     assert value("cosine:a", outputs, reference) == 1.0
 
 
+def test_cosine_takes_the_batch_for_one_sample_where_an_output_has_its_samples_on_another_axis():
+    reference = {"speech": np.array([[1.0]]), "state": np.array([[[1.0, 0.0]], [[0.0, 1.0]]])}
+    observations = parse("cosine").observations(
+        {"speech": np.array([[2.0]]), "state": np.array([[[1.0, 0.0]], [[0.0, 0.0]]])}, reference, NO_FEED
+    )
+    assert observations.tolist() == [[pytest.approx(2**-0.5), 1.0]]
+
+
 @pytest.mark.parametrize(
     ("text", "labelled", "message", "hint"),
     [
