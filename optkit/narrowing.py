@@ -18,6 +18,10 @@ FLOAT = 1
 """``onnx.TensorProto.FLOAT``."""
 _MAKING = ("Cast", "ConstantOfShape")
 """Operators that make floats of what are none, of the type that an attribute says."""
+_LACKING = {"float16": (), "bfloat16": ("ConvTranspose", "GRU", "HardSwish", "Mish")}
+"""Operators that ONNX has in a narrow type and TensorRT not: its parser refuses them, or its builder has no kernel."""
+_MOVING = ("Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+"""Operators that compute nothing."""
 _SHOWN = 1024
 """Elements up to which inference sees a constant's values: more tell it nothing, and models have any size."""
 
@@ -80,6 +84,23 @@ def unable(proto: Any, narrow: Narrow, known: dict[str, int]) -> dict[int, str]:
             found[place] = "not all of its tensors are of known dtypes"
         elif any(known[name] == FLOAT for name in touched) and not any(map(any, _slots(proto, node, narrow, known))):
             found[place] = f"ONNX has none in {narrow.name}"
+        elif node.op_type in _LACKING[narrow.name]:
+            found[place] = f"TensorRT has none in {narrow.name}"
+    why = "before a GRU in float32, as TensorRT builds none behind a cast to that"
+    wide = [place for place in found if proto.graph.node[place].op_type == "GRU"]
+    return dict.fromkeys(_before(proto, known, wide), why) | found
+
+
+def _before(proto: Any, known: dict[str, int], places: list[int]) -> set[int]:
+    """The places of what makes the floats that the nodes at ``places`` take in, up to where those are computed."""
+    nodes = proto.graph.node
+    makers = {name: place for place, node in enumerate(nodes) for name in node.output if known.get(name) == FLOAT}
+    waiting, found = [nodes[place].input[0] for place in places], set()
+    while waiting:
+        maker = makers.get(waiting.pop())
+        if maker is not None and maker not in found:
+            found.add(maker)
+            waiting += nodes[maker].input if nodes[maker].op_type in _MOVING else ()
     return found
 
 

@@ -110,6 +110,31 @@ def test_tensorrt_builds_the_sample(precision, samples, tmp_path):
     assert built(done.model.path, (4, 1, 28, 28)) > 100_000
 
 
+LACKING = {
+    "ConvTranspose": ((1, 4, 6, 6), ((4, 2, 2, 2),), {}),
+    "GRU": ((5, 1, 8), ((1, 24, 8), (1, 24, 8)), {"hidden_size": 8}),
+    "HardSwish": ((1, 4, 6, 6), (), {}),
+    "Mish": ((1, 4, 6, 6), (), {}),
+}
+"""Shapes of the input and the weights, and attributes."""
+
+
+@pytest.mark.parametrize("operator", LACKING)
+def test_what_tensorrt_lacks_in_bfloat16_stays_float32_and_is_built(operator, tmp_path):
+    shape, weights, fields = LACKING[operator]
+    constants = {f"w{n}": np.full(each, 0.1, np.float32) for n, each in enumerate(weights)}
+    nodes = [
+        helper.make_node("Sigmoid", ["x"], ["a"], "before"),
+        helper.make_node(operator, ["a", *constants], ["b"], "wide", **fields),
+        helper.make_node("Tanh", ["b"], ["y"], "after"),
+    ]
+    path = save(tmp_path / "model.onnx", nodes, {"x": list(shape)}, {"y": None}, constants, opset=20)
+    done = narrowed(path, tmp_path, "bf16")
+    assert f"1 x {operator} kept in float32: TensorRT has none in bfloat16" in texts(done)
+    assert wide(done) == ({"before", "wide"} if operator == "GRU" else {"wide"})
+    assert built(done.model.path, shape)
+
+
 def overflowing(path):
     """A product whose values reach 1e6, another that brings them back, and one beside them that is of usual size."""
     weights = {
