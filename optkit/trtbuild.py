@@ -16,6 +16,8 @@ from optkit.target import EngineLayer, RefusedNode
 
 _DOUBLE = 11
 """``onnx.TensorProto.DOUBLE``."""
+_LONGEST = 300
+"""Characters of a message: some hold a whole part of the graph."""
 _SHOWN = 3
 """So many refused nodes are named in an error; inspect lists them all."""
 
@@ -199,5 +201,7 @@ def _of_capabilities(known: Mapping[str, Any]) -> str:
 
 
 def _plain(message: str) -> str:
-    """TensorRT's message without the place in its source."""
-    return re.sub(r"\s*\(?In \w+ at \S+\)?|^I\w+::\w+: |Error Code \d+: ", "", message).strip()
+    """TensorRT's message in one line that can be read, without the places in its source."""
+    text = re.sub(r"\s*\(?In \S+ at \S+\)?|^I\w+::\w+: |Error Code \d+: ", "", " ".join(message.split())).strip()
+    text = re.sub(r"^((?:\w+ )+Error) \((.*?)\)?$", r"\1: \2", text)  # it closed behind the place
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

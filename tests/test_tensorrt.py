@@ -322,6 +322,24 @@ def test_a_profile_that_does_not_fit_the_graph_is_one_line(samples, tmp_path):
         package.compile(samples / "model.onnx", tmp_path / "bundle", target="tensorrt", options={"profiles": wrong})
 
 
+def test_sizes_that_were_supposed_and_do_not_fit_the_graph_are_told(tmp_path):
+    node, to = helper.make_node("Reshape", ["x", "to"], ["y"]), (np.array([6, 8]), "to")
+    path = graph(tmp_path / "fixed.onnx", [node], [floats("x", 1, "height")], [floats("y", 6, 8)], [to])
+    with pytest.raises(TargetError, match="cannot build fixed") as caught:
+        package.compile(path, tmp_path / "bundle", target="tensorrt")
+    assert caught.value.hint == (
+        "sizes were supposed: height may be 1/128/512 (min/opt/max); --shapes height=... changes it"
+    )
+    package.compile(path, tmp_path / "bundle", target="tensorrt", shapes=["height=48"])
+
+
+def test_a_builders_message_is_one_line_without_places_in_its_source():
+    place = "In operator() at /_src/shape.cpp:640 In rebuild at /_src/optimizer/valueRebuilder.cpp:160)"
+    told = trtbuild._plain(f"IBuilder::buildSerializedNetwork: Error Code 4: Shape Error (inherently\nfalse {place}")
+    assert told == "Shape Error: inherently false"
+    assert len(trtbuild._plain("Myelin (" + "x" * 5000)) < 310
+
+
 def test_an_input_whose_values_are_shapes_is_refused(tmp_path):
     sizes = helper.make_tensor_value_info("s", TensorProto.INT64, [2])
     path = graph(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +92,8 @@ class TensorRT(Target):
         _check_options(options)
         options, notes = with_profiles(model, options)
         network = Network(model.path)
-        built = network.build(options, progress)
+        with _supposing(notes):
+            built = network.build(options, progress)
         if doubles := network.doubles:
             notes += (f"TensorRT knows no float64: {', '.join(doubles)} and what follows are computed in float32",)
         path = workdir / "model.engine"
@@ -119,9 +122,10 @@ class TensorRT(Target):
         network = Network(model.path)
         if network.refused or not layers:
             return Examination(network.refused)
-        options, _ = with_profiles(model, options)
+        options, notes = with_profiles(model, options)
         last = options | {"compute_capabilities": options["compute_capabilities"][-1:]}
-        return Examination(layers=network.build(last).layers)
+        with _supposing(notes):
+            return Examination(layers=network.build(last).layers)
 
 
 def _check_kind(model: Model) -> None:
@@ -141,8 +145,9 @@ def _built_here(model: Model, options: dict[str, Any]) -> bytes:
     from optkit.trtbuild import Network
 
     here = [cuda.compute_capability()] if trt.is_rtx() else []
-    options, _ = with_profiles(model, options | {"compute_capabilities": here})
-    return Network(model.path).build(options).engine
+    options, notes = with_profiles(model, options | {"compute_capabilities": here})
+    with _supposing(notes):
+        return Network(model.path).build(options).engine
 
 
 def with_profiles(model: Model, options: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -158,6 +163,17 @@ def with_profiles(model: Model, options: dict[str, Any]) -> tuple[dict[str, Any]
     profile = shaperanges.profile(signature, ranges)
     notes = tuple(f"{name} may be {ranges[name]} (min/opt/max); --shapes {name}=... changes it" for name in supposed)
     return options | {"profiles": [profile] if profile else []}, notes
+
+
+@contextmanager
+def _supposing(notes: tuple[str, ...]) -> Iterator[None]:
+    """Inside, an error over shapes hints at the sizes that were supposed, of which ``notes`` tell."""
+    try:
+        yield
+    except TargetError as error:
+        if not notes or error.hint or not re.search(r"shape|dimension|kOPT|kMIN|kMAX", error.message, re.IGNORECASE):
+            raise
+        raise TargetError(error.message, hint=f"sizes were supposed: {'; '.join(notes)}") from None
 
 
 def counted(layers: Iterable[EngineLayer]) -> dict[str, int]:
