@@ -22,6 +22,8 @@ _SUMS = (
     "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp", "ReduceProd", "CumSum",
     "LpNormalization", "LpPool", "MeanVarianceNormalization",
 )  # fmt: skip
+_STEEP = ("Log", "ReduceLogSum")
+"""Near zero, where what is small becomes zero in float16, they are infinite."""
 _NORMS = ("ReduceL2", "ReduceSumSquare")
 _MEANS = ("ReduceMean", "ReduceSum", "GlobalAveragePool")
 _TO_DIVISOR = ("Add", "Sqrt", "Reciprocal", "Pow", "Clip", "Max", "Expand", "Unsqueeze")
@@ -108,6 +110,8 @@ def delicate(proto: Any, known: Mapping[str, int]) -> dict[int, str]:
     found = dict.fromkeys(_from_integers(proto, known), "made of integers, as positions are, which 16 bits round")
     sums = [place for place, node in enumerate(proto.graph.node) if node.op_type in _SUMS]
     found |= dict.fromkeys(sums, "sums, norms and products of many values lose most in 16 bits")
+    logs = [place for place, node in enumerate(proto.graph.node) if node.op_type in _STEEP]
+    found |= dict.fromkeys(logs, "logarithms, which 16 bits make infinite or coarse where values are small")
     return found | dict.fromkeys(_written_out(proto), "a normalization written out: squares, their sum, the division")
 
 

@@ -110,6 +110,20 @@ def test_tensorrt_builds_the_sample(precision, samples, tmp_path):
     assert built(done.model.path, (4, 1, 28, 28)) > 100_000
 
 
+def test_a_logarithm_of_what_float16_makes_zero_stays_float32(tmp_path):
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], "relu"),
+        helper.make_node("Add", ["a", "least"], ["b"], "add"),
+        helper.make_node("Log", ["b"], ["y"], "log"),
+    ]
+    least = {"least": np.array(1e-10, np.float32)}
+    path = save(tmp_path / "model.onnx", nodes, {"x": ["batch", 4]}, {"y": ["batch", 4]}, least)
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    done = narrowed(path, tmp_path, "fp16", {"x": x})
+    assert wide(done) == {"add", "log"}
+    assert cosine(done, "y") > 0.9999
+
+
 LACKING = {
     "ConvTranspose": ((1, 4, 6, 6), ((4, 2, 2, 2),), {}),
     "GRU": ((5, 1, 8), ((1, 24, 8), (1, 24, 8)), {"hidden_size": 8}),
