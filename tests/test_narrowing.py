@@ -124,6 +124,24 @@ def test_a_logarithm_of_what_float16_makes_zero_stays_float32(tmp_path):
     assert cosine(done, "y") > 0.9999
 
 
+def test_a_layer_with_a_bias_of_nearly_nothing_is_float16(tmp_path):
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["a"], "layer", kernel_shape=[1, 1]),
+        helper.make_node("Add", ["a", "row"], ["c"], "bias"),
+        helper.make_node("Add", ["c", "least"], ["y"], "guard"),
+    ]
+    constants = {
+        "w": np.ones((4, 4, 1, 1), np.float32),
+        "b": np.full(4, 1e-6, np.float32),
+        "row": np.full((4, 1, 1), 1e-6, np.float32),
+        "least": np.array(1e-6, np.float32),
+    }
+    path = save(tmp_path / "model.onnx", nodes, {"x": ["batch", 4, 2, 2]}, {"y": ["batch", 4, 2, 2]}, constants)
+    done = narrowed(path, tmp_path, "fp16", {"x": np.random.default_rng(0).random((8, 4, 2, 2), np.float32)})
+    assert wide(done) == {"guard"}
+    assert cosine(done, "y") > 0.9999
+
+
 LACKING = {
     "ConvTranspose": ((1, 4, 6, 6), ((4, 2, 2, 2),), {}),
     "GRU": ((5, 1, 8), ((1, 24, 8), (1, 24, 8)), {"hidden_size": 8}),
