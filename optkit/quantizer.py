@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from optkit import graph, lazy, widening
+from optkit import graph, lazy, providers, widening
 from optkit.data import Dataset
 from optkit.errors import OptkitError, StageError
 from optkit.model import Model
@@ -144,13 +145,14 @@ def quantizer(engine: str, method: str) -> Quantizer:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Engines' log lines, progress bars on stdout and warnings off: what matters becomes a note."""
+    """Engines' log lines, onnxruntime's too, progress bars on stdout and warnings off: what matters becomes a note."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            yield
+            with providers.quiet() if "onnxruntime" in sys.modules else contextlib.nullcontext():
+                yield
     finally:
         logging.disable(level)
 

@@ -333,6 +333,17 @@ def test_sizes_that_were_supposed_and_do_not_fit_the_graph_are_told(tmp_path):
     package.compile(path, tmp_path / "bundle", target="tensorrt", shapes=["height=48"])
 
 
+def test_what_onnxruntime_warns_of_while_it_quantizes_is_not_heard(tmp_path, capfd):
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    weight = (np.ones((4, 4), np.float32), "w")
+    path = graph(tmp_path / "m.onnx", [node], [floats("x", "n", 4)], [floats("y", "a", "b", "c")], [weight])
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((8, 4), np.float32))
+    package.quantize(
+        path, tmp_path / "int8.onnx", precision="int8", target="tensorrt", data=tmp_path / "x.npz", measure=False
+    )
+    assert "MergeShapeInfo" not in capfd.readouterr().err
+
+
 def test_a_builders_message_is_one_line_without_places_in_its_source():
     place = "In operator() at /_src/shape.cpp:640 In rebuild at /_src/optimizer/valueRebuilder.cpp:160)"
     told = trtbuild._plain(f"IBuilder::buildSerializedNetwork: Error Code 4: Shape Error (inherently\nfalse {place}")
