@@ -11,6 +11,7 @@ import onnx
 import pytest
 from cuda_runtime import Runtime
 from onnx import TensorProto, helper, numpy_helper
+from onnx_files import nodes_of
 
 import optkit as package
 from optkit import cuda, shaperanges, trt, trtbuild, trtengine
@@ -96,6 +97,23 @@ def test_all_layers_with_weights_are_integers(narrow):
     assert len(products) == 10
     assert {layer.precision for layer in products} == {"int8"}
     assert any(node.startswith("node_Conv") for layer in products for node in layer.nodes)
+
+
+def test_what_has_no_integer_kernel_is_not_rounded_for_it(tmp_path):
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], "layer", kernel_shape=[1, 1]),
+        helper.make_node("ConvTranspose", ["a", "v"], ["y"], "larger", kernel_shape=[2, 2], strides=[2, 2]),
+    ]
+    rng = np.random.default_rng(0)
+    shapes = {"w": (4, 4, 1, 1), "v": (4, 4, 2, 2)}
+    weights = [(rng.normal(size=shape).astype(np.float32), name) for name, shape in shapes.items()]
+    path = graph(tmp_path / "m.onnx", nodes, [floats("x", "n", 4, 8, 8)], [floats("y", "n", 4, 16, 16)], weights)
+    np.savez(tmp_path / "x.npz", x=rng.random((8, 4, 8, 8), np.float32))
+    out = tmp_path / "int8.onnx"
+    package.quantize(path, out, precision="int8", target="tensorrt", data=tmp_path / "x.npz", measure=False)
+    assert nodes_of(out, "DequantizeLinear") == {"x_DequantizeLinear", "w_DequantizeLinear"}
+    layers = package.inspect(out, targets=["tensorrt"]).targets[0].layers
+    assert [each.precision for each in layers if each.kind == "deconv"] == ["float32"]
 
 
 def test_integers_are_symmetric_and_biases_stay_in_float(narrow):

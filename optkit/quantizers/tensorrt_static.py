@@ -20,16 +20,19 @@ from optkit.quantizer import (
     weighted_nodes,
 )
 
+_OPERATORS = tuple(name for name in QUANTIZABLE if name != "ConvTranspose")
+"""TensorRT-RTX computes a ConvTranspose in float whatever surrounds it, and makes its weights float at each run."""
+
 
 def quantize(request: Request) -> Quantized:
     """Calibrate feed by feed, then quantize. Raises StageError where nothing can be quantized, or the engine fails."""
     path, notes = simplified(request.model, request.workdir, request.engine)
     proto = graph.load(path)
-    able = [node for node in weighted_nodes(proto) if not qdq.scales_its_input(proto, node)]
+    able = [node for node in weighted_nodes(proto, _OPERATORS) if not qdq.scales_its_input(proto, node)]
     chosen = [node for node in able if not request.excludes(node)]
     if not chosen:
         hint = "the model may be quantized or of another kind: optkit inspect shows its operators"
-        raise nothing_to_quantize("static INT8", proto, QUANTIZABLE, request, hint)
+        raise nothing_to_quantize("static INT8", proto, _OPERATORS, request, hint)
     ranges = qdq.ranges(path, proto, request)
     notes += request.unknown(proto)
     left = kept_in_float(proto, chosen, request)
