@@ -30,12 +30,14 @@ class Scheme:
     """What is rounded, and how, as a runtime's kernels want it; weights are in 8 bits, symmetric.
 
     ``symmetric`` activations have no zero point and are signed. ``reduced`` weights are in 7 bits. ``biases`` become
-    integers of 32 bits. What ``giving_float`` operators give is not rounded; the tensors in ``also`` are.
+    integers of 32 bits. What ``giving_float`` operators give is not rounded; the tensors in ``also`` are. A weight of
+    MatMul that is several matrices is ``batched``, a scale for each output channel, or has one for all.
     """
 
     symmetric: bool = False
     reduced: bool = False
     biases: bool = True
+    batched: bool = False
     giving_float: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
 
@@ -167,6 +169,7 @@ def _with_pairs(
                 "ActivationSymmetric": scheme.symmetric,
                 "QuantizeBias": scheme.biases,
                 "OpTypesToExcludeOutputQuantization": list(scheme.giving_float),
+                "TensorQuantOverrides": _several_matrices(copied, chosen, scheme) if per_channel else {},
             },
         )
         for name in scheme.also:
@@ -174,3 +177,10 @@ def _with_pairs(
         engine.quantize_model()
         engine.model.topological_sort()  # it adds pairs at the end, and ONNX wants nodes in the order of computation
     return engine.model.model
+
+
+def _several_matrices(proto: Any, chosen: list[Any], scheme: Scheme) -> dict[str, list[dict[str, Any]]]:
+    """How MatMul's weights of more than two axes are rounded: the engine takes the second axis for the channels'."""
+    ranks = {tensor.name: len(tensor.dims) for tensor in proto.graph.initializer}
+    weights = [node.input[1] for node in chosen if node.op_type == "MatMul" and ranks.get(node.input[1], 0) > 2]
+    return {name: [{"axis": ranks[name] - 1} if scheme.batched else {"symmetric": True}] for name in weights}

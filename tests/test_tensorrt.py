@@ -116,6 +116,21 @@ def test_what_has_no_integer_kernel_is_not_rounded_for_it(tmp_path):
     assert [each.precision for each in layers if each.kind == "deconv"] == ["float32"]
 
 
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_weights_that_are_several_matrices_have_a_scale_for_each_output(tmp_path, precision):
+    rng = np.random.default_rng(0)
+    weight = (rng.normal(size=(4, 64, 32)).astype(np.float32), "w")
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], "layer")
+    path = graph(tmp_path / "m.onnx", [node], [floats("x", "n", 4, 16, 64)], [floats("y", "n", 4, 16, 32)], [weight])
+    np.savez(tmp_path / "x.npz", x=rng.random((8, 4, 16, 64), np.float32))
+    out = tmp_path / "out.onnx"
+    package.quantize(path, out, precision=precision, target="tensorrt", data=tmp_path / "x.npz", measure=False)
+    layers = package.inspect(out, targets=["tensorrt"]).targets[0].layers
+    told = {"int8": "int8", "fp8": "float8"}[precision]
+    assert [each.precision for each in layers if each.kind in (*PRODUCTS, "runtime_fusion")] == [told]
+    assert "gemm" in {each.kind for each in layers}
+
+
 def test_integers_are_symmetric_and_biases_stay_in_float(narrow):
     proto = onnx.load(narrow["int8"][0])
     stored = {each.name: numpy_helper.to_array(each) for each in proto.graph.initializer}

@@ -350,3 +350,16 @@ def test_a_product_whose_bias_is_a_row_gets_a_scale_for_each_channel(tmp_path):
     ready = {"calibration": tmp_path / "data.npz", "method": "static", "measure": False}
     done = optkit.quantize(tmp_path / "model.onnx", tmp_path / "small.onnx", **ready)
     assert not [note.text for note in done.stage.notes if "one scale per tensor" in note.text]
+
+
+def test_a_product_with_several_matrices_at_once_runs_in_integers(tmp_path):
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(4, 16, 8)).astype(np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")]
+    save(tmp_path / "model.onnx", nodes, {"x": ["batch", 4, 3, 16]}, {"y": ["batch", 4, 3, 8]}, {"w": weight})
+    feed = rng.random((8, 4, 3, 16), np.float32)
+    np.savez(tmp_path / "data.npz", x=feed)
+    ready = {"calibration": tmp_path / "data.npz", "method": "static", "measure": False}
+    optkit.quantize(tmp_path / "model.onnx", tmp_path / "small.onnx", **ready)
+    with optkit.load(tmp_path / "small.onnx") as session:
+        np.testing.assert_allclose(session.run({"x": feed})["y"], feed @ weight, atol=0.2)

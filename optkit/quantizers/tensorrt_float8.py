@@ -58,10 +58,10 @@ def _axis(proto: Any, node: Any) -> int | None:
     if node.op_type == "Conv":
         return 0
     rank = next(len(tensor.dims) for tensor in proto.graph.initializer if tensor.name == node.input[1])
-    if rank != 2:
+    if rank < 2:
         return None
     transposed = any(each.name == "transB" and helper.get_attribute_value(each) for each in node.attribute)
-    return 0 if transposed else 1
+    return 0 if transposed else rank - 1
 
 
 class _Pairs:

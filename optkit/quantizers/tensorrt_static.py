@@ -37,7 +37,9 @@ def quantize(request: Request) -> Quantized:
     notes += request.unknown(proto)
     left = kept_in_float(proto, chosen, request)
     qdq.own_biases(proto, chosen)
-    scheme = Scheme(symmetric=True, biases=False, giving_float=QUANTIZABLE, also=_shortcuts(proto, chosen))
+    scheme = Scheme(
+        symmetric=True, biases=False, batched=True, giving_float=QUANTIZABLE, also=_shortcuts(proto, chosen)
+    )
     quantized, fallback = qdq.inserted(proto, ranges, chosen, request, scheme)
     result, halved, more = narrowgraph.written(request, quantized)
     facts = {"quantized_nodes": len(chosen), "calibrate": request.calibrate} | more
