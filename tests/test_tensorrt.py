@@ -364,6 +364,16 @@ def test_sizes_that_were_supposed_and_do_not_fit_the_graph_are_told(tmp_path):
         "sizes were supposed: height may be 1/128/512 (min/opt/max); --shapes height=... changes it"
     )
     package.compile(path, tmp_path / "bundle", target="tensorrt", shapes=["height=48"])
+    (refused,), (taken,) = (
+        package.inspect(path, targets=["tensorrt"], shapes=shapes).targets for shapes in ([], ["height=48"])
+    )
+    assert not refused.accepted
+    assert "--shapes height=... changes it" in refused.reason
+    assert taken.layers
+    with pytest.raises(UsageError, match="no dynamic dimension of this name"):
+        package.inspect(path, targets=["tensorrt"], shapes=["width=48"])
+    with pytest.raises(UsageError, match="shapes is for tensorrt"):
+        package.inspect(path, shapes=["height=48"])
 
 
 def test_what_onnxruntime_warns_of_while_it_quantizes_is_not_heard(tmp_path, capfd):

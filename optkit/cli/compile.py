@@ -27,10 +27,7 @@ def compile(
         list[str] | None,
         typer.Option("--compute-capability", help="A GPU that a tensorrt engine is for: 8.9; repeatable."),
     ] = None,
-    shapes: Annotated[
-        list[str] | None,
-        typer.Option("--shapes", metavar="NAME=MIN/OPT/MAX", help="Sizes of a dynamic dimension, for tensorrt."),
-    ] = None,
+    shapes: options.Shapes = None,
     inputs: options.Inputs = None,
     code: options.Code = None,
     trust: options.Trust = False,

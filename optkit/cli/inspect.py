@@ -25,6 +25,7 @@ def inspect(
     ctx: typer.Context,
     model: options.ModelPath,
     target: Targets = None,
+    shapes: options.Shapes = None,
     inputs: options.Inputs = None,
     code: options.Code = None,
     trust: options.Trust = False,
@@ -35,7 +36,15 @@ def inspect(
     console = console_of(ctx)
     names = [name.strip() for name in (target or "").split(",") if name.strip()]
     with console.progress() as progress:
-        found = verb(model, targets=names, inputs=tuple(inputs or ()), code=code, trust=trust, progress=progress)
+        found = verb(
+            model,
+            targets=names,
+            shapes=shapes or (),
+            inputs=tuple(inputs or ()),
+            code=code,
+            trust=trust,
+            progress=progress,
+        )
     console.notes(found.notes)
     console.answer(found, lambda: _blocks(found, whole=bool(console.verbose)))
 

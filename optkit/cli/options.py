@@ -80,6 +80,10 @@ Code = Annotated[
     ),
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Let a pickled file that you made yourself run its code.")]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option("--shapes", metavar="NAME=MIN/OPT/MAX", help="Sizes of a dynamic dimension, for tensorrt."),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that draws at random.")]
 Seconds = Annotated[
     float, typer.Option("--seconds", min=0.1, max=86_400, help="Time for the measurement at most, per candidate.")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from optkit import contents, lazy, records
+from optkit import contents, lazy, records, shaperanges
 from optkit import model as models
-from optkit.errors import MissingLibraryError, OptkitError
+from optkit.errors import MissingLibraryError, OptkitError, UsageError
 from optkit.model import Model
 from optkit.results import EngineLayerRecord, Inspection, Refusal, RefusedNodeRecord
 from optkit.stage import Progress, no_progress
 from optkit.target import TARGETS, target
+from optkit.tensors import Signature
 from optkit.worker import candidate, examined
 
 
@@ -19,6 +21,7 @@ def inspect(
     model: str | Path | Model,
     *,
     targets: Sequence[str] = (),
+    shapes: Sequence[str] = (),
     inputs: tuple[str, ...] = (),
     code: str | None = None,
     trust: bool = False,
@@ -27,12 +30,13 @@ def inspect(
     """Say what the model at ``model`` is, and what each of ``targets`` (all that are installed) would refuse in it.
 
     Each target opens the model in a process of its own; one that is asked for shows its layers, too, where it tells
-    them. Raises ModelError, UntrustedError, UsageError.
+    them. ``shapes`` are sizes of dynamic dimensions, for tensorrt's. Raises ModelError, UntrustedError, UsageError.
     """
     for name in targets:
         if name not in TARGETS:
             lazy.resolve(TARGETS, name, kind="target")
     opened = model if isinstance(model, Model) else models.open(model, inputs=inputs, code=code, trust=trust)
+    sizes = _sizes(opened, targets, shapes)
     found = contents.of(opened)
     return Inspection(
         model=records.of_model(opened),
@@ -43,17 +47,26 @@ def inspect(
         precisions=found.precisions,
         sparsity=found.sparsity,
         quantized=found.quantized,
-        targets=_refusals(opened, targets, progress),
+        targets=_refusals(opened, targets, sizes, progress),
         notes=records.of_notes(found.notes),
     )
 
 
-def _refusals(model: Model, asked: Sequence[str], progress: Progress) -> list[Refusal]:
+def _sizes(model: Model, targets: Sequence[str], shapes: Sequence[str]) -> dict[str, str]:
+    """The sizes as tensorrt's options have them."""
+    if shapes and "tensorrt" not in targets:
+        raise UsageError("shapes is for tensorrt", hint="--target tensorrt")
+    given = shaperanges.parsed(shapes)
+    shaperanges.of(model.signature or Signature(()), given)
+    return {name: str(sizes) for name, sizes in given.items()}
+
+
+def _refusals(model: Model, asked: Sequence[str], sizes: dict[str, str], progress: Progress) -> list[Refusal]:
     names = list(asked) or list(_installed(model))
     refusals = []
     for index, name in enumerate(names):
         progress("opening on each target", index, len(names))
-        refusals.append(_refusal(model, name, layers=bool(asked)))
+        refusals.append(_refusal(model, name, sizes, layers=bool(asked)))
     return refusals
 
 
@@ -72,11 +85,14 @@ def _installed(model: Model) -> Iterator[str]:
         yield name
 
 
-def _refusal(model: Model, name: str, *, layers: bool) -> Refusal:
+def _refusal(model: Model, name: str, sizes: dict[str, str], *, layers: bool) -> Refusal:
     try:
-        found = examined(candidate(model, target=name, runs=False), layers=layers)
+        wanted = candidate(model, target=name, runs=False)
+        if sizes and name == "tensorrt":
+            wanted = replace(wanted, options=wanted.options | {"shapes": sizes})
+        found = examined(wanted, layers=layers)
     except OptkitError as error:
-        hint = f" ({error.hint})" if (error.hint or "").startswith("optkit ") else ""
+        hint = f" ({error.hint})" if (error.hint or "").startswith(("optkit ", "sizes ")) else ""
         return Refusal(target=name, accepted=False, reason=error.message.removeprefix(f"{model.path}: ") + hint)
     nodes = [RefusedNodeRecord(operator=each.operator, node=each.node, reason=each.reason) for each in found.refused]
     made = [
