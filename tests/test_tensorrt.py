@@ -131,6 +131,18 @@ def test_weights_that_are_several_matrices_have_a_scale_for_each_output(tmp_path
     assert "gemm" in {each.kind for each in layers}
 
 
+def test_a_layer_of_nearly_nothing_has_a_scale_in_fp8(tmp_path):
+    weights = [(np.full((4, 4), value, np.float32), name) for name, value in (("w", 1e-40), ("v", 1.0))]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"], "less"), helper.make_node("MatMul", ["a", "v"], ["y"], "on")]
+    path = graph(tmp_path / "m.onnx", nodes, [floats("x", "n", 4)], [floats("y", "n", 4)], weights)
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((8, 4), np.float32))
+    out = tmp_path / "out.onnx"
+    package.quantize(path, out, precision="fp8", target="tensorrt", data=tmp_path / "x.npz", measure=False)
+    scales = {each.name: numpy_helper.to_array(each) for each in onnx.load(out).graph.initializer}
+    assert all((values > 1e-38).all() for name, values in scales.items() if name.endswith("_scale"))
+    assert package.inspect(out, targets=["tensorrt"]).targets[0].accepted
+
+
 def test_integers_are_symmetric_and_biases_stay_in_float(narrow):
     proto = onnx.load(narrow["int8"][0])
     stored = {each.name: numpy_helper.to_array(each) for each in proto.graph.initializer}

@@ -96,7 +96,7 @@ class _Pairs:
             return self._done[name, None], []
         low, high = (float(np.max(np.abs(each))) for each in self._ranges[name].range_value)
         scale, quantized, made = f"{name}_fp8_scale", f"{name}_fp8", f"{name}_from_fp8"
-        self._store(numpy_helper.from_array(np.float32(max(low, high) / _LARGEST or 1.0), scale))
+        self._store(numpy_helper.from_array(_scale(np.float32(max(low, high))), scale))
         self._done[name, None] = made
         return made, [
             helper.make_node("QuantizeLinear", [name, scale, "fp8_zero"], [quantized], f"{name}_QuantizeLinear"),
@@ -133,10 +133,15 @@ class _Pairs:
 
 
 def _scales(values: Array, axis: int) -> Array:
-    """A scale for each output channel; 1 for one that is zero throughout."""
+    """A scale for each output channel."""
     others = tuple(each for each in range(values.ndim) if each != axis)
-    found: Array = np.abs(values).max(others).astype(np.float32) / np.float32(_LARGEST)
-    return np.where(found > 0, found, np.float32(1.0))
+    return _scale(np.abs(values).max(others).astype(np.float32))
+
+
+def _scale(largest: Array | np.float32) -> Array:
+    """What the largest magnitude over E4M3's is; 1 where that is zero, or too small for a number to divide by."""
+    found = np.asarray(largest / np.float32(_LARGEST))
+    return np.where(found >= np.finfo(np.float32).tiny, found, np.float32(1.0))
 
 
 def _float8(values: Array) -> bytes:
