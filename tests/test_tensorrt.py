@@ -403,6 +403,8 @@ def test_a_builders_message_is_one_line_without_places_in_its_source():
     place = "In operator() at /_src/shape.cpp:640 In rebuild at /_src/optimizer/valueRebuilder.cpp:160)"
     told = trtbuild._plain(f"IBuilder::buildSerializedNetwork: Error Code 4: Shape Error (inherently\nfalse {place}")
     assert told == "Shape Error: inherently false"
+    text = "IBuilder::build: Error Code 2: [graphScope.cpp::analyze::471] Internal Error (Assertion tScope)"
+    assert trtbuild._plain(text) == "Internal Error: Assertion tScope"
     assert len(trtbuild._plain("Myelin (" + "x" * 5000)) < 310
 
 
