@@ -212,16 +212,16 @@ def weights(proto: Any) -> dict[str, float]:
 def beyond(proto: Any, narrow: Narrow, constants: Mapping[str, float], computed: Mapping[str, float]) -> dict[int, str]:
     """Nodes of the main graph with values out of the narrow type's range, by their place in it, and why.
 
-    A constant is what it is; what was computed on samples may be larger on others. Small biases are in no one's
-    way, but a single small number that is added may stand between a divisor and zero.
+    A constant is what it is; what was computed on samples may be larger on others. What is small and only
+    added is in no one's way, but a single number that is added may stand between a divisor and zero.
     """
-    rows = {tensor.name for tensor in proto.graph.initializer if int(np.prod(tensor.dims)) > 1}
+    guards = {tensor.name for tensor in proto.graph.initializer if int(np.prod(tensor.dims)) == 1}
     found = {}
     for place, node in enumerate(proto.graph.node):
         names = {*node.input, *node.output}
         peaks = {name: constants[name] for name in names & constants.keys()}
         peaks |= {name: _MARGIN * computed[name] for name in names & computed.keys()}
-        small = [peak for name, peak in peaks.items() if peak > 0 and not _added(node, name, rows)]
+        small = [peak for name, peak in peaks.items() if peak > 0 and not _added(node, name, guards)]
         if max(peaks.values(), default=0.0) > narrow.largest:
             found[place] = f"values come near or beyond {narrow.largest:.6g}, where {narrow.name} ends"
         elif min(small, default=1.0) < _least(node, narrow):
@@ -229,9 +229,11 @@ def beyond(proto: Any, narrow: Narrow, constants: Mapping[str, float], computed:
     return found
 
 
-def _added(node: Any, name: str, rows: set[str]) -> bool:
-    """Whether a constant is only added to what counts, as biases are: small ones may lose their last bits."""
-    return name in rows if node.op_type in ("Add", "Sub") else node.op_type in _BIASED and name in node.input[2:3]
+def _added(node: Any, name: str, guards: set[str]) -> bool:
+    """Whether a tensor is only added to what counts, as biases are: small ones may lose their last bits."""
+    if node.op_type in ("Add", "Sub"):
+        return name in node.input and name not in guards
+    return node.op_type in _BIASED and name in node.input[2:3]
 
 
 def _least(node: Any, narrow: Narrow) -> float:
