@@ -120,9 +120,11 @@ class _Nearness:
         except MetricError:  # as many boxes as were found
             self._comparable = False
             return
-        worst = float(errors[: batch.count].max(initial=0.0))
+        filled = next(iter(batch.feed.values())).shape[:1]
+        real = batch.count if wanted.shape[:1] == filled else None  # a recurrent state has its samples elsewhere
+        worst = float(errors[:real].max(initial=0.0))
         self._error = max(self._error, math.sqrt(worst) if self._floats else worst)  # they come as squares
-        self._cosine = min(self._cosine, float(cosines[: batch.count].min(initial=1.0)))
+        self._cosine = min(self._cosine, float(cosines[:real].min(initial=1.0)))
 
     def text(self) -> str:
         if not self._comparable:

@@ -144,6 +144,20 @@ def test_what_only_adds_nearly_nothing_is_float16(tmp_path):
     assert cosine(done, "y") > 0.9999
 
 
+def test_all_of_a_state_counts_whose_samples_lie_on_another_axis(tmp_path):
+    nodes = [
+        helper.make_node("Mul", ["h", "third"], ["s"], "state"),
+        helper.make_node("Relu", ["x"], ["y"], "relu"),
+    ]
+    inputs, outputs = ({name: ["batch", 4], state: [2, "batch", 4]} for name, state in ("xh", "ys"))
+    path = save(tmp_path / "model.onnx", nodes, inputs, outputs, {"third": np.full(4, 1 / 3, np.float32)})
+    (tmp_path / "feeds").mkdir()
+    state = np.stack([np.zeros((1, 4)), np.ones((1, 4))]).astype(np.float32)
+    np.savez(tmp_path / "feeds" / "0.npz", x=np.ones((1, 4), np.float32), h=state)
+    done = narrowed(path, tmp_path, "bf16", tmp_path / "feeds")
+    assert "relative error at most 0 %" not in next(note.text for note in done.notes if note.where == "s")
+
+
 LACKING = {
     "ConvTranspose": ((1, 4, 6, 6), ((4, 2, 2, 2),), {}),
     "GRU": ((5, 1, 8), ((1, 24, 8), (1, 24, 8)), {"hidden_size": 8}),
