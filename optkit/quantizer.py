@@ -39,6 +39,9 @@ QUANTIZERS = {
 QUANTIZABLE = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """Operators whose integer kernels win; what lies between them is cheaper left in float than converted twice."""
 
+RECURRENT = ("LSTM", "GRU", "RNN")
+"""Operators with weights that few methods know."""
+
 _ABSORBED = ("Relu", "Clip")
 """Integers of the right range cut values off by themselves; ranges taken before the cut would waste theirs."""
 
@@ -266,11 +269,11 @@ def _count(part: Any, operators: Sequence[str]) -> int:
 
 
 def kept_in_float(proto: Any, chosen: list[Any], request: Request) -> tuple[Note, ...]:
-    """Notes on operators with integer kernels that stay in float, and why."""
+    """Notes on operators with weights or integer kernels that stay in float, and why."""
     names = {node.name for node in chosen}
     reasons: dict[str, int] = {}
     for node in graph.walk(proto):
-        if node.op_type not in QUANTIZABLE or node.name in names:
+        if node.op_type not in (*QUANTIZABLE, *RECURRENT) or node.name in names:
             continue
         why = "asked for with exclude" if request.excludes(node) else "not of this method, or without a constant weight"
         reasons[f"{node.op_type} kept in float: {why}"] = reasons.get(f"{node.op_type} kept in float: {why}", 0) + 1

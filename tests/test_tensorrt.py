@@ -388,6 +388,24 @@ def test_sizes_that_were_supposed_and_do_not_fit_the_graph_are_told(tmp_path):
         package.inspect(path, shapes=["height=48"])
 
 
+def test_what_is_recurrent_is_told_to_stay_in_float(tmp_path):
+    weights = [(np.full(shape, 0.1, np.float32), name) for name, shape in (("w", (1, 16, 4)), ("r", (1, 16, 4)))]
+    nodes = [
+        helper.make_node("LSTM", ["x", "w", "r"], ["a"], "recurrent", hidden_size=4),
+        helper.make_node("MatMul", ["a", "v"], ["y"], "layer"),
+    ]
+    weights.append((np.eye(4, dtype=np.float32), "v"))
+    path = graph(tmp_path / "m.onnx", nodes, [floats("x", 5, 1, 4)], [floats("y", 5, 1, 1, 4)], weights)
+    (tmp_path / "feeds").mkdir()
+    for number in range(4):
+        x = np.random.default_rng(number).random((5, 1, 4), np.float32)
+        np.savez(tmp_path / "feeds" / f"{number}.npz", x=x)
+    done = package.quantize(
+        path, tmp_path / "int8.onnx", precision="int8", target="tensorrt", data=tmp_path / "feeds", measure=False
+    )
+    assert "1 x LSTM kept in float" in " ".join(note.text for note in done.stage.notes)
+
+
 def test_what_onnxruntime_warns_of_while_it_quantizes_is_not_heard(tmp_path, capfd):
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     weight = (np.ones((4, 4), np.float32), "w")
