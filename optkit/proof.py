@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from optkit import comparison, narrowproof, records
+from optkit.errors import MissingLibraryError, OptkitError
 from optkit.model import Model
 from optkit.probing import AS_WRITTEN
 from optkit.results import Comparison, NoteRecord, Row
 from optkit.stage import Note
 from optkit.target import target
 from optkit.transformation import Transformed
-from optkit.worker import candidate
+from optkit.worker import candidate, examined
 
 _REFERENCE = "onnxruntime"
 
@@ -33,7 +35,26 @@ def compared(done: Transformed, after: Model, metric: str | None, max_drop: floa
     told = f"quality is computed on the CPU, by {_REFERENCE}, and no speed was measured: {absence}"
     note = NoteRecord(text=told, where=done.request.target, level="warning")
     rows = [before, result.model_copy(update={"model": records.of_model(after)})]
-    return found.model_copy(update={"rows": rows, "notes": [*found.notes, note]})
+    return found.model_copy(update={"rows": rows, "notes": [*found.notes, note, *_refused(after, done.request.target)]})
+
+
+def _refused(model: Model, target_name: str) -> Iterator[NoteRecord]:
+    """A warning where a target that cannot run here, but can read models, does not take this one."""
+    try:
+        refused = [
+            f"{each.operator} ({each.node}): {each.reason}"
+            for each in examined(candidate(model, target=target_name, runs=False)).refused
+        ]
+    except MissingLibraryError:
+        return
+    except OptkitError as error:
+        refused = [error.message]
+    if refused:
+        more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+        text = (
+            f"{target_name} does not take the result: {refused[0]}{more}; optkit inspect --target {target_name} tells"
+        )
+        yield NoteRecord(text=text, where=target_name, level="warning")
 
 
 def _side_by_side(

@@ -286,6 +286,18 @@ def test_refused_nodes_are_listed_with_their_reasons(refused):
     assert found.nodes[1].reason == "no such operator"
 
 
+def test_quantizing_what_is_refused_says_so(refused, tmp_path):
+    shapes = {"x": (8, 4), "m": (8, 4, 4)}
+    draw = np.random.default_rng(0)
+    np.savez(tmp_path / "d.npz", **{name: draw.random(shape, np.float32) for name, shape in shapes.items()})
+    done = package.quantize(
+        refused, tmp_path / "h.onnx", precision="fp16", target="tensorrt", data=tmp_path / "d.npz", force=True
+    )
+    (note,) = (note for note in done.comparison.notes if "does not take" in note.text)
+    assert note.text.startswith("tensorrt does not take the result: BiasGelu (contrib): no such operator")
+    assert "and 1 more; optkit inspect" in note.text
+
+
 def test_compiling_what_is_refused_names_the_nodes_and_leaves_nothing(refused, tmp_path):
     with pytest.raises(TargetError, match=r"BiasGelu \(contrib\): no such operator.*Det \(determinant\)") as raised:
         package.compile(refused, tmp_path / "bundle", target="tensorrt")
