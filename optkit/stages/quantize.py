@@ -107,7 +107,7 @@ class Quantize(Schedule, Stage):
             raise UsageError(f"{self.precision} says of all floats what they become", hint="one precision alone")
         if context.target != "tensorrt":
             raise UsageError(
-                f"{context.target} decides by itself in what it computes what {self.precision} leaves in float",
+                f"{self.floats} beside {self.precision} is for tensorrt, not for {context.target}",
                 hint=f"--target tensorrt, or --{self.precision} alone",
             )
 
