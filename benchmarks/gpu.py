@@ -69,7 +69,11 @@ def table(case: zoo.Case, folder: Path, batch: int, seconds: float) -> Iterator[
         list(forms(case, folder)), dataset=dataset, metric=case.metric, batch=batch, seconds=seconds
     )
     yield from (f"| {case.name} | {batch} | {' | '.join(cells(row))} |" for row in found.rows)
-    yield from (f"| {case.name} | {batch} | {note.text} | | | | |" for note in found.notes if note.level == "warning")
+    yield from (
+        f"| {case.name} | {batch} | {note.where}: {note.text} | | | | |"
+        for note in found.notes
+        if note.level == "warning"
+    )
 
 
 def cells(row: Row) -> list[str]:
@@ -94,10 +98,10 @@ def main() -> None:
     if reason := cuda.available():
         print(f"no table: {reason}", file=sys.stderr)
         sys.exit(MISSING)
-    gpu = machine.fingerprint().gpus[0]
-    print(
-        f"{gpu.name}, compute capability {gpu.compute_capability}, driver {gpu.driver}; {trt.name()}; {fingerprint()}\n"
-    )
+    drivers = {each.driver for each in machine.fingerprint().gpus}  # none where there is no nvidia-smi
+    driver = ", ".join(filter(None, drivers)) or "unknown"
+    print(f"{cuda.device_name()}, compute capability {cuda.compute_capability()}, driver {driver}")
+    print(f"{trt.name()}; {fingerprint()}\n")
     print("\n| model | batch | form | median | throughput | speed-up over the first | quality |\n" + "|---" * 7 + "|")
     with tempfile.TemporaryDirectory() as name:
         for case in zoo.cases(Path(name)):

@@ -84,9 +84,10 @@ def named_apart(candidates: Sequence[Candidate]) -> list[Candidate]:
     names = [entry.name for entry in candidates]
     paths = {name: {entry.model.path for entry in candidates if entry.name == name} for name in names}
     apart: list[Candidate] = []
-    for entry in candidates:
+    for place, entry in enumerate(candidates):
         name = entry.name if len(paths[entry.name]) == 1 else str(entry.model.path)
-        again = sum(other.model.path == entry.model.path and other.target == entry.target for other in apart)
+        same = (entry.name, entry.model.path, entry.target)
+        again = sum((other.name, other.model.path, other.target) == same for other in candidates[:place])
         apart.append(replace(entry, name=f"{name} ({again + 1})" if again else name))
     return apart
 
