@@ -31,7 +31,7 @@ def quantize(
     made_by = method or method_of(quantized or "")
     suffix = ".xml" if candidate.target == "openvino" else ".onnx"
     output = candidate.model.path.with_suffix("").name + ("-mixed" if exclude else "-again") + suffix
-    words = ["optkit", "quantize", str(source.path), "--int8"]
+    words = ["optkit", "quantize", str(source.path), *_types(quantized or "", candidate.target)]
     words += ["--target", candidate.target] if candidate.target != "onnxruntime" else []
     words += ["--method", made_by] if made_by else []
     if made_by in (None, "static"):
@@ -40,6 +40,12 @@ def quantize(
     for name in exclude:
         words += ["--exclude", name]
     return shlex.join([*words, *options, "-o", output])
+
+
+def _types(quantized: str, target: str) -> list[str]:
+    eight = "--fp8" if "float8" in quantized else "--int8"
+    halves = {"bfloat16 between": "--bf16", "float16 between": "--fp16"} if target == "tensorrt" else {}
+    return [eight, *(flag for said, flag in halves.items() if f" {said}" in quantized)]
 
 
 def method_of(quantized: str) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from optkit import classes
@@ -42,6 +44,16 @@ def cosines(name: str, output: Array, expected: Array, feed: Arrays) -> Array:
     left, right = (_unit(np.where(keep & ~broken[:, None], array, 0.0)) for array in (values, wanted))
     both_zero = ~left.any(axis=1) & ~right.any(axis=1)
     return np.where(broken, 0.0, np.where(both_zero, 1.0, np.clip((left * right).sum(axis=1), -1.0, 1.0)))
+
+
+def per_sample(rows: Sequence[Array], feed: Arrays) -> list[Array]:
+    """A value per sample of each output: the worst for all of them, where an output has another number of rows.
+
+    There are as many samples as the first input has, if an output agrees, else as the first output has.
+    """
+    fed = next((len(array) for array in feed.values() if array.ndim), 0)
+    samples = fed if any(len(each) == fed for each in rows) else len(rows[0])
+    return [each if len(each) == samples else np.full(samples, each.min(initial=1.0)) for each in rows]
 
 
 def relative_errors(name: str, output: Array, expected: Array, feed: Arrays) -> Array:

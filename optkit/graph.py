@@ -292,7 +292,10 @@ def quantized(proto: onnx.ModelProto) -> str | None:
     if "DequantizeLinear" not in names:
         return "float16" if _mostly_half(proto) else None
     kind = _dequantized(proto) or "int8"
-    return f"QDQ {kind} static" if "QuantizeLinear" in names else f"weight-only {kind} (DequantizeLinear)"
+    if "QuantizeLinear" not in names:
+        return f"weight-only {kind} (DequantizeLinear)"
+    between = _between(proto)
+    return f"QDQ {kind} static, {between} between" if between else f"QDQ {kind} static"
 
 
 _DYNAMIC = "DynamicQuantize"
@@ -314,6 +317,13 @@ def _dequantized(proto: onnx.ModelProto) -> str | None:
     kinds = Counter(dtype_name(t.data_type) for name, t in (constants | stored).items() if name in sources)
     kinds.pop("int32", None)  # biases
     return kinds.most_common(1)[0][0] if kinds else None
+
+
+def _between(proto: onnx.ModelProto) -> str | None:
+    """The narrow type that pairs make of integers, by their scales."""
+    scales = {name for node in walk(proto) if node.op_type == "DequantizeLinear" for name in node.input[1:2]}
+    kinds = {dtype_name(each.data_type) for graph in graphs(proto) for each in graph.initializer if each.name in scales}
+    return next(iter(sorted(kinds & {"float16", "bfloat16"})), None)
 
 
 def _mostly_half(proto: onnx.ModelProto) -> bool:

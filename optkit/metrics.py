@@ -167,7 +167,8 @@ class Spearman(Pearson):
 class Cosine(Metric):
     """The cosine of the angle between a sample's output and the reference's; of several outputs the worst counts.
 
-    Where the outputs do not agree on the size of their first axis, the batch counts as one sample.
+    An output whose samples lie on another axis than the first, as those of recurrent states do, counts as a whole: for
+    each sample of its batch.
     """
 
     name = "cosine"
@@ -177,10 +178,8 @@ class Cosine(Metric):
         reference = _reference(truth)
         names = [self.output] if self.output else [name for name in reference if reference[name].dtype.kind in "fiub"]
         chosen = [replace(self, output=name) for name in names]
-        pairs = [(*one.chosen(outputs), one.chosen(reference)[1]) for one in chosen]
-        if len({wanted.shape[:1] for _, _, wanted in pairs}) > 1:  # a recurrent state has its samples elsewhere
-            pairs = [(name, got[None], wanted[None]) for name, got, wanted in pairs]
-        worst = np.min([fidelity.cosines(name, got, wanted, feed) for name, got, wanted in pairs], axis=0)
+        each = [fidelity.cosines(*one.chosen(outputs), one.chosen(reference)[1], feed) for one in chosen]
+        worst = np.min(fidelity.per_sample(each, feed), axis=0)
         return np.stack([worst, np.ones_like(worst)], axis=1)
 
 

@@ -9,14 +9,13 @@ from typing import Any
 
 from optkit import graph, narrowlimits, narrowproof
 from optkit.errors import StageError
-from optkit.narrowing import BFLOAT16, FLOAT, FLOAT16, Narrow, dtypes, narrowed, unable
+from optkit.narrowing import FLOAT, FLOAT16, NARROWS, Narrow, dtypes, narrowed, unable
 from optkit.narrowlimits import PAIRS
 from optkit.nodes import walk
 from optkit.probing import probed
 from optkit.quantizer import Request
 from optkit.stage import Note
 
-NARROWS = {"fp16": FLOAT16, "bf16": BFLOAT16}
 _MOST_SAMPLES = 32
 """Every tensor of each is looked at: ranges settle soon, and a margin is for the rest."""
 _SCALED_OPSET = 19
@@ -25,12 +24,15 @@ _ASKED_FOR = "asked for with exclude"
 
 
 def written(request: Request, proto: Any) -> tuple[Path, tuple[Note, ...], dict[str, Any]]:
-    """The path of a quantized graph's file, what it leaves in float in the type asked for; notes and facts of that."""
+    """The path of a quantized graph's file, what it leaves in float in the type asked for; notes and facts of that.
+
+    What ``request`` excludes is kept from 8 bits, and narrow like the rest. Raises as ``converted`` does.
+    """
     path = request.workdir / "model.onnx"
     if request.floats not in NARROWS:
         graph.save(proto, path)
         return path, (), {}
-    made = converted(request, proto, beside="8 bits and ")
+    made = converted(replace(request, exclude=()), proto, types=f"8 bits and {request.floats}")
     graph.save(made.proto, path)
     return path, made.notes, {"floats": request.floats, "kept_in_float32": made.kept}
 
@@ -44,15 +46,17 @@ class Converted:
     notes: tuple[Note, ...]
 
 
-def converted(request: Request, proto: Any, *, beside: str = "") -> Converted:
+def converted(request: Request, proto: Any, *, types: str) -> Converted:
     """A graph of the request's model in the 16 bits of ``request.floats``; ``proto`` itself is changed.
 
-    With data, ranges are measured and the outputs compared with the model's; ``beside`` says which other types the
-    graph is in. Raises StageError where nothing can be narrow, or an output would become NaN or infinite, and
-    TargetError where the CPU cannot run what is to be measured.
+    With data, ranges are measured and the outputs compared with the model's; ``types`` is what the graph is then said
+    to be in. Raises StageError where nothing can be narrow, or an output would become NaN or infinite, and TargetError
+    where the CPU cannot run what is to be measured.
     """
     narrow = NARROWS[request.floats]
-    proto = _with_narrow_pairs(proto, narrow, request)
+    if narrow is FLOAT16 and any(node.op_type in PAIRS for node in walk(proto)):
+        proto = _at_opset_of_narrow_pairs(proto, request)
+        narrowlimits.lift_scales(proto)
     known = dtypes(proto)
     notes = _masks(narrowlimits.shrink_masks(proto, narrow), narrow)
     samples = request.calibration.take(_MOST_SAMPLES) if request.calibration else None
@@ -60,31 +64,29 @@ def converted(request: Request, proto: Any, *, beside: str = "") -> Converted:
     with request.engine.running():
         made = narrowed(proto, narrow, keep, known)
     if not made.tensors:
+        why = Counter(keep.values()).most_common(1)
+        told = f"; of most operators: {why[0][0]}" if why else ""
         raise StageError(
-            f"{request.model.path}: nothing in it can be {narrow.name}",
-            hint="exclude fewer; optkit inspect shows the model's operators",
+            f"{request.model.path}: nothing in it can be {narrow.name}{told}",
+            hint="optkit inspect shows the model's operators",
         )
     notes += _reasons(proto, keep)
     if samples is None:
         text = "without data, neither are ranges known nor outputs compared: give --data"
         notes += (Note(text, level="warning"),)
     else:
-        types = f"{beside}{narrow.name}"
         notes += narrowproof.compare(request.model, types, proto, made, narrow, samples, request.workdir)
     return Converted(made.proto, len(keep), notes)
 
 
-def _with_narrow_pairs(proto: Any, narrow: Narrow, request: Request) -> Any:
-    """The graph at an opset whose Q/DQ take the narrow type. For bfloat16 nobody asks of which version a node is."""
-    if narrow is not FLOAT16 or not any(node.op_type in PAIRS for node in walk(proto)):
-        return proto
+def _at_opset_of_narrow_pairs(proto: Any, request: Request) -> Any:
+    """The graph at an opset whose Q/DQ take float16. For bfloat16 nobody asks of which version a node is."""
     proto, _ = graph.upgrade(proto, _SCALED_OPSET)
     if graph.opset_of(proto) < _SCALED_OPSET:
         raise StageError(
             f"{request.model.path}: Q/DQ in float16 need opset {_SCALED_OPSET}, which this graph cannot be brought to",
             hint="--bf16 instead of --fp16",
         )
-    narrowlimits.lift_scales(proto, narrow)
     return proto
 
 

@@ -38,6 +38,8 @@ class Narrow:
 
 FLOAT16 = Narrow("float16", 10, 65504.0, 2.0**-14)
 BFLOAT16 = Narrow("bfloat16", 16, 2.0**127 * (2 - 2.0**-7), 2.0**-126)
+NARROWS = {"fp16": FLOAT16, "bf16": BFLOAT16}
+"""By what the user calls them."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def shrink_masks(proto: Any, narrow: Narrow) -> int:
 
     Infinities themselves stay, and so do bounds: those only need to be no less than the range.
     """
-    bounds = {name for node in walk(proto) if node.op_type in _BOUNDING for name in node.input}
+    bounds = {name for node in walk(proto) if node.op_type in (*_BOUNDING, *PAIRS) for name in node.input}
     return sum(_shrink(tensor, narrow) for tensor in tensors(proto) if tensor.name not in bounds)
 
 
@@ -68,15 +68,14 @@ def _shrink(tensor: Any, narrow: Narrow) -> bool:
     return True
 
 
-def lift_scales(proto: Any, narrow: Narrow) -> int:
-    """Give constants in 8 bits whose scales float16 rounds coarsely, or to zero, larger ones, in place; how many.
+def lift_scales(proto: Any) -> None:
+    """Give constants in 8 bits whose scales float16 rounds coarsely, or to zero, larger ones, in place.
 
-    Those are channels that are next to nothing; TensorRT takes no scale of zero.
+    Those are channels that are next to nothing; TensorRT takes no scale of zero. What float16 cannot hold stays.
     """
     from onnx import numpy_helper
 
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
-    lifted = 0
     for node in proto.graph.node:
         if node.op_type != "DequantizeLinear" or not stored.keys() >= set(node.input[:2]):
             continue
@@ -91,15 +90,14 @@ def lift_scales(proto: Any, narrow: Narrow) -> int:
         rounded = np.rint(rescaled) if values.dtype.kind == "i" else rescaled
         constant.CopyFrom(numpy_helper.from_array(rounded.astype(values.dtype), constant.name))
         scale.CopyFrom(numpy_helper.from_array(held, scale.name))
-        lifted += 1
-    return lifted
 
 
 def _held(scales: Array) -> Array:
     """The scales, but for those that float16 is off by a step of 8 bits: the next that it holds, never zero."""
-    rounded = scales.astype(np.float16)
-    up = np.where(rounded < scales, np.nextafter(rounded, np.float16(np.inf)), rounded)
-    coarse = np.abs(rounded.astype(np.float32) - scales) > scales / _STEPS
+    small = np.minimum(scales, 1.0)  # from there on float16 is fine, or ends
+    rounded = small.astype(np.float16)
+    up = np.where(rounded < small, np.nextafter(rounded, np.float16(2.0)), rounded)
+    coarse = np.abs(rounded.astype(np.float32) - small) > small / _STEPS
     return np.where(coarse, up.astype(np.float32), scales)
 
 
@@ -201,11 +199,12 @@ def weights(proto: Any) -> dict[str, float]:
     """The largest magnitudes of the main graph's float32 constants, those that stand for infinity aside."""
     from onnx import numpy_helper
 
+    scales = {node.input[1] for node in proto.graph.node if node.op_type in PAIRS}
     found = {}
     for tensor in proto.graph.initializer:
         if tensor.data_type == FLOAT:
             values = numpy_helper.to_array(tensor)
-            found[tensor.name] = _peak(values[np.abs(values) < _MASK])
+            found[tensor.name] = _peak(values if tensor.name in scales else values[np.abs(values) < _MASK])
     return found
 
 
@@ -219,13 +218,13 @@ def beyond(proto: Any, narrow: Narrow, constants: Mapping[str, float], computed:
     found = {}
     for place, node in enumerate(proto.graph.node):
         names = {*node.input, *node.output}
-        peaks = {name: constants[name] for name in names & constants.keys()}
-        peaks |= {name: _MARGIN * computed[name] for name in names & computed.keys()}
-        small = [peak for name, peak in peaks.items() if peak > 0 and not _added(node, name, guards)]
-        if max(peaks.values(), default=0.0) > narrow.largest:
+        stored = {name: constants[name] for name in names & constants.keys()}
+        met = {name: computed[name] for name in names & computed.keys()}
+        small = [peak for name, peak in (stored | met).items() if peak > 0 and not _added(node, name, guards)]
+        if max([*stored.values(), *(_MARGIN * peak for peak in met.values())], default=0.0) > narrow.largest:
             found[place] = f"values come near or beyond {narrow.largest:.6g}, where {narrow.name} ends"
-        elif min(small, default=1.0) < _least(node, narrow):
-            found[place] = f"values lie below {narrow.least:.1e}, where {narrow.name} gets coarse"
+        elif min(small, default=1.0) < (least := _least(node, narrow)):
+            found[place] = f"values lie below {least:.1e}, where {narrow.name} gets coarse"
     return found
 
 
@@ -241,9 +240,9 @@ def _least(node: Any, narrow: Narrow) -> float:
 
 
 def layers_of(proto: Any, kept: Mapping[int, str]) -> dict[int, str]:
-    """The layers of the DequantizeLinear among ``kept``, and what else these take in, by their place, and why.
+    """What stays float32 because a layer or a DequantizeLinear before it is among ``kept``, by its place, and why.
 
-    A kernel takes a layer and its pairs together, in one type.
+    A kernel takes a layer and its pairs together, in one type: with a cast between, it would no longer be of integers.
     """
     makers = {
         node.output[0]: place for place, node in enumerate(proto.graph.node) if node.op_type == "DequantizeLinear"
@@ -254,6 +253,6 @@ def layers_of(proto: Any, kept: Mapping[int, str]) -> dict[int, str]:
         before = len(found)
         for place, node in enumerate(proto.graph.node):
             pairs = [makers[name] for name in node.input if name in makers]
-            if any(each in kept or each in found for each in pairs):
-                found |= dict.fromkeys((place, *pairs), "of one layer with a scale that stays float32")
+            if pairs and any(each in kept or each in found for each in (place, *pairs)):
+                found |= dict.fromkeys((place, *pairs), "of one kernel in 8 bits with what stays float32")
     return {place: why for place, why in found.items() if place not in kept}

@@ -18,7 +18,7 @@ from optkit import model as models
 from optkit.data import Batch, Dataset
 from optkit.errors import MetricError, StageError
 from optkit.model import Model
-from optkit.narrowing import BFLOAT16, FLOAT, FLOAT16, Narrow, Narrowed, dtypes, widened_tensor
+from optkit.narrowing import BFLOAT16, FLOAT, FLOAT16, NARROWS, Narrow, Narrowed, dtypes, widened_tensor
 from optkit.probing import probed
 from optkit.stage import Note
 from optkit.tensors import Array, Arrays
@@ -95,7 +95,7 @@ def compare(
             wanted, got = expected(batch.feed), actual(batch.feed)
             for name in wanted:
                 if _broken(got[name], wanted[name]):
-                    raise _overflow(model, before, after, again, narrow, batch.feed, name, workdir)
+                    raise _overflow(model, types, before, after, again, narrow, batch.feed, name, workdir)
                 found.setdefault(name, _Nearness()).add(name, got[name], wanted[name], batch)
     how = f"{types} beside float32 on {len(samples)} samples, computed here with every result rounded"
     return tuple(Note(f"{how}: {each.text()}", where=name) for name, each in found.items())
@@ -144,7 +144,15 @@ def _broken(got: Array, wanted: Array) -> bool:
 
 
 def _overflow(
-    model: Model, before: Any, after: Narrowed, again: Any, narrow: Narrow, feed: Arrays, output: str, workdir: Path
+    model: Model,
+    types: str,
+    before: Any,
+    after: Narrowed,
+    again: Any,
+    narrow: Narrow,
+    feed: Arrays,
+    output: str,
+    workdir: Path,
 ) -> StageError:
     """The error that names the first node whose result is no number any more."""
     computed = {name for node in before.graph.node for name in node.output if name}
@@ -156,8 +164,10 @@ def _overflow(
     bad = {name for name in names if _broken(got[name], wanted[name])}
     node = next((each for each in before.graph.node if bad.intersection(each.output)), None)
     first = f"{node.op_type} {node.name} is the first" if node is not None else "where it begins is not known"
-    others = ", or --bf16, which has float32's range" if narrow is FLOAT16 else ""
+    ways = ["--bf16, which has float32's range"] if narrow is FLOAT16 else []
+    if types in NARROWS:  # else what is excluded is kept from 8 bits, and from nothing more
+        ways.insert(0, f"--exclude {node.name if node is not None else 'NAME'}")
     return StageError(
         f"{model.path}: output {output} becomes NaN or infinite in {narrow.name}: {first}",
-        hint=f"--exclude {node.name if node is not None else 'NAME'}{others}",
+        hint=", or ".join(ways) or "8 bits alone",
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from optkit import comparison, narrowproof, records
-from optkit.errors import MissingLibraryError, OptkitError
+from optkit.errors import MissingDeviceError, MissingLibraryError, OptkitError
 from optkit.model import Model
 from optkit.probing import AS_WRITTEN
 from optkit.results import Comparison, NoteRecord, Row
@@ -45,7 +45,7 @@ def _refused(model: Model, target_name: str) -> Iterator[NoteRecord]:
             f"{each.operator} ({each.node}): {each.reason}"
             for each in examined(candidate(model, target=target_name, runs=False)).refused
         ]
-    except MissingLibraryError:
+    except (MissingLibraryError, MissingDeviceError):
         return
     except OptkitError as error:
         refused = [error.message]

@@ -230,6 +230,8 @@ def quantizes(chain: Chain, layer: LayerRecord) -> bool:
     stage = quantize_of(chain)
     if stage is None or (layer.nncf_only and chain.target != "openvino"):
         return False
+    if chain.target == "tensorrt" and layer.operator == "ConvTranspose":
+        return False
     return stage.method != "dynamic" or layer.operator in _MATRICES
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections import Counter
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
@@ -120,6 +122,18 @@ def own_biases(proto: Any, chosen: list[Any]) -> None:
             node.attribute.remove(attribute)
 
 
+def _own_weights(proto: Any, excluded: list[Any]) -> None:
+    """Give nodes that stay in float weights of their own, in place: the engine replaces one for all that read it."""
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    readers = Counter(name for node in proto.graph.node for name in node.input)
+    for node in excluded:
+        for place, name in enumerate(node.input):
+            if name in stored and readers[name] > 1:
+                own = proto.graph.initializer.add()
+                own.CopyFrom(stored[name])
+                own.name = node.input[place] = f"{name}_of_{node.name}"
+
+
 def scales_its_input(proto: Any, node: Any) -> bool:
     """Whether a Gemm adds what is computed, by a factor: the engine forgets that where biases stay in float."""
     constants = {tensor.name for tensor in proto.graph.initializer}
@@ -135,14 +149,27 @@ def _beta(node: Any) -> float:
 def inserted(
     proto: Any, ranges: Any, chosen: list[Any], request: Request, scheme: Scheme
 ) -> tuple[Any, tuple[Note, ...]]:
-    """The graph with Q/DQ pairs; per tensor where the engine cannot do it per channel, which a note then says."""
+    """The graph with Q/DQ pairs; notes where they are per tensor, as the engine cannot do it per channel, and on chosen
+    layers that it left alone.
+    """
+    notes: tuple[Note, ...] = ()
     try:
-        return _with_pairs(proto, ranges, chosen, request, scheme, per_channel=request.per_channel), ()
+        made = _with_pairs(proto, ranges, chosen, request, scheme, per_channel=request.per_channel)
     except StageError as error:
         if not request.per_channel:
             raise
-        note = Note(f"one scale per tensor, as per channel {error.message}", level="warning")
-    return _with_pairs(proto, ranges, chosen, request, scheme, per_channel=False), (note,)
+        notes = (Note(f"one scale per tensor, as per channel {error.message}", level="warning"),)
+        made = _with_pairs(proto, ranges, chosen, request, scheme, per_channel=False)
+    return made, (*notes, *_left_alone(made, chosen))
+
+
+def _left_alone(proto: Any, chosen: list[Any]) -> Iterator[Note]:
+    """The chosen layers that take in what is not rounded: the engine must know the dtype of a tensor."""
+    rounded = {name for node in proto.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    names = {node.name for node in chosen}
+    left = Counter(node.op_type for node in proto.graph.node if node.name in names and node.input[0] not in rounded)
+    for kind, count in left.items():
+        yield Note(f"{count} x {kind} kept in float: nothing tells the dtype of what they take in", level="warning")
 
 
 def _with_pairs(
@@ -153,6 +180,7 @@ def _with_pairs(
 
     copied = type(proto)()
     copied.CopyFrom(proto)
+    _own_weights(copied, [node for node in copied.graph.node if request.excludes(node)])
     with request.engine.running(), silent():
         engine = QDQQuantizer(
             copied,

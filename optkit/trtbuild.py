@@ -203,7 +203,7 @@ def _of_capabilities(known: Mapping[str, Any]) -> str:
 def _plain(message: str) -> str:
     """TensorRT's message in one line that can be read, without the places in its source."""
     text = re.sub(
-        r"\s*\(?In \S+ at \S+\)?|^I\w+::\w+: |Error Code \d+: |\[\w+\.\w+::\w+::\d+\] ", "", " ".join(message.split())
+        r"\s*\(?In \S+ at \S+\)?|^I\w+::\w+: |Error Code \d+: |\[\w+\.\w+(: ?:?\w+)+\] ", "", " ".join(message.split())
     ).strip()
     text = re.sub(r"^((?:\w+ )+Error) \((.*?)\)?$", r"\1: \2", text)  # it closed behind the place
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

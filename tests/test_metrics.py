@@ -121,12 +121,15 @@ def test_cosine_takes_the_worst_of_several_outputs_unless_one_is_named():
     assert value("cosine:a", outputs, reference) == 1.0
 
 
-def test_cosine_takes_the_batch_for_one_sample_where_an_output_has_its_samples_on_another_axis():
-    reference = {"speech": np.array([[1.0]]), "state": np.array([[[1.0, 0.0]], [[0.0, 1.0]]])}
-    observations = parse("cosine").observations(
-        {"speech": np.array([[2.0]]), "state": np.array([[[1.0, 0.0]], [[0.0, 0.0]]])}, reference, NO_FEED
-    )
-    assert observations.tolist() == [[pytest.approx(2**-0.5), 1.0]]
+@pytest.mark.parametrize("feed", [NO_FEED, {"sound": np.zeros((3, 5)), "rate": np.array(8000)}])
+def test_an_output_with_its_samples_on_another_axis_counts_for_each(feed):
+    speech = np.array([[1.0], [1.0], [1.0]])
+    state = np.ones((2, 3, 4))
+    reference = {"speech": speech, "state": state}
+    same = parse("cosine").observations(reference, reference, feed)
+    assert same.tolist() == [[1.0, 1.0]] * 3
+    other = {"speech": speech * [[1], [-1], [1]], "state": state * np.array([1, 0])[:, None, None]}
+    assert parse("cosine").observations(other, reference, feed)[:, 0].tolist() == [0.0, -1.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_files import nodes_of
 
 import optkit as package
-from optkit import cuda, shaperanges, trt, trtbuild, trtengine
+from optkit import commands, cuda, proof, shaperanges, trt, trtbuild, trtengine
 from optkit import model as models
 from optkit.errors import MissingDeviceError, MissingLibraryError, ModelError, TargetError, UsageError
 from optkit.stages.compile import Compile
 from optkit.target import target
 from optkit.tensors import Signature, TensorSpec
+from optkit.worker import Candidate
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -220,6 +221,120 @@ def test_a_layer_of_tiny_weights_stays_in_float32_with_its_pairs(tmp_path):
     assert [layer.precision for layer in found.layers if layer.kind in PRODUCTS] == ["int8", "int8"]
 
 
+def product_net(path, sizes, between=(), weights=None):
+    """MatMuls of 8x8 weights of these sizes; ``between`` is what the output of each but the last is multiplied by."""
+    constants, nodes, source = [], [], "x"
+    for place, size in enumerate(sizes):
+        given = np.linalg.qr(np.random.default_rng(place).standard_normal((8, 8)))[0].astype(np.float32) * size
+        name, made = (weights or {}).get(place, f"w{place}"), f"p{place}"
+        constants += [(given, name)] if name not in [each[1] for each in constants] else []
+        nodes.append(helper.make_node("MatMul", [source, name], [made], f"product{place}"))
+        if place < len(between):
+            constants.append((np.float32(between[place]), f"f{place}"))
+            nodes.append(helper.make_node("Mul", [made, f"f{place}"], [f"s{place}"], f"scale{place}"))
+            made = f"s{place}"
+        source = made
+    nodes.append(helper.make_node("Relu", [source], ["y"], "end"))
+    np.savez(path.with_suffix(".npz"), x=np.random.default_rng(9).standard_normal((64, 8)).astype(np.float32))
+    return graph(path, nodes, [floats("x", "n", 8)], [floats("y", "n", 8)], constants)
+
+
+def mixed(path, **fields):
+    """The file in INT8 with float16 between, and its products' precisions in an engine."""
+    done = package.quantize(
+        path, path.with_name("q.onnx"), floats="fp16", target="tensorrt", data=path.with_suffix(".npz"),
+        metric="cosine", force=True, **fields,
+    )  # fmt: skip
+    found = package.inspect(path.with_name("q.onnx"), targets=["tensorrt"]).targets[0]
+    return done, [layer.precision for layer in found.layers if layer.kind in PRODUCTS]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "between"),
+    [
+        pytest.param((1e5, 1.0), (1e-5,), id="an output beyond float16"),
+        pytest.param((1e8, 1.0), (1e-8,), id="a scale beyond float16"),
+        pytest.param((1e-5, 1.0), (1e5,), id="a scale too small for float16"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_layer_that_stays_in_float32_between_8_bits_is_still_of_integers(tmp_path, sizes, between):
+    done, products = mixed(product_net(tmp_path / "m.onnx", sizes, between))
+    assert done.comparison.rows[1].quality.value.value > 0.99
+    assert products == ["int8", "int8"]
+    assert any("MatMul kept in float32" in note.text for note in done.stage.notes)
+
+
+def test_what_is_excluded_is_kept_from_8_bits_alone(tmp_path):
+    done, _ = mixed(product_net(tmp_path / "m.onnx", (1.0, 1.0)), exclude=("product1",))
+    layers = package.inspect(tmp_path / "q.onnx", targets=["tensorrt"]).targets[0].layers
+    taking = {name: {each.precision for each in layers if name in each.nodes} for name in ("product0", "product1")}
+    assert "int8" in taking["product0"]
+    assert all(precision.startswith("float16") for precision in taking["product1"])
+    assert [note.text for note in done.stage.notes if "MatMul" in note.text] == [
+        "1 x MatMul kept in float: asked for with exclude"
+    ]
+
+
+def test_what_is_excluded_keeps_its_weight_where_another_layer_has_the_same(tmp_path):
+    path = product_net(tmp_path / "m.onnx", (1.0, 1.0), weights={0: "w", 1: "w"})
+    package.quantize(
+        path, tmp_path / "q.onnx", target="tensorrt", data=tmp_path / "m.npz", exclude=("product1",), measure=False
+    )
+    proto = onnx.load(tmp_path / "q.onnx")
+    stored = {each.name: numpy_helper.to_array(each) for each in proto.graph.initializer}
+    weights = {node.name: node.input[1] for node in proto.graph.node if node.op_type == "MatMul"}
+    assert weights["product0"] not in stored
+    np.testing.assert_array_equal(
+        stored[weights["product1"]], numpy_helper.to_array(onnx.load(path).graph.initializer[0])
+    )
+
+
+def test_a_layer_that_the_engine_leaves_alone_is_told(tmp_path):
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], "first"),
+        helper.make_node("BiasGelu", ["a", "b"], ["c"], "unknown", domain="com.microsoft"),
+        helper.make_node("MatMul", ["c", "w"], ["y"], "second"),
+    ]
+    constants = [(np.eye(8, dtype=np.float32), "w"), (np.ones(8, np.float32), "b")]
+    path = graph(tmp_path / "m.onnx", nodes, [floats("x", "n", 8)], [floats("y", "n", 8)], constants)
+    np.savez(tmp_path / "m.npz", x=np.random.default_rng(9).standard_normal((64, 8)).astype(np.float32))
+    done = package.quantize(path, tmp_path / "q.onnx", target="tensorrt", data=tmp_path / "m.npz", measure=False)
+    (note,) = (note for note in done.stage.notes if "nothing tells the dtype" in note.text)
+    assert note.text.startswith("1 x MatMul kept in float")
+
+
+def test_of_a_file_in_8_bits_the_rest_can_be_made_narrow(narrow, samples, tmp_path):
+    data = samples / "evaluation.npz"
+    done = package.quantize(narrow["int8"][0], tmp_path / "q.onnx", precision="fp16", target="tensorrt", data=data)
+    assert any("what that leaves in float becomes fp16" in note.text for note in done.stage.notes)
+    assert package.inspect(tmp_path / "q.onnx").quantized == "QDQ int8 static, float16 between"
+    products = package.inspect(tmp_path / "q.onnx", targets=["tensorrt"]).targets[0].layers
+    assert [layer.precision for layer in products if layer.kind in PRODUCTS] == ["int8"] * 10
+    again = package.quantize(tmp_path / "q.onnx", tmp_path / "r.onnx", floats="fp16", target="tensorrt", data=data)
+    assert any("not done again" in note.text for note in again.stage.notes)
+
+
+def test_a_library_that_finds_no_gpu_refuses_nothing(narrow, monkeypatch):
+    def missing(candidate):
+        raise MissingDeviceError("TensorRT 11.0 does not start")
+
+    monkeypatch.setattr(proof, "examined", missing)
+    assert list(proof._refused(models.open(narrow["int8"][0]), "tensorrt")) == []
+
+
+@pytest.mark.parametrize(
+    ("types", "flags"), [("int8", "--int8 "), ("int8-fp16", "--int8 --fp16 "), ("fp8-bf16", "--fp8 --bf16 ")]
+)
+def test_a_command_to_paste_makes_the_same_types(samples, narrow, types, flags):
+    made = models.open(narrow[types][0])
+    told = package.inspect(narrow[types][0]).quantized
+    command = commands.quantize(
+        models.open(samples / "model.onnx"), Candidate(types, made, "tensorrt", {}), told, data="d.npz"
+    )
+    assert f"model.onnx {flags}--target tensorrt --method static" in command
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -243,7 +358,7 @@ def test_types_that_do_not_go_together_are_told(optkit, samples, tmp_path, flags
 
 
 def test_a_precision_that_leaves_no_floats_takes_no_other_type(samples, tmp_path):
-    with pytest.raises(UsageError, match="fp16 says of all floats what they become"):
+    with pytest.raises(UsageError, match="floats goes with int8 and fp8, not with fp16"):
         package.quantize(
             samples / "model.onnx", tmp_path / "m.onnx", precision="fp16", floats="bf16", target="tensorrt"
         )

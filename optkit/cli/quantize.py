@@ -28,11 +28,13 @@ def quantize(
         bool, typer.Option("--int8", help="8-bit integers, by the method that fits model, target and data.")
     ] = False,
     fp16: Annotated[
-        bool, typer.Option("--fp16", help="Half precision; beside --int8 or --fp8, for tensorrt: of what stays float.")
+        bool,
+        typer.Option("--fp16", help="Half precision; with --int8 or --fp8, for tensorrt, of what is left."),
     ] = False,
     fp8: Annotated[bool, typer.Option("--fp8", help="8-bit floats, on tensorrt from capability 8.9 on.")] = False,
     bf16: Annotated[
-        bool, typer.Option("--bf16", help="bfloat16, where target and machine have it; beside --int8 as --fp16.")
+        bool,
+        typer.Option("--bf16", help="bfloat16, where target and machine have it; with --int8 as --fp16 is."),
     ] = False,
     int4: Annotated[bool, typer.Option("--int4", help="4-bit weights, arithmetic in float.")] = False,
     output: options.Output = None,

@@ -14,7 +14,7 @@ def quantize(request: Request) -> Quantized:
     """
     ready = prepared(request.model)
     unknown = request.unknown(ready.proto)
-    made = narrowgraph.converted(request, ready.proto)
+    made = narrowgraph.converted(request, ready.proto, types=request.floats)
     path = request.workdir / "model.onnx"
     graph.save(made.proto, path)
     return Quantized(path, notes=(*ready.notes, *unknown, *made.notes), facts={"kept_in_float32": made.kept})

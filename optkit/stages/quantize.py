@@ -104,7 +104,7 @@ class Quantize(Schedule, Stage):
 
     def _check_floats(self, context: Context) -> None:
         if self.precision not in ("int8", "fp8"):
-            raise UsageError(f"{self.precision} says of all floats what they become", hint="one precision alone")
+            raise UsageError(f"floats goes with int8 and fp8, not with {self.precision}", hint="leave floats out")
         if context.target != "tensorrt":
             raise UsageError(
                 f"{self.floats} beside {self.precision} is for tensorrt, not for {context.target}",
@@ -146,7 +146,7 @@ class Quantize(Schedule, Stage):
         """Write the quantized model. Raises StageError where nothing can be quantized."""
         found = _quantized(model)
         if found is not None:
-            return Outcome(model, (Note(f"already quantized ({found}): not done again", level="warning"),))
+            return self._again(model, context, found)
         if not self.trains:
             return self._in_integers(model, context)
         try:
@@ -155,6 +155,15 @@ class Quantize(Schedule, Stage):
             best = stopped.finish
             raise Interrupted(lambda: self._in_integers(best(), context).model) from None
         return self._in_integers(model, context, learnt, facts)
+
+    def _again(self, model: Model, context: Context, found: str) -> Outcome:
+        """What to do with a model that is ``found`` quantized: nothing, but for the floats that it left on tensorrt."""
+        leaves = self._floats != "float32" and context.target == "tensorrt" and found.startswith("QDQ")
+        if not leaves or "between" in found:
+            return Outcome(model, (Note(f"already quantized ({found}): not done again", level="warning"),))
+        rest = self.model_copy(update={"precision": self._floats, "floats": "float32", "method": "auto"})
+        told = Note(f"already quantized ({found}): what that leaves in float becomes {self._floats}", level="warning")
+        return rest._in_integers(model, context, (told,))
 
     def _in_integers(
         self, model: Model, context: Context, learnt: tuple[Note, ...] = (), facts: dict[str, Any] | None = None

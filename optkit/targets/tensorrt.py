@@ -173,7 +173,7 @@ def _supposing(notes: tuple[str, ...]) -> Iterator[None]:
     except TargetError as error:
         if not notes or error.hint or not re.search(r"shape|dimension|kOPT|kMIN|kMAX", error.message, re.IGNORECASE):
             raise
-        raise TargetError(error.message, hint=f"sizes were supposed: {'; '.join(notes)}") from None
+        raise TargetError(error.message, hint=f"perhaps for the sizes that were supposed: {'; '.join(notes)}") from None
 
 
 def counted(layers: Iterable[EngineLayer]) -> dict[str, int]:

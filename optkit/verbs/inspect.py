@@ -92,7 +92,7 @@ def _refusal(model: Model, name: str, sizes: dict[str, str], *, layers: bool) ->
             wanted = replace(wanted, options=wanted.options | {"shapes": sizes})
         found = examined(wanted, layers=layers)
     except OptkitError as error:
-        hint = f" ({error.hint})" if (error.hint or "").startswith(("optkit ", "sizes ")) else ""
+        hint = f" ({error.hint})" if error.hint else ""
         return Refusal(target=name, accepted=False, reason=error.message.removeprefix(f"{model.path}: ") + hint)
     nodes = [RefusedNodeRecord(operator=each.operator, node=each.node, reason=each.reason) for each in found.refused]
     made = [
