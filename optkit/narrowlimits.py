@@ -41,6 +41,9 @@ PAIRS = ("QuantizeLinear", "DequantizeLinear")
 _OF_A_SCALE = 1 / 8
 """How far below a type's least value of full precision a scale may lie: integers of 8 bits need no more of its bits."""
 _STEPS = 256
+"""Of integers of 8 bits."""
+_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators that kernels compute in 8 bits."""
 _LAYER = 1024
 """Elements from which on a constant is a layer's weight, and what is computed with it no arithmetic of positions."""
 
@@ -242,7 +245,7 @@ def _least(node: Any, narrow: Narrow) -> float:
 def layers_of(proto: Any, kept: Mapping[int, str]) -> dict[int, str]:
     """What stays float32 because a layer or a DequantizeLinear before it is among ``kept``, by its place, and why.
 
-    A kernel takes a layer and its pairs together, in one type: with a cast between, it would no longer be of integers.
+    A kernel takes a layer and its pairs together, in one type: with a cast between, it would not be of integers.
     """
     makers = {
         node.output[0]: place for place, node in enumerate(proto.graph.node) if node.op_type == "DequantizeLinear"
@@ -253,6 +256,7 @@ def layers_of(proto: Any, kept: Mapping[int, str]) -> dict[int, str]:
         before = len(found)
         for place, node in enumerate(proto.graph.node):
             pairs = [makers[name] for name in node.input if name in makers]
-            if pairs and any(each in kept or each in found for each in (place, *pairs)):
+            stays = any(each in kept or each in found for each in (place, *pairs))
+            if pairs and stays and node.op_type in _PRODUCTS:
                 found |= dict.fromkeys((place, *pairs), "of one kernel in 8 bits with what stays float32")
     return {place: why for place, why in found.items() if place not in kept}

@@ -503,7 +503,8 @@ def test_sizes_that_were_supposed_and_do_not_fit_the_graph_are_told(tmp_path):
     with pytest.raises(TargetError, match="cannot build fixed") as caught:
         package.compile(path, tmp_path / "bundle", target="tensorrt")
     assert caught.value.hint == (
-        "perhaps for the sizes that were supposed: height may be 1/128/512 (min/opt/max); --shapes height=... changes it"
+        "perhaps for the sizes that were supposed: height may be 1/128/512 (min/opt/max); "
+        "--shapes height=... changes it"
     )
     package.compile(path, tmp_path / "bundle", target="tensorrt", shapes=["height=48"])
     (refused,), (taken,) = (
