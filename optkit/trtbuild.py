@@ -206,4 +206,6 @@ def _plain(message: str) -> str:
         r"\s*\(?In \S+ at \S+\)?|^I\w+::\w+: |Error Code \d+: |\[\w+\.\w+(: ?:?\w+)+\] ", "", " ".join(message.split())
     ).strip()
     text = re.sub(r"^((?:\w+ )+Error) \((.*?)\)?$", r"\1: \2", text)  # it closed behind the place
+    if text.count("(") > text.count(")"):  # which closed behind the place, too
+        text = re.sub(r"^\w+ \(", "", text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
