@@ -158,9 +158,9 @@ class Proposals:
         return self._changed(chain, f"{_IN_FLOAT.sub('', chain.name)}, {layers} in {precision}", {"exclude": names})
 
     def recovered(self, chain: Chain) -> Chain | None:
-        """The same static INT8 after quantization-aware training, where the model can be trained."""
+        """The same static INT8 after quantization-aware training, where model and target have that."""
         stage = quantize_of(chain)
-        if self.model.format not in MODULES or stage is None or stage.method != "static":
+        if chain.target == "tensorrt" or self.model.format not in MODULES or stage is None or stage.method != "static":
             return None
         trained = stage.model_copy(update={"method": "qat", "epochs": _EPOCHS})
         return self._chain(f"{chain.name} trained", chain.target, [trained])
@@ -231,7 +231,7 @@ def quantizes(chain: Chain, layer: LayerRecord) -> bool:
     if stage is None or (layer.nncf_only and chain.target != "openvino"):
         return False
     if chain.target == "tensorrt" and layer.operator == "ConvTranspose":
-        return False
+        return False  # which its quantizer leaves in float
     return stage.method != "dynamic" or layer.operator in _MATRICES
 
 

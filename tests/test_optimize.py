@@ -365,6 +365,16 @@ def test_on_tensorrt_narrow_floats_are_tried_and_threads_are_not(samples):
     assert [each.name for each in proposals.options(chains[0])] == ["fp16, CUDA graph"]
 
 
+@pytest.mark.parametrize(("target", "trained"), [("openvino", "int8 trained"), ("tensorrt", None)])
+def test_training_is_proposed_for_targets_that_it_makes_integers_for(samples, target, trained):
+    recipe = Recipe(model=ModelSpec(path="m"), targets=[target])
+    module = replace(models.open(samples / "model.onnx"), format="module")
+    found = replace(proposals_for("Conv"), recipe=recipe, model=module).recovered(
+        Chain("int8", target, (Quantize(method="static"),))
+    )
+    assert (found and found.name) == trained
+
+
 @pytest.mark.parametrize(("target", "method"), [("openvino", "static"), ("onnxruntime", "dynamic")])
 def test_what_is_recurrent_goes_back_to_float_as_a_whole(target, method):
     chain = Chain("int8", target, (Quantize(method=method),))
