@@ -6,14 +6,14 @@ bfloat16 alike. Products with weights and LayerNormalization are not in it: ther
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from optkit.narrowing import FLOAT, Narrow
-from optkit.nodes import tensors, walk
+from optkit.nodes import scales_axis, tensors, walk
 from optkit.tensors import Array, Arrays
 
 _INTEGERS = (6, 7)
@@ -74,25 +74,37 @@ def _shrink(tensor: Any, narrow: Narrow) -> bool:
 def lift_scales(proto: Any) -> None:
     """Give constants in 8 bits whose scales float16 rounds coarsely, or to zero, larger ones, in place.
 
-    Those are channels that are next to nothing; TensorRT takes no scale of zero. What float16 cannot hold stays.
+    Those are channels that are next to nothing; TensorRT takes no scale of zero. What float16 cannot hold stays, and so
+    does what others read, too, or has a zero point, as files of other tools may.
     """
     from onnx import numpy_helper
 
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    readers = Counter(name for node in proto.graph.node for name in node.input)
     for node in proto.graph.node:
-        if node.op_type != "DequantizeLinear" or not stored.keys() >= set(node.input[:2]):
+        own = all(name in stored and readers[name] == 1 for name in node.input[:2])
+        if node.op_type != "DequantizeLinear" or not own or _shifted(node, stored):
             continue
         constant, scale = stored[node.input[0]], stored[node.input[1]]
         wanted = numpy_helper.to_array(scale)
         held = _held(wanted)
-        if (held == wanted).all():
+        if wanted.ndim > 1 or (held == wanted).all():  # blocks have scales of more axes
             continue
         values = numpy_helper.to_array(constant)
-        spread = [-1 if axis == _axis(node) else 1 for axis in range(values.ndim)] if wanted.ndim else []
+        along = scales_axis(node) % max(1, values.ndim)
+        spread = [-1 if axis == along else 1 for axis in range(values.ndim)] if wanted.ndim else []
         rescaled = values.astype(np.float32) * (wanted / held).reshape(spread)
         rounded = np.rint(rescaled) if values.dtype.kind == "i" else rescaled
         constant.CopyFrom(numpy_helper.from_array(rounded.astype(values.dtype), constant.name))
         scale.CopyFrom(numpy_helper.from_array(held, scale.name))
+
+
+def _shifted(node: Any, stored: Mapping[str, Any]) -> bool:
+    """Whether a DequantizeLinear has a zero point that is not zero, or may not be."""
+    from onnx import numpy_helper
+
+    points = [name for name in node.input[2:3] if name]
+    return any(name not in stored or numpy_helper.to_array(stored[name]).astype(np.float32).any() for name in points)
 
 
 def _held(scales: Array) -> Array:
@@ -102,10 +114,6 @@ def _held(scales: Array) -> Array:
     up = np.where(rounded < small, np.nextafter(rounded, np.float16(2.0)), rounded)
     coarse = np.abs(rounded.astype(np.float32) - small) > small / _STEPS
     return np.where(coarse, up.astype(np.float32), scales)
-
-
-def _axis(node: Any) -> int:
-    return next((int(each.i) for each in node.attribute if each.name == "axis"), 1)
 
 
 def delicate(proto: Any, known: Mapping[str, int]) -> dict[int, str]:

@@ -68,6 +68,11 @@ def _subgraphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
             yield from attribute.graphs
 
 
+def scales_axis(node: onnx.NodeProto) -> int:
+    """The axis of the scales of a QuantizeLinear or DequantizeLinear; it may count from the end."""
+    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+
+
 def operators(proto: onnx.ModelProto) -> dict[str, int]:
     """How often each operator occurs, the most frequent first; outside ONNX's own domain as ``domain.Operator``."""
     counts = Counter(_operator(node) for node in walk(proto))

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.reference
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_files import save
 
 import optkit as ok
-from optkit import data, model
+from optkit import data, model, narrowlimits
 from optkit.errors import StageError, UsageError
 from optkit.stage import Context
 from optkit.stages.quantize import Quantize
@@ -79,6 +80,31 @@ def built(path, sizes):
     config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
     return engine and engine.nbytes
+
+
+@pytest.mark.parametrize("case", ["own", "scale of two", "zero point"])
+def test_scales_are_raised_with_their_constants_or_not_at_all(case):
+    point = np.int8(3 if case == "zero point" else 0)
+    constants = {"a": np.full((4, 4), 100, np.int8), "b": np.full((4, 4), 50, np.int8), "zero": point}
+    scales = {"first": np.float32(1e-7), "second": np.float32(1e-7)}
+    last = "first" if case == "scale of two" else "second"
+    nodes = [
+        helper.make_node("DequantizeLinear", ["a", "first", "zero"], ["c"]),
+        helper.make_node("DequantizeLinear", ["b", last, "zero"], ["d"]),
+        helper.make_node("Add", ["c", "d"], ["y"]),
+    ]
+    stored = [numpy_helper.from_array(np.asarray(each), name) for name, each in (constants | scales).items()]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, 4])
+    proto = helper.make_model(
+        helper.make_graph(nodes, "pairs", [], [output], stored), opset_imports=[helper.make_opsetid("", 19)],
+        ir_version=9,
+    )  # fmt: skip
+    before = onnx.reference.ReferenceEvaluator(proto).run(None, {})[0]
+    narrowlimits.lift_scales(proto)
+    after = onnx.reference.ReferenceEvaluator(proto).run(None, {})[0]
+    np.testing.assert_allclose(after, before, rtol=0.02)
+    held = {each.name: numpy_helper.to_array(each) for each in proto.graph.initializer}["first"]
+    assert (held == np.float16(held)) == (case == "own")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit import checkpoint, embeddings, graph, lazy, machine, torchexport
+from optkit import checkpoint, embeddings, graph, lazy, machine, nodes, torchexport
 from optkit.quantizer import Quantized, Request, silent
 from optkit.stage import Note
 from optkit.tensors import Array, Signature
@@ -76,7 +76,7 @@ def _weights_as_integers(proto: Any) -> None:
             kept.append(node)
             continue
         inputs = [numpy_helper.to_array(constants[name]) for name in node.input]
-        values = np.clip(*inputs) if node.op_type == "Clip" else _integers(*inputs, axis=_axis(node))
+        values = np.clip(*inputs) if node.op_type == "Clip" else _integers(*inputs, axis=nodes.scales_axis(node))
         constants[node.output[0]] = numpy_helper.from_array(values, node.output[0])
     used = {name for node in kept for name in node.input} | {value.name for value in proto.graph.output}
     _replace(proto.graph.node, kept)
@@ -89,10 +89,6 @@ def _integers(values: Array, scale: Array, zero: Array, *, axis: int) -> Array:
     limits = np.iinfo(zero.dtype)
     rounded = np.rint(values / scale.reshape(shape)) + zero.reshape(shape)
     return np.asarray(np.clip(rounded, limits.min, limits.max), zero.dtype)
-
-
-def _axis(node: Any) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
 
 
 def _replace(repeated: Any, items: list[Any]) -> None:
