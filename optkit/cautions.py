@@ -12,7 +12,7 @@ from typing import Any
 
 from optkit import cgroup, stats, units
 from optkit.conditions import Conditions
-from optkit.stage import Note
+from optkit.notes import Note
 from optkit.timing import Measurement, Timing
 from optkit.worker import Candidate
 

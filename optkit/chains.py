@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from optkit.model import TORCH_FORMATS, Model
+from optkit.notes import Note
 from optkit.recipe import Recipe
-from optkit.stage import Note, Stage, stage_class
+from optkit.stage import Stage, stage_class
 from optkit.target import target
 
 FLOAT = "float"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from optkit import units, wording
+from optkit.notes import Note
 from optkit.results import Comparison, QualityRecord, Row
 from optkit.searches import Goal
-from optkit.stage import Note
 
 _NEGLIGIBLE = 0.01
 """The loss of fidelity to the baseline's outputs that passes where nobody gave a bound: cosine 0.99, 99 % agreement."""

@@ -9,9 +9,9 @@ from dataclasses import replace
 from optkit import cautions, machine, quality, records, timing, workload
 from optkit.data import Dataset
 from optkit.errors import UsageError
+from optkit.progress import Progress, no_progress
 from optkit.quality import Assessment, Recording
 from optkit.results import Comparison, Row, Scenario
-from optkit.stage import Progress, no_progress
 from optkit.stats import PRECISION
 from optkit.timing import Task, Timing
 from optkit.worker import Candidate

@@ -13,7 +13,7 @@ import numpy as np
 from optkit import trtengine
 from optkit.errors import ModelError
 from optkit.model import Model
-from optkit.stage import Note
+from optkit.notes import Note
 
 _COUNTERS = ("int64", "uint64", "bool", "string")
 """What holds shapes, axes and indices rather than weights."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from optkit import graph
+from optkit.notes import Note
 from optkit.quantizer import Request
-from optkit.stage import Note
 
 _MIN_ELEMENTS = 1024
 """Smaller tables are not worth two operators of their own."""

@@ -17,9 +17,9 @@ from optkit.explanations import (
     SpeedExplanation,
 )
 from optkit.operators import Operator, Profile
+from optkit.progress import Progress, no_progress
 from optkit.results import Comparison, Row
 from optkit.speedcase import Case, Side
-from optkit.stage import Progress, no_progress
 from optkit.target import target
 from optkit.tensors import Arrays
 from optkit.worker import Candidate, Worker

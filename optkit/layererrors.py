@@ -21,8 +21,8 @@ from optkit.data import Batch, Dataset
 from optkit.errors import MetricError, StageError
 from optkit.layerrecords import LayerErrorRecord, LayerErrors, RangeRecord
 from optkit.operators import family
+from optkit.progress import Progress, no_progress
 from optkit.spans import Span
-from optkit.stage import Progress, no_progress
 from optkit.taps import Layer, Point
 from optkit.tensors import Array, Arrays
 from optkit.worker import Candidate, Worker

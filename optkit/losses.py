@@ -10,8 +10,9 @@ from optkit.errors import OptkitError
 from optkit.explanations import QualityExplanation, SpeedExplanation
 from optkit.layerrecords import LayerErrors, LossFindingRecord, Sensitivity
 from optkit.lossremedies import Given, Loss
+from optkit.notes import Note
+from optkit.progress import Progress, no_progress
 from optkit.results import Comparison, QualityRecord
-from optkit.stage import Note, Progress, no_progress
 from optkit.worker import Candidate
 
 SECONDS = 10.0

@@ -12,9 +12,9 @@ from optkit.errors import StageError
 from optkit.narrowing import FLOAT, FLOAT16, NARROWS, Narrow, dtypes, narrowed, unable
 from optkit.narrowlimits import PAIRS
 from optkit.nodes import walk
+from optkit.notes import Note
 from optkit.probing import probed
 from optkit.quantizer import Request
-from optkit.stage import Note
 
 _MOST_SAMPLES = 32
 """Every tensor of each is looked at: ranges settle soon, and a margin is for the rest."""

@@ -19,8 +19,8 @@ from optkit.data import Batch, Dataset
 from optkit.errors import MetricError, StageError
 from optkit.model import Model
 from optkit.narrowing import BFLOAT16, FLOAT, FLOAT16, NARROWS, Narrow, Narrowed, dtypes, widened_tensor
+from optkit.notes import Note
 from optkit.probing import probed
-from optkit.stage import Note
 from optkit.tensors import Array, Arrays
 
 

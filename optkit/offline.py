@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from optkit import cautions, cgroup, comparison, machine, records, timing, workload
 from optkit.data import Dataset
 from optkit.errors import DataError, OptkitError
+from optkit.notes import Note
+from optkit.progress import Progress, no_progress
 from optkit.quality import Assessment
 from optkit.results import Comparison, LoadRecord, Row, Trial
-from optkit.stage import Note, Progress, no_progress
 from optkit.stats import PRECISION
 from optkit.timing import Task, Timing
 from optkit.worker import Candidate, Worker

@@ -31,11 +31,13 @@ from optkit.data import Dataset
 from optkit.errors import OptkitError
 from optkit.manifest import Speedup
 from optkit.model import TORCH_FORMATS, Model
+from optkit.notes import Note
+from optkit.progress import Progress, no_progress
 from optkit.recipe import Recipe
 from optkit.results import Comparison, Row
 from optkit.runs import Branch, Plan, PlannedBranch, PlannedStage, Run, StageRecord
 from optkit.splits import Parts
-from optkit.stage import Context, Note, Progress, Stage, no_progress
+from optkit.stage import Context, Stage
 from optkit.store import Entry, Store
 from optkit.target import target
 from optkit.version import VERSION

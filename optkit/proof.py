@@ -10,9 +10,9 @@ from pathlib import Path
 from optkit import comparison, narrowproof, records
 from optkit.errors import MissingDeviceError, MissingLibraryError, OptkitError
 from optkit.model import Model
+from optkit.notes import Note
 from optkit.probing import AS_WRITTEN
 from optkit.results import Comparison, NoteRecord, Row
-from optkit.stage import Note
 from optkit.target import target
 from optkit.transformation import Transformed
 from optkit.worker import candidate, examined

@@ -16,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 
 from optkit import prunable
+from optkit.progress import Progress, no_progress
 from optkit.prunable import Graph, Group, Importance
 from optkit.samples import Drawn
-from optkit.stage import Progress, no_progress
 from optkit.tensors import Array
 
 Scope = Literal["global", "layer"]

@@ -8,8 +8,9 @@ from typing import Any
 from optkit import checkpoint, devices, fakequant, machine, modulefile, schedule, teaching, training
 from optkit.errors import StageError
 from optkit.model import Model
+from optkit.notes import Note
 from optkit.schedule import Schedule
-from optkit.stage import Context, Interrupted, Note, Outcome, stage_class
+from optkit.stage import Context, Interrupted, Outcome, stage_class
 from optkit.structure import Structure
 from optkit.teaching import Lesson
 

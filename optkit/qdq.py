@@ -16,8 +16,8 @@ import numpy as np
 
 from optkit import graph
 from optkit.errors import StageError
+from optkit.notes import Note
 from optkit.quantizer import Request, absorbed, silent, weighted_nodes
-from optkit.stage import Note
 from optkit.tensors import Arrays
 
 _AT_ONCE = {"minmax": 32, "entropy": 1, "percentile": 1}

@@ -18,7 +18,8 @@ from optkit import graph, lazy, providers, widening
 from optkit.data import Dataset
 from optkit.errors import OptkitError, StageError
 from optkit.model import Model
-from optkit.stage import Note, Progress, no_progress
+from optkit.notes import Note
+from optkit.progress import Progress, no_progress
 from optkit.tensors import Arrays
 
 QUANTIZERS = {

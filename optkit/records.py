@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from optkit.data import Dataset
 from optkit.model import Model
+from optkit.notes import Note
 from optkit.results import DatasetRecord, ModelRecord, NoteRecord, SignatureRecord, TensorRecord
 from optkit.splits import Parts
-from optkit.stage import Note
 from optkit.tensors import Signature, TensorSpec
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from optkit import machine, torchexport
 from optkit.data import Batch, Dataset
-from optkit.stage import Progress, no_progress
+from optkit.progress import Progress, no_progress
 from optkit.tensors import TensorSpec
 
 _MEMORY_SHARE = 4

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from optkit import units
-from optkit.stage import Note
+from optkit.notes import Note
 
 _WARM_UP = 0.1
 """The share of all steps in which the learning rate rises."""

@@ -31,13 +31,15 @@ from optkit.errors import OptkitError, surviving
 from optkit.journal import SENSITIVITY, Journal, digest
 from optkit.layerrecords import LayerRecord, Sensitivity
 from optkit.model import TORCH_FORMATS, Model
+from optkit.notes import Note
+from optkit.progress import Progress
 from optkit.proposals import FUSED, Proposals, quantizes
 from optkit.ranking import Ranking, Trial
 from optkit.recipe import Recipe
 from optkit.results import Comparison, Row
 from optkit.runs import StageRecord
 from optkit.searches import Phase, TrialRecord
-from optkit.stage import Context, Note, Progress, stage_class
+from optkit.stage import Context, stage_class
 from optkit.store import Store
 from optkit.worker import Candidate
 

@@ -21,8 +21,8 @@ from optkit.data import Batch, Dataset
 from optkit.errors import MetricError, StageError
 from optkit.layerrecords import LayerRecord, Sensitivity
 from optkit.model import Model
+from optkit.progress import Progress, no_progress
 from optkit.quantizer import Engine, simplified
-from optkit.stage import Progress, no_progress
 from optkit.switches import ERRORS, HIGHS, LOWS, SIZES, SWITCHES, Layer
 from optkit.target import target
 from optkit.tensors import Array, Arrays

@@ -19,9 +19,10 @@ from optkit.cautions import of_conditions, of_session
 from optkit.conditions import Watch
 from optkit.data import Dataset
 from optkit.errors import OptkitError, TargetError, UsageError
+from optkit.notes import Note
+from optkit.progress import Progress, no_progress
 from optkit.quality import Assessment
 from optkit.results import Comparison, LoadRecord, Row, Trial
-from optkit.stage import Note, Progress, no_progress
 from optkit.worker import Candidate, Worker
 from optkit.workload import Workload
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -18,8 +18,8 @@ from optkit import lazy
 from optkit.data import Dataset
 from optkit.errors import UsageError
 from optkit.model import Model
-from optkit.progress import Progress as Progress
-from optkit.progress import no_progress as no_progress
+from optkit.notes import Note
+from optkit.progress import Progress, no_progress
 
 STAGES = {
     "export": "optkit.stages.export:Export",
@@ -29,19 +29,6 @@ STAGES = {
     "quantize": "optkit.stages.quantize:Quantize",
     "compile": "optkit.stages.compile:Compile",
 }
-
-
-@dataclass(frozen=True)
-class Note:
-    """One line for the user: what was chosen, assumed or left alone, where (an operator, a file), and why.
-
-    ``kind`` is for programs: a word that stays the same while the text tells the case.
-    """
-
-    text: str
-    where: str | None = None
-    level: Literal["info", "warning"] = "info"
-    kind: str | None = None
 
 
 @dataclass(frozen=True)

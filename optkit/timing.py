@@ -20,8 +20,8 @@ from typing import Any
 from optkit import cgroup, latencies, stats
 from optkit.conditions import Conditions, Watch
 from optkit.errors import OptkitError
+from optkit.progress import Progress, no_progress
 from optkit.results import Interval, LatencyRecord
-from optkit.stage import Progress, no_progress
 from optkit.tensors import Arrays
 from optkit.worker import Candidate, Worker
 

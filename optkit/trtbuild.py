@@ -11,7 +11,7 @@ from typing import Any
 from optkit import graph, trt, trtlayers
 from optkit.errors import MissingDeviceError, TargetError, UsageError
 from optkit.lazy import did_you_mean
-from optkit.stage import Progress, no_progress
+from optkit.progress import Progress, no_progress
 from optkit.target import EngineLayer, RefusedNode
 
 _DOUBLE = 11

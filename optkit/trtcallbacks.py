@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from optkit import trt
-from optkit.stage import Progress
+from optkit.progress import Progress
 
 _library: Any = trt.library()
 

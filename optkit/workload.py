@@ -8,7 +8,7 @@ from itertools import islice
 
 from optkit.data import Dataset
 from optkit.errors import DataError, SignatureError
-from optkit.stage import Note
+from optkit.notes import Note
 from optkit.tensors import Arrays, Signature, synthetic_feed
 from optkit.worker import Candidate
 

@@ -34,8 +34,8 @@ from optkit.layerrecords import LayerErrorRecord, LayerErrors, LayerRecord, Loss
 from optkit.layers import Layer, Layers
 from optkit.model import Model
 from optkit.operators import Operator, Profile
+from optkit.progress import no_progress
 from optkit.results import Interval, QualityRecord, Row
-from optkit.stage import no_progress
 from optkit.targets.fake import Fake
 from optkit.tensors import Signature, TensorSpec
 from optkit.verbs.explain import explain

@@ -20,8 +20,9 @@ from optkit import data as datasets
 from optkit import execution, store
 from optkit import model as models
 from optkit.errors import OutputError, StageError
+from optkit.notes import Note
 from optkit.pipeline import step
-from optkit.stage import Context, Note, Outcome, Stage
+from optkit.stage import Context, Outcome, Stage
 from optkit.store import Store
 
 

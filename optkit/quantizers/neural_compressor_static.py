@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from optkit import checkpoint, embeddings, graph, lazy, machine, nodes, torchexport
+from optkit.notes import Note
 from optkit.quantizer import Quantized, Request, silent
-from optkit.stage import Note
 from optkit.tensors import Array, Signature
 
 _OPSET = 18

@@ -9,8 +9,8 @@ from typing import Any
 
 from optkit import activations, correspondence, irnames, lazy, machine
 from optkit.errors import StageError
+from optkit.notes import Note
 from optkit.quantizer import Quantized, Request, excluding_nothing, silent
-from optkit.stage import Note
 from optkit.tensors import Arrays
 
 _WEIGHTED = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from optkit import irnames, lazy
 from optkit.errors import StageError
+from optkit.notes import Note
 from optkit.quantizer import Quantized, Request, silent
-from optkit.stage import Note
 
 _GROUP = 32
 """Weights that share a scale in INT4: as in the other engine, the smallest common group."""

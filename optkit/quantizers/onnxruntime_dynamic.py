@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from optkit import embeddings, graph
+from optkit.notes import Note
 from optkit.quantizer import Quantized, Request, kept_in_float, nothing_to_quantize, prepared, silent, weighted_nodes
-from optkit.stage import Note
 
 _RECURRENT = ("LSTM",)
 _OPERATORS = ("MatMul", "Gemm")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 
 from optkit import graph
+from optkit.notes import Note
 from optkit.quantizer import Quantized, Request, prepared
-from optkit.stage import Note
 
 _CPU = Note(
     "FP16 halves the file; on a CPU onnxruntime casts to float32 and back, so it is hardly ever faster there",

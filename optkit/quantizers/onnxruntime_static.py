@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from optkit import embeddings, graph, machine, qdq
+from optkit.notes import Note
 from optkit.qdq import Scheme
 from optkit.quantizer import (
     QUANTIZABLE,
@@ -16,7 +17,6 @@ from optkit.quantizer import (
     simplified,
     weighted_nodes,
 )
-from optkit.stage import Note
 
 _REQUANTIZED = ("Conv", "ConvTranspose", "Gemm")
 """What onnxruntime (``WeightBiasQuantization``) quantizes by itself when it loads a model."""

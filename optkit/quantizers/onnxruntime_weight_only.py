@@ -9,8 +9,8 @@ import numpy as np
 
 from optkit import embeddings, graph
 from optkit.errors import StageError
+from optkit.notes import Note
 from optkit.quantizer import Quantized, Request, prepared, weighted_nodes
-from optkit.stage import Note
 
 _BLOCK = 32
 """Weights that share a scale in INT4: the smallest block, and so the most accurate, that all kernels support."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from optkit import irnames, machine
 from optkit.errors import UsageError
+from optkit.notes import Note
 from optkit.quantizer import Quantized, Request
-from optkit.stage import Note
 
 
 def quantize(request: Request) -> Quantized:

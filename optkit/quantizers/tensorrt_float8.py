@@ -11,8 +11,8 @@ import numpy as np
 
 from optkit import graph, narrowgraph, qdq
 from optkit.errors import StageError
+from optkit.notes import Note
 from optkit.quantizer import Quantized, Request, kept_in_float, nothing_to_quantize, simplified, weighted_nodes
-from optkit.stage import Note
 from optkit.tensors import Array
 
 _OPERATORS = ("Conv", "MatMul", "Gemm")

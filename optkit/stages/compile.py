@@ -12,7 +12,8 @@ from optkit import model as models
 from optkit import shaperanges
 from optkit.errors import UsageError
 from optkit.model import Model
-from optkit.stage import Context, Note, Outcome, Stage
+from optkit.notes import Note
+from optkit.stage import Context, Outcome, Stage
 from optkit.target import target
 
 

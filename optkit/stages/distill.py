@@ -14,9 +14,10 @@ from optkit import blocks, checkpoint, devices, features, modulefile, schedule, 
 from optkit import model as models
 from optkit.errors import StageError, UsageError
 from optkit.model import TORCH_FORMATS, Model
+from optkit.notes import Note
 from optkit.objectives import Match, Weights
 from optkit.schedule import Schedule
-from optkit.stage import Context, Interrupted, Note, Outcome, Stage
+from optkit.stage import Context, Interrupted, Outcome, Stage
 from optkit.structure import Structure
 from optkit.teaching import Lesson
 

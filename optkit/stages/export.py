@@ -11,8 +11,9 @@ from optkit import checkpoint, graph, parity, torchexport
 from optkit import model as models
 from optkit.errors import OptkitError, SignatureError, UsageError
 from optkit.model import TORCH_FORMATS, Model
+from optkit.notes import Note
 from optkit.parity import Tolerance
-from optkit.stage import Context, Note, Outcome, Stage
+from optkit.stage import Context, Outcome, Stage
 from optkit.tensors import Arrays, Signature
 from optkit.torchexport import Example, FixedDimensionError
 

@@ -12,9 +12,10 @@ from optkit import graph, lazy, parity
 from optkit import model as models
 from optkit.errors import OptkitError, SignatureError, StageError, UsageError
 from optkit.model import Model
+from optkit.notes import Note
 from optkit.parity import Tolerance
 from optkit.quantizer import Engine, silent
-from optkit.stage import Context, Note, Outcome, Stage
+from optkit.stage import Context, Outcome, Stage
 
 _CONTRIBUTED = "com.microsoft"
 _SHARED = ("num_heads", "scale", "mask_filter_value")

@@ -17,6 +17,7 @@ from optkit import blocks, checkpoint, devices, modulefile, pruning, schedule, t
 from optkit.errors import StageError, UsageError
 from optkit.lazy import did_you_mean
 from optkit.model import Model
+from optkit.notes import Note
 from optkit.objectives import Objective
 from optkit.pace import Pace
 from optkit.prunable import Importance
@@ -24,7 +25,7 @@ from optkit.pruning import Of, Pruner, Scope, Survey
 from optkit.results import Interval
 from optkit.schedule import Schedule
 from optkit.sparsity import Masks, Pattern, smallest
-from optkit.stage import Context, Interrupted, Note, Outcome, Stage
+from optkit.stage import Context, Interrupted, Outcome, Stage
 from optkit.structure import Structure
 from optkit.target import target
 from optkit.teaching import Lesson

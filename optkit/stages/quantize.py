@@ -12,6 +12,7 @@ from optkit import graph, ir, qat, teaching
 from optkit import model as models
 from optkit.errors import UsageError
 from optkit.model import TORCH_FORMATS, Model
+from optkit.notes import Note
 from optkit.quantizer import (
     CALIBRATES,
     QUANTIZERS,
@@ -25,7 +26,7 @@ from optkit.quantizer import (
     quantizer,
 )
 from optkit.schedule import Schedule
-from optkit.stage import Context, Interrupted, Note, Outcome, Stage
+from optkit.stage import Context, Interrupted, Outcome, Stage
 
 Precision = Literal["int8", "fp8", "fp16", "bf16", "int4"]
 Method = Literal["auto", "dynamic", "static", "weight-only", "qat"]

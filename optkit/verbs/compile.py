@@ -9,8 +9,9 @@ from typing import Any
 from optkit import bundle, records
 from optkit import output as outputs
 from optkit.errors import UsageError
+from optkit.progress import Progress, no_progress
 from optkit.runs import Transformation
-from optkit.stage import Progress, made, no_progress
+from optkit.stage import made
 from optkit.stages.compile import Compile
 from optkit.transformation import Request, transformed
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from optkit import comparison, machine, quality, records
 from optkit import data as datasets
+from optkit.progress import Progress, no_progress
 from optkit.results import Evaluation
-from optkit.stage import Progress, no_progress
 from optkit.worker import candidate
 
 

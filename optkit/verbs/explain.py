@@ -9,7 +9,7 @@ from optkit import comparison, explaining, losses, machine, profiles, records, s
 from optkit.data import Dataset
 from optkit.explanations import Explanation, SpeedExplanation
 from optkit.lossremedies import Given
-from optkit.stage import Progress, no_progress
+from optkit.progress import Progress, no_progress
 from optkit.worker import TIME_LIMIT
 from optkit.worker import candidate as as_candidate
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from optkit import output as outputs
 from optkit import records
 from optkit.execution import place
+from optkit.progress import Progress, no_progress
 from optkit.runs import Transformation
-from optkit.stage import Progress, no_progress
 from optkit.stages.export import Export
 from optkit.transformation import Request, transformed
 

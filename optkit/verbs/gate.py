@@ -14,10 +14,11 @@ from optkit import data as datasets
 from optkit import rules as gates
 from optkit.data import Dataset
 from optkit.errors import ModelError, OptkitError, UsageError
+from optkit.notes import Note
+from optkit.progress import Progress, no_progress
 from optkit.results import Comparison, NoteRecord, Row
 from optkit.rules import Rules
 from optkit.saved import Saved
-from optkit.stage import Note, Progress, no_progress
 from optkit.stats import PRECISION
 from optkit.verdicts import Gate
 from optkit.worker import TIME_LIMIT, Candidate

@@ -10,8 +10,8 @@ from optkit import contents, lazy, records, shaperanges
 from optkit import model as models
 from optkit.errors import MissingLibraryError, OptkitError, UsageError
 from optkit.model import Model
+from optkit.progress import Progress, no_progress
 from optkit.results import EngineLayerRecord, Inspection, Refusal, RefusedNodeRecord
-from optkit.stage import Progress, no_progress
 from optkit.target import TARGETS, target
 from optkit.tensors import Signature
 from optkit.worker import candidate, examined

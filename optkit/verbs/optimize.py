@@ -30,6 +30,8 @@ from optkit.dataspec import DataSpec
 from optkit.errors import DataError, MissingLibraryError, OptkitError, UsageError, surviving
 from optkit.manifest import Speedup
 from optkit.model import TORCH_FORMATS, Model
+from optkit.notes import Note
+from optkit.progress import Progress, no_progress
 from optkit.proposals import quantize_of, with_options
 from optkit.ranking import Ranking
 from optkit.recipe import Benchmark, ModelSpec, Recipe
@@ -37,7 +39,6 @@ from optkit.results import Row
 from optkit.runs import Branch, Run, StageRecord
 from optkit.search import Search
 from optkit.searches import Goal, SearchRecord
-from optkit.stage import Note, Progress, no_progress
 from optkit.store import Store
 from optkit.target import target
 from optkit.version import VERSION

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from optkit import trained
+from optkit.progress import Progress, no_progress
 from optkit.prunable import Importance
 from optkit.pruning import Of, Scope
 from optkit.runs import Transformation
 from optkit.sparsity import Pattern
-from optkit.stage import Progress, made, no_progress
+from optkit.stage import made
 from optkit.stages.prune import Prune
 from optkit.transformation import Request
 

@@ -9,9 +9,10 @@ from optkit import output as outputs
 from optkit import proof, records
 from optkit.execution import place
 from optkit.model import Model
+from optkit.progress import Progress, no_progress
 from optkit.quantizer import BiasCorrection, Calibrate, Floats, ModelType, Preset
 from optkit.runs import Transformation
-from optkit.stage import Progress, made, no_progress
+from optkit.stage import made
 from optkit.stages.quantize import EngineName, Method, Precision, Quantize
 from optkit.transformation import Request, transformed
 
