@@ -19,7 +19,7 @@ from fingerprint import fingerprint
 import optkit
 from optkit import trt, units
 from optkit.errors import OptkitError
-from optkit.results import EngineLayerRecord
+from optkit.records.record import EngineLayerRecord
 
 PRECISIONS = ("float32", "fp16", "bf16", "int8", "int8-fp16", "fp8-fp16")
 """With a hyphen: and what that leaves in float."""

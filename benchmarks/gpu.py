@@ -21,7 +21,7 @@ from optkit import comparison, cuda, machine, trt, units, worker
 from optkit import data as datasets
 from optkit import model as models
 from optkit.errors import MISSING, OptkitError
-from optkit.results import Row
+from optkit.records.record import Row
 from optkit.worker import Candidate
 
 PRECISIONS = ("fp16", "bf16", "int8", "int8-fp16")

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from optkit import units
-from optkit.runs import Transformation
+from optkit.records.run import Transformation
 
 COMMAND = str(Path(sys.executable).parent / "optkit")
 SAMPLES = Path(__file__).parent.parent / "sample_models"

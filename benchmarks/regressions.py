@@ -18,9 +18,9 @@ from fingerprint import fingerprint
 
 import optkit
 from optkit import units
-from optkit.explanations import Explanation
-from optkit.results import Comparison, Row
-from optkit.runs import Transformation
+from optkit.records.explanation import Explanation
+from optkit.records.record import Comparison, Row
+from optkit.records.run import Transformation
 
 THREADS = 1
 

@@ -21,8 +21,8 @@ from fingerprint import fingerprint
 from optkit import choice, comparison, splits, units, worker
 from optkit import model as models
 from optkit.data import Dataset
-from optkit.results import QualityRecord, Row
-from optkit.runs import Run
+from optkit.records.record import QualityRecord, Row
+from optkit.records.run import Run
 from optkit.target import target
 from optkit.tensors import Arrays
 from optkit.worker import Candidate

@@ -19,7 +19,7 @@ from optkit.dataspec import DataSpec
 from optkit.errors import DataError, ModelError
 from optkit.model import Model
 from optkit.recipe import Recipe
-from optkit.results import DatasetRecord, Machine, ModelRecord, Row
+from optkit.records.record import DatasetRecord, Machine, ModelRecord, Row
 from optkit.saved import Saved
 from optkit.tensors import TensorSpec
 from optkit.worker import Candidate

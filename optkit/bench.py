@@ -10,7 +10,7 @@ from optkit import comparison, metrics, workload
 from optkit.data import Dataset
 from optkit.quality import Recording
 from optkit.recipe import Recipe
-from optkit.results import Comparison
+from optkit.records.record import Comparison
 from optkit.tensors import Arrays, Signature
 from optkit.worker import Candidate
 

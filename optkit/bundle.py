@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from optkit import digests, manifest, output, records
+from optkit import digests, manifest, output
 from optkit import model as models
 from optkit.errors import UsageError
 from optkit.machine import fingerprint
 from optkit.manifest import MadeBy, Manifest, Speedup
+from optkit.measurement import recording
 from optkit.model import Model
-from optkit.results import QualityRecord
-from optkit.runs import StageRecord
+from optkit.records.record import QualityRecord
+from optkit.records.run import StageRecord
 from optkit.target import Session, target
 from optkit.tensors import Arrays, Signature, check_feed
 
@@ -47,7 +48,7 @@ def write(
             model=model.path.name,
             format=model.format,
             options=model.options,
-            signature=records.of_signature(model.signature or Signature(())),
+            signature=recording.of_signature(model.signature or Signature(())),
             quality=quality,
             speedup=speedup,
             digests={name: digests.sha256(inside / name) for name in names},

@@ -7,10 +7,11 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from optkit import drawing, summary, units, wording
+from optkit import drawing, summary, units
 from optkit.drawing import Chart
-from optkit.results import Comparison, Row
-from optkit.runs import Run
+from optkit.records import sentences
+from optkit.records.record import Comparison, Row
+from optkit.records.run import Run
 
 
 def charts(run: Run) -> list[Chart]:
@@ -42,7 +43,7 @@ def _speedup(comparison: Comparison) -> Chart | None:
 
     name = comparison.rows[0].title
     caption = f"Time of the baseline ({name}) over each model's: right of 1 is faster. Bars are 95 % intervals."
-    words = "; ".join(f"{row.title}: {wording.speed(row)}" for row in rows)
+    words = "; ".join(f"{row.title}: {sentences.speed(row)}" for row in rows)
     return Chart("Speed-up", caption, drawing.svg("speedup", "Speed-up over the baseline", words, draw, len(rows)))
 
 
@@ -98,7 +99,7 @@ def _quality(comparison: Comparison) -> Chart | None:
         for number, (row, value) in enumerate(zip(rows, values, strict=True)):
             colour = (
                 drawing.BAD
-                if wording.beyond(row, comparison.max_drop)
+                if sentences.beyond(row, comparison.max_drop)
                 else drawing.BASELINE
                 if row.baseline
                 else drawing.SERIES

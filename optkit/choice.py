@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from optkit import units, wording
+from optkit import units
 from optkit.notes import Note
-from optkit.results import Comparison, QualityRecord, Row
-from optkit.searches import Goal
+from optkit.records import sentences
+from optkit.records.record import Comparison, QualityRecord, Row
+from optkit.records.search import Goal
 
 _NEGLIGIBLE = 0.01
 """The loss of fidelity to the baseline's outputs that passes where nobody gave a bound: cosine 0.99, 99 % agreement."""
@@ -126,7 +127,7 @@ def _left_out(
     faster = [row for row in better if row not in within and speed(row) > speed(best)]
     said = {id(row): "with the samples that it was looked at on, its loss" for row in refused}
     return [
-        Note(f"not chosen, {wording.speed(row)}: {said.get(id(row)) or _loss(row)} is beyond {bound}", row.title)
+        Note(f"not chosen, {sentences.speed(row)}: {said.get(id(row)) or _loss(row)} is beyond {bound}", row.title)
         for row in faster
     ]
 

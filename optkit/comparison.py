@@ -6,12 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from optkit import cautions, machine, quality, records, timing, workload
+from optkit import cautions, machine, quality, timing, workload
 from optkit.data import Dataset
 from optkit.errors import UsageError
+from optkit.measurement import recording as records
 from optkit.progress import Progress, no_progress
 from optkit.quality import Assessment, Recording
-from optkit.results import Comparison, Row, Scenario
+from optkit.records.record import Comparison, Row, Scenario
 from optkit.stats import PRECISION
 from optkit.timing import Task, Timing
 from optkit.worker import Candidate

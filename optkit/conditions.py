@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optkit import cgroup, gpus
-from optkit.results import GpuRecord
+from optkit.records.record import GpuRecord
 
 _ROOT = Path("/")
 _BUSY = slice(0, 3), slice(5, 7)

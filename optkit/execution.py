@@ -7,11 +7,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from optkit import graph, output, records
+from optkit import graph, output
 from optkit import model as models
 from optkit.errors import OutputError
+from optkit.measurement import recording
 from optkit.model import Model, files_of
-from optkit.runs import StageRecord
+from optkit.records.run import StageRecord
 from optkit.stage import Context, Outcome, Stage
 
 
@@ -32,9 +33,9 @@ def carry_out(stage: Stage, model: Model, context: Context, *, key: str = "") ->
         method=outcome.method,
         seconds=time.monotonic() - started,
         engine_seconds=outcome.engine_seconds,
-        source=records.of_model(model),
-        result=records.of_model(outcome.model),
-        notes=records.of_notes(outcome.notes),
+        source=recording.of_model(model),
+        result=recording.of_model(outcome.model),
+        notes=recording.of_notes(outcome.notes),
         facts=outcome.facts,
     )
 

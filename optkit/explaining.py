@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from optkit import alignment, coverage, graph, islands, layers, machine, profiles, remedies, speedcauses, units, wording
+from optkit import alignment, coverage, graph, islands, layers, machine, profiles, remedies, speedcauses, units
 from optkit.alignment import Pair, total
 from optkit.errors import OptkitError
-from optkit.explanations import (
+from optkit.operators import Operator, Profile
+from optkit.progress import Progress, no_progress
+from optkit.records import sentences as wording
+from optkit.records.explanation import (
     FamilyRecord,
     FindingRecord,
     LayerTimeRecord,
@@ -16,9 +19,7 @@ from optkit.explanations import (
     ProfileRecord,
     SpeedExplanation,
 )
-from optkit.operators import Operator, Profile
-from optkit.progress import Progress, no_progress
-from optkit.results import Comparison, Row
+from optkit.records.record import Comparison, Row
 from optkit.speedcase import Case, Side
 from optkit.target import target
 from optkit.tensors import Arrays

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from optkit import units, wording
-from optkit.layerrecords import LayerErrorRecord, LossFindingRecord, RangeRecord
+from optkit import units
+from optkit.records import sentences
+from optkit.records.layers import LayerErrorRecord, LossFindingRecord, RangeRecord
 
 _MOST = 0.8
 """The share of the error that the layers named together introduce."""
@@ -56,7 +57,7 @@ def _jumps(layers: Sequence[LayerErrorRecord]) -> Iterator[LossFindingRecord]:
         text = f"no few layers introduce the error: it takes {len(worst)} of {len(layers)} to make {share} of it"
         yield LossFindingRecord(kind="everywhere", text=text)
         return
-    text = f"{_layers(len(worst))} {share} of the error: {wording.names(names)}"
+    text = f"{_layers(len(worst))} {share} of the error: {sentences.names(names)}"
     yield LossFindingRecord(kind="jump", text=text, where=names[0], exclude=names)
 
 

@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from optkit.results import Interval
+from optkit.records.record import Interval
 from optkit.stats import expanded_tail
 
 CONFIDENCE = 0.95

@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from optkit.layerrecords import Sensitivity
-from optkit.results import Record
-from optkit.searches import TrialRecord
+from optkit.records.layers import Sensitivity
+from optkit.records.record import Record
+from optkit.records.search import TrialRecord
 
 SENSITIVITY = "sensitivity"
 """The key of the line that holds it."""

@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 
 from optkit import stats
-from optkit.results import Interval, LatencyRecord
+from optkit.records.record import Interval, LatencyRecord
 
 _LEVELS = {"median": 0.5, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 

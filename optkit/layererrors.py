@@ -19,9 +19,9 @@ from optkit import fidelity, findings, logarithms, machine, taps
 from optkit import spans as limits
 from optkit.data import Batch, Dataset
 from optkit.errors import MetricError, StageError
-from optkit.layerrecords import LayerErrorRecord, LayerErrors, RangeRecord
 from optkit.operators import family
 from optkit.progress import Progress, no_progress
+from optkit.records.layers import LayerErrorRecord, LayerErrors, RangeRecord
 from optkit.spans import Span
 from optkit.taps import Layer, Point
 from optkit.tensors import Array, Arrays

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from optkit.layerrecords import LayerRecord, Sensitivity
+from optkit.records.layers import LayerRecord, Sensitivity
 
 _REMAINING = (0.5, 0.25, 0.1, 0.04, 0.015, 0.005, 1e-3, 1e-4, 1e-5)
 """Shares of the layers' damage that may remain, tried in turn. Beside one layer that ruins everything, what others do

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from optkit import layererrors, layers, lossremedies, sensitivity, units, wording
+from optkit import layererrors, layers, lossremedies, sensitivity, units
 from optkit.errors import OptkitError
-from optkit.explanations import QualityExplanation, SpeedExplanation
-from optkit.layerrecords import LayerErrors, LossFindingRecord, Sensitivity
 from optkit.lossremedies import Given, Loss
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
-from optkit.results import Comparison, QualityRecord
+from optkit.records import sentences as wording
+from optkit.records.explanation import QualityExplanation, SpeedExplanation
+from optkit.records.layers import LayerErrors, LossFindingRecord, Sensitivity
+from optkit.records.record import Comparison, QualityRecord
 from optkit.worker import Candidate
 
 SECONDS = 10.0

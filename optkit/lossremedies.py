@@ -7,11 +7,11 @@ from functools import cached_property
 
 from optkit import commands, findings, graph, ir, layerorder
 from optkit.data import Dataset
-from optkit.layerrecords import LayerErrors, LayerRecord, Sensitivity
 from optkit.model import Model
 from optkit.operators import plain
 from optkit.quantizer import weighted_nodes
-from optkit.results import Row
+from optkit.records.layers import LayerErrors, LayerRecord, Sensitivity
+from optkit.records.record import Row
 from optkit.worker import Candidate
 
 _REMAINING = 0.1

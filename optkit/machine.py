@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit import cgroup, gpus
-from optkit.results import GpuRecord, LibraryRecord, Machine
+from optkit.records.record import GpuRecord, LibraryRecord, Machine
 
 LIBRARIES = {
     "onnxruntime": None,

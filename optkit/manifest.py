@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from optkit import digests
 from optkit.errors import ModelError
-from optkit.results import Machine, QualityRecord, Record, Root, SignatureRecord, TensorRecord
+from optkit.records.record import Machine, QualityRecord, Record, Root, SignatureRecord, TensorRecord
 from optkit.tensors import Signature, TensorSpec
 
 FILE_NAME = "manifest.json"

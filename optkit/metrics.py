@@ -18,7 +18,7 @@ from optkit import classes, fidelity, intervals, mcnemar
 from optkit.data import Dataset
 from optkit.errors import DataError, MetricError, TargetError
 from optkit.lazy import did_you_mean
-from optkit.results import Interval
+from optkit.records.record import Interval
 from optkit.tensors import Array, Arrays, Signature
 
 Needs = Literal["labels", "reference"]

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from optkit import cautions, cgroup, comparison, machine, records, timing, workload
+from optkit import cautions, cgroup, comparison, machine, timing, workload
 from optkit.data import Dataset
 from optkit.errors import DataError, OptkitError
+from optkit.measurement import recording
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.quality import Assessment
-from optkit.results import Comparison, LoadRecord, Row, Trial
+from optkit.records.record import Comparison, LoadRecord, Row, Trial
 from optkit.stats import PRECISION
 from optkit.timing import Task, Timing
 from optkit.worker import Candidate, Worker
@@ -70,7 +71,7 @@ def side_by_side(
     return Comparison(
         scenario="offline",
         rows=[rows[0].model_copy(update={"baseline": True}), *rows[1:]],
-        data=None if dataset is None else records.of_dataset(dataset),
+        data=None if dataset is None else recording.of_dataset(dataset),
         threads=threads,
         batch=tasks[0].batch,
         launches=measured.launches,
@@ -78,7 +79,7 @@ def side_by_side(
         precision=precision,
         machine=machine.fingerprint(),
         seconds=time.monotonic() - started,
-        notes=records.of_notes(notes),
+        notes=recording.of_notes(notes),
     )
 
 

@@ -14,7 +14,7 @@ from optkit import timing, worker, workload
 from optkit.errors import StageError
 from optkit.model import Model
 from optkit.pruning import Block, Pruner, Sensitivity
-from optkit.results import Interval
+from optkit.records.record import Interval
 from optkit.stage import Context, stage_class
 from optkit.timing import Task
 

@@ -16,7 +16,6 @@ from optkit import (
     machine,
     manifest,
     output,
-    records,
     reporting,
     rules,
     runfolder,
@@ -30,12 +29,13 @@ from optkit.chains import FLOAT, Chain
 from optkit.data import Dataset
 from optkit.errors import OptkitError
 from optkit.manifest import Speedup
+from optkit.measurement import recording
 from optkit.model import TORCH_FORMATS, Model
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.recipe import Recipe
-from optkit.results import Comparison, Row
-from optkit.runs import Branch, Plan, PlannedBranch, PlannedStage, Run, StageRecord
+from optkit.records.record import Comparison, Row
+from optkit.records.run import Branch, Plan, PlannedBranch, PlannedStage, Run, StageRecord
 from optkit.splits import Parts
 from optkit.stage import Context, Stage
 from optkit.store import Entry, Store
@@ -124,10 +124,10 @@ def plan(recipe: Recipe, recipe_path: str | Path, *, cache: Store | None = None)
     return Plan(
         recipe=recipe.document(),
         recipe_path=str(recipe_path),
-        model=records.of_model(prepared.model),
-        **records.of_parts(prepared.parts),
+        model=recording.of_model(prepared.model),
+        **recording.of_parts(prepared.parts),
         branches=branches,
-        notes=records.of_notes(prepared.notes),
+        notes=recording.of_notes(prepared.notes),
     )
 
 
@@ -158,14 +158,14 @@ def run(
         optkit=VERSION,
         started=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
         seconds=time.monotonic() - begun,
-        model=records.of_model(prepared.model),
-        **records.of_parts(prepared.parts),
+        model=recording.of_model(prepared.model),
+        **recording.of_parts(prepared.parts),
         branches=[_branch(result) for result in results if result.chain.name != FLOAT],
         comparison=compared,
         chosen=best.title,
         gate=None if recipe.gate is None else rules.judgement(recipe.gate, compared, best),
         machine=machine.fingerprint(),
-        notes=records.of_notes([*prepared.notes, *notes]),
+        notes=recording.of_notes([*prepared.notes, *notes]),
     )
     reports = {"report.md": reporting.render(record, "markdown"), "report.html": reporting.render(record, "html")}
     runfolder.finish(folder, record, reports)

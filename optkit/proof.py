@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from optkit import comparison, narrowproof, records
+from optkit import comparison, narrowproof
 from optkit.errors import MissingDeviceError, MissingLibraryError, OptkitError
+from optkit.measurement import recording
 from optkit.model import Model
 from optkit.notes import Note
 from optkit.probing import AS_WRITTEN
-from optkit.results import Comparison, NoteRecord, Row
+from optkit.records.record import Comparison, NoteRecord, Row
 from optkit.target import target
 from optkit.transformation import Transformed
 from optkit.worker import candidate, examined
@@ -34,7 +35,7 @@ def compared(done: Transformed, after: Model, metric: str | None, max_drop: floa
     before, result = found.rows
     told = f"quality is computed on the CPU, by {_REFERENCE}, and no speed was measured: {absence}"
     note = NoteRecord(text=told, where=done.request.target, level="warning")
-    rows = [before, result.model_copy(update={"model": records.of_model(after)})]
+    rows = [before, result.model_copy(update={"model": recording.of_model(after)})]
     return found.model_copy(update={"rows": rows, "notes": [*found.notes, note, *_refused(after, done.request.target)]})
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from optkit import cgroup, chains, machine
 from optkit.chains import FLOAT, Chain
 from optkit.choice import Wish
-from optkit.layerrecords import LayerRecord
 from optkit.model import TORCH_FORMATS, Model
 from optkit.recipe import Recipe
+from optkit.records.layers import LayerRecord
 from optkit.stage import Stage
 from optkit.stages.compile import Compile
 from optkit.stages.fuse import Fuse

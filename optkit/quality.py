@@ -17,7 +17,7 @@ from optkit.data import Batch, Dataset
 from optkit.errors import MetricError, OptkitError
 from optkit.metrics import Metric
 from optkit.progress import Progress, no_progress
-from optkit.results import QualityRecord
+from optkit.records.record import QualityRecord
 from optkit.tensors import Array, Arrays
 from optkit.worker import Candidate, Worker
 

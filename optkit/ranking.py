@@ -9,8 +9,8 @@ from optkit import choice
 from optkit.chains import FLOAT, Chain
 from optkit.choice import Wish
 from optkit.proposals import FUSED, HALF, quantize_of
-from optkit.results import QualityRecord, Row
-from optkit.searches import Phase, TrialRecord
+from optkit.records.record import QualityRecord, Row
+from optkit.records.search import Phase, TrialRecord
 from optkit.target import target
 
 GAIN = 1.03

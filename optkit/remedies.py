@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from optkit import commands, ir
-from optkit.explanations import FindingRecord
 from optkit.operators import Operator, plain
 from optkit.quantizer import QUANTIZABLE
+from optkit.records.explanation import FindingRecord
 from optkit.speedcase import Case, Side
 
 _MOST = 12

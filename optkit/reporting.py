@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from optkit import lazy
-from optkit.runs import Run
+from optkit.records.run import Run
 
 REPORTS = {
     "markdown": "optkit.reports.markdown:render",

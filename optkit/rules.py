@@ -11,11 +11,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from optkit import units, wording
+from optkit import units
 from optkit.errors import UsageError
-from optkit.results import Comparison, Interval, Record, Row
+from optkit.records import sentences
+from optkit.records.gate import Judgement, RuleRecord, Verdict
+from optkit.records.record import Comparison, Interval, Record, Row
 from optkit.stats import MARGIN
-from optkit.verdicts import Judgement, RuleRecord, Verdict
 
 NOT_WORSE = 0.01
 """The loss that counts as none where no rule says more: of metrics that lie between 0 and 1 in their own units, of
@@ -121,7 +122,7 @@ def _max_drop(baseline: Row, candidate: Row, limit: float) -> RuleRecord:
         f"{quality.metric} lost {units.quality_interval(loss.value, loss.low, loss.high)} on {quality.count:,} samples"
     )
     ended = _at_most(loss, limit)
-    told = wording.evidence(quality)
+    told = sentences.evidence(quality)
     if ended == "inconclusive" and told:
         shown += f", {told}"
     return _record("max-drop", ended, loss, limit, "metric", f"{shown}; at most {limit:g}")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from optkit import output
 from optkit.errors import ModelError, OutputError, UsageError
 from optkit.recipe import Recipe
-from optkit.runs import Run
+from optkit.records.run import Run
 
 RECORD = "record.json"
 RECIPE = "recipe.yaml"

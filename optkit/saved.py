@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from optkit import runfolder
 from optkit.errors import ModelError, UsageError
 from optkit.recipe import Recipe
-from optkit.results import Comparison
+from optkit.records.record import Comparison
 from optkit.rules import Rules
 
 

@@ -29,16 +29,16 @@ from optkit.bench import Bench, SearchParts
 from optkit.chains import FLOAT, Chain
 from optkit.errors import OptkitError, surviving
 from optkit.journal import SENSITIVITY, Journal, digest
-from optkit.layerrecords import LayerRecord, Sensitivity
 from optkit.model import TORCH_FORMATS, Model
 from optkit.notes import Note
 from optkit.progress import Progress
 from optkit.proposals import FUSED, Proposals, quantizes
 from optkit.ranking import Ranking, Trial
 from optkit.recipe import Recipe
-from optkit.results import Comparison, Row
-from optkit.runs import StageRecord
-from optkit.searches import Phase, TrialRecord
+from optkit.records.layers import LayerRecord, Sensitivity
+from optkit.records.record import Comparison, Row
+from optkit.records.run import StageRecord
+from optkit.records.search import Phase, TrialRecord
 from optkit.stage import Context, stage_class
 from optkit.store import Store
 from optkit.worker import Candidate

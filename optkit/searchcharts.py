@@ -9,10 +9,10 @@ from matplotlib.ticker import FuncFormatter
 
 from optkit import drawing, units
 from optkit.drawing import Chart
-from optkit.layerrecords import LayerRecord
-from optkit.results import Comparison, Interval, Row
-from optkit.runs import Run
-from optkit.searches import SearchRecord, TrialRecord
+from optkit.records.layers import LayerRecord
+from optkit.records.record import Comparison, Interval, Row
+from optkit.records.run import Run
+from optkit.records.search import SearchRecord, TrialRecord
 
 _MOST_LAYERS = 20
 _INCHES = 3.4

@@ -11,7 +11,7 @@ from optkit import output, runfolder
 from optkit.errors import OutputError
 from optkit.journal import Journal
 from optkit.recipe import Recipe
-from optkit.runs import Run
+from optkit.records.run import Run
 
 JOURNAL = "trials.jsonl"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from optkit import units
-from optkit.layerrecords import LayerRecord
-from optkit.results import QualityRecord
-from optkit.searches import SearchRecord, TrialRecord
+from optkit.records.layers import LayerRecord
+from optkit.records.record import QualityRecord
+from optkit.records.search import SearchRecord, TrialRecord
 from optkit.summary import Cell, Sheet
 
 _MOST_LAYERS = 20

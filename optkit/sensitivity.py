@@ -19,10 +19,10 @@ from optkit import affine, fidelity, graph, machine, switches
 from optkit.affine import Affine
 from optkit.data import Batch, Dataset
 from optkit.errors import MetricError, StageError
-from optkit.layerrecords import LayerRecord, Sensitivity
 from optkit.model import Model
 from optkit.progress import Progress, no_progress
 from optkit.quantizer import Engine, simplified
+from optkit.records.layers import LayerRecord, Sensitivity
 from optkit.switches import ERRORS, HIGHS, LOWS, SIZES, SWITCHES, Layer
 from optkit.target import target
 from optkit.tensors import Array, Arrays

@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from optkit import comparison, conditions, latencies, machine, offline, records, stats, units, workload
+from optkit import comparison, conditions, latencies, machine, offline, stats, units, workload
 from optkit.cautions import of_conditions, of_session
 from optkit.conditions import Watch
 from optkit.data import Dataset
 from optkit.errors import OptkitError, TargetError, UsageError
+from optkit.measurement import recording
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.quality import Assessment
-from optkit.results import Comparison, LoadRecord, Row, Trial
+from optkit.records.record import Comparison, LoadRecord, Row, Trial
 from optkit.worker import Candidate, Worker
 from optkit.workload import Workload
 
@@ -96,13 +97,13 @@ def one_by_one(
     return Comparison(
         scenario="server",
         rows=[rows[0].model_copy(update={"baseline": True}), *rows[1:]],
-        data=None if dataset is None else records.of_dataset(dataset),
+        data=None if dataset is None else recording.of_dataset(dataset),
         threads=threads,
         batch=work.batch,
         rounds=1,
         machine=machine.fingerprint(),
         seconds=time.monotonic() - started,
-        notes=records.of_notes([*work.notes, *machines, *cautioned]),
+        notes=recording.of_notes([*work.notes, *machines, *cautioned]),
     )
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from optkit import alignment, units
 from optkit.alignment import Pair, total
-from optkit.explanations import FindingRecord
 from optkit.operators import Operator, plain
 from optkit.quantizer import QUANTIZABLE
+from optkit.records.explanation import FindingRecord
 from optkit.speedcase import Case, Side
 
 _SLOWER = 1.1

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from optkit.results import Interval
+from optkit.records.record import Interval
 
 Numbers = Sequence[float] | np.ndarray
 Launches = Sequence[Numbers]

@@ -21,11 +21,12 @@ from typing import IO, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from optkit import cgroup, digests, machine, manifest, records
+from optkit import cgroup, digests, machine, manifest
 from optkit.errors import OutputError, StageError
+from optkit.measurement import recording
 from optkit.model import TORCH_FORMATS, Model, files_of
-from optkit.results import Root
-from optkit.runs import StageRecord
+from optkit.records.record import Root
+from optkit.records.run import StageRecord
 from optkit.stage import Context, Outcome, Stage
 from optkit.target import target
 from optkit.version import VERSION
@@ -274,7 +275,7 @@ def _entry(key: str, folder: Path, stored: Stored, source: Model) -> Entry:
         target=stored.target,
         options=stored.options,
     )
-    record = stored.stage.model_copy(update={"source": records.of_model(source), "result": records.of_model(model)})
+    record = stored.stage.model_copy(update={"source": recording.of_model(source), "result": recording.of_model(model)})
     return Entry(key, folder, model, record)
 
 
@@ -292,7 +293,7 @@ def _brought_in(model: Model, folder: Path) -> Model:
 
 
 def _relative(model: Model, folder: Path) -> Any:
-    return records.of_model(model).model_copy(update={"path": str(model.path.relative_to(folder))})
+    return recording.of_model(model).model_copy(update={"path": str(model.path.relative_to(folder))})
 
 
 def _keep_only(folder: Path, files: set[str]) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from optkit import units, wording
-from optkit.results import Comparison, DatasetRecord, Machine, NoteRecord, Row
-from optkit.runs import Branch, PlannedStage, Run, StageRecord
-from optkit.verdicts import Judgement, Verdict
+from optkit import units
+from optkit.records import sentences
+from optkit.records.gate import Judgement, Verdict
+from optkit.records.record import Comparison, DatasetRecord, Machine, NoteRecord, Row
+from optkit.records.run import Branch, PlannedStage, Run, StageRecord
 
 Tone = Literal["", "good", "bad", "warn"]
 VERDICT_TONES: dict[Verdict, Tone] = {"pass": "good", "fail": "bad", "inconclusive": "warn"}
@@ -88,7 +89,7 @@ def comparison_sheet(comparison: Comparison, marked: str | None = None) -> Sheet
 
 def verdicts(comparison: Comparison) -> list[str]:
     """A sentence for each candidate."""
-    return [wording.verdict(row, comparison) for row in comparison.rows if not row.baseline]
+    return [sentences.verdict(row, comparison) for row in comparison.rows if not row.baseline]
 
 
 def gate_line(judged: Judgement) -> str:
@@ -218,7 +219,7 @@ def _quality(row: Row, baseline: Row, comparison: Comparison) -> Figure | None:
     loss = f"loss {units.quality_interval(quality.loss.value, quality.loss.low, quality.loss.high)}, {samples}"
     if baseline.quality and quality.needs_labels:
         loss = f"was {units.quality(baseline.quality.value.value)}; {loss}"
-    return Figure(quality.metric, value, loss, "bad" if wording.beyond(row, comparison.max_drop) else "")
+    return Figure(quality.metric, value, loss, "bad" if sentences.beyond(row, comparison.max_drop) else "")
 
 
 def _memory(row: Row, baseline: Row) -> Figure | None:
@@ -244,7 +245,7 @@ def _cells(row: Row, max_drop: float | None) -> list[Cell]:
         Cell(units.quality(quality.value.value if quality else None)),
         Cell(
             units.quality_interval(loss.value, loss.low, loss.high) if loss else units.UNKNOWN,
-            "bad" if wording.beyond(row, max_drop) else "",
+            "bad" if sentences.beyond(row, max_drop) else "",
         ),
     ]
 

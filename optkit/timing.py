@@ -21,7 +21,7 @@ from optkit import cgroup, latencies, stats
 from optkit.conditions import Conditions, Watch
 from optkit.errors import OptkitError
 from optkit.progress import Progress, no_progress
-from optkit.results import Interval, LatencyRecord
+from optkit.records.record import Interval, LatencyRecord
 from optkit.tensors import Arrays
 from optkit.worker import Candidate, Worker
 

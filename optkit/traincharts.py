@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from optkit import drawing, summary, units
 from optkit.drawing import Chart
-from optkit.runs import Run, StageRecord
+from optkit.records.run import Run, StageRecord
 from optkit.summary import Cell, Sheet
 
 _LINES = 6

@@ -6,13 +6,14 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from optkit import execution, proof, records
+from optkit import execution, proof
 from optkit import model as models
 from optkit import output as outputs
 from optkit.errors import UsageError
+from optkit.measurement import recording
 from optkit.model import Model
-from optkit.results import Comparison
-from optkit.runs import Transformation
+from optkit.records.record import Comparison
+from optkit.records.run import Transformation
 from optkit.stage import Context, Stage, stage_class
 from optkit.transformation import Request, Transformed, transformed
 
@@ -55,10 +56,10 @@ def carried_out(
         found = _compared(done, result, destination, Path(name), max_drop, seconds) if measure else None
         return Transformation(
             output=str(destination),
-            stage=done.record.model_copy(update={"result": records.of_model(placed)}),
-            **{name: record for name, record in records.of_parts(done.parts).items() if name != "evaluation"},
+            stage=done.record.model_copy(update={"result": recording.of_model(placed)}),
+            **{name: record for name, record in recording.of_parts(done.parts).items() if name != "evaluation"},
             comparison=found,
-            notes=records.of_notes([*done.notes, *(proof.verdict(found) if found else ())]),
+            notes=recording.of_notes([*done.notes, *(proof.verdict(found) if found else ())]),
         )
 
 

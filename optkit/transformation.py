@@ -15,7 +15,7 @@ from optkit.execution import carry_out
 from optkit.model import TORCH_FORMATS, Model
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
-from optkit.runs import StageRecord
+from optkit.records.run import StageRecord
 from optkit.splits import Parts
 from optkit.stage import Context, Interrupted, Outcome, Stage, stage_class
 from optkit.store import Store

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from optkit import junit as xml
-from optkit.results import NoteRecord
-from optkit.verdicts import Gate, Judgement
+from optkit.records.gate import Gate, Judgement
+from optkit.records.record import NoteRecord
 
 _MARKS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "❔ inconclusive"}
 _LEVELS = {"fail": "error", "inconclusive": "warning"}

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from optkit import stats
 from optkit.cli.tables import benchmark_blocks
 from optkit.errors import UsageError
-from optkit.results import Comparison
+from optkit.records.record import Comparison
 from optkit.verbs.benchmark import benchmark
 
 

@@ -9,7 +9,7 @@ import pytest
 from optkit import cautions, cgroup
 from optkit.conditions import Conditions, Watch
 from optkit.model import Model
-from optkit.results import Interval
+from optkit.records.record import Interval
 from optkit.timing import Measurement, Timing
 from optkit.worker import Candidate
 

@@ -11,13 +11,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from optkit import comparison, data, wording
+from optkit import comparison, data
 from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.tables import comparison_blocks
 from optkit.errors import DataError, SignatureError, UsageError
 from optkit.model import Model
-from optkit.results import Comparison, Evaluation
+from optkit.records import sentences as wording
+from optkit.records.record import Comparison, Evaluation
 from optkit.targets.fake import Fake
 from optkit.tensors import Signature, TensorSpec
 from optkit.verbs.benchmark import benchmark

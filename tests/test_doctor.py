@@ -8,7 +8,7 @@ import pytest
 
 import optkit as api
 from optkit import machine
-from optkit.results import GpuRecord, LibraryRecord
+from optkit.records.record import GpuRecord, LibraryRecord
 from optkit.verbs.doctor import Runtime, of_cpu, of_gpus, of_libraries, tried
 
 

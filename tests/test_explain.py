@@ -12,30 +12,20 @@ from onnx import helper
 from onnx_files import nodes_of, save
 from typer.testing import CliRunner
 
-from optkit import (
-    alignment,
-    explaining,
-    islands,
-    layers,
-    losses,
-    lossremedies,
-    remedies,
-    speedcase,
-    speedcauses,
-    wording,
-)
+from optkit import alignment, explaining, islands, layers, losses, lossremedies, remedies, speedcase, speedcauses
 from optkit import comparison as comparisons
 from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.explained import explanation_blocks
 from optkit.errors import StageError, UsageError
-from optkit.explanations import Explanation, SpeedExplanation
-from optkit.layerrecords import LayerErrorRecord, LayerErrors, LayerRecord, LossFindingRecord, Sensitivity
 from optkit.layers import Layer, Layers
 from optkit.model import Model
 from optkit.operators import Operator, Profile
 from optkit.progress import no_progress
-from optkit.results import Interval, QualityRecord, Row
+from optkit.records import sentences
+from optkit.records.explanation import Explanation, SpeedExplanation
+from optkit.records.layers import LayerErrorRecord, LayerErrors, LayerRecord, LossFindingRecord, Sensitivity
+from optkit.records.record import Interval, QualityRecord, Row
 from optkit.targets.fake import Fake
 from optkit.tensors import Signature, TensorSpec
 from optkit.verbs.explain import explain
@@ -548,12 +538,12 @@ def test_another_way_for_speed_and_integers_for_quality_are_told_apart(tmp_path)
 
 
 def test_a_sentence_names_three_layers_at_most(tmp_path):
-    assert wording.names(["a", "b", "c"]) == "a, b, c"
-    assert wording.names(list("abcde")) == "a, b, c and 2 more"
+    assert sentences.names(["a", "b", "c"]) == "a, b, c"
+    assert sentences.names(list("abcde")) == "a, b, c and 2 more"
     loss = known(tmp_path, damages=(0.1, 0.1, 0.1, 0.1, 0.001))
     assert losses._conclusion(loss, True, None, None)[1].endswith("of the damage: l0, l1, l2 and 1 more.")
-    assert wording.cause("4 layers are slower", list("abcd")) == "4 layers are slower; above all a, b, c and 1 more"
-    assert wording.cause("a fact", []) == "a fact"
+    assert sentences.cause("4 layers are slower", list("abcd")) == "4 layers are slower; above all a, b, c and 1 more"
+    assert sentences.cause("a fact", []) == "a fact"
 
 
 def test_what_cannot_be_looked_into_is_a_note(tmp_path, monkeypatch):

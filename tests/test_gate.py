@@ -12,9 +12,9 @@ from onnx import numpy_helper
 import optkit as ok
 from optkit import machine, rules
 from optkit.errors import ModelError, UsageError
-from optkit.results import Comparison, Interval, LatencyRecord, ModelRecord, QualityRecord, Row
+from optkit.records.record import Comparison, Interval, LatencyRecord, ModelRecord, QualityRecord, Row
+from optkit.records.run import Run
 from optkit.rules import Rules
-from optkit.runs import Run
 from optkit.verbs.gate import rules_of
 
 

@@ -9,7 +9,7 @@ import optkit as ok
 from optkit import data, findings, model
 from optkit.errors import StageError
 from optkit.layererrors import layer_errors
-from optkit.layerrecords import LayerErrorRecord, LayerErrors, RangeRecord
+from optkit.records.layers import LayerErrorRecord, LayerErrors, RangeRecord
 from optkit.worker import candidate
 
 WIDTH = 16

@@ -12,7 +12,7 @@ from optkit import findings, logarithms
 from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.layererrors import _more, _Range
-from optkit.layerrecords import RangeRecord
+from optkit.records.layers import RangeRecord
 from optkit.spans import Span
 from optkit.taps import Point
 from optkit.verbs.explain import explain

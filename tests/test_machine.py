@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from optkit import cgroup, machine
-from optkit.results import GpuState
+from optkit.records.record import GpuState
 
 XEON = """processor\t: 0
 model name\t: Intel(R) Xeon(R) Processor

@@ -20,14 +20,14 @@ from optkit.bench import Bench, SearchParts
 from optkit.chains import Chain
 from optkit.choice import Wish
 from optkit.errors import OutputError, UsageError
-from optkit.layerrecords import LayerRecord, Sensitivity
 from optkit.model import Model
 from optkit.proposals import FUSED, Proposals, quantize_of
 from optkit.ranking import Ranking, Trial, best_of_each
 from optkit.recipe import ModelSpec, Recipe
-from optkit.results import Interval, ModelRecord, QualityRecord, Row
-from optkit.runs import Run
-from optkit.searches import TrialRecord
+from optkit.records.layers import LayerRecord, Sensitivity
+from optkit.records.record import Interval, ModelRecord, QualityRecord, Row
+from optkit.records.run import Run
+from optkit.records.search import TrialRecord
 from optkit.stages.compile import Compile
 from optkit.stages.quantize import Quantize
 from optkit.targets.fake import Fake

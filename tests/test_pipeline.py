@@ -23,9 +23,9 @@ from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.verdict import exit_code
 from optkit.errors import DataError, MetricError, ModelError, OutputError, UsageError
-from optkit.results import Comparison, Interval, ModelRecord, QualityRecord, Row
+from optkit.records.record import Comparison, Interval, ModelRecord, QualityRecord, Row
+from optkit.records.run import Plan, Run
 from optkit.rules import Rules
-from optkit.runs import Plan, Run
 from optkit.verbs.cache import cache
 from optkit.verbs.plan import plan
 from optkit.verbs.report import report

@@ -14,7 +14,7 @@ from optkit.errors import ModelError, StageError, UsageError
 from optkit.pace import Pace
 from optkit.prunable import Group
 from optkit.pruning import Block, Sensitivity
-from optkit.results import Interval
+from optkit.records.record import Interval
 from optkit.stage import Context
 
 

@@ -11,7 +11,8 @@ import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped
 
 from optkit import reporting, stats
-from optkit.results import (
+from optkit.records.gate import Judgement, RuleRecord
+from optkit.records.record import (
     Comparison,
     DatasetRecord,
     Interval,
@@ -23,8 +24,7 @@ from optkit.results import (
     QualityRecord,
     Row,
 )
-from optkit.runs import Branch, Run, StageRecord
-from optkit.verdicts import Judgement, RuleRecord
+from optkit.records.run import Branch, Run, StageRecord
 
 MACHINE = Machine(
     system="Linux 6.1",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from optkit import stats
-from optkit.results import Interval
+from optkit.records.record import Interval
 
 
 def lognormal(count, spread, seed, median=0.01):

@@ -11,7 +11,7 @@ from optkit.cli.app import console_of
 
 if TYPE_CHECKING:
     from optkit.cli.console import Block
-    from optkit.runs import Cache, CacheEntry
+    from optkit.records.run import Cache, CacheEntry
 
 
 def cache(

@@ -17,7 +17,7 @@ from optkit.errors import OptkitError
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
-    from optkit.results import NoteRecord, Root
+    from optkit.records.record import NoteRecord, Root
 
 Progress = Callable[[str, int, int | None], None]
 DETAIL = " · "

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optkit import units, wording
+from optkit import units
 from optkit.cli.console import Block, Table, Text
 from optkit.cli.explainedloss import loss_blocks
-from optkit.explanations import Explanation, FamilyRecord, FindingRecord, LayerTimeRecord, SpeedExplanation
+from optkit.records import sentences
+from optkit.records.explanation import Explanation, FamilyRecord, FindingRecord, LayerTimeRecord, SpeedExplanation
 
 _LAYERS = 15
 """So many layers are shown, those that changed most; the record holds all."""
@@ -72,7 +73,7 @@ def _change(before: float, after: float) -> str:
 
 
 def _finding(finding: FindingRecord) -> Text:
-    text = wording.cause(finding.text, finding.foremost)
+    text = sentences.cause(finding.text, finding.foremost)
     if finding.seconds is None:
         return Text(f"- {text}")
     cost = f"{'+' if finding.seconds >= 0 else '-'}{units.seconds(abs(finding.seconds))}"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from optkit import units
 from optkit.cli.console import Block, Table, Text
-from optkit.explanations import QualityExplanation
-from optkit.layerrecords import LayerErrorRecord, RangeRecord, Sensitivity
+from optkit.records.explanation import QualityExplanation
+from optkit.records.layers import LayerErrorRecord, RangeRecord, Sensitivity
 
 _LAYERS = 10
 """So many layers are shown, those that introduce or do most; the record holds all."""

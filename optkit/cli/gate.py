@@ -12,7 +12,7 @@ from optkit.cli.app import console_of
 
 if TYPE_CHECKING:
     from optkit.cli.console import Block
-    from optkit.verdicts import Gate
+    from optkit.records.gate import Gate
 
 
 def gate(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from optkit.cli.console import Block
-    from optkit.runs import Run
+    from optkit.records.run import Run
 
 _Number = TypeVar("_Number", int, float)
 

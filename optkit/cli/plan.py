@@ -11,7 +11,7 @@ from optkit.cli.app import console_of
 
 if TYPE_CHECKING:
     from optkit.cli.console import Block
-    from optkit.runs import Plan, PlannedStage
+    from optkit.records.run import Plan, PlannedStage
 
 
 def plan(ctx: typer.Context, recipe: options.RecipePath, settings: options.Settings = None) -> None:

@@ -13,7 +13,7 @@ from optkit.cli.app import console_of
 
 if TYPE_CHECKING:
     from optkit.cli.console import Block
-    from optkit.runs import Branch, Run
+    from optkit.records.run import Branch, Run
 
 
 def run(

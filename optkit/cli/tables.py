@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from optkit import units, wording
+from optkit import units
 from optkit.cli.console import Block, Table, Text
-from optkit.results import Comparison, Evaluation, Interval, QualityRecord, Row
-from optkit.runs import Transformation
+from optkit.records import sentences as wording
+from optkit.records.record import Comparison, Evaluation, Interval, QualityRecord, Row
+from optkit.records.run import Transformation
 
 _COLOURS = {"faster": "good:", "slower": "bad:", "inconclusive": "warn:"}
 

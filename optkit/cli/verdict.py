@@ -11,8 +11,8 @@ from optkit import errors
 
 if TYPE_CHECKING:
     from optkit.cli.console import Console, Table, Text
-    from optkit.results import NoteRecord
-    from optkit.verdicts import Judgement, Verdict
+    from optkit.records.gate import Judgement, Verdict
+    from optkit.records.record import NoteRecord
 
 _CODES = {"pass": errors.DONE, "fail": errors.GATE_FAILS, "inconclusive": errors.GATE_INCONCLUSIVE}
 

@@ -6,8 +6,8 @@ import csv
 import io
 from typing import Any
 
-from optkit.results import Interval, Row
-from optkit.runs import Run
+from optkit.records.record import Interval, Row
+from optkit.records.run import Run
 
 
 def render(run: Run) -> str:

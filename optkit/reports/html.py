@@ -6,7 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from optkit import charts, searchcharts, searchsummary, summary, traincharts
-from optkit.runs import Run
+from optkit.records.run import Run
 
 
 def render(run: Run) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optkit.runs import Run
+from optkit.records.run import Run
 
 
 def render(run: Run) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from optkit import junit, wording
+from optkit import junit
 from optkit.junit import Case
-from optkit.results import Comparison, Row
-from optkit.runs import Branch, Run
+from optkit.records import sentences
+from optkit.records.record import Comparison, Row
+from optkit.records.run import Branch, Run
 
 
 def render(run: Run) -> str:
@@ -22,7 +23,7 @@ def _cases(run: Run) -> list[Case]:
 
 
 def _of_row(row: Row, comparison: Comparison) -> Case:
-    text = wording.verdict(row, comparison)
+    text = sentences.verdict(row, comparison)
     return Case(row.target, row.title, "error" if row.status == "failed" else "passed", text)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from optkit import searchsummary, summary, traincharts
-from optkit.runs import Run
+from optkit.records.run import Run
 from optkit.summary import Sheet
 
 

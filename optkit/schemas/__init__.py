@@ -9,26 +9,27 @@ import json
 from pathlib import Path
 from typing import Any
 
-from optkit import results, runs
-from optkit.explanations import Explanation
 from optkit.manifest import Manifest
 from optkit.recipe import Recipe
+from optkit.records import record as records
+from optkit.records import run as run_records
+from optkit.records.explanation import Explanation
+from optkit.records.gate import Gate
 from optkit.stage import STAGES, stage_class
-from optkit.verdicts import Gate
 
 FOLDER = Path(__file__).parent
-RECORDS: dict[str, type[results.Root]] = {
+RECORDS: dict[str, type[records.Root]] = {
     "bundle": Manifest,
-    "cache": runs.Cache,
-    "comparison": results.Comparison,
-    "doctor": results.Doctor,
-    "evaluation": results.Evaluation,
+    "cache": run_records.Cache,
+    "comparison": records.Comparison,
+    "doctor": records.Doctor,
+    "evaluation": records.Evaluation,
     "explanation": Explanation,
     "gate": Gate,
-    "inspection": results.Inspection,
-    "plan": runs.Plan,
-    "run": runs.Run,
-    "transformation": runs.Transformation,
+    "inspection": records.Inspection,
+    "plan": run_records.Plan,
+    "run": run_records.Run,
+    "transformation": run_records.Transformation,
 }
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -57,6 +58,6 @@ def _stage(name: str) -> dict[str, Any]:
     return {"type": "object", "properties": {name: fields}, "required": [name], "additionalProperties": False}
 
 
-def _record_schema(record: type[results.Root]) -> dict[str, Any]:
+def _record_schema(record: type[records.Root]) -> dict[str, Any]:
     """What a record holds once written: every key, as nothing is left out."""
     return {"$schema": _DIALECT, **record.model_json_schema(mode="serialization", by_alias=True)}

@@ -22,7 +22,7 @@ from optkit.objectives import Objective
 from optkit.pace import Pace
 from optkit.prunable import Importance
 from optkit.pruning import Of, Pruner, Scope, Survey
-from optkit.results import Interval
+from optkit.records.record import Interval
 from optkit.schedule import Schedule
 from optkit.sparsity import Masks, Pattern, smallest
 from optkit.stage import Context, Interrupted, Outcome, Stage

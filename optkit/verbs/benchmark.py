@@ -9,7 +9,7 @@ from optkit import comparison, offline, server
 from optkit import data as datasets
 from optkit.errors import UsageError
 from optkit.progress import Progress, no_progress
-from optkit.results import Comparison, Scenario
+from optkit.records.record import Comparison, Scenario
 from optkit.server import Demand
 from optkit.stats import PRECISION
 from optkit.worker import TIME_LIMIT, candidate

@@ -8,7 +8,7 @@ from typing import Literal
 
 from optkit.errors import UsageError
 from optkit.lazy import did_you_mean
-from optkit.runs import Cache, CacheEntry
+from optkit.records.run import Cache, CacheEntry
 from optkit.store import Listed, Store
 
 ACTIONS = ("list", "prune")

@@ -8,7 +8,7 @@ from pathlib import Path
 from optkit import comparison
 from optkit import data as datasets
 from optkit.progress import Progress, no_progress
-from optkit.results import Comparison
+from optkit.records.record import Comparison
 from optkit.stats import PRECISION
 from optkit.worker import TIME_LIMIT, candidate
 

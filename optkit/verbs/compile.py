@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from optkit import bundle, records
+from optkit import bundle
 from optkit import output as outputs
 from optkit.errors import UsageError
+from optkit.measurement import recording
 from optkit.progress import Progress, no_progress
-from optkit.runs import Transformation
+from optkit.records.run import Transformation
 from optkit.stage import made
 from optkit.stages.compile import Compile
 from optkit.transformation import Request, transformed
@@ -49,5 +50,5 @@ def compile(
     )
     with transformed(wanted, request) as done:
         written = bundle.write(Path(output), done.outcome.model, stages=done.stages, force=force)
-        stage = done.record.model_copy(update={"result": records.of_model(written)})
-        return Transformation(output=str(output), stage=stage, notes=records.of_notes(done.notes))
+        stage = done.record.model_copy(update={"result": recording.of_model(written)})
+        return Transformation(output=str(output), stage=stage, notes=recording.of_notes(done.notes))

@@ -8,7 +8,7 @@ from typing import Literal
 from optkit import trained
 from optkit.objectives import Match
 from optkit.progress import Progress, no_progress
-from optkit.runs import Transformation
+from optkit.records.run import Transformation
 from optkit.stage import made
 from optkit.stages.distill import Distill
 from optkit.transformation import Request

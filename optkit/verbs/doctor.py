@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optkit import lazy, machine, trt, trtengine
-from optkit.results import Doctor, LibraryRecord, Machine, NoteRecord, ProviderRecord
+from optkit.records.record import Doctor, LibraryRecord, Machine, NoteRecord, ProviderRecord
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from optkit import comparison, machine, quality, records
+from optkit import comparison, machine, quality
 from optkit import data as datasets
+from optkit.measurement import recording
 from optkit.progress import Progress, no_progress
-from optkit.results import Evaluation
+from optkit.records.record import Evaluation
 from optkit.worker import candidate
 
 
@@ -46,7 +47,7 @@ def evaluate(
     return Evaluation(
         row=rows[-1],
         reference=None if reference is None else rows[0].model_copy(update={"baseline": True}),
-        data=records.of_dataset(dataset),
+        data=recording.of_dataset(dataset),
         machine=machine.fingerprint(),
         seconds=time.monotonic() - started,
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from optkit import comparison, explaining, losses, machine, profiles, records, splits, workload
+from optkit import comparison, explaining, losses, machine, profiles, splits, workload
 from optkit.data import Dataset
-from optkit.explanations import Explanation, SpeedExplanation
 from optkit.lossremedies import Given
+from optkit.measurement import recording
 from optkit.progress import Progress, no_progress
+from optkit.records.explanation import Explanation, SpeedExplanation
 from optkit.worker import TIME_LIMIT
 from optkit.worker import candidate as as_candidate
 
@@ -83,10 +84,10 @@ def explain(
     return Explanation(
         speed=_without_command(found) if quality and quality.command and found.leave_out else found,
         quality=quality,
-        data=None if dataset is None else records.of_dataset(dataset),
+        data=None if dataset is None else recording.of_dataset(dataset),
         machine=machine.fingerprint(),
         seconds=time.monotonic() - started,
-        notes=[*compared.notes, *records.of_notes(notes)],
+        notes=[*compared.notes, *recording.of_notes(notes)],
     )
 
 

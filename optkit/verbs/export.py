@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from optkit import output as outputs
-from optkit import records
 from optkit.execution import place
+from optkit.measurement import recording
 from optkit.progress import Progress, no_progress
-from optkit.runs import Transformation
+from optkit.records.run import Transformation
 from optkit.stages.export import Export
 from optkit.transformation import Request, transformed
 
@@ -33,5 +33,5 @@ def export(
     request = Request(model, inputs=inputs, code=code, trust=trust, data=data, seed=seed, progress=progress)
     with transformed(Export(opset=opset, rtol=rtol, atol=atol), request) as done:
         placed = place(done.outcome.model, Path(output), force=force)
-        stage = done.record.model_copy(update={"result": records.of_model(placed)})
+        stage = done.record.model_copy(update={"result": recording.of_model(placed)})
         return Transformation(output=str(output), stage=stage)

@@ -9,18 +9,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from optkit import athand, comparison, machine, records, saved, worker
+from optkit import athand, comparison, machine, saved, worker
 from optkit import data as datasets
 from optkit import rules as gates
 from optkit.data import Dataset
 from optkit.errors import ModelError, OptkitError, UsageError
+from optkit.measurement import recording
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
-from optkit.results import Comparison, NoteRecord, Row
+from optkit.records.gate import Gate
+from optkit.records.record import Comparison, NoteRecord, Row
 from optkit.rules import Rules
 from optkit.saved import Saved
 from optkit.stats import PRECISION
-from optkit.verdicts import Gate
 from optkit.worker import TIME_LIMIT, Candidate
 
 _LONGER = 3.0
@@ -119,7 +120,7 @@ class _Measuring:
                 threads=self.threads,
                 progress=self.progress,
             )
-            found = _judged(compared, compared.rows[-1], rules, [*records.of_notes(notes), *compared.notes])
+            found = _judged(compared, compared.rows[-1], rules, [*recording.of_notes(notes), *compared.notes])
             if not _may_change(found):
                 break
         return found
@@ -189,7 +190,7 @@ def _from_elsewhere(path: Path, row: Row, rules: Rules, compared: Comparison, el
             f"measured anew here: {missing}",
             hint="judge ratios only, or measure again: optkit gate CANDIDATE --baseline BASELINE",
         )
-    notes = records.of_notes([Note(f"{path}: {elsewhere}; not measured anew: {missing}", level="warning")])
+    notes = recording.of_notes([Note(f"{path}: {elsewhere}; not measured anew: {missing}", level="warning")])
     return _judged(compared, row, rules, [*compared.notes, *notes])
 
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from optkit import contents, lazy, records, shaperanges
+from optkit import contents, lazy, shaperanges
 from optkit import model as models
 from optkit.errors import MissingLibraryError, OptkitError, UsageError
+from optkit.measurement import recording
 from optkit.model import Model
 from optkit.progress import Progress, no_progress
-from optkit.results import EngineLayerRecord, Inspection, Refusal, RefusedNodeRecord
+from optkit.records.record import EngineLayerRecord, Inspection, Refusal, RefusedNodeRecord
 from optkit.target import TARGETS, target
 from optkit.tensors import Signature
 from optkit.worker import candidate, examined
@@ -39,7 +40,7 @@ def inspect(
     sizes = _sizes(opened, targets, shapes)
     found = contents.of(opened)
     return Inspection(
-        model=records.of_model(opened),
+        model=recording.of_model(opened),
         opsets=found.opsets,
         producer=found.producer,
         parameters=None if opened.format == "tensorrt" else sum(found.precisions.values()),
@@ -48,7 +49,7 @@ def inspect(
         sparsity=found.sparsity,
         quantized=found.quantized,
         targets=_refusals(opened, targets, sizes, progress),
-        notes=records.of_notes(found.notes),
+        notes=recording.of_notes(found.notes),
     )
 
 

@@ -9,19 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optkit import (
-    bundle,
-    choice,
-    machine,
-    offline,
-    pipeline,
-    records,
-    reporting,
-    runfolder,
-    searchfolder,
-    splits,
-    wording,
-)
+from optkit import bundle, choice, machine, offline, pipeline, reporting, runfolder, searchfolder, splits
 from optkit import output as outputs
 from optkit.bench import SearchParts
 from optkit.chains import Chain
@@ -29,16 +17,18 @@ from optkit.choice import Wish
 from optkit.dataspec import DataSpec
 from optkit.errors import DataError, MissingLibraryError, OptkitError, UsageError, surviving
 from optkit.manifest import Speedup
+from optkit.measurement import recording
 from optkit.model import TORCH_FORMATS, Model
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.proposals import quantize_of, with_options
 from optkit.ranking import Ranking
 from optkit.recipe import Benchmark, ModelSpec, Recipe
-from optkit.results import Row
-from optkit.runs import Branch, Run, StageRecord
+from optkit.records import sentences
+from optkit.records.record import Row
+from optkit.records.run import Branch, Run, StageRecord
+from optkit.records.search import Goal, SearchRecord
 from optkit.search import Search
-from optkit.searches import Goal, SearchRecord
 from optkit.store import Store
 from optkit.target import target
 from optkit.version import VERSION
@@ -149,16 +139,16 @@ class _Optimizing:
             optkit=VERSION,
             started=self.started.isoformat(timespec="seconds").replace("+00:00", "Z"),
             seconds=time.monotonic() - self.begun,
-            model=records.of_model(baseline.model),
-            training=parts.training and records.of_dataset(parts.training),
-            calibration=parts.calibration and records.of_dataset(parts.calibration),
-            evaluation=compared.data or records.of_dataset(parts.evaluation),
+            model=recording.of_model(baseline.model),
+            training=parts.training and recording.of_dataset(parts.training),
+            calibration=parts.calibration and recording.of_dataset(parts.calibration),
+            evaluation=compared.data or recording.of_dataset(parts.evaluation),
             branches=[Branch(target=best.target, stages=stages, bundle=str(self.bundle) if delivered else None)],
             comparison=compared,
             chosen=best.title,
             search=self._searched(search, chain),
             machine=machine.fingerprint(),
-            notes=records.of_notes([*notes, *search.notes]),
+            notes=recording.of_notes([*notes, *search.notes]),
         )
         texts = {f"report.{suffix}": reporting.render(record, name) for suffix, name in _REPORTS.items()}
         searchfolder.finish(self.folder, recipe, record, texts)
@@ -215,7 +205,7 @@ class _Optimizing:
         except OptkitError as error:  # the result is there, and needs no more than one session
             search.notes.append(Note(f"not measured with sessions at once: {error.message}", level="warning"))
             return candidate, chain
-        search.notes += [Note(f"all sessions at work, {wording.load(row, found)}") for row in found.rows]
+        search.notes += [Note(f"all sessions at work, {sentences.load(row, found)}") for row in found.rows]
         load = found.rows[-1].load
         if load is None:
             return candidate, chain
@@ -250,7 +240,7 @@ class _Optimizing:
             trials=[trial.record for trial in search.ranking.trials],
             sensitivity=search.sensitivity,
             in_float=list(quantized.exclude) if quantized else [],
-            selection=records.of_dataset(search.parts.selection),
+            selection=recording.of_dataset(search.parts.selection),
             ended=search.ended,
         )
 

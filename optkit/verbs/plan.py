@@ -7,7 +7,7 @@ from pathlib import Path
 
 from optkit import pipeline
 from optkit import recipe as recipes
-from optkit.runs import Plan
+from optkit.records.run import Plan
 
 
 def plan(recipe: str | Path, *, settings: Sequence[str] = ()) -> Plan:

@@ -10,7 +10,7 @@ from optkit import trained
 from optkit.progress import Progress, no_progress
 from optkit.prunable import Importance
 from optkit.pruning import Of, Scope
-from optkit.runs import Transformation
+from optkit.records.run import Transformation
 from optkit.sparsity import Pattern
 from optkit.stage import made
 from optkit.stages.prune import Prune

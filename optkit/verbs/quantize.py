@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from optkit import output as outputs
-from optkit import proof, records
+from optkit import proof
 from optkit.execution import place
+from optkit.measurement import recording
 from optkit.model import Model
 from optkit.progress import Progress, no_progress
 from optkit.quantizer import BiasCorrection, Calibrate, Floats, ModelType, Preset
-from optkit.runs import Transformation
+from optkit.records.run import Transformation
 from optkit.stage import made
 from optkit.stages.quantize import EngineName, Method, Precision, Quantize
 from optkit.transformation import Request, transformed
@@ -106,11 +107,11 @@ def quantize(
         compared = proof.compared(done, placed, metric, max_drop, seconds) if measure else None
         return Transformation(
             output=str(destination),
-            stage=done.record.model_copy(update={"result": records.of_model(placed)}),
-            training=done.parts.training and records.of_dataset(done.parts.training),
-            calibration=done.parts.calibration and records.of_dataset(done.parts.calibration),
+            stage=done.record.model_copy(update={"result": recording.of_model(placed)}),
+            training=done.parts.training and recording.of_dataset(done.parts.training),
+            calibration=done.parts.calibration and recording.of_dataset(done.parts.calibration),
             comparison=compared,
-            notes=records.of_notes([*done.notes, *(proof.verdict(compared) if compared else ())]),
+            notes=recording.of_notes([*done.notes, *(proof.verdict(compared) if compared else ())]),
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from optkit import pipeline, runfolder
 from optkit import recipe as recipes
 from optkit.progress import Progress, no_progress
-from optkit.runs import Run
+from optkit.records.run import Run
 
 
 def run(

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from optkit.layerrecords import Sensitivity
-from optkit.results import DatasetRecord, Record, Row
+from optkit.records.layers import Sensitivity
+from optkit.records.record import DatasetRecord, Record, Row
 
 Goal = Literal["latency", "throughput", "size", "memory"]
 Phase = Literal["float", "broad", "trimmed", "repair", "mixed", "trained", "options"]

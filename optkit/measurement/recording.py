@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from optkit.data import Dataset
 from optkit.model import Model
 from optkit.notes import Note
-from optkit.results import DatasetRecord, ModelRecord, NoteRecord, SignatureRecord, TensorRecord
+from optkit.records.record import DatasetRecord, ModelRecord, NoteRecord, SignatureRecord, TensorRecord
 from optkit.splits import Parts
 from optkit.tensors import Signature, TensorSpec
 

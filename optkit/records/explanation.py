@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from optkit.layerrecords import LayerErrors, Sensitivity
 from optkit.operators import Family
-from optkit.results import Comparison, DatasetRecord, Machine, NoteRecord, Record, Root
+from optkit.records.layers import LayerErrors, Sensitivity
+from optkit.records.record import Comparison, DatasetRecord, Machine, NoteRecord, Record, Root
 
 
 class OperatorRecord(Record):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from optkit.results import Record
+from optkit.records.record import Record
 
 
 class LayerRecord(Record):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from optkit.results import Comparison, Interval, NoteRecord, Record, Root
+from optkit.records.record import Comparison, Interval, NoteRecord, Record, Root
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 

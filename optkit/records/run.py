@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from optkit.results import Comparison, DatasetRecord, Machine, ModelRecord, NoteRecord, Record, Root
-from optkit.searches import SearchRecord
-from optkit.verdicts import Judgement
+from optkit.records.gate import Judgement
+from optkit.records.record import Comparison, DatasetRecord, Machine, ModelRecord, NoteRecord, Record, Root
+from optkit.records.search import SearchRecord
 
 
 class StageRecord(Record):
