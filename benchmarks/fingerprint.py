@@ -1,12 +1,12 @@
 """The machine in a line, for the head of a table."""
 
-from optkit import machine
+from optkit.system import fingerprint as fingerprints
 
 _LIBRARIES = ("onnxruntime", "openvino", "torch")
 
 
 def fingerprint() -> str:
-    here = machine.fingerprint()
+    here = fingerprints.fingerprint()
     versions = [f"{each.name} {each.version}" for each in here.libraries if each.name in _LIBRARIES]
     return (
         f"{here.cpu}, {here.cores_allowed:g} cores, {', '.join(here.isa)}; Python {here.python}, {', '.join(versions)}"

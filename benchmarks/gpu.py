@@ -17,11 +17,12 @@ import zoo
 from fingerprint import fingerprint
 
 import optkit
-from optkit import comparison, cuda, machine, trt, units, worker
+from optkit import comparison, cuda, trt, units, worker
 from optkit import data as datasets
 from optkit import model as models
 from optkit.errors import MISSING, OptkitError
 from optkit.records.record import Row
+from optkit.system import fingerprint as fingerprints
 from optkit.worker import Candidate
 
 PRECISIONS = ("fp16", "bf16", "int8", "int8-fp16")
@@ -98,7 +99,7 @@ def main() -> None:
     if reason := cuda.available():
         print(f"no table: {reason}", file=sys.stderr)
         sys.exit(MISSING)
-    drivers = {each.driver for each in machine.fingerprint().gpus}  # none where there is no nvidia-smi
+    drivers = {each.driver for each in fingerprints.fingerprint().gpus}  # none where there is no nvidia-smi
     driver = ", ".join(filter(None, drivers)) or "unknown"
     print(f"{cuda.device_name()}, compute capability {cuda.compute_capability()}, driver {driver}")
     print(f"{trt.name()}; {fingerprint()}\n")

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from optkit import digests, manifest, output
+from optkit import manifest
 from optkit import model as models
 from optkit.errors import UsageError
-from optkit.machine import fingerprint
 from optkit.manifest import MadeBy, Manifest, Speedup
 from optkit.measurement import recording
 from optkit.model import Model
 from optkit.records.record import QualityRecord
 from optkit.records.run import StageRecord
+from optkit.system import atomic, digests
+from optkit.system.fingerprint import fingerprint
 from optkit.target import Session, target
 from optkit.tensors import Arrays, Signature, check_feed
 
@@ -35,7 +36,7 @@ def write(
     """
     if model.target is None:
         raise UsageError(f"{model.path} was compiled for no target", hint="optkit compile MODEL --target TARGET")
-    with output.writing(folder, force=force, folder=True) as aside:
+    with atomic.writing(folder, force=force, folder=True) as aside:
         inside = aside / folder.name
         inside.mkdir()
         files = model.files

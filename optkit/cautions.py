@@ -10,9 +10,10 @@ import sysconfig
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from optkit import cgroup, stats, units
-from optkit.conditions import Conditions
+from optkit import stats, units
 from optkit.notes import Note
+from optkit.system import cgroup
+from optkit.system.noise import Conditions
 from optkit.timing import Measurement, Timing
 from optkit.worker import Candidate
 

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optkit import exported, lazy, pickles, structure, torchfile, usercode
+from optkit import exported, lazy, pickles, structure, torchfile
 from optkit.errors import ModelError, UntrustedError
+from optkit.system import user_code
 
 if TYPE_CHECKING:
     from optkit.model import Format, Model
@@ -117,7 +118,7 @@ def _load_exported(model: Model) -> Any:
 def _load_module(model: Model) -> Any:
     torch = _library()
     if model.trusted:
-        with usercode.folder_importable(Path.cwd()), usercode.folder_importable(model.path.parent):
+        with user_code.folder_importable(Path.cwd()), user_code.folder_importable(model.path.parent):
             module = _found_module(torch.load(model.path, map_location="cpu", weights_only=False))
     else:
         names = [name for name in torchfile.content(model.path).globals if not pickles.is_plain(name)]
@@ -138,7 +139,7 @@ def _found_module(value: Any) -> Any:
 def _load_state_dict(model: Model) -> Any:
     if model.code is None:
         raise ModelError(f"{model.path}: a state dict holds weights, but no module to put them in", hint=_CODE_HINT)
-    with usercode.running(model.code, ModelError) as build:
+    with user_code.running(model.code, ModelError) as build:
         module = build()
         if not isinstance(module, _library().nn.Module):
             raise ModelError(f"{model.code} returns a {type(module).__name__}, not an nn.Module")
@@ -151,7 +152,7 @@ def _load_state_dict(model: Model) -> Any:
 
 def build(model: Model) -> Any:
     """A module fresh from the model's code, in eval mode, whatever the weights. Raises ModelError."""
-    with usercode.running(model.code or "", ModelError) as made:
+    with user_code.running(model.code or "", ModelError) as made:
         return made().eval()
 
 
@@ -162,7 +163,7 @@ def state_dict(model: Model) -> dict[str, Any]:
         return found
     torch = _library()
     if model.trusted:
-        with usercode.folder_importable(Path.cwd()), usercode.folder_importable(model.path.parent):
+        with user_code.folder_importable(Path.cwd()), user_code.folder_importable(model.path.parent):
             held = torch.load(model.path, map_location="cpu", weights_only=False)
     else:
         names = [name for name in torchfile.content(model.path).globals if not pickles.is_plain(name)]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from optkit import cautions, machine, quality, timing, workload
+from optkit import cautions, quality, timing, workload
 from optkit.data import Dataset
 from optkit.errors import UsageError
 from optkit.measurement import recording as records
@@ -14,6 +14,7 @@ from optkit.progress import Progress, no_progress
 from optkit.quality import Assessment, Recording
 from optkit.records.record import Comparison, Row, Scenario
 from optkit.stats import PRECISION
+from optkit.system import fingerprint
 from optkit.timing import Task, Timing
 from optkit.worker import Candidate
 
@@ -74,7 +75,7 @@ def side_by_side(
         rounds=measured.rounds,
         precision=precision,
         max_drop=max_drop,
-        machine=machine.fingerprint(),
+        machine=fingerprint.fingerprint(),
         seconds=time.monotonic() - started,
         notes=records.of_notes([*work.notes, *cautions.of(measured, seconds=seconds, precision=precision)]),
     )

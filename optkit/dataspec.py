@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from optkit import yamlfile
 from optkit.errors import DataError
 from optkit.lazy import did_you_mean
-from optkit.yamlfile import Document
+from optkit.system import yaml_lines
+from optkit.system.yaml_lines import Document
 
 Positive = Annotated[int, Field(gt=0)]
 Channels = float | list[float]
@@ -97,7 +97,7 @@ class DataSpec(Block):
 
 def read(file: Path) -> DataSpec:
     """The description in a ``.yaml``; its relative paths are relative to that file. Raises DataError."""
-    document = yamlfile.read(file, DataError)
+    document = yaml_lines.read(file, DataError)
     if not isinstance(document.content, dict):
         raise DataError(f"{document.where(())}: a data description is a mapping of keys to values", hint=EXAMPLE)
     try:

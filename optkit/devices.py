@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from optkit import cgroup, machine
+from optkit.system import cgroup, fingerprint
 
 
 def device() -> str:
@@ -59,7 +59,7 @@ def precision(device: str, *, mixed: bool = True) -> tuple[str, Any]:
     half = "float32"
     if mixed and device == "cuda":
         half = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    elif mixed and machine.computes_bf16():
+    elif mixed and fingerprint.computes_bf16():
         half = "bfloat16"
     return half, torch.amp.GradScaler(device, enabled=half == "float16")
 

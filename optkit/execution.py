@@ -7,13 +7,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from optkit import graph, output
+from optkit import graph
 from optkit import model as models
 from optkit.errors import OutputError
 from optkit.measurement import recording
 from optkit.model import Model, files_of
 from optkit.records.run import StageRecord
 from optkit.stage import Context, Outcome, Stage
+from optkit.system import atomic
 
 
 def carry_out(stage: Stage, model: Model, context: Context, *, key: str = "") -> tuple[Outcome, StageRecord]:
@@ -46,7 +47,7 @@ def place(model: Model, destination: Path, *, force: bool = False) -> Model:
     Raises OutputError.
     """
     _check_suffix(model, destination)
-    with output.writing(destination, force=force) as folder:
+    with atomic.writing(destination, force=force) as folder:
         if model.format == "onnx" and len(files_of(model.path, model.format)) > 1:
             graph.save(graph.load(model.path), folder / destination.name, embedded_limit=0)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from optkit import alignment, coverage, graph, islands, layers, machine, profiles, remedies, speedcauses, units
+from optkit import alignment, coverage, graph, islands, layers, profiles, remedies, speedcauses, units
 from optkit.alignment import Pair, total
 from optkit.errors import OptkitError
 from optkit.operators import Operator, Profile
@@ -21,6 +21,7 @@ from optkit.records.explanation import (
 )
 from optkit.records.record import Comparison, Row
 from optkit.speedcase import Case, Side
+from optkit.system import fingerprint
 from optkit.target import target
 from optkit.tensors import Arrays
 from optkit.worker import Candidate, Worker
@@ -96,7 +97,7 @@ def taken_apart(
         sides.append(_side(each, rows[number] if rows else None, replace(found, operators=operators)))
     (before, one), (after, other) = sides
     pairs = alignment.pairs(before.profile, after.profile)
-    return Case(before, after, pairs, islands.of(after.profile, pairs), machine.isa()), (one, other)
+    return Case(before, after, pairs, islands.of(after.profile, pairs), fingerprint.isa()), (one, other)
 
 
 def _opens_elsewhere(baseline: Candidate) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from optkit import fidelity, findings, logarithms, machine, taps
+from optkit import fidelity, findings, logarithms, taps
 from optkit import spans as limits
 from optkit.data import Batch, Dataset
 from optkit.errors import MetricError, StageError
@@ -23,6 +23,7 @@ from optkit.operators import family
 from optkit.progress import Progress, no_progress
 from optkit.records.layers import LayerErrorRecord, LayerErrors, RangeRecord
 from optkit.spans import Span
+from optkit.system import fingerprint
 from optkit.taps import Layer, Point
 from optkit.tensors import Array, Arrays
 from optkit.worker import Candidate, Worker
@@ -75,7 +76,7 @@ def layer_errors(
         for name, each in ranges.items()
         if each.count
     ]
-    wide = limits.weights_in_eight_bits(candidate.model) if machine.saturates() else 0
+    wide = limits.weights_in_eight_bits(candidate.model) if fingerprint.saturates() else 0
     return LayerErrors(
         layers=layers,
         ranges=limited,

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from optkit import digests
 from optkit.errors import ModelError
 from optkit.records.record import Machine, QualityRecord, Record, Root, SignatureRecord, TensorRecord
+from optkit.system import digests
 from optkit.tensors import Signature, TensorSpec
 
 FILE_NAME = "manifest.json"

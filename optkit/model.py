@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from optkit import digests, lazy, trtengine, usercode
+from optkit import lazy, trtengine
 from optkit.errors import ModelError, SignatureError
+from optkit.system import digests, user_code
 from optkit.tensors import Signature, TensorSpec, parse_inputs
 
 Format = Literal["module", "state-dict", "torchscript", "exported-program", "onnx", "openvino", "tensorrt", "bundle"]
@@ -190,7 +191,7 @@ def _digest(path: Path, code: str | None) -> str:
     digest = digests.sha256(path)
     if code is None:
         return digest
-    return hashlib.sha256(f"{digest} {digests.sha256(usercode.file_of(code))} {code}".encode()).hexdigest()
+    return hashlib.sha256(f"{digest} {digests.sha256(user_code.file_of(code))} {code}".encode()).hexdigest()
 
 
 def _merged(model: Model, given: tuple[TensorSpec, ...]) -> Signature:

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from optkit import classes, features, machine, torchoutputs
+from optkit import classes, features, torchoutputs
 from optkit.errors import StageError
 from optkit.features import Features
 from optkit.fidelity import MASK
 from optkit.samples import Drawn
+from optkit.system import fingerprint
 
 Match = Literal["kl", "mse"]
 _FLOOR = 1e-3
@@ -49,7 +50,7 @@ class Kept:
 
     _rows: dict[int, dict[str, Any]] = field(default_factory=dict)
     _bytes: int = 0
-    _limit: float = field(default_factory=lambda: machine.memory_allowed() / _KEPT_SHARE)
+    _limit: float = field(default_factory=lambda: fingerprint.memory_allowed() / _KEPT_SHARE)
 
     def get(self, drawn: Drawn) -> dict[str, Any] | None:
         """The outputs for a batch, on its device; ``None`` where one of them is not known."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from optkit import cautions, cgroup, comparison, machine, timing, workload
+from optkit import cautions, comparison, timing, workload
 from optkit.data import Dataset
 from optkit.errors import DataError, OptkitError
 from optkit.measurement import recording
@@ -21,6 +21,7 @@ from optkit.progress import Progress, no_progress
 from optkit.quality import Assessment
 from optkit.records.record import Comparison, LoadRecord, Row, Trial
 from optkit.stats import PRECISION
+from optkit.system import cgroup, fingerprint
 from optkit.timing import Task, Timing
 from optkit.worker import Candidate, Worker
 from optkit.workload import Workload
@@ -77,7 +78,7 @@ def side_by_side(
         launches=measured.launches,
         rounds=measured.rounds,
         precision=precision,
-        machine=machine.fingerprint(),
+        machine=fingerprint.fingerprint(),
         seconds=time.monotonic() - started,
         notes=recording.of_notes(notes),
     )

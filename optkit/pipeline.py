@@ -8,21 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from optkit import (
-    bundle,
-    choice,
-    comparison,
-    execution,
-    machine,
-    manifest,
-    output,
-    reporting,
-    rules,
-    runfolder,
-    splits,
-    store,
-    worker,
-)
+from optkit import bundle, choice, comparison, execution, manifest, reporting, rules, runfolder, splits, store, worker
 from optkit import chains as all_chains
 from optkit import model as models
 from optkit.chains import FLOAT, Chain
@@ -39,6 +25,7 @@ from optkit.records.run import Branch, Plan, PlannedBranch, PlannedStage, Run, S
 from optkit.splits import Parts
 from optkit.stage import Context, Stage
 from optkit.store import Entry, Store
+from optkit.system import atomic, fingerprint
 from optkit.target import target
 from optkit.version import VERSION
 from optkit.worker import Candidate
@@ -164,7 +151,7 @@ def run(
         comparison=compared,
         chosen=best.title,
         gate=None if recipe.gate is None else rules.judgement(recipe.gate, compared, best),
-        machine=machine.fingerprint(),
+        machine=fingerprint.fingerprint(),
         notes=recording.of_notes([*prepared.notes, *notes]),
     )
     reports = {"report.md": reporting.render(record, "markdown"), "report.html": reporting.render(record, "html")}
@@ -293,7 +280,7 @@ def _prove(rows: Sequence[Row], results: Sequence[Result], folder: Path) -> None
             continue
         speedup = Speedup(ratio=ratio.value, low=ratio.low, high=ratio.high, baseline=rows[0].title)
         proven = manifest.read(place).model_copy(update={"quality": row.quality, "speedup": speedup})
-        output.write_text(place / manifest.FILE_NAME, proven.to_json() + "\n", force=True)
+        atomic.write_text(place / manifest.FILE_NAME, proven.to_json() + "\n", force=True)
 
 
 def _deliver(prepared: Prepared, best: Row, results: Sequence[Result], folder: Path) -> list[Note]:

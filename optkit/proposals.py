@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from optkit import cgroup, chains, machine
+from optkit import chains
 from optkit.chains import FLOAT, Chain
 from optkit.choice import Wish
 from optkit.model import TORCH_FORMATS, Model
@@ -18,6 +18,7 @@ from optkit.stages.compile import Compile
 from optkit.stages.fuse import Fuse
 from optkit.stages.prune import Prune
 from optkit.stages.quantize import Quantize
+from optkit.system import cgroup, fingerprint
 from optkit.target import target
 from optkit.teaching import MODULES
 
@@ -67,7 +68,7 @@ class Proposals:
     def floats(self) -> list[Chain]:
         """Every target's own form, the numbers as they are; and bf16 where the CPU has it."""
         found = [self._chain(FLOAT, name, []) for name in self.recipe.targets if name != self.native or self._is_torch]
-        if "onnxruntime" in self.recipe.targets and self.operators & _FUSED and machine.version("onnxscript"):
+        if "onnxruntime" in self.recipe.targets and self.operators & _FUSED and fingerprint.version("onnxscript"):
             found.append(self._chain(FUSED, "onnxruntime", [Fuse()]))
         halves = [name for name in self.recipe.targets if target(name).half_options()]
         found += [self._chain(HALF, name, [Quantize(precision="bf16")]) for name in halves]

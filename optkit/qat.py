@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from optkit import checkpoint, devices, fakequant, machine, modulefile, schedule, teaching, training
+from optkit import checkpoint, devices, fakequant, modulefile, schedule, teaching, training
 from optkit.errors import StageError
 from optkit.model import Model
 from optkit.notes import Note
 from optkit.schedule import Schedule
 from optkit.stage import Context, Interrupted, Outcome, stage_class
 from optkit.structure import Structure
+from optkit.system import fingerprint
 from optkit.teaching import Lesson
 
 
@@ -24,7 +25,7 @@ def trained(
     """
     lesson = Lesson(model, context, plan)
     module = checkpoint.load(model).requires_grad_(True).to(devices.device())
-    bits = 7 if machine.saturates() else 8
+    bits = 7 if fingerprint.saturates() else 8
     gives_integers = context.target == "onnxruntime"
     layers = fakequant.put_into(
         module,

@@ -16,14 +16,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, WithJsonSchema
 
-from optkit import metrics, yamlfile
+from optkit import metrics
 from optkit.dataspec import Block, DataSpec
 from optkit.errors import MetricError, RecipeError, UsageError
 from optkit.rules import Rules
 from optkit.stage import STAGES, Stage, stage_class
 from optkit.stats import PRECISION
+from optkit.system import yaml_lines
+from optkit.system.yaml_lines import Document, Place
 from optkit.target import TARGETS
-from optkit.yamlfile import Document, Place
 
 
 def _path_alone(value: Any) -> Any:
@@ -111,7 +112,7 @@ def read(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
     Raises RecipeError naming file and line; UsageError for a setting that does not fit.
     """
     file = Path(path)
-    document = yamlfile.read(file, RecipeError)
+    document = yaml_lines.read(file, RecipeError)
     if not isinstance(document.content, dict):
         raise RecipeError(f"{document.where(())}: a recipe is a mapping of keys to values", hint=_EXAMPLE)
     reading = _Reading(document)
@@ -297,7 +298,7 @@ def _value(text: str, setting: str) -> Any:
     import yaml
 
     try:
-        return yaml.load(text, yamlfile.Loader)  # noqa: S506  a SafeLoader
+        return yaml.load(text, yaml_lines.Loader)  # noqa: S506  a SafeLoader
     except yaml.YAMLError:
         raise UsageError(f"--set {setting}: the value is not valid YAML") from None
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from optkit import output
 from optkit.errors import ModelError, OutputError, UsageError
 from optkit.recipe import Recipe
 from optkit.records.run import Run
+from optkit.system import atomic
 
 RECORD = "record.json"
 RECIPE = "recipe.yaml"
@@ -41,9 +41,9 @@ def prepare(folder: Path, recipe: Recipe, *, force: bool = False) -> None:
             raise OutputError(f"{folder}: is no run's folder, so --force does not replace it", hint="choose another")
         shutil.rmtree(folder)
     _clear_leftovers(folder)
-    output.make_writable(folder.parent)
+    atomic.make_writable(folder.parent)
     folder.mkdir(exist_ok=True)
-    output.write_text(folder / RECIPE, text, force=True)
+    atomic.write_text(folder / RECIPE, text, force=True)
 
 
 def recipe_text(recipe: Recipe) -> str:
@@ -64,8 +64,8 @@ def link_bundle(folder: Path, bundle: str | None) -> None:
 def finish(folder: Path, run: Run, reports: Mapping[str, str]) -> None:
     """Write the reports (text by file name), and last the record, which says that the run is finished."""
     for name, text in reports.items():
-        output.write_text(folder / name, text, force=True)
-    output.write_text(folder / RECORD, run.to_json() + "\n", force=True)
+        atomic.write_text(folder / name, text, force=True)
+    atomic.write_text(folder / RECORD, run.to_json() + "\n", force=True)
 
 
 def read(path: str | Path) -> Run:

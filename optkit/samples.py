@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from optkit import machine, torchexport
+from optkit import torchexport
 from optkit.data import Batch, Dataset
 from optkit.progress import Progress, no_progress
+from optkit.system import fingerprint
 from optkit.tensors import TensorSpec
 
 _MEMORY_SHARE = 4
@@ -87,7 +88,7 @@ class Samples:
             inputs, labels = self._tensors(batch)
             parts.append([*inputs, labels])
             size = sum(each.nbytes for each in parts[0] if each is not None) * len(self) / _READ
-            if size > machine.memory_allowed() / _MEMORY_SHARE:
+            if size > fingerprint.memory_allowed() / _MEMORY_SHARE:
                 return None
         return [None if each[0] is None else torch.cat(each) for each in zip(*parts, strict=True)]
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from optkit import output, runfolder
+from optkit import runfolder
 from optkit.errors import OutputError
 from optkit.journal import Journal
 from optkit.recipe import Recipe
 from optkit.records.run import Run
+from optkit.system import atomic
 
 JOURNAL = "trials.jsonl"
 
@@ -35,13 +36,13 @@ def prepare(folder: Path, settings: Mapping[str, Any], *, force: bool = False) -
         raise OutputError(f"{folder}: exists already", hint="choose another -o, or replace it with --force")
     if finished:
         shutil.rmtree(folder)
-    output.make_writable(folder.parent)
+    atomic.make_writable(folder.parent)
     return Journal(folder / JOURNAL, settings)
 
 
 def finish(folder: Path, recipe: Recipe, run: Run, reports: Mapping[str, str]) -> None:
     """Write the recipe that makes the result again, the reports, and last the record; the journal has done its work."""
     folder.mkdir(exist_ok=True)
-    output.write_text(folder / runfolder.RECIPE, runfolder.recipe_text(recipe), force=True)
+    atomic.write_text(folder / runfolder.RECIPE, runfolder.recipe_text(recipe), force=True)
     runfolder.finish(folder, run, reports)
     (folder / JOURNAL).unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit import affine, fidelity, graph, machine, switches
+from optkit import affine, fidelity, graph, switches
 from optkit.affine import Affine
 from optkit.data import Batch, Dataset
 from optkit.errors import MetricError, StageError
@@ -24,6 +24,7 @@ from optkit.progress import Progress, no_progress
 from optkit.quantizer import Engine, simplified
 from optkit.records.layers import LayerRecord, Sensitivity
 from optkit.switches import ERRORS, HIGHS, LOWS, SIZES, SWITCHES, Layer
+from optkit.system import fingerprint
 from optkit.target import target
 from optkit.tensors import Array, Arrays
 from optkit.worker import Candidate, Worker
@@ -68,7 +69,7 @@ def sensitivity(
         size = (model.signature.fixed_batch if model.signature else None) or 1
         bench = _Bench(workdir, size, threads, progress)
         seen = bench.ranges(proto, layers, calibration, _FOR_RANGES * seconds)
-        bits = 7 if machine.saturates() else 8
+        bits = 7 if fingerprint.saturates() else 8
         made = switches.with_switches(proto, layers, seen.parameters, per_channel=per_channel, bits=bits)
         left = seconds - (time.perf_counter() - started)
         damages, errors, count = bench.damages(made, len(layers), calibration.take(samples), left)

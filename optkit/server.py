@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from optkit import comparison, conditions, latencies, machine, offline, stats, units, workload
+from optkit import comparison, latencies, offline, stats, units, workload
 from optkit.cautions import of_conditions, of_session
-from optkit.conditions import Watch
 from optkit.data import Dataset
 from optkit.errors import OptkitError, TargetError, UsageError
 from optkit.measurement import recording
@@ -24,6 +23,8 @@ from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.quality import Assessment
 from optkit.records.record import Comparison, LoadRecord, Row, Trial
+from optkit.system import fingerprint, noise
+from optkit.system.noise import Watch
 from optkit.worker import Candidate, Worker
 from optkit.workload import Workload
 
@@ -79,7 +80,7 @@ def one_by_one(
 
     Raises what ``workload.of`` raises.
     """
-    started, watch = time.monotonic(), conditions.Watch()
+    started, watch = time.monotonic(), noise.Watch()
     named = comparison.named_apart(candidates)
     work = workload.of(named, dataset, batch, seed)
     ways = offline.parallel(sessions, threads)
@@ -101,7 +102,7 @@ def one_by_one(
         threads=threads,
         batch=work.batch,
         rounds=1,
-        machine=machine.fingerprint(),
+        machine=fingerprint.fingerprint(),
         seconds=time.monotonic() - started,
         notes=recording.of_notes([*work.notes, *machines, *cautioned]),
     )

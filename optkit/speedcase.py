@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from optkit import machine
 from optkit.alignment import Pair, total
 from optkit.islands import Island
 from optkit.layers import Layer, Layers
 from optkit.operators import Operator, Profile, plain
+from optkit.system import fingerprint
 from optkit.worker import Candidate
 
 _WORTH = 0.02
@@ -54,7 +54,7 @@ class Case:
     @property
     def slow_sums(self) -> bool:
         """Whether this is an x86 CPU without instructions for sums of 8-bit products."""
-        return machine.saturates(self.isa)
+        return fingerprint.saturates(self.isa)
 
     @property
     def integers(self) -> list[Operator]:

@@ -21,13 +21,14 @@ from typing import IO, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from optkit import cgroup, digests, machine, manifest
+from optkit import manifest
 from optkit.errors import OutputError, StageError
 from optkit.measurement import recording
 from optkit.model import TORCH_FORMATS, Model, files_of
 from optkit.records.record import Root
 from optkit.records.run import StageRecord
 from optkit.stage import Context, Outcome, Stage
+from optkit.system import cgroup, digests, fingerprint
 from optkit.target import target
 from optkit.version import VERSION
 
@@ -106,7 +107,7 @@ def key(stage: Stage, source: Model, context: Context) -> str:
         parts["defaults"] = target(context.target).default_options()  # which for tensorrt follow the GPU
     if stage.needs_target or stage.needs_calibration or stage.trains:
         # What runs while a model is trained, calibrated or compiled rounds as this processor does and counts its cores.
-        parts["machine"] = [sorted(machine.isa()), cgroup.cores_allowed()]
+        parts["machine"] = [sorted(fingerprint.isa()), cgroup.cores_allowed()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -236,7 +237,7 @@ class Store:
 
 
 def _versions() -> dict[str, str]:
-    return {"optkit": VERSION} | {name: version for name in _ENGINES if (version := machine.version(name))}
+    return {"optkit": VERSION} | {name: version for name in _ENGINES if (version := fingerprint.version(name))}
 
 
 def _locked(file: IO[str], how: int) -> bool:

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
 
-from optkit import cgroup, latencies, stats
-from optkit.conditions import Conditions, Watch
+from optkit import latencies, stats
 from optkit.errors import OptkitError
 from optkit.progress import Progress, no_progress
 from optkit.records.record import Interval, LatencyRecord
+from optkit.system import cgroup
+from optkit.system.noise import Conditions, Watch
 from optkit.tensors import Arrays
 from optkit.worker import Candidate, Worker
 

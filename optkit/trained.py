@@ -8,13 +8,13 @@ from pathlib import Path
 
 from optkit import execution, proof
 from optkit import model as models
-from optkit import output as outputs
 from optkit.errors import UsageError
 from optkit.measurement import recording
 from optkit.model import Model
 from optkit.records.record import Comparison
 from optkit.records.run import Transformation
 from optkit.stage import Context, Stage, stage_class
+from optkit.system import atomic
 from optkit.transformation import Request, Transformed, transformed
 
 
@@ -37,7 +37,7 @@ def carried_out(
     opened = models.open(source, code=request.code, trust=request.trust)
     suffix = ".pt" if stage.makes(opened) == "module" else ".safetensors"
     destination = output or source.with_name(f"{source.stem}-{stage.name}{suffix}")
-    outputs.claim(destination, force=force, suffixes=(suffix, ".onnx"))
+    atomic.claim(destination, force=force, suffixes=(suffix, ".onnx"))
 
     def keep(model: Model) -> str:
         kept = destination if destination.suffix == model.path.suffix else destination.with_suffix(model.path.suffix)

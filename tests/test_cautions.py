@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from optkit import cautions, cgroup
-from optkit.conditions import Conditions, Watch
+from optkit import cautions
 from optkit.model import Model
 from optkit.records.record import Interval
+from optkit.system import cgroup
+from optkit.system.noise import Conditions, Watch
 from optkit.timing import Measurement, Timing
 from optkit.worker import Candidate
 

@@ -5,8 +5,9 @@ import torch
 from training_files import INPUT, TRANSFORMER, share, weights_of, written
 
 import optkit as package
-from optkit import blocks, features, machine
+from optkit import blocks, features
 from optkit.errors import StageError
+from optkit.system import fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def test_an_automatic_student_keeps_half_of_the_layers(transformer, tmp_path):
     assert any("2 layers are matched: layers.0 to layers.1, layers.1 to layers.3" in text for text in notes)
     assert done.stage.result.size_bytes < 0.65 * done.stage.source.size_bytes
     if not torch.cuda.is_available():
-        precision = "bfloat16" if machine.computes_bf16() else "float32"
+        precision = "bfloat16" if fingerprint.computes_bf16() else "float32"
         assert done.stage.facts["training"][0]["precision"] == precision
     package.export(done.output, tmp_path / "s.onnx", code=transformer["code"])
 

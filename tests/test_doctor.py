@@ -7,8 +7,8 @@ import json
 import pytest
 
 import optkit as api
-from optkit import machine
 from optkit.records.record import GpuRecord, LibraryRecord
+from optkit.system import fingerprint
 from optkit.verbs.doctor import Runtime, of_cpu, of_gpus, of_libraries, tried
 
 
@@ -75,7 +75,7 @@ def test_a_library_that_works_has_its_version(library):
 def test_a_broken_library_is_a_line_with_the_reason(library, code, reason):
     found = tried(library(code))
     assert found.error == reason
-    (note,) = of_libraries(machine.fingerprint().model_copy(update={"libraries": []}), [found])
+    (note,) = of_libraries(fingerprint.fingerprint().model_copy(update={"libraries": []}), [found])
     assert note.level == "warning"
     assert reason in note.text
 
@@ -89,7 +89,7 @@ def test_a_file_in_the_users_folder_is_not_taken_for_a_library(tmp_path, monkeyp
 
 
 def test_what_is_missing_comes_with_the_command_that_brings_it(tmp_path):
-    here = machine.fingerprint().model_copy(
+    here = fingerprint.fingerprint().model_copy(
         update={"libraries": [LibraryRecord(name="nncf", version=None, extra="openvino")]}
     )
     missing = tried(Runtime("openvino", ("no_such_runtime",), "openvino"))
@@ -107,7 +107,7 @@ def test_what_is_missing_comes_with_the_command_that_brings_it(tmp_path):
     ],
 )
 def test_what_the_cpu_means_for_quantized_models_is_said(isa, words):
-    here = machine.fingerprint().model_copy(update={"isa": isa})
+    here = fingerprint.fingerprint().model_copy(update={"isa": isa})
     notes = list(of_cpu(here, [LibraryRecord(name="openvino", version="1")]))
     assert [word for word in words if any(word in note.text for note in notes)] == words
     assert len(notes) == len(words)
@@ -115,7 +115,7 @@ def test_what_the_cpu_means_for_quantized_models_is_said(isa, words):
 
 def test_a_gpu_that_tensorrt_rtx_does_not_know_is_said():
     gpus = [GpuRecord(name="H100", compute_capability="9.0"), GpuRecord(name="L4", compute_capability="8.9")]
-    here = machine.fingerprint().model_copy(update={"gpus": gpus})
+    here = fingerprint.fingerprint().model_copy(update={"gpus": gpus})
     targets = [LibraryRecord(name="tensorrt", version="1.7.1.116")]
     warnings = [note for note in of_gpus(here, targets) if note.level == "warning"]
     assert [note.where for note in warnings] == ["H100"]

@@ -150,7 +150,7 @@ def told(*candidates):
 
 
 def test_the_conclusion_is_this(tmp_path, monkeypatch):
-    monkeypatch.setattr("optkit.machine.isa", lambda *_: frozenset({"avx2"}))
+    monkeypatch.setattr("optkit.system.fingerprint.isa", lambda *_: frozenset({"avx2"}))
     speed = told(
         fake(tmp_path, "model", seconds=0.010, operators=FLOATS),
         fake(tmp_path, "small", seconds=0.016, operators=INTEGERS),
@@ -184,7 +184,7 @@ def test_time_outside_operators_is_only_put_down_to_calls_where_it_may_be(second
 
 
 def test_a_machine_with_dot_products_is_not_blamed(tmp_path, monkeypatch):
-    monkeypatch.setattr("optkit.machine.isa", lambda *_: frozenset({"avx2", "avx512_vnni"}))
+    monkeypatch.setattr("optkit.system.fingerprint.isa", lambda *_: frozenset({"avx2", "avx512_vnni"}))
     speed = told(fake(tmp_path, "model", operators=FLOATS), fake(tmp_path, "small", operators=INTEGERS))
     assert "no-vnni" not in {each.kind for each in speed.findings}
 

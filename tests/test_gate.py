@@ -10,11 +10,12 @@ from junitparser import Failure, JUnitXml, Skipped
 from onnx import numpy_helper
 
 import optkit as ok
-from optkit import machine, rules
+from optkit import rules
 from optkit.errors import ModelError, UsageError
 from optkit.records.record import Comparison, Interval, LatencyRecord, ModelRecord, QualityRecord, Row
 from optkit.records.run import Run
 from optkit.rules import Rules
+from optkit.system import fingerprint
 from optkit.verbs.gate import rules_of
 
 
@@ -59,7 +60,7 @@ def row(name, *, baseline=False, speedup=None, loss=None, size=1000, metric="acc
 
 def comparison(*candidates):
     rows = [row("old", baseline=True), *candidates]
-    return Comparison(rows=rows, batch=1, rounds=50, machine=machine.fingerprint(), seconds=1.0)
+    return Comparison(rows=rows, batch=1, rounds=50, machine=fingerprint.fingerprint(), seconds=1.0)
 
 
 def verdicts(limits, **candidate):
@@ -217,7 +218,7 @@ class TestARecordOfAnotherMachine:
 
     def test_is_measured_anew_where_all_is_at_hand(self, there):
         found = self.gate(there / "record.json", max_p99=10, max_memory=10**10, max_drop=1)
-        assert found.comparison.machine.cpu == machine.fingerprint().cpu
+        assert found.comparison.machine.cpu == fingerprint.fingerprint().cpu
         assert found.comparison.data.count == 40
         assert {row.options["intra_op_num_threads"] for row in found.comparison.rows} == {1}
         assert found.notes[0].level == "warning"
@@ -279,7 +280,7 @@ class TestARecordOfAnotherMachine:
         newest = shutil.copyfile(there / "old.onnx", there / "newest.onnx")
         found = ok.gate(newest, baseline=there / "record.json", rules=Rules(max_memory=10**10), seconds=0.1)
         assert (found.baseline, found.candidate) == ("new.onnx on onnxruntime", "newest.onnx on onnxruntime")
-        assert found.comparison.machine.cpu == machine.fingerprint().cpu
+        assert found.comparison.machine.cpu == fingerprint.fingerprint().cpu
         assert {row.options["intra_op_num_threads"] for row in found.comparison.rows} == {1}
         assert "stands for new.onnx on onnxruntime, measured now" in found.notes[0].text
         assert found.notes[0].level == "info"

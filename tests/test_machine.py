@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from optkit import cgroup, machine
 from optkit.records.record import GpuState
+from optkit.system import cgroup, fingerprint
 
 XEON = """processor\t: 0
 model name\t: Intel(R) Xeon(R) Processor
@@ -46,7 +46,7 @@ def write(root: Path, name: str, text: str) -> None:
 
 
 def test_this_machine_has_a_fingerprint():
-    found = machine.fingerprint()
+    found = fingerprint.fingerprint()
     assert found.cpu
     assert 0 < found.cores_allowed <= found.cores
     assert 0 < found.memory_allowed_bytes <= found.memory_bytes
@@ -54,13 +54,13 @@ def test_this_machine_has_a_fingerprint():
 
 
 def test_the_cpu_is_the_first_core_with_the_instructions_that_matter(tmp_path):
-    found = machine.fingerprint(tree(tmp_path, proc__cpuinfo=XEON))
+    found = fingerprint.fingerprint(tree(tmp_path, proc__cpuinfo=XEON))
     assert found.cpu == "Intel(R) Xeon(R) Processor"
     assert found.isa == ["amx_int8", "avx2", "avx512_vnni", "avx512f", "fma"]
 
 
 def test_an_arm_cpu_is_named_by_its_numbers(tmp_path):
-    found = machine.fingerprint(tree(tmp_path, proc__cpuinfo=GRAVITON))
+    found = fingerprint.fingerprint(tree(tmp_path, proc__cpuinfo=GRAVITON))
     assert found.cpu.endswith("implementer 0x41 part 0xd40")
     assert found.isa == ["asimddp", "bf16", "i8mm", "neon", "sve"]
 
@@ -107,7 +107,7 @@ def test_all_that_makes_a_machine_noisy_is_said(tmp_path):
     write(tmp_path, "proc/self/cgroup", "0::/\n")
     write(tmp_path, "sys/fs/cgroup/cpu.max", "50000 100000")
     write(tmp_path, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave")
-    found = machine.fingerprint(tmp_path)
+    found = fingerprint.fingerprint(tmp_path)
     assert [line.split(":")[0] for line in found.noise] == [
         "other work is running",
         "a cgroup quota of 0.5 cores",
@@ -120,16 +120,16 @@ def test_all_that_makes_a_machine_noisy_is_said(tmp_path):
 
 
 def test_a_quiet_machine_has_nothing_to_say(tmp_path):
-    assert machine.fingerprint(tree(tmp_path, proc__loadavg="0.01 0.02 0.03 1/9 7")).noise == []
+    assert fingerprint.fingerprint(tree(tmp_path, proc__loadavg="0.01 0.02 0.03 1/9 7")).noise == []
 
 
 def test_a_library_that_is_not_installed_has_no_version():
-    assert machine.version("there-is-no-such-library-of-ours") is None
+    assert fingerprint.version("there-is-no-such-library-of-ours") is None
 
 
 def test_a_gpu_is_told_with_its_state(nvidia_smi):
     nvidia_smi({})
-    (gpu,) = machine.fingerprint().gpus
+    (gpu,) = fingerprint.fingerprint().gpus
     assert (gpu.name, gpu.memory_bytes, gpu.compute_capability) == ("NVIDIA H100", 81559 << 20, "9.0")
     assert (gpu.power_limit_watts, gpu.persistence_mode, gpu.mig_mode) == (700.0, True, False)
     assert gpu.state == GpuState(
@@ -146,7 +146,7 @@ def test_a_gpu_is_told_with_its_state(nvidia_smi):
 def test_what_a_gpu_does_not_tell_is_unknown(nvidia_smi):
     untold = dict.fromkeys(["memory.total", "power.limit", "mig.mode.current", "pstate"], "[N/A]")
     nvidia_smi({**untold, "clocks.sm": "[Unknown Error]", "clocks_event_reasons.active": "[Not Supported]"})
-    found = machine.fingerprint()
+    found = fingerprint.fingerprint()
     (gpu,) = found.gpus
     assert (gpu.memory_bytes, gpu.power_limit_watts, gpu.mig_mode) == (None, None, None)
     assert (gpu.state.sm_megahertz, gpu.state.performance_state, gpu.state.clock_reasons) == (None, None, None)
@@ -156,20 +156,20 @@ def test_what_a_gpu_does_not_tell_is_unknown(nvidia_smi):
 def test_an_older_drivers_name_of_the_reasons_will_do(nvidia_smi):
     old = {"clocks_event_reasons.active": None, "clocks_throttle_reasons.active": "0x0000000000000001"}
     nvidia_smi(old)
-    (gpu,) = machine.fingerprint().gpus
+    (gpu,) = fingerprint.fingerprint().gpus
     assert gpu.state.clock_reasons == ["gpu_idle"]
 
 
 def test_a_driver_that_does_not_know_a_field_tells_the_rest(nvidia_smi):
     nvidia_smi({"mig.mode.current": None}, {"mig.mode.current": None, "name": "NVIDIA L4"})
-    found = machine.fingerprint().gpus
+    found = fingerprint.fingerprint().gpus
     assert [gpu.name for gpu in found] == ["NVIDIA H100", "NVIDIA L4"]
     assert [gpu.state for gpu in found] == [None, None]
 
 
 def test_an_nvidia_smi_that_fails_tells_of_no_gpu(nvidia_smi):
     nvidia_smi({"name": None})
-    assert machine.fingerprint().gpus == []
+    assert fingerprint.fingerprint().gpus == []
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_an_nvidia_smi_that_fails_tells_of_no_gpu(nvidia_smi):
 )
 def test_what_makes_a_gpu_noisy_is_said(nvidia_smi, changes, lines):
     nvidia_smi(changes)
-    found = [line for line in machine.fingerprint().noise if "NVIDIA" in line]
+    found = [line for line in fingerprint.fingerprint().noise if "NVIDIA" in line]
     assert len(found) == len(lines)
     assert all(words in line for words, line in zip(lines, found, strict=True))
 
@@ -198,22 +198,22 @@ def test_what_makes_a_gpu_noisy_is_said(nvidia_smi, changes, lines):
 )
 def test_another_gpu_driver_or_power_limit_is_another_machine(nvidia_smi, changes, line):
     nvidia_smi({})
-    there = machine.fingerprint()
+    there = fingerprint.fingerprint()
     nvidia_smi(changes)
-    assert machine.differences(there, machine.fingerprint()) == [line]
+    assert fingerprint.differences(there, fingerprint.fingerprint()) == [line]
 
 
 def test_the_state_of_the_moment_makes_no_other_machine(nvidia_smi):
     nvidia_smi({})
-    there = machine.fingerprint()
+    there = fingerprint.fingerprint()
     nvidia_smi({"clocks.sm": "210", "pstate": "P8", "power.limit": "[N/A]", "temperature.gpu": "80"})
-    assert machine.differences(there, machine.fingerprint()) == []
+    assert fingerprint.differences(there, fingerprint.fingerprint()) == []
 
 
 def test_a_machine_without_a_gpu_is_another_than_one_with(nvidia_smi):
-    without = machine.fingerprint()
+    without = fingerprint.fingerprint()
     nvidia_smi({})
-    assert machine.differences(without, machine.fingerprint()) == ["GPU: none there, NVIDIA H100 here"]
+    assert fingerprint.differences(without, fingerprint.fingerprint()) == ["GPU: none there, NVIDIA H100 here"]
 
 
 def test_the_fingerprint_imports_no_runtime():
@@ -224,8 +224,8 @@ def test_the_fingerprint_imports_no_runtime():
 
 def test_what_a_killed_search_goes_on_by_holds_no_state_of_the_moment(nvidia_smi):
     nvidia_smi({})
-    before = machine.settled(machine.fingerprint())
+    before = fingerprint.settled(fingerprint.fingerprint())
     nvidia_smi({"clocks.sm": "210", "utilization.gpu": "50"})
-    assert machine.settled(machine.fingerprint()) == before
+    assert fingerprint.settled(fingerprint.fingerprint()) == before
     nvidia_smi({"power.limit": "350.00"})
-    assert machine.settled(machine.fingerprint()) != before
+    assert fingerprint.settled(fingerprint.fingerprint()) != before

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from optkit import digests, manifest
+from optkit import manifest
 from optkit.errors import ModelError
+from optkit.system import digests
 from optkit.tensors import Signature, TensorSpec
 
 SIGNATURE = {

@@ -11,8 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from optkit import digests, model
+from optkit import model
 from optkit.errors import ModelError, SignatureError, UsageError
+from optkit.system import digests
 from optkit.tensors import Signature, TensorSpec
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("y", "float32", ("batch", 3)),))

@@ -4,9 +4,9 @@ import onnx
 import pytest
 
 import optkit as ok
-from optkit import machine
 from optkit.errors import UsageError
 from optkit.stages.export import Export
+from optkit.system import fingerprint
 
 
 def quantized(samples, output, **options):
@@ -39,7 +39,7 @@ def test_a_model_becomes_integers_and_keeps_its_accuracy(target, samples, few, t
         threads=1,
     )
     before, after = done.comparison.rows
-    if target == "onnxruntime" and machine.saturates():
+    if target == "onnxruntime" and fingerprint.saturates():
         assert any("8-bit sums saturate" in note.text for note in done.stage.notes)
     else:
         assert after.quality.loss.value < 0.02

@@ -386,7 +386,7 @@ def test_what_is_recurrent_goes_back_to_float_as_a_whole(target, method):
     ("cores", "asked", "tried"), [(8, None, [1, 4]), (2, None, [1]), (1, None, []), (0.5, None, []), (8, 2, [])]
 )
 def test_fewer_threads_are_tried_where_nobody_said_how_many(cores, asked, tried, monkeypatch):
-    monkeypatch.setattr("optkit.cgroup.cores_allowed", lambda: cores)
+    monkeypatch.setattr("optkit.system.cgroup.cores_allowed", lambda: cores)
     proposals = proposals_for("Conv")
     proposals = replace(proposals, recipe=Recipe(model=ModelSpec(path="m"), benchmark={"threads": asked}))
     found = proposals.options(Chain("int8", "onnxruntime", (Quantize(method="static"), Compile())))
@@ -439,7 +439,7 @@ def test_a_chain_with_more_layers_in_float_says_how_many_once():
 
 
 def test_layers_are_given_back_to_bf16_where_that_pays(monkeypatch):
-    monkeypatch.setattr("optkit.machine.computes_bf16", lambda: True)
+    monkeypatch.setattr("optkit.system.fingerprint.computes_bf16", lambda: True)
     proposals = replace(proposals_for("Conv", "Add"), halved=frozenset(["openvino"]))
     chain = Chain("int8", "openvino", (Quantize(method="static"), Compile(options={"NUM_STREAMS": 1})))
     half, alone = {"NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "bf16"}, {"NUM_STREAMS": 1}

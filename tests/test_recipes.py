@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import optkit
-from optkit import machine
+from optkit.system import fingerprint
 
 ROOT = Path(__file__).parent.parent
 FETCHED = ROOT / "sample_models" / "fetched"
@@ -21,7 +21,7 @@ RECIPES = [
                 "fetched" in path.read_text() and not FETCHED.is_dir(), reason="run sample_models/fetch.py first"
             ),
             pytest.mark.skipif(
-                "precision: bf16" in path.read_text() and not any("bf16" in name for name in machine.isa()),
+                "precision: bf16" in path.read_text() and not any("bf16" in name for name in fingerprint.isa()),
                 reason="this CPU has no bf16 instructions",
             ),
         ],

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from optkit import usercode
 from optkit.data import Batch, DataSpec, Source, check_names, samples_in
 from optkit.errors import DataError
 from optkit.spool import Spool
+from optkit.system import user_code
 from optkit.tensors import Array, Arrays, TensorSpec
 
 _EXAMPLE = "yield {'x': array}, or ({'x': array}, label)"
@@ -33,7 +33,7 @@ class UserCode(Source):
         self._spool = Spool()
         self._names: list[str] = []
         self._shapes: dict[str, tuple[int, ...]] = {}
-        with usercode.running(spec.path, DataError) as make:
+        with user_code.running(spec.path, DataError) as make:
             for item in self._items(make()):
                 self._keep(item)
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from optkit import checkpoint, embeddings, graph, lazy, machine, nodes, torchexport
+from optkit import checkpoint, embeddings, graph, lazy, nodes, torchexport
 from optkit.notes import Note
 from optkit.quantizer import Quantized, Request, silent
+from optkit.system import fingerprint
 from optkit.tensors import Array, Signature
 
 _OPSET = 18
@@ -102,7 +103,7 @@ def _placement() -> tuple[Note, ...]:
     note = Note(
         "what is added to a residual stays in float: openvino has integer kernels that do that, onnxruntime has none"
     )
-    if not machine.saturates():
+    if not fingerprint.saturates():
         return (note,)
     text = "this CPU has no VNNI, and 8-bit sums saturate on onnxruntime: expect a loss there; --engine auto avoids it"
     return note, Note(text, level="warning")

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from optkit import activations, correspondence, irnames, lazy, machine
+from optkit import activations, correspondence, irnames, lazy
 from optkit.errors import StageError
 from optkit.notes import Note
 from optkit.quantizer import Quantized, Request, excluding_nothing, silent
+from optkit.system import fingerprint
 from optkit.tensors import Arrays
 
 _WEIGHTED = (
@@ -36,7 +37,7 @@ def quantize(request: Request) -> Quantized:
         ignored = nncf.IgnoredScope(
             names=sorted({operation for found in meant.values() for operation in found}), validate=False
         )
-        reduced = machine.saturates()
+        reduced = fingerprint.saturates()
         # Left alone, NNCF keeps sums from saturating in the first layer only.
         overflow = nncf.OverflowFix.ENABLE if reduced else nncf.OverflowFix.FIRST_LAYER
 

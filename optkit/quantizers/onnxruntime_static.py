@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from optkit import embeddings, graph, machine, qdq
+from optkit import embeddings, graph, qdq
 from optkit.notes import Note
 from optkit.qdq import Scheme
 from optkit.quantizer import (
@@ -17,6 +17,7 @@ from optkit.quantizer import (
     simplified,
     weighted_nodes,
 )
+from optkit.system import fingerprint
 
 _REQUANTIZED = ("Conv", "ConvTranspose", "Gemm")
 """What onnxruntime (``WeightBiasQuantization``) quantizes by itself when it loads a model."""
@@ -37,7 +38,7 @@ def quantize(request: Request) -> Quantized:
     ranges = qdq.ranges(path, proto, request)
     notes += request.unknown(proto) + embeddings.quantize(proto, request)
     left = kept_in_float(proto, chosen, request)
-    reduced = machine.saturates()
+    reduced = fingerprint.saturates()
     if reduced:
         notes += (Note("weights in 7 bits: this CPU has no VNNI, and 8 would saturate", level="warning"),)
     qdq.own_biases(proto, chosen)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from optkit import irnames, machine
+from optkit import irnames
 from optkit.errors import UsageError
 from optkit.notes import Note
 from optkit.quantizer import Quantized, Request
+from optkit.system import fingerprint
 
 
 def quantize(request: Request) -> Quantized:
     """Write the IR. Raises UsageError for bf16 on a CPU without it."""
     half = request.bits == 16
-    if not half and not machine.computes_bf16():
+    if not half and not fingerprint.computes_bf16():
         raise UsageError("this CPU has no bf16 instructions", hint="optkit doctor shows what it has; --fp16 works")
     path = request.workdir / "model.xml"
     with request.engine.running():

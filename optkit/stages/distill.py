@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from optkit import blocks, checkpoint, devices, features, modulefile, schedule, teaching, training, usercode
+from optkit import blocks, checkpoint, devices, features, modulefile, schedule, teaching, training
 from optkit import model as models
 from optkit.errors import StageError, UsageError
 from optkit.model import TORCH_FORMATS, Model
@@ -19,6 +19,7 @@ from optkit.objectives import Match, Weights
 from optkit.schedule import Schedule
 from optkit.stage import Context, Interrupted, Outcome, Stage
 from optkit.structure import Structure
+from optkit.system import user_code
 from optkit.teaching import Lesson
 
 
@@ -65,7 +66,7 @@ class Distill(Schedule, Stage):
 
     @property
     def reads(self) -> tuple[Path, ...]:
-        code = () if self.student_code is None else (usercode.file_of(self.student_code),)
+        code = () if self.student_code is None else (user_code.file_of(self.student_code),)
         return (*code, *(() if self.student is None else (Path(self.student),)))
 
     def beside(self, folder: Path) -> Distill:
@@ -136,7 +137,7 @@ class Distill(Schedule, Stage):
             teaching.check(source, context, "distill")
             return source, checkpoint.load(source), None, Note(f"the student is {source.path.name}")
         if self.student_code is not None:
-            file = usercode.file_of(self.student_code)
+            file = user_code.file_of(self.student_code)
             source = replace(model, code=self.student_code, format="state-dict", path=file)
             devices.seed(context.seed)
             return (

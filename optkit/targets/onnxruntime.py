@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from optkit import lazy, providers
-from optkit.cgroup import cores_allowed
 from optkit.errors import OptkitError, TargetError, UsageError
 from optkit.model import Model
 from optkit.operators import Profile
 from optkit.progress import Progress, no_progress
+from optkit.system.cgroup import cores_allowed
 from optkit.target import Compiled, Session, Target, in_turn
 from optkit.tensors import Array, Arrays, Signature, TensorSpec
 from optkit.trace import Trace

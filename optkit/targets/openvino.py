@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from optkit import irnames
-from optkit.cgroup import cores_allowed
 from optkit.errors import TargetError
 from optkit.irfile import library, reason
 from optkit.irforms import Forms
 from optkit.model import Model
 from optkit.operators import Operator, Profile, family, plain
 from optkit.progress import Progress, no_progress
+from optkit.system.cgroup import cores_allowed
 from optkit.target import Compiled, Session, Target, in_turn
 from optkit.tensors import Arrays, Signature, TensorSpec
 
@@ -73,9 +73,9 @@ class OpenVino(Target):
         return {"denormals as zero": {"CPU_DENORMALS_OPTIMIZATION": True}}
 
     def half_options(self) -> dict[str, Any]:
-        from optkit import machine  # which a child process, that runs this module too, starts faster without
+        from optkit.system import fingerprint  # which a child process, that runs this module too, starts faster without
 
-        return {"INFERENCE_PRECISION_HINT": "bf16"} if machine.computes_bf16() else {}
+        return {"INFERENCE_PRECISION_HINT": "bf16"} if fingerprint.computes_bf16() else {}
 
     def static_options(self, shapes: dict[str, list[int]]) -> dict[str, Any]:
         return {"static_shapes": shapes}

@@ -6,10 +6,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from optkit import checkpoint
-from optkit.cgroup import cores_allowed
 from optkit.errors import SignatureError, TargetError, UsageError
 from optkit.model import TORCH_FORMATS, Model
 from optkit.progress import Progress, no_progress
+from optkit.system.cgroup import cores_allowed
 from optkit.target import Compiled, Session, Target
 from optkit.torchsessions import CudaSession, TorchSession, explaining, library, require_gpu
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from optkit import bundle
-from optkit import output as outputs
 from optkit.errors import UsageError
 from optkit.measurement import recording
 from optkit.progress import Progress, no_progress
 from optkit.records.run import Transformation
 from optkit.stage import made
 from optkit.stages.compile import Compile
+from optkit.system import atomic
 from optkit.transformation import Request, transformed
 
 
@@ -38,7 +38,7 @@ def compile(
     if target != "tensorrt" and (compute_capability or shapes):
         given = "compute_capability" if compute_capability else "shapes"
         raise UsageError(f"{given} is for tensorrt, not for {target}", hint="--target tensorrt")
-    outputs.claim(Path(output), force=force, folder=True)
+    atomic.claim(Path(output), force=force, folder=True)
     request = Request(model, inputs=inputs, code=code, trust=trust, target=target, seed=seed, progress=progress)
     wanted = made(
         Compile,

@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from optkit import lazy, machine, trt, trtengine
+from optkit import lazy, trt, trtengine
 from optkit.records.record import Doctor, LibraryRecord, Machine, NoteRecord, ProviderRecord
+from optkit.system import fingerprint
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ _NOT_INSTALLED = "not installed"
 
 def doctor() -> Doctor:
     """The machine, and each target as it really imports: a broken install is a line with the reason."""
-    here = machine.fingerprint()
+    here = fingerprint.fingerprint()
     with ThreadPoolExecutor(max(1, int(here.cores_allowed))) as pool:
         asked = pool.submit(tried_providers)
         targets = list(pool.map(tried, RUNTIMES))
@@ -52,7 +53,7 @@ def tried(runtime: Runtime) -> LibraryRecord:
     found = LibraryRecord(name=runtime.name, version=None, extra=runtime.extra, error=_NOT_INSTALLED)
     for module in modules:
         version, error = _imported(module)
-        version = machine.version(module) or version
+        version = fingerprint.version(module) or version
         found = LibraryRecord(name=runtime.name, version=version, extra=runtime.extra, error=error)
         if error is None:
             break
@@ -120,18 +121,18 @@ def of_libraries(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[No
         if target.error not in (None, _NOT_INSTALLED):
             text = f"is installed and does not work: {target.error}"
             yield NoteRecord(text=text, where=target.name, level="warning")
-    if all(machine.version(name) for name in ("onnxruntime", "onnxruntime-gpu")):
+    if all(fingerprint.version(name) for name in ("onnxruntime", "onnxruntime-gpu")):
         text = "onnxruntime and onnxruntime-gpu overwrite each other's files: uninstall both, install one"
         yield NoteRecord(text=text, where="onnxruntime", level="warning")
 
 
 def of_cpu(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[NoteRecord]:
     """What the processor means for quantized models."""
-    if machine.saturates(here.isa):
+    if fingerprint.saturates(here.isa):
         text = "no VNNI: INT8 sums saturate on this CPU, so the same INT8 file computes something else than elsewhere"
         yield NoteRecord(text=f"{text}, and INT8 gains less speed", where="CPU", level="warning")
     working = {target.name for target in targets if target.error is None}
-    if "openvino" in working and machine.computes_bf16(here.isa):
+    if "openvino" in working and fingerprint.computes_bf16(here.isa):
         text = "this CPU has bf16, and OpenVINO chooses it by itself; optkit sets the precision that it measured"
         yield NoteRecord(text=text, where="openvino")
 
@@ -139,7 +140,7 @@ def of_cpu(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[NoteReco
 def of_gpus(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[NoteRecord]:
     """What tensorrt is here, and whether it fits the GPUs."""
     working = next((each for each in targets if each.name == "tensorrt" and each.error is None), None)
-    if working is None or working.version == machine.version("tensorrt"):
+    if working is None or working.version == fingerprint.version("tensorrt"):
         return
     known = trtengine.CAPABILITIES
     yield NoteRecord(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from optkit import comparison, machine, quality
+from optkit import comparison, quality
 from optkit import data as datasets
 from optkit.measurement import recording
 from optkit.progress import Progress, no_progress
 from optkit.records.record import Evaluation
+from optkit.system import fingerprint
 from optkit.worker import candidate
 
 
@@ -48,6 +49,6 @@ def evaluate(
         row=rows[-1],
         reference=None if reference is None else rows[0].model_copy(update={"baseline": True}),
         data=recording.of_dataset(dataset),
-        machine=machine.fingerprint(),
+        machine=fingerprint.fingerprint(),
         seconds=time.monotonic() - started,
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from optkit import comparison, explaining, losses, machine, profiles, splits, workload
+from optkit import comparison, explaining, losses, profiles, splits, workload
 from optkit.data import Dataset
 from optkit.lossremedies import Given
 from optkit.measurement import recording
 from optkit.progress import Progress, no_progress
 from optkit.records.explanation import Explanation, SpeedExplanation
+from optkit.system import fingerprint
 from optkit.worker import TIME_LIMIT
 from optkit.worker import candidate as as_candidate
 
@@ -85,7 +86,7 @@ def explain(
         speed=_without_command(found) if quality and quality.command and found.leave_out else found,
         quality=quality,
         data=None if dataset is None else recording.of_dataset(dataset),
-        machine=machine.fingerprint(),
+        machine=fingerprint.fingerprint(),
         seconds=time.monotonic() - started,
         notes=[*compared.notes, *recording.of_notes(notes)],
     )

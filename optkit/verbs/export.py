@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optkit import output as outputs
 from optkit.execution import place
 from optkit.measurement import recording
 from optkit.progress import Progress, no_progress
 from optkit.records.run import Transformation
 from optkit.stages.export import Export
+from optkit.system import atomic
 from optkit.transformation import Request, transformed
 
 
@@ -29,7 +29,7 @@ def export(
     progress: Progress = no_progress,
 ) -> Transformation:
     """Write ``model`` as ONNX to ``output``. Raises ParityError where the result computes something else."""
-    outputs.claim(Path(output), force=force, suffixes=(".onnx",))
+    atomic.claim(Path(output), force=force, suffixes=(".onnx",))
     request = Request(model, inputs=inputs, code=code, trust=trust, data=data, seed=seed, progress=progress)
     with transformed(Export(opset=opset, rtol=rtol, atol=atol), request) as done:
         placed = place(done.outcome.model, Path(output), force=force)

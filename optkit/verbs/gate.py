@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from optkit import athand, comparison, machine, saved, worker
+from optkit import athand, comparison, saved, worker
 from optkit import data as datasets
 from optkit import rules as gates
 from optkit.data import Dataset
@@ -22,6 +22,7 @@ from optkit.records.record import Comparison, NoteRecord, Row
 from optkit.rules import Rules
 from optkit.saved import Saved
 from optkit.stats import PRECISION
+from optkit.system import fingerprint
 from optkit.worker import TIME_LIMIT, Candidate
 
 _LONGER = 3.0
@@ -169,7 +170,7 @@ def _of_record(path: Path, name: str | None, rules: Rules, measuring: _Measuring
     found = saved.read(path)
     compared, rules = found.comparison, rules.over(found.rules)
     row = gates.chosen(compared, name or found.chosen)
-    differences = machine.differences(compared.machine, machine.fingerprint())
+    differences = fingerprint.differences(compared.machine, fingerprint.fingerprint())
     if not differences:
         return _judged(compared, row, rules, compared.notes)
     elsewhere = f"measured on another machine ({'; '.join(differences)})"

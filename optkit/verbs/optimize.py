@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optkit import bundle, choice, machine, offline, pipeline, reporting, runfolder, searchfolder, splits
-from optkit import output as outputs
+from optkit import bundle, choice, offline, pipeline, reporting, runfolder, searchfolder, splits
 from optkit.bench import SearchParts
 from optkit.chains import Chain
 from optkit.choice import Wish
@@ -30,6 +29,7 @@ from optkit.records.run import Branch, Run, StageRecord
 from optkit.records.search import Goal, SearchRecord
 from optkit.search import Search
 from optkit.store import Store
+from optkit.system import atomic, fingerprint
 from optkit.target import target
 from optkit.version import VERSION
 from optkit.worker import Candidate
@@ -90,7 +90,7 @@ def optimize(
     )
     wish = Wish(goal, max_size, max_p99)
     destination = Path(output)
-    outputs.claim(destination, force=force, folder=True)
+    atomic.claim(destination, force=force, folder=True)
     return _Optimizing(recipe, calibration_samples, wish, budget, destination, force, progress).run()
 
 
@@ -147,7 +147,7 @@ class _Optimizing:
             comparison=compared,
             chosen=best.title,
             search=self._searched(search, chain),
-            machine=machine.fingerprint(),
+            machine=fingerprint.fingerprint(),
             notes=recording.of_notes([*notes, *search.notes]),
         )
         texts = {f"report.{suffix}": reporting.render(record, name) for suffix, name in _REPORTS.items()}
@@ -156,7 +156,7 @@ class _Optimizing:
 
     def _settings(self, model: Model, parts: SearchParts) -> dict[str, Any]:
         """All that the figures of a look depend on; what of it changes makes a killed search begin anew."""
-        here = machine.settled(machine.fingerprint())
+        here = fingerprint.settled(fingerprint.fingerprint())
         samples = [
             part and part.digest for part in (parts.calibration, parts.selection, parts.evaluation, parts.training)
         ]

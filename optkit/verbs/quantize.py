@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from optkit import output as outputs
 from optkit import proof
 from optkit.execution import place
 from optkit.measurement import recording
@@ -15,6 +14,7 @@ from optkit.quantizer import BiasCorrection, Calibrate, Floats, ModelType, Prese
 from optkit.records.run import Transformation
 from optkit.stage import made
 from optkit.stages.quantize import EngineName, Method, Precision, Quantize
+from optkit.system import atomic
 from optkit.transformation import Request, transformed
 
 
@@ -61,7 +61,7 @@ def quantize(
     OptkitError.
     """
     destination = Path(output) if output else _beside(Path(model), precision, floats, target)
-    outputs.claim(destination, force=force, suffixes=(".onnx", ".xml"))
+    atomic.claim(destination, force=force, suffixes=(".onnx", ".xml"))
     stage = made(
         Quantize,
         precision=precision,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optkit import output as outputs
 from optkit import reporting, runfolder
+from optkit.system import atomic
 
 
 def report(run: str | Path, *, format: str = "markdown", output: str | Path | None = None, force: bool = False) -> str:
@@ -15,5 +15,5 @@ def report(run: str | Path, *, format: str = "markdown", output: str | Path | No
     """
     text = reporting.render(runfolder.read(run), format)
     if output is not None:
-        outputs.write_text(Path(output), text, force=force)
+        atomic.write_text(Path(output), text, force=force)
     return text

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optkit import cgroup, gpus
 from optkit.records.record import GpuRecord
+from optkit.system import cgroup, nvidia_smi
 
 _ROOT = Path("/")
 _BUSY = slice(0, 3), slice(5, 7)
@@ -53,7 +53,7 @@ class Watch:
         """Note how fast the cores run now; and the GPUs, where one is measured: that takes a moment."""
         found = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", cgroup.read(self._root / "proc/cpuinfo") or "", re.MULTILINE)
         self._megahertz += [max(map(float, found))] if found else []
-        self._gpus += [gpus.seen()] if gpu else []
+        self._gpus += [nvidia_smi.seen()] if gpu else []
 
     def seen(self) -> Conditions:
         """What happened since the beginning."""
@@ -68,7 +68,9 @@ class Watch:
             throttled_seconds=_since(self._begin.throttled, end.throttled),
             swapped_bytes=None if swapped is None else int(swapped),
             megahertz=(min(self._megahertz), max(self._megahertz)) if self._megahertz else None,
-            gpu_throttled=tuple(sorted({why for look in self._gpus for gpu in look for why in gpus.throttled(gpu)})),
+            gpu_throttled=tuple(
+                sorted({why for look in self._gpus for gpu in look for why in nvidia_smi.throttled(gpu)})
+            ),
             gpu_megahertz=_moved(self._gpus),
         )
 
@@ -101,7 +103,7 @@ def _moved(looks: Sequence[Sequence[GpuRecord]]) -> tuple[float, float] | None:
     for look in looks:
         for number, gpu in enumerate(look):
             state = gpu.state
-            if state and state.sm_megahertz and gpus.IDLE not in (state.clock_reasons or ()):
+            if state and state.sm_megahertz and nvidia_smi.IDLE not in (state.clock_reasons or ()):
                 clocks.setdefault(number, []).append(state.sm_megahertz)
     return max(((min(seen), max(seen)) for seen in clocks.values()), key=lambda seen: seen[1] / seen[0], default=None)
 

@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from optkit import cgroup, gpus
 from optkit.records.record import GpuRecord, LibraryRecord, Machine
+from optkit.system import cgroup, nvidia_smi
 
 LIBRARIES = {
     "onnxruntime": None,
@@ -52,7 +52,7 @@ def fingerprint(root: Path = _ROOT) -> Machine:
     name, flags = _cpu(root)
     memory = _memory(root)
     limit = cgroup.limits(root).memory_bytes
-    found = gpus.seen()
+    found = nvidia_smi.seen()
     return Machine(
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
@@ -67,7 +67,7 @@ def fingerprint(root: Path = _ROOT) -> Machine:
             *(LibraryRecord(name=name, version=version(name), extra=extra) for name, extra in LIBRARIES.items()),
             *(LibraryRecord(name=name, version=version(name)) for name in INSTEAD if version(name)),
         ],
-        noise=[*_noise(flags, root), *(line for gpu in found for line in gpus.noise(gpu))],
+        noise=[*_noise(flags, root), *(line for gpu in found for line in nvidia_smi.noise(gpu))],
     )
 
 

@@ -1,0 +1,1 @@
+"""This machine and this process: atomic files, the fingerprint, cgroups, GPUs, noise, user code, native libraries."""
