@@ -21,9 +21,9 @@ import numpy as np
 from fingerprint import fingerprint
 
 from optkit import child, loadgen, server, stats, worker
+from optkit.formats.tensors import Arrays, synthetic_feed
 from optkit.system.noise import Watch
 from optkit.target import Session, target
-from optkit.tensors import Arrays, synthetic_feed
 from optkit.workload import Workload
 
 SAMPLES = 64

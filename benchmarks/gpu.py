@@ -19,8 +19,8 @@ from fingerprint import fingerprint
 import optkit
 from optkit import comparison, cuda, trt, units, worker
 from optkit import data as datasets
-from optkit import model as models
 from optkit.errors import MISSING, OptkitError
+from optkit.formats import model as models
 from optkit.records.record import Row
 from optkit.system import fingerprint as fingerprints
 from optkit.worker import Candidate

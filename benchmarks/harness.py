@@ -11,8 +11,8 @@ import models
 from fingerprint import fingerprint
 
 from optkit import loadgen, stats, worker
+from optkit.formats.tensors import Arrays, synthetic_feed
 from optkit.target import target
-from optkit.tensors import Arrays, synthetic_feed
 
 CHUNK = 200
 

@@ -19,12 +19,12 @@ import zoo
 from fingerprint import fingerprint
 
 from optkit import choice, comparison, splits, units, worker
-from optkit import model as models
 from optkit.data import Dataset
+from optkit.formats import model as models
+from optkit.formats.tensors import Arrays
 from optkit.records.record import QualityRecord, Row
 from optkit.records.run import Run
 from optkit.target import target
-from optkit.tensors import Arrays
 from optkit.worker import Candidate
 
 THREADS = 1

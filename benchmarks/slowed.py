@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from optkit import worker
-from optkit.model import Model
+from optkit.formats.model import Model
+from optkit.formats.tensors import Arrays
 from optkit.target import TARGETS
 from optkit.targets.onnxruntime import OnnxRuntime, OnnxRuntimeSession
-from optkit.tensors import Arrays
 
 ENTRY = "slowed:Slowed"
 

@@ -16,7 +16,7 @@ import yaml
 from torch import nn
 
 from optkit import data as datasets
-from optkit.tensors import parse_inputs
+from optkit.formats.tensors import parse_inputs
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "sample_models"

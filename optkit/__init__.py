@@ -26,7 +26,7 @@ _FUNCTIONS = {
     "gate": "optkit.verbs.gate",
     "inspect": "optkit.verbs.inspect",
     "load": "optkit.bundle",
-    "open": "optkit.model",
+    "open": "optkit.formats.model",
     "optimize": "optkit.verbs.optimize",
     "plan": "optkit.verbs.plan",
     "prune": "optkit.verbs.prune",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optkit.tensors import Array
+from optkit.formats.tensors import Array
 
 _ACTIVATION_STEPS = 255
 

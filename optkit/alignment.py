@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from optkit.operators import WEIGHTED, Family, Operator, Profile, family, plain
+from optkit.formats.operators import WEIGHTED, Family, Operator, Profile, family, plain
 
 _CONVERSIONS = re.compile(r"(de|^|_|/|\.)quantize(linear)?|/fq_|fakequantize", re.IGNORECASE)
 """Names of layers that several operators may share."""

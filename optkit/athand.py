@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from optkit import data as datasets
-from optkit import manifest, splits, worker
-from optkit import model as models
+from optkit import splits, worker
 from optkit.data import Dataset
 from optkit.dataspec import DataSpec
 from optkit.errors import DataError, ModelError
-from optkit.model import Model
+from optkit.formats import bundle_manifest
+from optkit.formats import model as models
+from optkit.formats.model import Model
+from optkit.formats.tensors import TensorSpec
 from optkit.recipe import Recipe
 from optkit.records.record import DatasetRecord, Machine, ModelRecord, Row
 from optkit.saved import Saved
-from optkit.tensors import TensorSpec
 from optkit.worker import Candidate
 
 _CHANGED = "changed since it was recorded (its digest differs)"
@@ -44,7 +45,9 @@ def candidate(
     if row.model is None:
         raise ModelError(f"{row.title}: the record names no model")
     model = _model(saved, row.model, inputs, code, trust)
-    signature = model.signature if inputs or row.model.signature is None else manifest.signature(row.model.signature)
+    signature = (
+        model.signature if inputs or row.model.signature is None else bundle_manifest.signature(row.model.signature)
+    )
     options = _without_all_cores(row.options, saved.comparison.machine)
     as_it_was = replace(model, signature=signature, target=row.target, options=options)
     found = worker.candidate(as_it_was, threads=threads or saved.comparison.threads, time_limit=time_limit)

@@ -8,10 +8,10 @@ from functools import cached_property
 
 from optkit import comparison, metrics, workload
 from optkit.data import Dataset
+from optkit.formats.tensors import Arrays, Signature
 from optkit.quality import Recording
 from optkit.recipe import Recipe
 from optkit.records.record import Comparison
-from optkit.tensors import Arrays, Signature
 from optkit.worker import Candidate
 
 _LOOK_SECONDS = 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from optkit import structure
+from optkit.formats.torch import structure
 
 
 def stacks(module: Any, run: Callable[[Any], object]) -> dict[str, list[int]]:

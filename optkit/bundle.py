@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from optkit import manifest
-from optkit import model as models
 from optkit.errors import UsageError
-from optkit.manifest import MadeBy, Manifest, Speedup
+from optkit.formats import bundle_manifest
+from optkit.formats import model as models
+from optkit.formats.bundle_manifest import MadeBy, Manifest, Speedup
+from optkit.formats.model import Model
+from optkit.formats.tensors import Arrays, Signature, check_feed
 from optkit.measurement import recording
-from optkit.model import Model
 from optkit.records.record import QualityRecord
 from optkit.records.run import StageRecord
 from optkit.system import atomic, digests
 from optkit.system.fingerprint import fingerprint
 from optkit.target import Session, target
-from optkit.tensors import Arrays, Signature, check_feed
 
 
 def write(
@@ -55,7 +55,7 @@ def write(
             digests={name: digests.sha256(inside / name) for name in names},
             made_by=_made_by(stages),
         )
-        (inside / manifest.FILE_NAME).write_text(written.to_json() + "\n")
+        (inside / bundle_manifest.FILE_NAME).write_text(written.to_json() + "\n")
     return models.open(folder)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from optkit.model import TORCH_FORMATS, Model
+from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.notes import Note
 from optkit.recipe import Recipe
 from optkit.stage import Stage, stage_class

@@ -20,10 +20,10 @@ from typing import Any, NoReturn
 
 from optkit import loadgen
 from optkit.errors import OptkitError, WorkerError
-from optkit.model import Model
-from optkit.operators import Profile
+from optkit.formats.model import Model
+from optkit.formats.operators import Profile
+from optkit.formats.tensors import Arrays, Signature
 from optkit.target import Examination, Session, target
-from optkit.tensors import Arrays, Signature
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_TIMERSLACK = 29

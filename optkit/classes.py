@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from optkit.errors import DataError, MetricError
-from optkit.tensors import Array
+from optkit.formats.tensors import Array
 
 IGNORED = -100
 """A label that is not counted: padding, parts of words."""

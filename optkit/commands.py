@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from optkit.model import Model
+from optkit.formats.model import Model
 from optkit.worker import Candidate
 
 _METHODS = (("dynamic", "dynamic"), ("QDQ", "static"), ("static", "static"), ("weight-only", "weight-only"))

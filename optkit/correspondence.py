@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from optkit import graph
-from optkit.model import Model
+from optkit.formats.model import Model
+from optkit.formats.onnx import graph
 from optkit.quantizer import QUANTIZABLE, Engine, known_as, prepared, simplified
 
 WEIGHTED = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")

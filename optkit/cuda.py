@@ -16,7 +16,7 @@ import numpy as np
 
 from optkit import lazy
 from optkit.errors import MissingDeviceError, OptkitError, TargetError
-from optkit.tensors import Array
+from optkit.formats.tensors import Array
 
 
 def require() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from optkit import dataspec, lazy
 from optkit.dataspec import DataSpec as DataSpec
 from optkit.errors import DataError, SignatureError
-from optkit.tensors import Array, Arrays, Signature, TensorSpec, check_feed
+from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec, check_feed
 
 SOURCES = {
     "npz": "optkit.datasets.npz:Npz",

@@ -7,11 +7,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from optkit import graph
-from optkit import model as models
 from optkit.errors import OutputError
+from optkit.formats import model as models
+from optkit.formats.model import Model, files_of
+from optkit.formats.onnx import graph
 from optkit.measurement import recording
-from optkit.model import Model, files_of
 from optkit.records.run import StageRecord
 from optkit.stage import Context, Outcome, Stage
 from optkit.system import atomic

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from optkit import alignment, coverage, graph, islands, layers, profiles, remedies, speedcauses, units
+from optkit import alignment, islands, profiles, remedies, speedcauses, units
 from optkit.alignment import Pair, total
 from optkit.errors import OptkitError
-from optkit.operators import Operator, Profile
+from optkit.formats import layers as model_layers
+from optkit.formats.onnx import fusion_map, graph
+from optkit.formats.operators import Operator, Profile
+from optkit.formats.tensors import Arrays
 from optkit.progress import Progress, no_progress
 from optkit.records import sentences as wording
 from optkit.records.explanation import (
@@ -23,7 +26,6 @@ from optkit.records.record import Comparison, Row
 from optkit.speedcase import Case, Side
 from optkit.system import fingerprint
 from optkit.target import target
-from optkit.tensors import Arrays
 from optkit.worker import Candidate, Worker
 
 OUTSIDE = "outside operators"
@@ -93,7 +95,7 @@ def taken_apart(
     for number, each in enumerate((baseline, candidate)):
         progress("watching operators", number, 2)
         found = profiles.measure(each, feeds, seconds=seconds)
-        operators = found.operators if file is None else tuple(coverage.completed(file, found.operators))
+        operators = found.operators if file is None else tuple(fusion_map.completed(file, found.operators))
         sides.append(_side(each, rows[number] if rows else None, replace(found, operators=operators)))
     (before, one), (after, other) = sides
     pairs = alignment.pairs(before.profile, after.profile)
@@ -116,7 +118,7 @@ def _side(candidate: Candidate, row: Row | None, profile: Profile) -> tuple[Side
     watched = total(profile.operators)
     scale = min(1.0, measured / watched) if watched else 1.0
     operators = tuple(replace(each, seconds=scale * each.seconds) for each in profile.operators)
-    return Side(candidate, layers.of(candidate.model), replace(profile, operators=operators), measured), scale
+    return Side(candidate, model_layers.of(candidate.model), replace(profile, operators=operators), measured), scale
 
 
 def _families(case: Case) -> list[FamilyRecord]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from optkit import classes
 from optkit.errors import MetricError
-from optkit.tensors import Array, Arrays
+from optkit.formats.tensors import Array, Arrays
 
 MASK = "attention_mask"
 BROKEN = 1e6

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from optkit import irfile
 from optkit.errors import TargetError, UsageError
-from optkit.tensors import Arrays
+from optkit.formats.openvino import reading as ir_file
+from optkit.formats.tensors import Arrays
 
 _OWN = ("device", "static_shapes")
 """Options that are not OpenVINO's."""
@@ -17,8 +17,8 @@ class Forms:
     """A graph as compiled for any shapes, and for the static ones of its options; each when it is first needed."""
 
     def __init__(self, path: Path, options: dict[str, Any]) -> None:
-        self.core = irfile.library().Core()
-        self.graph = irfile.read(path, self.core)
+        self.core = ir_file.library().Core()
+        self.graph = ir_file.read(path, self.core)
         self._options, self._name = options, path.name
         self._shapes = _static_shapes(options)
         self._compiled: dict[bool, Any] = {}
@@ -49,7 +49,7 @@ def _compile(core: Any, graph: Any, options: dict[str, Any], name: str) -> Any:
     try:
         return core.compile_model(graph, options["device"], properties)
     except Exception as error:  # noqa: BLE001  plugins raise more than RuntimeError
-        raise TargetError(f"openvino refuses {name} on {options['device']}: {irfile.reason(error)}") from None
+        raise TargetError(f"openvino refuses {name} on {options['device']}: {ir_file.reason(error)}") from None
 
 
 def _static_shapes(options: dict[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -66,5 +66,5 @@ def _reshaped(graph: Any, shapes: dict[str, tuple[int, ...]], name: str) -> Any:
     try:
         copy.reshape({key: list(shape) for key, shape in shapes.items()})
     except Exception as error:  # noqa: BLE001  shape inference raises more than RuntimeError
-        raise TargetError(f"openvino refuses the static shapes of {name}: {irfile.reason(error)}") from None
+        raise TargetError(f"openvino refuses the static shapes of {name}: {ir_file.reason(error)}") from None
     return copy

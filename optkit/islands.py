@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from optkit.alignment import Pair, total
-from optkit.operators import Operator, Profile
+from optkit.formats.operators import Operator, Profile
 
 _SLOWER = 1.1
 """Times of operators vary by several percent."""

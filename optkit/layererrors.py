@@ -19,13 +19,13 @@ from optkit import fidelity, findings, logarithms, taps
 from optkit import spans as limits
 from optkit.data import Batch, Dataset
 from optkit.errors import MetricError, StageError
-from optkit.operators import family
+from optkit.formats.operators import family
+from optkit.formats.tensors import Array, Arrays
 from optkit.progress import Progress, no_progress
 from optkit.records.layers import LayerErrorRecord, LayerErrors, RangeRecord
 from optkit.spans import Span
 from optkit.system import fingerprint
 from optkit.taps import Layer, Point
-from optkit.tensors import Array, Arrays
 from optkit.worker import Candidate, Worker
 
 SAMPLES = 8

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from optkit.formats.tensors import Arrays
 from optkit.target import Session
-from optkit.tensors import Arrays
 
 Call = Callable[[], object]
 _Result = TypeVar("_Result")

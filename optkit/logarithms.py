@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optkit.operators import family
+from optkit.formats.operators import family
 from optkit.taps import LAYERS, Point
 
 _PASSING = (

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from optkit import layererrors, layers, lossremedies, sensitivity, units
+from optkit import layererrors, lossremedies, sensitivity, units
 from optkit.errors import OptkitError
+from optkit.formats import layers as model_layers
 from optkit.lossremedies import Given, Loss
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
@@ -48,7 +49,7 @@ def quality(
     if row.status == "failed" or row.quality is None or row.quality.loss is None:
         return None, []
     slow = tuple(beside.leave_out) if beside and row.speed_verdict != "faster" else ()
-    loss = Loss(baseline, candidate, layers.of(candidate.model).quantized, row, given, slow)
+    loss = Loss(baseline, candidate, model_layers.of(candidate.model).quantized, row, given, slow)
     notes: list[Note] = []
     worse = lost(row.quality)
     if loss.quantized or worse is not None:
@@ -94,7 +95,7 @@ def _compared(loss: Loss, progress: Progress) -> tuple[LayerErrors | None, list[
 
 def _measured(loss: Loss, threads: int | None, progress: Progress) -> tuple[Sensitivity | None, list[Note]]:
     """Each layer's damage, where the baseline is a float ONNX model and the candidate has integers to compute with."""
-    floating = loss.baseline.model.format == "onnx" and layers.of(loss.baseline.model).quantized is None
+    floating = loss.baseline.model.format == "onnx" and model_layers.of(loss.baseline.model).quantized is None
     if not floating or loss.method not in ("static", "dynamic"):
         return None, []
     given, notes = loss.given, []

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from optkit import commands, findings, graph, ir, layerorder
+from optkit import commands, findings, layerorder
 from optkit.data import Dataset
-from optkit.model import Model
-from optkit.operators import plain
+from optkit.formats.model import Model
+from optkit.formats.onnx import graph, nodes
+from optkit.formats.openvino import ir
+from optkit.formats.operators import plain
 from optkit.quantizer import weighted_nodes
 from optkit.records.layers import LayerErrors, LayerRecord, Sensitivity
 from optkit.records.record import Row
@@ -158,11 +160,11 @@ def _options(loss: Loss) -> list[str]:
 
 
 def _nodes(model: Model) -> set[str]:
-    return {node.name for node in graph.walk(graph.parse(model.path))} if model.format == "onnx" else set()
+    return {node.name for node in nodes.walk(graph.parse(model.path))} if model.format == "onnx" else set()
 
 
 def _is_transformer(model: Model) -> bool:
-    return model.format == "onnx" and set(graph.operators(graph.parse(model.path))) >= _ATTENTION
+    return model.format == "onnx" and set(nodes.operators(graph.parse(model.path))) >= _ATTENTION
 
 
 def _in_float(model: Model) -> set[str]:

@@ -17,9 +17,9 @@ import numpy as np
 from optkit import classes, fidelity, intervals, mcnemar
 from optkit.data import Dataset
 from optkit.errors import DataError, MetricError, TargetError
+from optkit.formats.tensors import Array, Arrays, Signature
 from optkit.lazy import did_you_mean
 from optkit.records.record import Interval
-from optkit.tensors import Array, Arrays, Signature
 
 Needs = Literal["labels", "reference"]
 Test = Literal["mcnemar", "bootstrap", "wilson"]

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optkit import graph, narrowlimits, narrowproof
+from optkit import narrowlimits, narrowproof
 from optkit.errors import StageError
+from optkit.formats.onnx import graph
+from optkit.formats.onnx.nodes import walk
 from optkit.narrowing import FLOAT, FLOAT16, NARROWS, Narrow, dtypes, narrowed, unable
 from optkit.narrowlimits import PAIRS
-from optkit.nodes import walk
 from optkit.notes import Note
 from optkit.probing import probed
 from optkit.quantizer import Request

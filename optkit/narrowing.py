@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from optkit.graph import infer_shapes, opset_of
-from optkit.nodes import DEFAULT_DOMAINS, inside
-from optkit.tensors import Array
+from optkit.formats.onnx.graph import infer_shapes, opset_of
+from optkit.formats.onnx.nodes import DEFAULT_DOMAINS, inside
+from optkit.formats.tensors import Array
 
 FLOAT = 1
 """``onnx.TensorProto.FLOAT``."""

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from optkit.formats.onnx.nodes import scales_axis, tensors, walk
+from optkit.formats.tensors import Array, Arrays
 from optkit.narrowing import FLOAT, Narrow
-from optkit.nodes import scales_axis, tensors, walk
-from optkit.tensors import Array, Arrays
 
 _INTEGERS = (6, 7)
 """``onnx.TensorProto.INT32`` and ``INT64``: positions, sizes, masks. Pixels come in fewer bits."""

@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from optkit import fidelity, graph, units
-from optkit import model as models
+from optkit import fidelity, units
 from optkit.data import Batch, Dataset
 from optkit.errors import MetricError, StageError
-from optkit.model import Model
+from optkit.formats import model as models
+from optkit.formats.model import Model
+from optkit.formats.onnx import graph
+from optkit.formats.tensors import Array, Arrays
 from optkit.narrowing import BFLOAT16, FLOAT, FLOAT16, NARROWS, Narrow, Narrowed, dtypes, widened_tensor
 from optkit.notes import Note
 from optkit.probing import probed
-from optkit.tensors import Array, Arrays
 
 
 def rounded(narrowed: Narrowed, narrow: Narrow) -> Any:

@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 
 from optkit.errors import DataError
-from optkit.tensors import Array, Arrays
+from optkit.formats.tensors import Array, Arrays
 
 _WRITE = "np.savez(path, NAME=array) writes one"
 _LOCAL_HEADER = 30

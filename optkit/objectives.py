@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from optkit import classes, features, torchoutputs
+from optkit import classes, features
 from optkit.errors import StageError
 from optkit.features import Features
 from optkit.fidelity import MASK
+from optkit.formats.torch import outputs as torch_outputs
 from optkit.samples import Drawn
 from optkit.system import fingerprint
 
@@ -96,7 +97,7 @@ class Objective:
         """The losses on a batch."""
         seen = self._watched(self.student, [own for own, _ in self.layers])
         with seen.watching():
-            outputs = torchoutputs.named(self.student(*drawn.inputs))
+            outputs = torch_outputs.named(self.student(*drawn.inputs))
         taught, shown = self._taught(drawn) if self._learns_from_teacher else ({}, None)
         mask = dict(zip(self.inputs, drawn.inputs, strict=True)).get(MASK)
         parts: dict[str, Any] = {}
@@ -138,7 +139,7 @@ class Objective:
             return known, None
         shown = self._watched(self.teacher, [taught for _, taught in self.layers])
         with torch.no_grad(), shown.watching():
-            given = torchoutputs.named(self.teacher(*drawn.inputs))
+            given = torch_outputs.named(self.teacher(*drawn.inputs))
             outputs = {name: value.detach() for name, value in given.items() if value.is_floating_point()}
         return outputs, shown
 

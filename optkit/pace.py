@@ -12,7 +12,7 @@ from typing import Any
 
 from optkit import timing, worker, workload
 from optkit.errors import StageError
-from optkit.model import Model
+from optkit.formats.model import Model
 from optkit.pruning import Block, Pruner, Sensitivity
 from optkit.records.record import Interval
 from optkit.stage import Context, stage_class

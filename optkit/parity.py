@@ -10,8 +10,8 @@ import numpy as np
 from optkit import worker
 from optkit.data import Dataset
 from optkit.errors import ParityError, StageError, TargetError
-from optkit.model import Model
-from optkit.tensors import Array, Arrays, Signature, synthetic_feed
+from optkit.formats.model import Model
+from optkit.formats.tensors import Array, Arrays, Signature, synthetic_feed
 from optkit.worker import Worker
 
 BATCHES = (1, 5)

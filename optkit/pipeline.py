@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from optkit import bundle, choice, comparison, execution, manifest, reporting, rules, runfolder, splits, store, worker
+from optkit import bundle, choice, comparison, execution, reporting, rules, runfolder, splits, store, worker
 from optkit import chains as all_chains
-from optkit import model as models
 from optkit.chains import FLOAT, Chain
 from optkit.data import Dataset
 from optkit.errors import OptkitError
-from optkit.manifest import Speedup
+from optkit.formats import bundle_manifest
+from optkit.formats import model as models
+from optkit.formats.bundle_manifest import Speedup
+from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.measurement import recording
-from optkit.model import TORCH_FORMATS, Model
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.recipe import Recipe
@@ -279,8 +280,8 @@ def _prove(rows: Sequence[Row], results: Sequence[Result], folder: Path) -> None
         if ratio is None:
             continue
         speedup = Speedup(ratio=ratio.value, low=ratio.low, high=ratio.high, baseline=rows[0].title)
-        proven = manifest.read(place).model_copy(update={"quality": row.quality, "speedup": speedup})
-        atomic.write_text(place / manifest.FILE_NAME, proven.to_json() + "\n", force=True)
+        proven = bundle_manifest.read(place).model_copy(update={"quality": row.quality, "speedup": speedup})
+        atomic.write_text(place / bundle_manifest.FILE_NAME, proven.to_json() + "\n", force=True)
 
 
 def _deliver(prepared: Prepared, best: Row, results: Sequence[Result], folder: Path) -> list[Note]:

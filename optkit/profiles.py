@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from optkit.errors import UsageError
-from optkit.operators import Profile
+from optkit.formats.operators import Profile
+from optkit.formats.tensors import Arrays
 from optkit.target import target
-from optkit.tensors import Arrays
 from optkit.worker import Candidate, Worker
 
 SECONDS = 1.0

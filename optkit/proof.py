@@ -9,8 +9,8 @@ from pathlib import Path
 
 from optkit import comparison, narrowproof
 from optkit.errors import MissingDeviceError, MissingLibraryError, OptkitError
+from optkit.formats.model import Model
 from optkit.measurement import recording
-from optkit.model import Model
 from optkit.notes import Note
 from optkit.probing import AS_WRITTEN
 from optkit.records.record import Comparison, NoteRecord, Row

@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from optkit import heads, lazy, torchoutputs
+from optkit import heads, lazy
+from optkit.formats.tensors import Array
+from optkit.formats.torch import outputs as torch_outputs
 from optkit.heads import Heads
 from optkit.quantizer import Engine
 from optkit.samples import Drawn
-from optkit.tensors import Array
 
 Importance = Literal["l1", "l2", "taylor", "activation"]
 _ENGINE = Engine("torch-pruning")
@@ -157,7 +158,7 @@ def shapes(module: Any, example: Drawn) -> dict[str, tuple[int, ...]]:
     import torch
 
     with torch.no_grad():
-        return {name: tuple(value.shape) for name, value in torchoutputs.named(module.eval()(*example.inputs)).items()}
+        return {name: tuple(value.shape) for name, value in torch_outputs.named(module.eval()(*example.inputs)).items()}
 
 
 def tried(module: Any, group: Group, units: Sequence[int], example: Drawn) -> tuple[Any, str | None]:
@@ -184,7 +185,7 @@ def _forward(module: Any, inputs: tuple[Any, ...]) -> Any:
 
 
 def _tensors(outputs: Any) -> list[Any]:
-    return [value for value in torchoutputs.named(outputs).values() if value.grad_fn is not None]
+    return [value for value in torch_outputs.named(outputs).values() if value.grad_fn is not None]
 
 
 def _parts(layer: Any) -> int:

@@ -16,10 +16,10 @@ from typing import Any, Literal
 import numpy as np
 
 from optkit import prunable
+from optkit.formats.tensors import Array
 from optkit.progress import Progress, no_progress
 from optkit.prunable import Graph, Group, Importance
 from optkit.samples import Drawn
-from optkit.tensors import Array
 
 Scope = Literal["global", "layer"]
 Of = Literal["macs", "parameters"]

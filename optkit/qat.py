@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from optkit import checkpoint, devices, fakequant, modulefile, schedule, teaching, training
+from optkit import devices, fakequant, schedule, teaching, training
 from optkit.errors import StageError
-from optkit.model import Model
+from optkit.formats.model import Model
+from optkit.formats.torch import loading
+from optkit.formats.torch import saving as torch_saving
+from optkit.formats.torch.structure import Structure
 from optkit.notes import Note
 from optkit.schedule import Schedule
 from optkit.stage import Context, Interrupted, Outcome, stage_class
-from optkit.structure import Structure
 from optkit.system import fingerprint
 from optkit.teaching import Lesson
 
@@ -24,7 +26,7 @@ def trained(
     Raises StageError where there is nothing to round, Interrupted, and what training and export raise.
     """
     lesson = Lesson(model, context, plan)
-    module = checkpoint.load(model).requires_grad_(True).to(devices.device())
+    module = loading.load(model).requires_grad_(True).to(devices.device())
     bits = 7 if fingerprint.saturates() else 8
     gives_integers = context.target == "onnxruntime"
     layers = fakequant.put_into(
@@ -54,5 +56,5 @@ def _exported(module: Any, model: Model, context: Context) -> Outcome:
     folder, place = context.workdir / "trained", context.workdir / "float"
     folder.mkdir()
     place.mkdir()
-    written = modulefile.write(module, model, folder, changed)
+    written = torch_saving.write(module, model, folder, changed)
     return stage_class("export")().apply(written, replace(context, workdir=place))

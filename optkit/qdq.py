@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from optkit import graph
 from optkit.errors import StageError
+from optkit.formats.onnx import graph
+from optkit.formats.tensors import Arrays
 from optkit.notes import Note
 from optkit.quantizer import Request, absorbed, silent, weighted_nodes
-from optkit.tensors import Arrays
 
 _AT_ONCE = {"minmax": 32, "entropy": 1, "percentile": 1}
 """Feeds collected at a time: the calibrator keeps what they gave until it returns, two numbers for each tensor with

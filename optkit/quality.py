@@ -15,10 +15,10 @@ from typing import Any
 from optkit import metrics
 from optkit.data import Batch, Dataset
 from optkit.errors import MetricError, OptkitError
+from optkit.formats.tensors import Array, Arrays
 from optkit.metrics import Metric
 from optkit.progress import Progress, no_progress
 from optkit.records.record import QualityRecord
-from optkit.tensors import Array, Arrays
 from optkit.worker import Candidate, Worker
 
 _RECORDED_BYTES = 1 << 28

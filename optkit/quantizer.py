@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from optkit import graph, lazy, providers, widening
+from optkit import lazy, providers, widening
 from optkit.data import Dataset
 from optkit.errors import OptkitError, StageError
-from optkit.model import Model
+from optkit.formats.model import Model
+from optkit.formats.onnx import graph, nodes
+from optkit.formats.tensors import Arrays
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
-from optkit.tensors import Arrays
 
 QUANTIZERS = {
     "onnxruntime-dynamic": "optkit.quantizers.onnxruntime_dynamic:quantize",
@@ -124,7 +125,7 @@ class Request:
 
     def unknown(self, proto: Any) -> tuple[Note, ...]:
         """Notes on what of ``exclude`` is no node of this graph, and no operator in it."""
-        known = {name for node in graph.walk(proto) for name in known_as(node)}
+        known = {name for node in nodes.walk(proto) for name in known_as(node)}
         return excluding_nothing(name for name in self.exclude if name not in known)
 
 
@@ -211,7 +212,7 @@ def simplified(model: Model, workdir: Path, engine: Engine) -> tuple[Path, tuple
 
 def _name_nodes(proto: Any) -> int:
     """Name the nodes that have no name; how many those were."""
-    taken = {node.name for node in graph.walk(proto)}
+    taken = {node.name for node in nodes.walk(proto)}
     nameless = [(index, node) for index, node in enumerate(proto.graph.node) if not node.name]
     for index, node in nameless:
         name = f"{node.op_type}_{index}"
@@ -260,7 +261,7 @@ def nothing_to_quantize(method: str, proto: Any, operators: Sequence[str], reque
         )
     *others, last = operators
     named = f"{', '.join(others)} or {last}"
-    inside = sum(node.op_type in operators for node in graph.walk(proto)) - _count(proto.graph, operators)
+    inside = sum(node.op_type in operators for node in nodes.walk(proto)) - _count(proto.graph, operators)
     where = f"; {inside} lie in branches or loops, where it does not look" if inside else ""
     return StageError(f"{request.model.path}: {method} finds no {named} with constant weights{where}", hint=hint)
 
@@ -273,7 +274,7 @@ def kept_in_float(proto: Any, chosen: list[Any], request: Request) -> tuple[Note
     """Notes on operators with weights or integer kernels that stay in float, and why."""
     names = {node.name for node in chosen}
     reasons: dict[str, int] = {}
-    for node in graph.walk(proto):
+    for node in nodes.walk(proto):
         if node.op_type not in (*QUANTIZABLE, *RECURRENT) or node.name in names:
             continue
         why = "asked for with exclude" if request.excludes(node) else "not of this method, or without a constant weight"

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from optkit import commands, ir
-from optkit.operators import Operator, plain
+from optkit import commands
+from optkit.formats.openvino import ir
+from optkit.formats.operators import Operator, plain
 from optkit.quantizer import QUANTIZABLE
 from optkit.records.explanation import FindingRecord
 from optkit.speedcase import Case, Side

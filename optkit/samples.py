@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from optkit import torchexport
 from optkit.data import Batch, Dataset
+from optkit.formats.tensors import TensorSpec
+from optkit.formats.torch import onnx_export
 from optkit.progress import Progress, no_progress
 from optkit.system import fingerprint
-from optkit.tensors import TensorSpec
 
 _MEMORY_SHARE = 4
 """Samples may take this part of the memory allowed: 4 is a quarter."""
@@ -76,7 +76,7 @@ class Samples:
 
         known = batch.labels is not None and batch.labels.dtype.kind in "iubf"
         labels = torch.from_numpy(batch.labels.copy()) if batch.labels is not None and known else None
-        return list(torchexport.tensors(batch.feed, self.inputs)), labels
+        return list(onnx_export.tensors(batch.feed, self.inputs)), labels
 
     def _read(self, progress: Progress) -> list[Any] | None:
         """All samples, the labels last, or ``None`` where they would take too much memory."""

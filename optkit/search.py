@@ -14,22 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-from optkit import (
-    explaining,
-    graph,
-    layerorder,
-    pipeline,
-    ranking,
-    remedies,
-    sensitivity,
-    units,
-    worker,
-)
+from optkit import explaining, layerorder, pipeline, ranking, remedies, sensitivity, units, worker
 from optkit.bench import Bench, SearchParts
 from optkit.chains import FLOAT, Chain
 from optkit.errors import OptkitError, surviving
+from optkit.formats.model import TORCH_FORMATS, Model
+from optkit.formats.onnx import graph, nodes
 from optkit.journal import SENSITIVITY, Journal, digest
-from optkit.model import TORCH_FORMATS, Model
 from optkit.notes import Note
 from optkit.progress import Progress
 from optkit.proposals import FUSED, Proposals, quantizes
@@ -158,7 +149,7 @@ class Search:
         if self.exported.format != "onnx":
             return frozenset(), None
         proto = graph.parse(self.exported.path)
-        return frozenset(graph.operators(proto)), graph.quantized(proto)
+        return frozenset(nodes.operators(proto)), graph.quantized(proto)
 
     def _broad(self, proposals: Proposals) -> list[Chain]:
         """The methods in their plain form, for a model that is not in integers already."""

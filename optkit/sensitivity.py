@@ -15,18 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from optkit import affine, fidelity, graph, switches
+from optkit import affine, fidelity, switches
 from optkit.affine import Affine
 from optkit.data import Batch, Dataset
 from optkit.errors import MetricError, StageError
-from optkit.model import Model
+from optkit.formats.model import Model
+from optkit.formats.onnx import graph
+from optkit.formats.tensors import Array, Arrays
 from optkit.progress import Progress, no_progress
 from optkit.quantizer import Engine, simplified
 from optkit.records.layers import LayerRecord, Sensitivity
 from optkit.switches import ERRORS, HIGHS, LOWS, SIZES, SWITCHES, Layer
 from optkit.system import fingerprint
 from optkit.target import target
-from optkit.tensors import Array, Arrays
 from optkit.worker import Candidate, Worker
 
 SECONDS = 30.0

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from optkit.errors import UsageError
+from optkit.formats.tensors import Dim, Signature
 from optkit.lazy import did_you_mean
-from optkit.tensors import Dim, Signature
 
 _EXAMPLE = "for example --shapes batch=1/8/32"
 _ENDLESS = 2**31

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from optkit import graph, irnames
 from optkit.correspondence import WEIGHTED
-from optkit.model import Model
-from optkit.tensors import Array
+from optkit.formats.model import Model
+from optkit.formats.onnx import graph
+from optkit.formats.openvino import stable_names
+from optkit.formats.tensors import Array
 
 _SCALING = ("Convert", "Subtract", "Multiply", "Reshape", "Transpose", "FakeQuantize")
 _SEVEN_BITS = 64
@@ -29,7 +30,7 @@ class Span:
 
 def spans(model: Model) -> list[Span]:
     """The spans of all activations that are rounded within fixed limits, in the model's order."""
-    found = _of_ir(irnames.read(model.path)) if model.format == "openvino" else _of_onnx(graph.load(model.path))
+    found = _of_ir(stable_names.read(model.path)) if model.format == "openvino" else _of_onnx(graph.load(model.path))
     return list({span.tensor: span for span in found}.values())
 
 
@@ -50,7 +51,7 @@ def _bytes_of_onnx(model: Model) -> Iterator[Array]:
 
 
 def _bytes_of_ir(model: Model) -> Iterator[Array]:
-    for operation in irnames.read(model.path).get_ops():
+    for operation in stable_names.read(model.path).get_ops():
         signed = operation.get_type_name() == "Constant" and operation.get_element_type().to_string() == "i8"
         if signed and _multiplied(operation):
             yield operation.get_data()

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from optkit.alignment import Pair, total
+from optkit.formats.layers import Layer, Layers
+from optkit.formats.operators import Operator, Profile, plain
 from optkit.islands import Island
-from optkit.layers import Layer, Layers
-from optkit.operators import Operator, Profile, plain
 from optkit.system import fingerprint
 from optkit.worker import Candidate
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from optkit import alignment, units
 from optkit.alignment import Pair, total
-from optkit.operators import Operator, plain
+from optkit.formats.operators import Operator, plain
 from optkit.quantizer import QUANTIZABLE
 from optkit.records.explanation import FindingRecord
 from optkit.speedcase import Case, Side

@@ -10,7 +10,7 @@ from pathlib import Path
 from optkit import data as datasets
 from optkit.data import Dataset, DataSpec
 from optkit.errors import DataError
-from optkit.tensors import TensorSpec
+from optkit.formats.tensors import TensorSpec
 
 _TRAINING_SHARE = 0.8
 """Of data that is given alone, where training is wanted."""

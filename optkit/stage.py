@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from optkit import lazy
 from optkit.data import Dataset
 from optkit.errors import UsageError
-from optkit.model import Model
+from optkit.formats.model import Model
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 

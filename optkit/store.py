@@ -21,10 +21,10 @@ from typing import IO, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from optkit import manifest
 from optkit.errors import OutputError, StageError
+from optkit.formats import bundle_manifest
+from optkit.formats.model import TORCH_FORMATS, Model, files_of
 from optkit.measurement import recording
-from optkit.model import TORCH_FORMATS, Model, files_of
 from optkit.records.record import Root
 from optkit.records.run import StageRecord
 from optkit.stage import Context, Outcome, Stage
@@ -270,7 +270,7 @@ def _entry(key: str, folder: Path, stored: Stored, source: Model) -> Entry:
         folder / result.path,
         result.format,  # type: ignore[arg-type]  # a record's format is any text
         result.digest,
-        None if result.signature is None else manifest.signature(result.signature),
+        None if result.signature is None else bundle_manifest.signature(result.signature),
         code=(stored.code or source.code) if torch_file else None,
         trusted=source.trusted if torch_file else False,
         target=stored.target,

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from optkit import affine, graph
+from optkit import affine
 from optkit.affine import Affine
+from optkit.formats.onnx import graph
+from optkit.formats.onnx import nodes as graph_nodes
+from optkit.formats.tensors import Array
 from optkit.quantizer import absorbed, weighted_nodes
-from optkit.tensors import Array
 
 SWITCHES = "optkit_switches"
 """The graph's additional input, ``bool[layers]``: which of them are quantized."""
@@ -111,7 +113,7 @@ def _matrix(tensor: Any) -> bool:
 
 def _only_readers(proto: Any) -> dict[str, Any]:
     """Relu and Clip behind weighted nodes, by what they read, where nothing else reads it."""
-    uses = Counter(name for node in graph.walk(proto) for name in node.input)
+    uses = Counter(name for node in graph_nodes.walk(proto) for name in node.input)
     uses.update(value.name for value in proto.graph.output)
     cut = absorbed(proto, weighted_nodes(proto))
     return {node.input[0]: node for node in cut if uses[node.input[0]] == 1}

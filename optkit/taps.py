@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optkit import graph, irnames
 from optkit.correspondence import WEIGHTED, constant
-from optkit.model import Model
+from optkit.formats.model import Model
+from optkit.formats.onnx import graph
+from optkit.formats.openvino import stable_names
+from optkit.formats.tensors import Signature, TensorSpec
 from optkit.quantizer import QUANTIZABLE, prepared
-from optkit.tensors import Signature, TensorSpec
 
 LAYERS = (*QUANTIZABLE, *WEIGHTED)
 """The operators of layers, in ONNX and in OpenVINO."""
@@ -64,7 +65,7 @@ class Tapped:
 
 def points(model: Model) -> list[Point]:
     """The operations of a model, in order. Tensors of the IR without a name are called by their operation's."""
-    return _points_of_ir(irnames.read(model.path)) if model.format == "openvino" else _points_of_onnx(model)
+    return _points_of_ir(stable_names.read(model.path)) if model.format == "openvino" else _points_of_onnx(model)
 
 
 def tensors(found: Iterable[Point]) -> set[str]:
@@ -174,7 +175,7 @@ def _tapped_onnx(model: Model, names: tuple[str, ...], folder: Path) -> Tapped:
 
 
 def _tapped_ir(model: Model, names: tuple[str, ...], folder: Path) -> Tapped:
-    network = irnames.read(model.path)
+    network = stable_names.read(model.path)
     ports = {
         name: port
         for each in network.get_ops()
@@ -192,5 +193,5 @@ def _tapped_ir(model: Model, names: tuple[str, ...], folder: Path) -> Tapped:
             given.add(_place(port))
         outputs[name] = min(port.get_names())
     path = folder / "tapped.xml"
-    irnames.save(network, path)
+    stable_names.save(network, path)
     return Tapped(replace(model, path=path, digest="", signature=None), outputs)

@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 
 from optkit import lazy
 from optkit.errors import UsageError
-from optkit.model import Model
-from optkit.operators import Profile
+from optkit.formats.model import Model
+from optkit.formats.operators import Profile
+from optkit.formats.tensors import Arrays, Signature
 from optkit.progress import Progress, no_progress
-from optkit.tensors import Arrays, Signature
 
 TARGETS = {
     "onnxruntime": "optkit.targets.onnxruntime:OnnxRuntime",

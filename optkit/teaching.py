@@ -10,16 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from optkit import checkpoint, devices, metrics, splits, torchoutputs
+from optkit import devices, metrics, splits
 from optkit.data import Dataset
 from optkit.errors import DataError, SignatureError, UsageError
+from optkit.formats.model import Model
+from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec
+from optkit.formats.torch import loading
+from optkit.formats.torch import outputs as torch_outputs
 from optkit.metrics import Metric
-from optkit.model import Model
 from optkit.objectives import Kept, Match, Objective, Weights, task_loss
 from optkit.samples import Drawn, Samples
 from optkit.schedule import Schedule
 from optkit.stage import Context
-from optkit.tensors import Array, Arrays, Signature, TensorSpec
 from optkit.training import Course, Judge
 
 MODULES = ("module", "state-dict")
@@ -169,7 +171,7 @@ class Lesson:
         module.eval()
         seen = 0
         for drawn in self.data[0].epoch(self._at_a_time, seed=self.context.seed, epoch=0):
-            outputs = torchoutputs.named(module(*drawn.inputs))
+            outputs = torch_outputs.named(module(*drawn.inputs))
             name = self.metric.output or next(iter(outputs))
             if drawn.labels is not None and self.metric.needs == "labels":
                 loss = task_loss(name, outputs[name], drawn.labels, values=self.metric.name in _VALUES)
@@ -233,7 +235,7 @@ class Lesson:
 
 def frozen(model: Model) -> Any:
     """The model as a callable module that learns nothing, on the device that trains. Raises ModelError."""
-    loaded = checkpoint.load(model)
+    loaded = loading.load(model)
     module = loaded.module() if model.format == "exported-program" else loaded
     for parameter in module.parameters():
         parameter.requires_grad_(False)
@@ -249,7 +251,7 @@ def runs(module: Any, drawn: Drawn) -> dict[str, Any]:
         module.eval()
     try:
         with torch.no_grad():
-            return torchoutputs.named(module(*drawn.inputs))
+            return torch_outputs.named(module(*drawn.inputs))
     finally:
         if trained:
             module.train()

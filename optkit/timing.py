@@ -19,11 +19,11 @@ from typing import Any
 
 from optkit import latencies, stats
 from optkit.errors import OptkitError
+from optkit.formats.tensors import Arrays
 from optkit.progress import Progress, no_progress
 from optkit.records.record import Interval, LatencyRecord
 from optkit.system import cgroup
 from optkit.system.noise import Conditions, Watch
-from optkit.tensors import Arrays
 from optkit.worker import Candidate, Worker
 
 _LAUNCH_SECONDS = 0.2

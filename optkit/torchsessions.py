@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from optkit import lazy, torchoutputs
+from optkit import lazy
 from optkit.errors import MissingDeviceError, TargetError
+from optkit.formats.tensors import Array, Arrays, Signature
+from optkit.formats.torch import outputs as torch_outputs
 from optkit.target import Session
-from optkit.tensors import Array, Arrays, Signature
 
 _BEFORE_CAPTURE = 3
 """Inferences before a graph is captured: libraries allocate and choose kernels on first use, torch.compile compiles."""
@@ -85,7 +86,7 @@ class TorchSession(Session):
         return [library().from_numpy(_writable(feed[spec.name])) for spec in self.signature.inputs]
 
     def _named(self, outputs: Any) -> Arrays:
-        found = torchoutputs.named(outputs)
+        found = torch_outputs.named(outputs)
         names = [spec.name for spec in self.signature.outputs]
         if isinstance(outputs, Mapping) or len(names) != len(found):
             names = list(found)
@@ -114,7 +115,7 @@ class CudaSession(TorchSession):
                 bring()
                 outputs = compute()
                 if self._copies:
-                    outputs = torchoutputs.on_host(outputs)
+                    outputs = torch_outputs.on_host(outputs)
             self._stream.synchronize()
             return outputs
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from optkit.coverage import Covered
-from optkit.operators import Operator, Profile, precision
-from optkit.tensors import Arrays
+from optkit.formats.onnx.fusion_map import Covered
+from optkit.formats.operators import Operator, Profile, precision
+from optkit.formats.tensors import Arrays
 
 _SUFFIX = "_kernel_time"
 _DTYPES = {"float": "float32", "double": "float64"}

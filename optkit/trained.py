@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from optkit import execution, proof
-from optkit import model as models
 from optkit.errors import UsageError
+from optkit.formats import model as models
+from optkit.formats.model import Model
 from optkit.measurement import recording
-from optkit.model import Model
 from optkit.records.record import Comparison
 from optkit.records.run import Transformation
 from optkit.stage import Context, Stage, stage_class

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from optkit import model as models
 from optkit import splits, store
 from optkit.execution import carry_out
-from optkit.model import TORCH_FORMATS, Model
+from optkit.formats import model as models
+from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.records.run import StageRecord

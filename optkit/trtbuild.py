@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optkit import graph, trt, trtlayers
+from optkit import trt, trtlayers
 from optkit.errors import MissingDeviceError, TargetError, UsageError
+from optkit.formats.onnx import graph
 from optkit.lazy import did_you_mean
 from optkit.progress import Progress, no_progress
 from optkit.target import EngineLayer, RefusedNode

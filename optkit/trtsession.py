@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from optkit import cuda, trt, trtengine
+from optkit import cuda, trt
 from optkit.errors import TargetError
-from optkit.model import Model
+from optkit.formats import tensorrt_engine
+from optkit.formats.model import Model
+from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec
 from optkit.target import Session
-from optkit.tensors import Array, Arrays, Signature, TensorSpec
 
 _REASONS = {
     "VERSION_MISMATCH": "another version of the library built it",
@@ -70,10 +71,10 @@ class Engine:
         ask = getattr(self._runtime, "get_engine_validity", None)
         if ask is None:
             return
-        validity, flags = ask(data[: getattr(self._runtime, "engine_header_size", trtengine.HEADER_BYTES)])
+        validity, flags = ask(data[: getattr(self._runtime, "engine_header_size", tensorrt_engine.HEADER_BYTES)])
         if validity.name != "INVALID":
             return
-        found = trtengine.header(data) or trtengine.Header()
+        found = tensorrt_engine.header(data) or tensorrt_engine.Header()
         known = trt.library().EngineInvalidityDiagnostics.__members__
         reasons = [_REASONS[name] for name, flag in known.items() if int(flag) & int(flags) and name in _REASONS]
         built = f"built by {found.version} for {', '.join(found.capabilities)}" if found.version else "it is invalid"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from optkit.nodes import graphs, tensors, walk
+from optkit.formats.onnx.nodes import graphs, tensors, walk
 
 if TYPE_CHECKING:
     import onnx

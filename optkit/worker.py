@@ -19,13 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from optkit import model as models
 from optkit.errors import MissingDeviceError, TargetError, UsageError, WorkerError
+from optkit.formats import model as models
+from optkit.formats.model import TORCH_FORMATS, Model
+from optkit.formats.operators import Profile
+from optkit.formats.tensors import Arrays, Signature, check_feed
 from optkit.lazy import did_you_mean
-from optkit.model import TORCH_FORMATS, Model
-from optkit.operators import Profile
 from optkit.target import TARGETS, Examination, Target, target
-from optkit.tensors import Arrays, Signature, check_feed
 
 TIME_LIMIT = 600.0
 """Seconds that one request may take before its child counts as hung."""

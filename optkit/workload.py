@@ -8,8 +8,8 @@ from itertools import islice
 
 from optkit.data import Dataset
 from optkit.errors import DataError, SignatureError
+from optkit.formats.tensors import Arrays, Signature, synthetic_feed
 from optkit.notes import Note
-from optkit.tensors import Arrays, Signature, synthetic_feed
 from optkit.worker import Candidate
 
 _FEEDS = 8

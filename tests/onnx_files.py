@@ -3,7 +3,7 @@
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from optkit import coverage
+from optkit.formats.onnx import fusion_map
 
 
 def save(path, nodes, inputs, outputs, weights=None, opset=17):
@@ -19,4 +19,4 @@ def save(path, nodes, inputs, outputs, weights=None, opset=17):
 
 
 def nodes_of(path, *kinds):
-    return {coverage.title(node) for node in onnx.load(path).graph.node if node.op_type in kinds}
+    return {fusion_map.title(node) for node in onnx.load(path).graph.node if node.op_type in kinds}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from optkit import cautions
-from optkit.model import Model
+from optkit.formats.model import Model
 from optkit.records.record import Interval
 from optkit.system import cgroup
 from optkit.system.noise import Conditions, Watch

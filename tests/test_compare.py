@@ -16,11 +16,11 @@ from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.tables import comparison_blocks
 from optkit.errors import DataError, SignatureError, UsageError
-from optkit.model import Model
+from optkit.formats.model import Model
+from optkit.formats.tensors import Signature, TensorSpec
 from optkit.records import sentences as wording
 from optkit.records.record import Comparison, Evaluation
 from optkit.targets.fake import Fake
-from optkit.tensors import Signature, TensorSpec
 from optkit.verbs.benchmark import benchmark
 from optkit.verbs.compare import compare
 from optkit.verbs.evaluate import evaluate

@@ -14,7 +14,7 @@ from PIL import Image
 
 from optkit import data, splits
 from optkit.errors import DataError, SignatureError
-from optkit.tensors import parse_inputs
+from optkit.formats.tensors import parse_inputs
 
 X = parse_inputs(["x:float32[batch,3]"])
 

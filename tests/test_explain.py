@@ -12,22 +12,23 @@ from onnx import helper
 from onnx_files import nodes_of, save
 from typer.testing import CliRunner
 
-from optkit import alignment, explaining, islands, layers, losses, lossremedies, remedies, speedcase, speedcauses
+from optkit import alignment, explaining, islands, losses, lossremedies, remedies, speedcase, speedcauses
 from optkit import comparison as comparisons
 from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.explained import explanation_blocks
 from optkit.errors import StageError, UsageError
-from optkit.layers import Layer, Layers
-from optkit.model import Model
-from optkit.operators import Operator, Profile
+from optkit.formats import layers as model_layers
+from optkit.formats.layers import Layer, Layers
+from optkit.formats.model import Model
+from optkit.formats.operators import Operator, Profile
+from optkit.formats.tensors import Signature, TensorSpec
 from optkit.progress import no_progress
 from optkit.records import sentences
 from optkit.records.explanation import Explanation, SpeedExplanation
 from optkit.records.layers import LayerErrorRecord, LayerErrors, LayerRecord, LossFindingRecord, Sensitivity
 from optkit.records.record import Interval, QualityRecord, Row
 from optkit.targets.fake import Fake
-from optkit.tensors import Signature, TensorSpec
 from optkit.verbs.explain import explain
 from optkit.verbs.quantize import quantize
 from optkit.worker import Candidate
@@ -254,7 +255,7 @@ def test_a_layer_with_float_weights_is_in_float_whatever_comes_in(tmp_path):
         {"y": [4, 4]},
         constants | {"s": np.array(1, np.float32), "z": np.array(0, np.int8)},
     )
-    found = layers.of(Model(tmp_path / "m.onnx", "onnx", "")).by_name
+    found = model_layers.of(Model(tmp_path / "m.onnx", "onnx", "")).by_name
     assert (found["in_integers"].quantized, found["in_float"].quantized) == (True, False)
 
 

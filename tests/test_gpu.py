@@ -6,11 +6,11 @@ import pytest
 
 import optkit as package
 from optkit import cuda, loadgen, providers, torchsessions, trt
-from optkit import model as models
 from optkit.errors import OptkitError, TargetError
-from optkit.model import Model
+from optkit.formats import model as models
+from optkit.formats.model import Model
+from optkit.formats.tensors import Signature, TensorSpec
 from optkit.target import target
-from optkit.tensors import Signature, TensorSpec
 
 pytestmark = pytest.mark.gpu
 RANDOM = np.random.default_rng(0)

@@ -12,9 +12,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
-from optkit import graph, model
 from optkit.errors import ModelError, OutputError
-from optkit.tensors import TensorSpec
+from optkit.formats import model as models
+from optkit.formats.onnx import graph
+from optkit.formats.onnx import nodes as graph_nodes
+from optkit.formats.tensors import TensorSpec
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
@@ -76,7 +78,7 @@ def run(proto: onnx.ModelProto, **feed: Any) -> np.ndarray:
 
 
 def test_operators_in_nested_subgraphs_are_counted(conditional: onnx.ModelProto) -> None:
-    assert graph.operators(conditional) == {"Add": 3, "Constant": 3, "If": 2}
+    assert graph_nodes.operators(conditional) == {"Add": 3, "Constant": 3, "If": 2}
 
 
 def test_operators_in_functions_are_counted_and_foreign_domains_named() -> None:
@@ -84,11 +86,11 @@ def test_operators_in_functions_are_counted_and_foreign_domains_named() -> None:
     function = helper.make_function("mine", "F", ["a"], ["b"], body, [helper.make_opsetid("", 17)])
     proto = build([helper.make_node("F", ["x"], ["y"], domain="mine")], [info("x", [2])], [info("y", [2])])
     proto.functions.append(function)
-    assert graph.operators(proto) == {"Neg": 1, "Relu": 1, "mine.F": 1}
+    assert graph_nodes.operators(proto) == {"Neg": 1, "Relu": 1, "mine.F": 1}
 
 
 def test_tensors_in_constant_nodes_and_subgraphs_are_found(conditional: onnx.ModelProto) -> None:
-    values = sorted(numpy_helper.to_array(each).item() for each in graph.tensors(conditional))
+    values = sorted(numpy_helper.to_array(each).item() for each in graph_nodes.tensors(conditional))
     assert values == [1, 10, 20]
 
 
@@ -169,7 +171,7 @@ def test_constants_become_initializers_of_the_graph_they_are_in(conditional: onn
     x = np.ones(2, "float32")
     before = [run(conditional, x=x, flag=flag).tolist() for flag in (True, False)]
     assert graph.constants_to_initializers(conditional) == 3
-    assert "Constant" not in graph.operators(conditional)
+    assert "Constant" not in graph_nodes.operators(conditional)
     assert not conditional.graph.initializer
     assert [run(conditional, x=x, flag=flag).tolist() for flag in (True, False)] == before
 
@@ -183,7 +185,7 @@ def test_constants_that_are_outputs_or_strings_stay() -> None:
     ]
     proto = build(nodes, [], [info("y", [1])])
     assert graph.constants_to_initializers(proto) == 2
-    assert graph.operators(proto) == {"Constant": 2}
+    assert graph_nodes.operators(proto) == {"Constant": 2}
     assert {each.name: each.data_type for each in proto.graph.initializer} == {"f": FLOAT, "i": INT64}
 
 
@@ -250,15 +252,15 @@ def test_external_data_beside_the_model_is_read(linear: onnx.ModelProto, tmp_pat
     (tmp_path / "w.data").write_bytes(linear.graph.initializer[0].raw_data)
     path = external(linear, tmp_path / "m.onnx", "w.data")
     np.testing.assert_array_equal(numpy_helper.to_array(graph.load(path).graph.initializer[0]), expected)
-    assert model.files_of(path, "onnx") == (path, tmp_path / "w.data")
+    assert models.files_of(path, "onnx") == (path, tmp_path / "w.data")
 
 
 def test_external_data_counts_in_size_and_digest(linear: onnx.ModelProto, tmp_path: Path) -> None:
     (tmp_path / "w.data").write_bytes(linear.graph.initializer[0].raw_data)
-    opened = model.open(external(linear, tmp_path / "m.onnx", "w.data"))
+    opened = models.open(external(linear, tmp_path / "m.onnx", "w.data"))
     assert opened.size_bytes == (tmp_path / "m.onnx").stat().st_size + 48
     (tmp_path / "w.data").write_bytes(bytes(48))
-    assert model.open(tmp_path / "m.onnx").digest != opened.digest
+    assert models.open(tmp_path / "m.onnx").digest != opened.digest
 
 
 @pytest.mark.parametrize("location", ["../w.data", "/etc/hostname", "a/../../w.data", "..\\w.data", ""])
@@ -266,7 +268,7 @@ def test_external_data_elsewhere_is_refused(linear: onnx.ModelProto, tmp_path: P
     (tmp_path / "w.data").write_bytes(bytes(48))
     (tmp_path / "folder").mkdir()
     path = external(linear, tmp_path / "folder" / "m.onnx", location)
-    for read in (graph.load, model.open):
+    for read in (graph.load, models.open):
         with pytest.raises(ModelError, match="outside the model's folder"):
             read(path)
 
@@ -276,29 +278,29 @@ def test_external_data_behind_a_link_is_refused(linear: onnx.ModelProto, tmp_pat
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "w.data").symlink_to(tmp_path / "secret")
     with pytest.raises(ModelError, match="outside the model's folder"):
-        model.open(external(linear, tmp_path / "folder" / "m.onnx", "w.data"))
+        models.open(external(linear, tmp_path / "folder" / "m.onnx", "w.data"))
 
 
 def test_external_data_in_a_subgraph_is_checked_too(conditional: onnx.ModelProto, tmp_path: Path) -> None:
-    weight = next(graph.tensors(conditional))
+    weight = next(graph_nodes.tensors(conditional))
     weight.raw_data = bytes(4)
     set_external_data(weight, "../w.data", offset=0, length=4)
     weight.data_location = TensorProto.EXTERNAL
     (tmp_path / "m.onnx").write_bytes(conditional.SerializeToString())
     with pytest.raises(ModelError, match="outside the model's folder"):
-        model.open(tmp_path / "m.onnx")
+        models.open(tmp_path / "m.onnx")
 
 
 def test_missing_external_data_is_named(linear: onnx.ModelProto, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"w.data: missing"):
-        model.open(external(linear, tmp_path / "m.onnx", "w.data"))
+        models.open(external(linear, tmp_path / "m.onnx", "w.data"))
 
 
 @pytest.mark.parametrize("place", [{"offset": 0, "length": 49}, {"offset": 40, "length": 40}])
 def test_truncated_external_data_is_named(linear: onnx.ModelProto, tmp_path: Path, place: dict[str, int]) -> None:
     (tmp_path / "w.data").write_bytes(bytes(48))
     with pytest.raises(ModelError, match=r"w.data: truncated"):
-        model.open(external(linear, tmp_path / "m.onnx", "w.data", **place))
+        models.open(external(linear, tmp_path / "m.onnx", "w.data", **place))
 
 
 def test_saving_replaces_in_one_step_and_leaves_nothing_else(linear: onnx.ModelProto, tmp_path: Path) -> None:

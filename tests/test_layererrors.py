@@ -6,8 +6,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as ok
-from optkit import data, findings, model
+from optkit import data, findings
 from optkit.errors import StageError
+from optkit.formats import model as models
 from optkit.layererrors import layer_errors
 from optkit.records.layers import LayerErrorRecord, LayerErrors, RangeRecord
 from optkit.worker import candidate
@@ -53,9 +54,9 @@ def quantized(source, target, calibration, path):
 
 
 def compare(baseline, quantized, target, samples, calibration=None):
-    opened = model.open(baseline)
+    opened = models.open(baseline)
     evaluation, known = (path and data.open(path, opened.signature.inputs) for path in (samples, calibration))
-    pair = (candidate(model.open(path), target=target) for path in (baseline, quantized))
+    pair = (candidate(models.open(path), target=target) for path in (baseline, quantized))
     return layer_errors(*pair, evaluation, calibration=known)
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from optkit import loadgen
 from optkit.errors import TargetError
-from optkit.model import Model
+from optkit.formats.model import Model
+from optkit.formats.tensors import Signature, TensorSpec
 from optkit.target import target
 from optkit.targets.fake import FakeSession
-from optkit.tensors import Signature, TensorSpec
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("y", "float32", ("batch", 3)),))
 FEED = {"x": np.zeros((1, 4), np.float32)}

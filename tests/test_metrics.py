@@ -5,8 +5,8 @@ import pytest
 
 from optkit import data, mcnemar, metrics
 from optkit.errors import DataError, MetricError, TargetError
+from optkit.formats.tensors import Signature, parse_input
 from optkit.metrics import parse
-from optkit.tensors import Signature, parse_input
 
 NO_FEED = {}
 

@@ -12,8 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_files import save
 
 import optkit as ok
-from optkit import data, model, narrowlimits
+from optkit import data, narrowlimits
 from optkit.errors import StageError, UsageError
+from optkit.formats import model as models
 from optkit.stage import Context
 from optkit.stages.quantize import Quantize
 
@@ -25,7 +26,7 @@ SAMPLES = Path(__file__).parent.parent / "sample_models"
 def narrowed(path, folder, precision="fp16", samples=None, **fields):
     """The outcome of the stage for tensorrt, in a folder of its own; ``samples`` are feeds, or a file of them."""
     workdir = Path(tempfile.mkdtemp(dir=folder))
-    opened = model.open(path)
+    opened = models.open(path)
     if isinstance(samples, dict):
         np.savez(workdir / "samples.npz", **samples)
         samples = workdir / "samples.npz"
@@ -118,7 +119,7 @@ def test_the_sample_is_half_its_size_and_keeps_its_ends(precision, samples, tmp_
     assert done.model.size_bytes < 0.55 * (samples / "model.onnx").stat().st_size
     assert (done.engine, done.method) == ("tensorrt", f"{precision} convert")
     assert cosine(done, "logits") > 0.999
-    assert done.model.signature == model.open(samples / "model.onnx").signature
+    assert done.model.signature == models.open(samples / "model.onnx").signature
 
 
 def test_the_sample_in_float16_is_as_accurate(samples, tmp_path):

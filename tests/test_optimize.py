@@ -15,12 +15,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 import optkit as package
 from optkit import choice, data, journal, layerorder, worker
-from optkit import model as models
 from optkit.bench import Bench, SearchParts
 from optkit.chains import Chain
 from optkit.choice import Wish
 from optkit.errors import OutputError, UsageError
-from optkit.model import Model
+from optkit.formats import model as models
+from optkit.formats.model import Model
+from optkit.formats.tensors import Signature, TensorSpec
 from optkit.proposals import FUSED, Proposals, quantize_of
 from optkit.ranking import Ranking, Trial, best_of_each
 from optkit.recipe import ModelSpec, Recipe
@@ -31,7 +32,6 @@ from optkit.records.search import TrialRecord
 from optkit.stages.compile import Compile
 from optkit.stages.quantize import Quantize
 from optkit.targets.fake import Fake
-from optkit.tensors import Signature, TensorSpec
 from optkit.worker import Candidate
 
 QUICK = {"seconds": 0.3, "threads": 1, "budget": 120.0, "calibration_samples": 32}

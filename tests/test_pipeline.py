@@ -17,12 +17,13 @@ import yaml
 from typer.testing import CliRunner
 
 import optkit as api
-from optkit import chains, choice, manifest, pipeline, runfolder, schemas
+from optkit import chains, choice, pipeline, runfolder, schemas
 from optkit import recipe as recipes
 from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.verdict import exit_code
 from optkit.errors import DataError, MetricError, ModelError, OutputError, UsageError
+from optkit.formats import bundle_manifest
 from optkit.records.record import Comparison, Interval, ModelRecord, QualityRecord, Row
 from optkit.records.run import Plan, Run
 from optkit.rules import Rules
@@ -128,7 +129,7 @@ class TestARun:
     def test_writes_into_each_bundle_what_was_measured_of_it(self, done):
         _, folder, record, _ = done
         for branch, row in zip(record.branches, record.comparison.rows[1:3], strict=True):
-            found = manifest.read(folder / branch.bundle)
+            found = bundle_manifest.read(folder / branch.bundle)
             assert found.quality == row.quality
             assert found.speedup.ratio == row.speedup.value
             assert found.speedup.baseline == "model.onnx on onnxruntime"
@@ -137,13 +138,13 @@ class TestARun:
     def test_links_the_chosen_bundle(self, done):
         _, folder, record, _ = done
         assert not (folder / "bundle").readlink().is_absolute()
-        assert manifest.read(folder / "bundle").target == record.chosen.split(" on ")[1]
+        assert bundle_manifest.read(folder / "bundle").target == record.chosen.split(" on ")[1]
 
     def test_notes_what_was_added_to_the_stages(self, done):
         assert "compile was added to the stages, so that there is a bundle" in [note.text for note in done[2].notes]
 
     def test_ships_the_threads_that_it_measured_with(self, done):
-        options = manifest.read(done[1] / "bundles" / "onnxruntime").options
+        options = bundle_manifest.read(done[1] / "bundles" / "onnxruntime").options
         assert options["intra_op_num_threads"] == 1
 
     def test_again_computes_nothing_twice_and_ends_the_same(self, done, same_store, tmp_path):
@@ -516,7 +517,7 @@ def test_a_run_killed_at_any_moment_of_a_stage_goes_on_and_ends_the_same(samples
     assert not last.cached
     assert list((store / "tmp").iterdir()) == []
     found, wanted = (
-        manifest.read(each / "bundles" / "openvino").digests for each in (folder, tmp_path / "undisturbed")
+        bundle_manifest.read(each / "bundles" / "openvino").digests for each in (folder, tmp_path / "undisturbed")
     )
     assert found == wanted
 

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 from onnx_files import nodes_of, save
 
 from optkit import profiles
-from optkit.operators import family, plain, precision
+from optkit.formats.operators import family, plain, precision
 from optkit.verbs.quantize import quantize
 from optkit.worker import candidate
 

@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 
 from optkit import cautions, lazy, providers
-from optkit import model as models
 from optkit.errors import MissingDeviceError, UsageError
+from optkit.formats import model as models
 from optkit.stages.compile import Compile
 from optkit.target import target
 from optkit.worker import Candidate, candidate

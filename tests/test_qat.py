@@ -6,8 +6,9 @@ import torch
 from training_files import INPUT, share
 
 import optkit as package
-from optkit import fakequant, structure
+from optkit import fakequant
 from optkit.errors import UsageError
+from optkit.formats.torch import structure
 
 
 @pytest.fixture(scope="module")

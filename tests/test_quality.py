@@ -7,9 +7,9 @@ import pytest
 
 from optkit import data, quality
 from optkit.errors import DataError, MetricError, SignatureError, TargetError
-from optkit.model import Model
+from optkit.formats.model import Model
+from optkit.formats.tensors import Signature, TensorSpec
 from optkit.targets.fake import Fake
-from optkit.tensors import Signature, TensorSpec
 from optkit.worker import Candidate
 
 SAMPLES = 101

@@ -6,8 +6,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as ok
-from optkit import affine, correspondence, data, graph, irnames, model, switches
+from optkit import affine, correspondence, data, switches
 from optkit.errors import StageError
+from optkit.formats import model as models
+from optkit.formats.onnx import graph
+from optkit.formats.openvino import stable_names
 from optkit.quantizer import Engine, simplified, weighted_nodes
 from optkit.sensitivity import sensitivity
 
@@ -45,7 +48,7 @@ def save(path, nodes, weights, shape=("batch", WIDTH), opset=17, inputs=("x",)):
 
 
 def measure(path, samples, **options):
-    opened = model.open(path)
+    opened = models.open(path)
     return sensitivity(opened, data.open(samples, opened.signature.inputs), **options)
 
 
@@ -120,7 +123,7 @@ def test_a_range_always_holds_zero_and_is_never_empty():
 
 def test_the_sample_is_measured_in_seconds_under_names_that_exclude_takes(samples, tmp_path):
     found = measure(samples / "model.onnx", samples / "calibration.npz", seconds=10)
-    path, _ = simplified(model.open(samples / "model.onnx"), tmp_path, Engine())
+    path, _ = simplified(models.open(samples / "model.onnx"), tmp_path, Engine())
     assert sorted(layer.name for layer in found.layers) == sorted(
         node.name for node in weighted_nodes(graph.load(path))
     )
@@ -192,8 +195,8 @@ def test_a_product_with_its_weight_first_is_a_layer_where_asked_for_and_can_be_l
     assert mel.nncf_only
     assert mel.operations == WIDTH**3
     assert mel.damage > 0
-    opened = model.open(tmp_path / "model.onnx")
-    network = irnames.read(opened.path)
+    opened = models.open(tmp_path / "model.onnx")
+    network = stable_names.read(opened.path)
     assert correspondence.operations(["mel"], opened, network, tmp_path) == {"mel": ("mel",)}
 
 

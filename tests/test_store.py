@@ -18,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from optkit import data as datasets
 from optkit import execution, store
-from optkit import model as models
 from optkit.errors import OutputError, StageError
+from optkit.formats import model as models
 from optkit.notes import Note
 from optkit.pipeline import step
 from optkit.stage import Context, Outcome, Stage

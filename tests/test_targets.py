@@ -9,11 +9,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from optkit import irnames
 from optkit.errors import MissingDeviceError, SignatureError, TargetError, UsageError
-from optkit.model import Model
+from optkit.formats.model import Model
+from optkit.formats.openvino import stable_names
+from optkit.formats.tensors import Signature, TensorSpec
 from optkit.target import TARGETS, target
-from optkit.tensors import Signature, TensorSpec
 from optkit.worker import Candidate, Worker
 
 RUNTIMES = ["onnxruntime", "openvino"]
@@ -171,7 +171,7 @@ def test_an_operator_is_refused_when_compiling_too(tmp_path, name, folder):
 
 def test_what_openvino_refuses_is_one_line_for_its_quantizer_too(tmp_path):
     with pytest.raises(TargetError, match=r"openvino refuses odd\.onnx.*Mystery") as caught:
-        irnames.read(custom_operator(tmp_path).path)
+        stable_names.read(custom_operator(tmp_path).path)
     assert "\n" not in caught.value.message
 
 

@@ -14,12 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_files import nodes_of
 
 import optkit as package
-from optkit import commands, cuda, proof, shaperanges, trt, trtbuild, trtengine
-from optkit import model as models
+from optkit import commands, cuda, proof, shaperanges, trt, trtbuild
 from optkit.errors import MissingDeviceError, MissingLibraryError, ModelError, TargetError, UsageError
+from optkit.formats import model as models
+from optkit.formats import tensorrt_engine
+from optkit.formats.tensors import Signature, TensorSpec
 from optkit.stages.compile import Compile
 from optkit.target import target
-from optkit.tensors import Signature, TensorSpec
 from optkit.worker import Candidate
 
 pytest.importorskip("tensorrt_rtx")
@@ -78,7 +79,7 @@ def test_an_engine_is_built_for_a_gpu_that_is_not_there(samples, narrow, tmp_pat
     path = samples / "model.onnx" if precision == "float32" else narrow[precision][0]
     done = package.compile(path, tmp_path / "bundle", target="tensorrt", compute_capability=[capability])
     engine = tmp_path / "bundle/model.engine"
-    assert trtengine.header(engine.read_bytes()[: trtengine.HEADER_BYTES]).capabilities == (capability,)
+    assert tensorrt_engine.header(engine.read_bytes()[: tensorrt_engine.HEADER_BYTES]).capabilities == (capability,)
     manifest = json.loads((tmp_path / "bundle/manifest.json").read_text())
     assert manifest["options"]["compute_capabilities"] == [capability]
     assert manifest["options"]["profiles"] == [

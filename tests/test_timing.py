@@ -7,9 +7,9 @@ import pytest
 
 from optkit import timing
 from optkit.errors import TargetError
-from optkit.model import Model
+from optkit.formats.model import Model
+from optkit.formats.tensors import Signature, TensorSpec
 from optkit.targets.fake import Fake
-from optkit.tensors import Signature, TensorSpec
 from optkit.timing import Task
 from optkit.worker import Candidate
 

@@ -18,12 +18,13 @@ from training_files import INPUT, SMALL, share, weights_of, written
 
 import optkit as package
 from optkit import data as datasets
-from optkit import objectives, schedule, structure, traincharts
+from optkit import objectives, schedule, traincharts
 from optkit.errors import DataError, OptkitError, StageError, UsageError
+from optkit.formats.tensors import TensorSpec
+from optkit.formats.torch import structure
 from optkit.objectives import Objective, Weights
 from optkit.samples import Drawn, Samples
 from optkit.schedule import Schedule
-from optkit.tensors import TensorSpec
 from optkit.training import Course, Judge
 
 COMMAND = [sys.executable, "-m", "optkit"]

@@ -11,9 +11,11 @@ from onnx import helper
 from onnx_files import save
 
 import optkit
-from optkit import data, graph, qdq, quantizer
+from optkit import data, qdq, quantizer
 from optkit.cli import quantize as cli_quantize
 from optkit.errors import ModelError, OutputError, SignatureError, StageError, UsageError
+from optkit.formats.onnx import graph
+from optkit.formats.onnx import nodes as graph_nodes
 from optkit.quantizer import Request
 from optkit.quantizers import onnxruntime_static
 
@@ -280,7 +282,7 @@ def test_a_clip_that_integers_do_by_themselves_is_taken_away(tmp_path):
     np.savez(tmp_path / "data.npz", x=feed)
     ready = {"calibration": tmp_path / "data.npz", "method": "static", "measure": False}
     optkit.quantize(tmp_path / "model.onnx", tmp_path / "int8.onnx", **ready)
-    assert "Clip" not in graph.operators(graph.load(tmp_path / "int8.onnx"))
+    assert "Clip" not in graph_nodes.operators(graph.load(tmp_path / "int8.onnx"))
     with optkit.load(tmp_path / "int8.onnx") as session:
         np.testing.assert_allclose(session.run({"x": feed})["y"], feed.clip(0, 0.5), atol=0.01)
 

@@ -6,7 +6,7 @@ from cuda_runtime import Runtime
 
 from optkit import cuda
 from optkit.errors import TargetError
-from optkit.tensors import Signature, TensorSpec
+from optkit.formats.tensors import Signature, TensorSpec
 from optkit.trtsession import TensorRtSession
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from optkit.errors import TargetError, UsageError, WorkerError
-from optkit.model import Model
+from optkit.formats.model import Model
+from optkit.formats.tensors import Signature, TensorSpec
 from optkit.targets.fake import Fake
-from optkit.tensors import Signature, TensorSpec
 from optkit.worker import Candidate, Worker, candidate
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("logits", "float32", ("batch", 3)),))

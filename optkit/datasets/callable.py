@@ -14,9 +14,9 @@ import numpy as np
 
 from optkit.data import Batch, DataSpec, Source, check_names, samples_in
 from optkit.errors import DataError
+from optkit.formats.tensors import Array, Arrays, TensorSpec
 from optkit.spool import Spool
 from optkit.system import user_code
-from optkit.tensors import Array, Arrays, TensorSpec
 
 _EXAMPLE = "yield {'x': array}, or ({'x': array}, label)"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from optkit import npyfile
 from optkit.data import LABELS, Batch, DataSpec, Source, check_names, samples_in
 from optkit.errors import DataError
-from optkit.tensors import Array, TensorSpec
+from optkit.formats.tensors import Array, TensorSpec
 
 
 class Feeds(Source):

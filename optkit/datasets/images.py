@@ -12,8 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from optkit.data import PICTURES, Batch, DataSpec, Source
 from optkit.dataspec import Images
 from optkit.errors import DataError, SignatureError
+from optkit.formats.tensors import Array, TensorSpec
 from optkit.lazy import did_you_mean
-from optkit.tensors import Array, TensorSpec
 
 _INTERPOLATION = {
     "nearest": Image.Resampling.NEAREST,

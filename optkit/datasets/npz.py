@@ -8,8 +8,8 @@ from pathlib import Path
 from optkit import npyfile
 from optkit.data import LABELS, Batch, DataSpec, Source, check_names, samples_in
 from optkit.errors import DataError, SignatureError
+from optkit.formats.tensors import Array, TensorSpec
 from optkit.npyfile import RowReader
-from optkit.tensors import Array, TensorSpec
 
 
 class Npz(Source):

@@ -16,8 +16,8 @@ from optkit import lazy
 from optkit.data import Batch, DataSpec, Source
 from optkit.dataspec import Text
 from optkit.errors import DataError
+from optkit.formats.tensors import Array, Arrays, TensorSpec
 from optkit.spool import Spool
-from optkit.tensors import Array, Arrays, TensorSpec
 
 _FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 """What a model's input is called: what the tokenizer calls it."""

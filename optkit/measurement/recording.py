@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from optkit.data import Dataset
-from optkit.model import Model
+from optkit.formats.model import Model
+from optkit.formats.tensors import Signature, TensorSpec
 from optkit.notes import Note
 from optkit.records.record import DatasetRecord, ModelRecord, NoteRecord, SignatureRecord, TensorRecord
 from optkit.splits import Parts
-from optkit.tensors import Signature, TensorSpec
 
 
 def of_model(model: Model) -> ModelRecord:

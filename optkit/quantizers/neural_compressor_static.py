@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from optkit import checkpoint, embeddings, graph, lazy, nodes, torchexport
+from optkit import embeddings, lazy
+from optkit.formats.onnx import graph, nodes
+from optkit.formats.onnx import nodes as graph_nodes
+from optkit.formats.tensors import Array, Signature
+from optkit.formats.torch import loading, onnx_export
 from optkit.notes import Note
 from optkit.quantizer import Quantized, Request, silent
 from optkit.system import fingerprint
-from optkit.tensors import Array, Signature
 
 _OPSET = 18
 """What torch's exporter writes."""
@@ -23,19 +26,19 @@ def quantize(request: Request) -> Quantized:
     """Quantize Conv and Linear. Raises StageError where torch or the engine fails."""
     engine = _engine()
     signature = request.model.signature or Signature(())
-    with torchexport.in_one_line(request.model.path):
-        loaded = checkpoint.load(request.model)
+    with onnx_export.in_one_line(request.model.path):
+        loaded = loading.load(request.model)
         real = next(request.feeds(), None)
-        example = torchexport.example(loaded, signature, real, name=str(request.model.path))
-        captured, limits = torchexport.captured(loaded, example, signature)
+        example = onnx_export.example(loaded, signature, real, name=str(request.model.path))
+        captured, limits = onnx_export.captured(loaded, example, signature)
         converted = _calibrated(engine, captured, request)
-        proto, _ = torchexport.by_program(converted, example, signature, _OPSET)
+        proto, _ = onnx_export.by_program(converted, example, signature, _OPSET)
     _weights_as_integers(proto)
     tables = embeddings.quantize(proto, request)
     path = request.workdir / "model.onnx"
     graph.save(proto, path)
     notes = tuple(Note(f"is {limit}, as in the model", dim) for dim, limit in limits.notes.items())
-    pairs = graph.operators(proto).get("QuantizeLinear", 0)
+    pairs = graph_nodes.operators(proto).get("QuantizeLinear", 0)
     facts = {"quantizers": pairs, "calibrate": request.calibrate}
     return Quantized(path, notes=(*notes, *tables, *_placement()), facts=facts)
 
@@ -61,7 +64,7 @@ def _calibrated(engine: Any, captured: Any, request: Request) -> Any:
     inputs = request.model.signature.inputs if request.model.signature else ()
     for feed in request.feeds():
         with request.engine.running(), torch.no_grad():
-            observed(*torchexport.tensors(feed, inputs))
+            observed(*onnx_export.tensors(feed, inputs))
     with request.engine.running():
         return engine.convert(observed)
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from optkit import activations, correspondence, irnames, lazy
+from optkit import activations, correspondence, lazy
 from optkit.errors import StageError
+from optkit.formats.openvino import stable_names
+from optkit.formats.tensors import Arrays
 from optkit.notes import Note
 from optkit.quantizer import Quantized, Request, excluding_nothing, silent
 from optkit.system import fingerprint
-from optkit.tensors import Arrays
 
 _WEIGHTED = (
     "Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul",
@@ -30,7 +31,7 @@ def quantize(request: Request) -> Quantized:
     request, notes = _bounded(request)
     with silent():
         nncf = lazy.require("nncf", extra="openvino")
-        graph = irnames.read(request.model.path)
+        graph = stable_names.read(request.model.path)
         transformer = _is_transformer(graph) if request.model_type == "auto" else request.model_type == "transformer"
         meant = correspondence.operations(request.exclude, request.model, graph, request.workdir)
         activations.fuse_silu(graph)
@@ -69,7 +70,7 @@ def quantize(request: Request) -> Quantized:
             notes += (Note(f"no bias correction: {error.message}", level="warning"),)
     unknown = excluding_nothing(name for name, found in meant.items() if not found)
     path = request.workdir / "model.xml"
-    irnames.save(quantized, path)
+    stable_names.save(quantized, path)
     pairs = sum(operation.get_type_name() == "FakeQuantize" for operation in quantized.get_ops())
     if not pairs:
         raise StageError(

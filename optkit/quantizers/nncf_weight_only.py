@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from optkit import irnames, lazy
+from optkit import lazy
 from optkit.errors import StageError
+from optkit.formats.openvino import stable_names
 from optkit.notes import Note
 from optkit.quantizer import Quantized, Request, silent
 
@@ -15,7 +16,7 @@ def quantize(request: Request) -> Quantized:
     """Compress constant weights. Raises StageError where NNCF finds none or fails."""
     with silent():
         nncf = lazy.require("nncf", extra="openvino")
-        graph = irnames.read(request.model.path)
+        graph = stable_names.read(request.model.path)
         modes = nncf.CompressWeightsMode
         ignored = nncf.IgnoredScope(names=list(request.exclude), validate=False)
         if request.bits == 4:
@@ -31,7 +32,7 @@ def quantize(request: Request) -> Quantized:
     if not done:
         raise StageError(f"{request.model.path}: nncf found no weights to compress")
     path = request.workdir / "model.xml"
-    irnames.save(compressed, path)
+    stable_names.save(compressed, path)
     return Quantized(path, notes=(Note(f"weights in INT{request.bits} where they are constant; activations in float"),))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from optkit import graph
+from optkit.formats.onnx import graph, nodes
 from optkit.notes import Note
 from optkit.quantizer import Quantized, Request, prepared
 
@@ -28,6 +28,6 @@ def quantize(request: Request) -> Quantized:
         )
     path = request.workdir / "model.onnx"
     graph.save(converted, path)
-    left = sorted({node.op_type for node in graph.walk(converted)} & set(blocked))
+    left = sorted({node.op_type for node in nodes.walk(converted)} & set(blocked))
     kept = (Note(f"kept in float32, having no half kernel: {', '.join(left)}"),) if left else ()
     return Quantized(path, notes=(*notes, *kept, _CPU))

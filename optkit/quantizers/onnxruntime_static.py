@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from optkit import embeddings, graph, qdq
+from optkit import embeddings, qdq
+from optkit.formats.onnx import graph, nodes
 from optkit.notes import Note
 from optkit.qdq import Scheme
 from optkit.quantizer import (
@@ -90,7 +91,7 @@ def _absorb_clips(proto: Any) -> None:
 
 def _readers(proto: Any) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
-    for node in graph.walk(proto):
+    for node in nodes.walk(proto):
         for name in node.input:
             found.setdefault(name, []).append(node)
     return found

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from optkit import embeddings, graph
+from optkit import embeddings
 from optkit.errors import StageError
+from optkit.formats.onnx import graph
 from optkit.notes import Note
 from optkit.quantizer import Quantized, Request, prepared, weighted_nodes
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from optkit import irnames
 from optkit.errors import UsageError
+from optkit.formats.openvino import stable_names
 from optkit.notes import Note
 from optkit.quantizer import Quantized, Request
 from optkit.system import fingerprint
@@ -16,7 +16,7 @@ def quantize(request: Request) -> Quantized:
         raise UsageError("this CPU has no bf16 instructions", hint="optkit doctor shows what it has; --fp16 works")
     path = request.workdir / "model.xml"
     with request.engine.running():
-        irnames.save(irnames.read(request.model.path), path, half=half)
+        stable_names.save(stable_names.read(request.model.path), path, half=half)
     if half:
         text = "weights stored in FP16; the CPU computes in float32, so this is a choice of size"
         return Quantized(path, notes=(Note(text),))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from optkit import graph, narrowgraph
+from optkit import narrowgraph
+from optkit.formats.onnx import graph
 from optkit.quantizer import Quantized, Request, prepared
 
 

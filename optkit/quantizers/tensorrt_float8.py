@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from optkit import graph, narrowgraph, qdq
+from optkit import narrowgraph, qdq
 from optkit.errors import StageError
+from optkit.formats.onnx import graph, nodes
+from optkit.formats.tensors import Array
 from optkit.notes import Note
 from optkit.quantizer import Quantized, Request, kept_in_float, nothing_to_quantize, simplified, weighted_nodes
-from optkit.tensors import Array
 
 _OPERATORS = ("Conv", "MatMul", "Gemm")
 _OPSET = 19
@@ -126,7 +127,7 @@ class _Pairs:
         self._proto.graph.initializer.append(tensor)
 
     def _drop_unread(self) -> None:
-        read = {name for node in graph.walk(self._proto) for name in node.input}
+        read = {name for node in nodes.walk(self._proto) for name in node.input}
         read |= {value.name for value in self._proto.graph.output}
         for tensor in [each for each in self._proto.graph.initializer if each.name not in read]:
             self._proto.graph.initializer.remove(tensor)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from optkit import graph, narrowgraph, qdq
+from optkit import narrowgraph, qdq
+from optkit.formats.onnx import graph
 from optkit.qdq import Scheme
 from optkit.quantizer import (
     QUANTIZABLE,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from optkit.operators import Family
+from optkit.formats.operators import Family
 from optkit.records.layers import LayerErrors, Sensitivity
 from optkit.records.record import Comparison, DatasetRecord, Machine, NoteRecord, Record, Root
 

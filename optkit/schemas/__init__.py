@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from optkit.manifest import Manifest
+from optkit.formats.bundle_manifest import Manifest
 from optkit.recipe import Recipe
 from optkit.records import record as records
 from optkit.records import run as run_records

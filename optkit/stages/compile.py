@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from optkit import model as models
 from optkit import shaperanges
 from optkit.errors import UsageError
-from optkit.model import Model
+from optkit.formats import model as models
+from optkit.formats.model import Model
 from optkit.notes import Note
 from optkit.stage import Context, Outcome, Stage
 from optkit.target import target

@@ -10,15 +10,17 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from optkit import blocks, checkpoint, devices, features, modulefile, schedule, teaching, training
-from optkit import model as models
+from optkit import blocks, devices, features, schedule, teaching, training
 from optkit.errors import StageError, UsageError
-from optkit.model import TORCH_FORMATS, Model
+from optkit.formats import model as models
+from optkit.formats.model import TORCH_FORMATS, Model
+from optkit.formats.torch import loading
+from optkit.formats.torch import saving as torch_saving
+from optkit.formats.torch.structure import Structure
 from optkit.notes import Note
 from optkit.objectives import Match, Weights
 from optkit.schedule import Schedule
 from optkit.stage import Context, Interrupted, Outcome, Stage
-from optkit.structure import Structure
 from optkit.system import user_code
 from optkit.teaching import Lesson
 
@@ -123,8 +125,8 @@ class Distill(Schedule, Stage):
         try:
             history = lesson.course(objective, "distill").run()
         except training.Stopped:
-            raise Interrupted(lambda: modulefile.write(student, source, context.workdir, left)) from None
-        result = modulefile.write(student, source, context.workdir, left)
+            raise Interrupted(lambda: torch_saving.write(student, source, context.workdir, left)) from None
+        result = torch_saving.write(student, source, context.workdir, left)
         facts = {"training": [{"label": "distill"} | history.to_facts()]}
         notes = (about, *_told(weights, objective.match, pairs), *schedule.notes(history))
         return Outcome(result, notes, "torch", "distillation", time.monotonic() - started, facts)
@@ -135,20 +137,20 @@ class Distill(Schedule, Stage):
             source = models.open(self.student, code=self.student_code or model.code, trust=model.trusted)
             source = replace(source, signature=source.signature or model.signature)
             teaching.check(source, context, "distill")
-            return source, checkpoint.load(source), None, Note(f"the student is {source.path.name}")
+            return source, loading.load(source), None, Note(f"the student is {source.path.name}")
         if self.student_code is not None:
             file = user_code.file_of(self.student_code)
             source = replace(model, code=self.student_code, format="state-dict", path=file)
             devices.seed(context.seed)
             return (
                 source,
-                checkpoint.build(source),
+                loading.build(source),
                 None,
                 Note(f"the student is what {self.student_code} builds, untrained"),
             )
         if self._chained(model, context):
-            return model, checkpoint.load(model), None, Note("the student is what the stages before made")
-        student = checkpoint.load(model)
+            return model, loading.load(model), None, Note("the student is what the stages before made")
+        student = loading.load(model)
         left, about = self._shallower(student, lesson)
         return model, student, left, about
 

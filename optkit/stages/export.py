@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from optkit import checkpoint, graph, parity, torchexport
-from optkit import model as models
+from optkit import parity
 from optkit.errors import OptkitError, SignatureError, UsageError
-from optkit.model import TORCH_FORMATS, Model
+from optkit.formats import model as models
+from optkit.formats.model import TORCH_FORMATS, Model
+from optkit.formats.onnx import graph
+from optkit.formats.tensors import Arrays, Signature
+from optkit.formats.torch import loading, onnx_export
+from optkit.formats.torch.onnx_export import Example, FixedDimensionError
 from optkit.notes import Note
 from optkit.parity import Tolerance
 from optkit.stage import Context, Outcome, Stage
-from optkit.tensors import Arrays, Signature
-from optkit.torchexport import Example, FixedDimensionError
 
 if TYPE_CHECKING:
     import onnx
@@ -63,16 +65,16 @@ class Export(Stage):
         if model.format == "onnx" or model.signature is None:
             return Outcome(model, (Note("already ONNX: nothing to export", model.path.name),))
         started = time.monotonic()
-        with torchexport.in_one_line(model.path):
-            loaded = checkpoint.load(model)
-            example = torchexport.example(
+        with onnx_export.in_one_line(model.path):
+            loaded = loading.load(model)
+            example = onnx_export.example(
                 loaded, model.signature, _real(model.signature, context), name=str(model.path)
             )
         if model.format == "torchscript":
             return self._traced(model, context, loaded, example, started)
         try:
-            with torchexport.in_one_line(model.path):
-                proto, limits = torchexport.by_program(loaded, example, model.signature, self.opset)
+            with onnx_export.in_one_line(model.path):
+                proto, limits = onnx_export.by_program(loaded, example, model.signature, self.opset)
         except FixedDimensionError as fixed:
             if model.format == "exported-program":
                 raise
@@ -94,8 +96,8 @@ class Export(Stage):
         signature = model.signature or Signature(())
         notes = () if instead is None else (Note(f"traced, since torch.export would not do: {instead.message}"),)
         try:
-            with torchexport.in_one_line(model.path):
-                proto = torchexport.by_trace(loaded, example, signature, self.opset)
+            with onnx_export.in_one_line(model.path):
+                proto = onnx_export.by_trace(loaded, example, signature, self.opset)
             outcome = self._proven(model, context, proto, example, started, notes=notes, method="trace")
         except OptkitError as error:
             raise (instead or error) from None
@@ -127,7 +129,7 @@ class Export(Stage):
         )
         skipped = tuple(Note(text, level="warning") for text in agreement.skipped)
         facts = {
-            "dynamic": sorted({dim for spec in result.signature.inputs for dim in torchexport.dynamic(spec).values()})
+            "dynamic": sorted({dim for spec in result.signature.inputs for dim in onnx_export.dynamic(spec).values()})
             if result.signature
             else [],
             "parity": {

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, ClassVar
 
-from optkit import graph, lazy, parity
-from optkit import model as models
+from optkit import lazy, parity
 from optkit.errors import OptkitError, SignatureError, StageError, UsageError
-from optkit.model import Model
+from optkit.formats import model as models
+from optkit.formats.model import Model
+from optkit.formats.onnx import graph
+from optkit.formats.onnx import nodes as graph_nodes
 from optkit.notes import Note
 from optkit.parity import Tolerance
 from optkit.quantizer import Engine, silent
@@ -40,8 +42,10 @@ class Fuse(Stage):
         """Write the fused graph. Raises StageError where nothing fuses, or the result computes something else."""
         engine = Engine("onnxscript")
         proto = _fused(model, engine)
-        counts = Counter(node.op_type for node in graph.walk(proto) if node.domain == _CONTRIBUTED)
-        before = Counter(node.op_type for node in graph.walk(graph.parse(model.path)) if node.domain == _CONTRIBUTED)
+        counts = Counter(node.op_type for node in graph_nodes.walk(proto) if node.domain == _CONTRIBUTED)
+        before = Counter(
+            node.op_type for node in graph_nodes.walk(graph.parse(model.path)) if node.domain == _CONTRIBUTED
+        )
         if counts == before:
             raise StageError("no attention, normalization or GELU to fuse")
         path = context.workdir / "model.onnx"

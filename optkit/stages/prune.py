@@ -13,10 +13,13 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from optkit import blocks, checkpoint, devices, modulefile, pruning, schedule, teaching, training, units, worker
+from optkit import blocks, devices, pruning, schedule, teaching, training, units, worker
 from optkit.errors import StageError, UsageError
+from optkit.formats.model import Model
+from optkit.formats.torch import loading
+from optkit.formats.torch import saving as torch_saving
+from optkit.formats.torch.structure import Structure
 from optkit.lazy import did_you_mean
-from optkit.model import Model
 from optkit.notes import Note
 from optkit.objectives import Objective
 from optkit.pace import Pace
@@ -26,7 +29,6 @@ from optkit.records.record import Interval
 from optkit.schedule import Schedule
 from optkit.sparsity import Masks, Pattern, smallest
 from optkit.stage import Context, Interrupted, Outcome, Stage
-from optkit.structure import Structure
 from optkit.target import target
 from optkit.teaching import Lesson
 
@@ -104,7 +106,7 @@ class Prune(Schedule, Stage):
         """Write the pruned model. Raises StageError where nothing can be cut or the target cannot be met."""
         started = time.monotonic()
         lesson = Lesson(model, context, self)
-        module = checkpoint.load(model).requires_grad_(True).to(devices.device())
+        module = loading.load(model).requires_grad_(True).to(devices.device())
         names = dict(module.named_modules())
         for given in self.exclude:
             if given not in names:
@@ -114,8 +116,8 @@ class Prune(Schedule, Stage):
         try:
             work.run()
         except training.Stopped:
-            raise Interrupted(lambda: modulefile.write(work.module, model, context.workdir, work.left)) from None
-        result = modulefile.write(work.module, model, context.workdir, work.left)
+            raise Interrupted(lambda: torch_saving.write(work.module, model, context.workdir, work.left)) from None
+        result = torch_saving.write(work.module, model, context.workdir, work.left)
         seconds = time.monotonic() - started
         return Outcome(result, tuple(work.notes), "torch-pruning", self.pattern, seconds, work.facts)
 
@@ -274,7 +276,7 @@ class _Cutting(_Work):
         return Pace(self.lesson.context, self.lesson.context.original or self.lesson.model, self._write)
 
     def _write(self, module: Any, folder: Path) -> Model:
-        return modulefile.write(module, self.lesson.model, folder, self.left)
+        return torch_saving.write(module, self.lesson.model, folder, self.left)
 
     def _drop_layers(self) -> None:
         """Leave out the layers whose absence alone hurts least."""

@@ -8,10 +8,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from optkit import graph, ir, qat, teaching
-from optkit import model as models
+from optkit import qat, teaching
 from optkit.errors import UsageError
-from optkit.model import TORCH_FORMATS, Model
+from optkit.formats import model as models
+from optkit.formats.model import TORCH_FORMATS, Model
+from optkit.formats.onnx import graph, nodes
+from optkit.formats.openvino import ir
 from optkit.notes import Note
 from optkit.quantizer import (
     CALIBRATES,
@@ -250,7 +252,7 @@ def _quantized(model: Model) -> str | None:
 
 
 def _mostly_matrices(model: Model) -> bool:
-    counts: Counter[str] = Counter(graph.operators(graph.parse(model.path)))
+    counts: Counter[str] = Counter(nodes.operators(graph.parse(model.path)))
     return counts["MatMul"] + counts["Gemm"] + counts["LSTM"] > counts["Conv"] + counts["ConvTranspose"]
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from optkit import manifest
 from optkit.errors import OutputError
+from optkit.formats import bundle_manifest
 
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 """What an operating system says when a file cannot be written there."""
@@ -53,7 +53,7 @@ def _check_replaceable(path: Path, *, force: bool, folder: bool) -> None:
         raise OutputError(f"{path} exists already", hint="choose another -o, or replace it with --force")
     if folder and not path.is_dir():
         raise OutputError(f"{path} is a file, and the result a folder", hint="choose another -o")
-    if folder and any(path.iterdir()) and not (path / manifest.FILE_NAME).is_file():
+    if folder and any(path.iterdir()) and not (path / bundle_manifest.FILE_NAME).is_file():
         raise OutputError(f"{path}: --force replaces bundles only, and this folder is none", hint="choose another -o")
 
 

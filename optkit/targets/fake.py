@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from optkit.errors import SignatureError, TargetError
-from optkit.model import TORCH_FORMATS, Model
-from optkit.operators import Operator, Profile
+from optkit.formats.model import TORCH_FORMATS, Model
+from optkit.formats.operators import Operator, Profile
+from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec
 from optkit.progress import Progress, no_progress
 from optkit.target import Compiled, Session, Target
-from optkit.tensors import Array, Arrays, Signature, TensorSpec
 
 
 class Fake(Target):

@@ -15,12 +15,12 @@ import numpy as np
 
 from optkit import lazy, providers
 from optkit.errors import OptkitError, TargetError, UsageError
-from optkit.model import Model
-from optkit.operators import Profile
+from optkit.formats.model import Model
+from optkit.formats.operators import Profile
+from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec
 from optkit.progress import Progress, no_progress
 from optkit.system.cgroup import cores_allowed
 from optkit.target import Compiled, Session, Target, in_turn
-from optkit.tensors import Array, Arrays, Signature, TensorSpec
 from optkit.trace import Trace
 
 _FATAL = 4
@@ -116,7 +116,8 @@ class OnnxRuntime(Target):
 
     def profile(self, model: Model, options: dict[str, Any], feeds: Sequence[Arrays], seconds: float) -> Profile:
         """From the session's own trace, and the graph that it executes, which tells what became of the file's nodes."""
-        from optkit import coverage, graph, trace
+        from optkit import trace
+        from optkit.formats.onnx import fusion_map, graph
 
         on_gpu = [name for name in providers.parse(options["providers"]) if name in providers.ON_GPU]
         if on_gpu:
@@ -133,7 +134,7 @@ class OnnxRuntime(Target):
             executed = Path(name) / "executed.onnx"
             writing = _written(options, executed, large=model.size_bytes > _PROTOBUF_LIMIT)
             traced = _traced(model.path, feeds, writing, seconds, most)
-            covered = coverage.of(source, graph.parse(executed))
+            covered = fusion_map.of(source, graph.parse(executed))
         return trace.profile(traced, covered, watching)
 
 

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from optkit import irnames
 from optkit.errors import TargetError
-from optkit.irfile import library, reason
+from optkit.formats.model import Model
+from optkit.formats.openvino import stable_names
+from optkit.formats.openvino.reading import library, reason
+from optkit.formats.operators import Operator, Profile, family, plain
+from optkit.formats.tensors import Arrays, Signature, TensorSpec
 from optkit.irforms import Forms
-from optkit.model import Model
-from optkit.operators import Operator, Profile, family, plain
 from optkit.progress import Progress, no_progress
 from optkit.system.cgroup import cores_allowed
 from optkit.target import Compiled, Session, Target, in_turn
-from optkit.tensors import Arrays, Signature, TensorSpec
 
 _WARM_UP = 0.3
 """Share of the time for a profile in which nothing counts."""
@@ -92,7 +92,7 @@ class OpenVino(Target):
             options = {key: value for key, value in options.items() if key != "static_shapes"}
             notes += (f"not compiled for static shapes: {error.message}",)
         path = workdir / "model.xml"
-        irnames.save(forms.graph, path)
+        stable_names.save(forms.graph, path)
         return Compiled(path, "openvino", options, notes)
 
     def open(self, model: Model, options: dict[str, Any]) -> Session:

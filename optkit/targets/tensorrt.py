@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from optkit import cuda, shaperanges, trt, trtengine
+from optkit import cuda, shaperanges, trt
 from optkit.errors import OptkitError, TargetError, UsageError
+from optkit.formats import tensorrt_engine
+from optkit.formats.model import Model
+from optkit.formats.tensors import Signature
 from optkit.lazy import did_you_mean
-from optkit.model import Model
 from optkit.progress import Progress, no_progress
 from optkit.target import Compiled, EngineLayer, Examination, Session, Target
-from optkit.tensors import Signature
 
 _AHEAD_OF_TIME = ("8.0", "8.6", "8.9", "12.0")
 """What TensorRT-RTX itself builds for where no compute capability is named."""
@@ -133,7 +134,7 @@ def _check_kind(model: Model) -> None:
     if model.format != "tensorrt" or not trt.is_rtx():
         return
     with model.path.open("rb") as stream:
-        found = trtengine.header(stream.read(trtengine.HEADER_BYTES))
+        found = tensorrt_engine.header(stream.read(tensorrt_engine.HEADER_BYTES))
     if found is not None and found.version is None:
         raise TargetError(
             f"{model.path}: an engine of TensorRT, and here is {trt.name()}",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from optkit import checkpoint
 from optkit.errors import SignatureError, TargetError, UsageError
-from optkit.model import TORCH_FORMATS, Model
+from optkit.formats.model import TORCH_FORMATS, Model
+from optkit.formats.torch import loading
 from optkit.progress import Progress, no_progress
 from optkit.system.cgroup import cores_allowed
 from optkit.target import Compiled, Session, Target
@@ -16,7 +16,7 @@ from optkit.torchsessions import CudaSession, TorchSession, explaining, library,
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from optkit.tensors import Signature
+    from optkit.formats.tensors import Signature
 
 
 class Torch(Target):
@@ -72,7 +72,7 @@ class Torch(Target):
 
 
 def _on_cpu(model: Model, signature: Signature, options: dict[str, Any]) -> Session:
-    module = checkpoint.load(model)
+    module = loading.load(model)
     if model.format == "exported-program":
         module = module.module()
     return TorchSession(_compiled(module) if options.get("compile") else module, signature)
@@ -83,7 +83,7 @@ def _on_gpu(model: Model, signature: Signature, options: dict[str, Any]) -> Sess
     torch = library()
     tf32 = options.get("allow_tf32", False)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-    module = checkpoint.load(model)
+    module = loading.load(model)
     with explaining("open"):
         from torch.export.passes import move_to_device_pass
 

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from optkit import lazy, trt, trtengine
+from optkit import lazy, trt
+from optkit.formats import tensorrt_engine
 from optkit.records.record import Doctor, LibraryRecord, Machine, NoteRecord, ProviderRecord
 from optkit.system import fingerprint
 
@@ -142,7 +143,7 @@ def of_gpus(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[NoteRec
     working = next((each for each in targets if each.name == "tensorrt" and each.error is None), None)
     if working is None or working.version == fingerprint.version("tensorrt"):
         return
-    known = trtengine.CAPABILITIES
+    known = tensorrt_engine.CAPABILITIES
     yield NoteRecord(
         text=f"it is TensorRT-RTX, which builds engines without a GPU, for compute capability {', '.join(known)}",
         where="tensorrt",

@@ -6,15 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from optkit import contents, lazy, shaperanges
-from optkit import model as models
+from optkit import lazy, shaperanges
 from optkit.errors import MissingLibraryError, OptkitError, UsageError
+from optkit.formats import contents
+from optkit.formats import model as models
+from optkit.formats.model import Model
+from optkit.formats.tensors import Signature
 from optkit.measurement import recording
-from optkit.model import Model
 from optkit.progress import Progress, no_progress
 from optkit.records.record import EngineLayerRecord, Inspection, Refusal, RefusedNodeRecord
 from optkit.target import TARGETS, target
-from optkit.tensors import Signature
 from optkit.worker import candidate, examined
 
 

@@ -15,9 +15,9 @@ from optkit.chains import Chain
 from optkit.choice import Wish
 from optkit.dataspec import DataSpec
 from optkit.errors import DataError, MissingLibraryError, OptkitError, UsageError, surviving
-from optkit.manifest import Speedup
+from optkit.formats.bundle_manifest import Speedup
+from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.measurement import recording
-from optkit.model import TORCH_FORMATS, Model
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.proposals import quantize_of, with_options

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from optkit import proof
 from optkit.execution import place
+from optkit.formats.model import Model
 from optkit.measurement import recording
-from optkit.model import Model
 from optkit.progress import Progress, no_progress
 from optkit.quantizer import BiasCorrection, Calibrate, Floats, ModelType, Preset
 from optkit.records.run import Transformation

@@ -9,15 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from optkit import irfile
 from optkit.errors import OutputError
+from optkit.formats.openvino import reading as ir_file
 
 
 def read(path: Path) -> Any:
     """The graph of an ONNX or IR file, before anything is derived from its names. Raises TargetError for what OpenVINO
     cannot read.
     """
-    graph = irfile.read(path)
+    graph = ir_file.read(path)
     settle(graph)
     return graph
 
@@ -26,7 +26,7 @@ def save(graph: Any, path: Path, *, half: bool = False) -> None:
     """Write the IR; ``half`` stores weights in FP16. Raises OutputError where it cannot be written."""
     settle(graph)
     try:
-        irfile.library().save_model(graph, path, compress_to_fp16=half)
+        ir_file.library().save_model(graph, path, compress_to_fp16=half)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise OutputError(

@@ -1,6 +1,7 @@
 """Opening torch's files without running their code: pickled modules, state dicts, TorchScript, exported programs.
 
-What a file asks for is read first, without torch (``optkit.torchfile``); then torch's restricted unpickler loads it
+What a file asks for is read first, without torch (``optkit.formats.torch.archive``); then torch's restricted
+unpickler loads it
 with nothing allowed but ``torch.nn``'s own modules. Only ``--trust`` and ``--code`` run anything else.
 """
 
@@ -15,12 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optkit import exported, lazy, pickles, structure, torchfile
+from optkit import lazy
 from optkit.errors import ModelError, UntrustedError
+from optkit.formats.torch import archive as torch_archive
+from optkit.formats.torch import exported_program, pickles, structure
 from optkit.system import user_code
 
 if TYPE_CHECKING:
-    from optkit.model import Format, Model
+    from optkit.formats.model import Format, Model
 
 _FUNCTIONS = ("torch.nn.functional.relu", "torch.nn.functional.gelu", "torch._C._nn.gelu")
 """Functions that ``torch.nn``'s own modules keep: a transformer layer's activation."""
@@ -33,7 +36,7 @@ _CODE_HINT = "give the code that builds the module: --code FILE.py:CALLABLE"
 
 def sniff(path: Path) -> Format:
     """The torch format of the file. Raises ModelError for a file that is damaged or not torch's."""
-    found = torchfile.sniff(path)
+    found = torch_archive.sniff(path)
     if found is None:
         raise ModelError(f"{path}: not a torch file")
     return found
@@ -45,14 +48,14 @@ def check(path: Path, format: str, *, code: str | None) -> Format:
     With ``code``, a pickled module of foreign classes counts as the state dict that is taken out of it.
     """
     if format == "exported-program":
-        exported.check(path)
+        exported_program.check(path)
         return "exported-program"
     if format == "torchscript":
-        _refuse(path, torchfile.file_operators(path), "--trust, if you made this file yourself")
+        _refuse(path, torch_archive.file_operators(path), "--trust, if you made this file yourself")
         return "torchscript"
-    if torchfile.is_safetensors(path):
+    if torch_archive.is_safetensors(path):
         return "state-dict"
-    if format == "module" and torchfile.is_legacy(path):
+    if format == "module" and torch_archive.is_legacy(path):
         # Pickles of this age carry the classes' source; torch's restricted unpickler takes none of them.
         _refuse(path, ["a module in the format of torch before 1.6"], _LEGACY_HINT)
     foreign = _foreign(path, format)
@@ -65,7 +68,7 @@ def check(path: Path, format: str, *, code: str | None) -> Format:
 
 def _foreign(path: Path, format: str) -> list[str]:
     """What the pickle asks for besides tensors, and besides torch.nn's modules where it is a module."""
-    names = sorted(name for name in torchfile.content(path).globals if not pickles.is_plain(name))
+    names = sorted(name for name in torch_archive.content(path).globals if not pickles.is_plain(name))
     if format != "module":
         return names
     return [name for name in names if _torch_class(name) is None]
@@ -121,7 +124,7 @@ def _load_module(model: Model) -> Any:
         with user_code.folder_importable(Path.cwd()), user_code.folder_importable(model.path.parent):
             module = _found_module(torch.load(model.path, map_location="cpu", weights_only=False))
     else:
-        names = [name for name in torchfile.content(model.path).globals if not pickles.is_plain(name)]
+        names = [name for name in torch_archive.content(model.path).globals if not pickles.is_plain(name)]
         with torch.serialization.safe_globals([(_torch_class(name), name) for name in names]):
             module = torch.load(model.path, map_location="cpu", weights_only=True)
     if not isinstance(module, torch.nn.Module):
@@ -158,7 +161,7 @@ def build(model: Model) -> Any:
 
 def state_dict(model: Model) -> dict[str, Any]:
     """The tensors by name of a state dict, a checkpoint or, as foreign classes are left inert, a pickled module."""
-    if torchfile.is_safetensors(model.path):
+    if torch_archive.is_safetensors(model.path):
         found: dict[str, Any] = lazy.require("safetensors.torch", extra="torch").load_file(str(model.path))
         return found
     torch = _library()
@@ -166,10 +169,10 @@ def state_dict(model: Model) -> dict[str, Any]:
         with user_code.folder_importable(Path.cwd()), user_code.folder_importable(model.path.parent):
             held = torch.load(model.path, map_location="cpu", weights_only=False)
     else:
-        names = [name for name in torchfile.content(model.path).globals if not pickles.is_plain(name)]
+        names = [name for name in torch_archive.content(model.path).globals if not pickles.is_plain(name)]
         with torch.serialization.safe_globals([(_Inert, name) for name in names]):
             held = torch.load(model.path, map_location="cpu", weights_only=True)
-    for key in torchfile.nested_keys(held, _tensors):
+    for key in torch_archive.nested_keys(held, _tensors):
         held = held[key]
     return _tensors(held)
 
@@ -265,8 +268,8 @@ def _same_to_torch(path: Path, suffix: str) -> None:
 
     Zip archives can be made so that two readers see two contents.
     """
-    with torchfile.opened(path) as archive:
-        base = torchfile.root(archive)
+    with torch_archive.opened(path) as archive:
+        base = torch_archive.root(archive)
         checked = {name.removeprefix(base): archive.read(name) for name in archive.namelist() if name.endswith(suffix)}
     if "serialized_exported_program.json" in checked:
         return  # torch opens this older layout with the same reader as we do

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from optkit.errors import ModelError
+from optkit.formats.tensors import Signature, TensorSpec
 from optkit.records.record import Machine, QualityRecord, Record, Root, SignatureRecord, TensorRecord
 from optkit.system import digests
-from optkit.tensors import Signature, TensorSpec
 
 FILE_NAME = "manifest.json"
 _REMAKE = "make it again: optkit compile MODEL --target TARGET -o BUNDLE"

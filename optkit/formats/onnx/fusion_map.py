@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from optkit.operators import WEIGHTED, Operator, family, plain
+from optkit.formats.operators import WEIGHTED, Operator, family, plain
 
 if TYPE_CHECKING:
     import onnx

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from optkit.errors import ModelError
-from optkit.tensors import Dim, Signature, TensorSpec
+from optkit.formats.tensors import Dim, Signature, TensorSpec
 
 DTYPES = {
     "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "boolean": "bool", "string": "string",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
-from optkit import graph
+from optkit.formats.onnx import nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -34,25 +34,25 @@ def outputs(proto: onnx.ModelProto, names: Sequence[str]) -> None:
 def _apart(proto: onnx.ModelProto, taken: set[str], renamed: Mapping[str, str]) -> dict[str, str]:
     """New names for inner values that bear a name of ``taken`` and are not an output."""
     identities = {node.output[0] for node in proto.graph.node if node.name.startswith("output/")}
-    inner = {name for node in graph.walk(proto) for name in node.output}
-    inner |= {tensor.name for each in graph.graphs(proto) for tensor in each.initializer}
+    inner = {name for node in nodes.walk(proto) for name in node.output}
+    inner |= {tensor.name for each in nodes.graphs(proto) for tensor in each.initializer}
     clashing = sorted((inner & taken) - set(renamed) - identities)
     free = (name for name in (f"value_{index}" for index in count()) if name not in inner | taken)
     return {name: next(free) for name in clashing}
 
 
 def _rename_values(proto: onnx.ModelProto, renamed: Mapping[str, str]) -> None:
-    for node in graph.walk(proto):
+    for node in nodes.walk(proto):
         for names in (node.input, node.output):
             names[:] = [renamed.get(name, name) for name in names]
-    for each in graph.graphs(proto):
+    for each in nodes.graphs(proto):
         for named in (*each.output, *each.value_info, *each.initializer):
             named.name = renamed.get(named.name, named.name)
 
 
 def dimensions(proto: onnx.ModelProto, renamed: Mapping[str, str]) -> None:
     """Rename dynamic dimensions everywhere, in place, also inside of expressions: ``2*s77`` -> ``2*batch``."""
-    for each in graph.graphs(proto):
+    for each in nodes.graphs(proto):
         for value in (*each.input, *each.output, *each.value_info):
             for dim in value.type.tensor_type.shape.dim:
                 if dim.dim_param:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from optkit import coverage, graph, ir
-from optkit.model import Model
+from optkit.formats.model import Model
+from optkit.formats.onnx import fusion_map, graph
+from optkit.formats.openvino import ir
 
 if TYPE_CHECKING:
     import onnx
@@ -42,12 +43,12 @@ def of(model: Model) -> Layers:
 
 
 def _by_name(found: onnx.GraphProto) -> dict[str, Layer]:
-    fixed = coverage.constants(found)
+    fixed = fusion_map.constants(found)
     makers = {name: node for node in found.node for name in node.output}
     shapes = {tensor.name: tuple(tensor.dims) for tensor in found.initializer}
     layers = {}
     for node in found.node:
-        name = coverage.title(node)
+        name = fusion_map.title(node)
         made_by = [makers[each].op_type for each in list(node.input[:2])[-1:] if each in makers]  # the weight, if any
         integers = "Integer" in node.op_type or node.op_type.startswith(("QLinear", "QGemm", "DynamicQuantize"))
         layers[name] = Layer(

@@ -10,17 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from optkit.errors import ModelError, OutputError
-from optkit.nodes import DEFAULT_DOMAINS, graphs, operators, tensors, walk
-from optkit.tensors import Dim, Signature, TensorSpec
+from optkit.formats.onnx.nodes import DEFAULT_DOMAINS, graphs, tensors, walk
+from optkit.formats.tensors import Dim, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = [
-    "constants_to_initializers", "dtype_name", "external_files", "graphs", "infer_shapes", "load", "name_dimensions",
-    "operators",
-    "opset_of", "opsets", "parse", "quantized", "save", "signature", "tensors", "upgrade", "walk", "weight_bytes",
-]  # fmt: skip
 
 OPSET = 17
 """The opset that stages work on: per-channel DequantizeLinear needs 13, LayerNormalization is one operator from 17."""

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optkit import graph, lazy, renaming, torchoutputs
+from optkit import lazy
 from optkit.errors import OptkitError, StageError
-from optkit.tensors import Arrays, Signature, TensorSpec, synthetic_feed
+from optkit.formats.onnx import graph, nodes, renaming
+from optkit.formats.tensors import Arrays, Signature, TensorSpec, synthetic_feed
+from optkit.formats.torch import outputs as torch_outputs
 
 if TYPE_CHECKING:
     import onnx
@@ -62,7 +64,7 @@ def example(loaded: Any, signature: Signature, real: Arrays | None, *, name: str
     for size, feed in tried:
         given = tensors(feed, signature.inputs)
         try:
-            return Example(feed, given, tuple(torchoutputs.named(_run(loaded, given))), size)
+            return Example(feed, given, tuple(torch_outputs.named(_run(loaded, given))), size)
         except Exception as error:  # noqa: BLE001  a module may raise anything
             reason = reason or _reason(error)
     what = "on the data" if real is not None else f"on made-up inputs of {', '.join(map(str, signature.inputs))}"
@@ -153,7 +155,7 @@ def by_trace(loaded: Any, given: Example, signature: Signature, opset: int) -> o
     with tempfile.TemporaryDirectory(prefix="optkit-") as folder:
         path = Path(folder) / "model.onnx"
         torch.onnx.export(
-            torchoutputs.flat(loaded, given.tensors, _run(loaded, given.tensors)),
+            torch_outputs.flat(loaded, given.tensors, _run(loaded, given.tensors)),
             given.tensors,
             str(path),
             dynamo=False,
@@ -232,7 +234,7 @@ def _dynamic_outputs(script: Any, given: Example, signature: Signature) -> dict[
     feed = synthetic_feed(signature.inputs, batch=_TRACED_BATCH, size=given.size // 2, seed=0)
     others = tensors(feed, signature.inputs)
     try:
-        first, second = (torchoutputs.named(_run(script, each)) for each in (given.tensors, others))
+        first, second = (torch_outputs.named(_run(script, each)) for each in (given.tensors, others))
     except Exception:  # noqa: BLE001  a module may raise anything; then its outputs keep the sizes that torch infers
         return {}
     followed = {
@@ -271,7 +273,7 @@ def _tidied(proto: onnx.ModelProto, signature: Signature, outputs: Sequence[str]
     taken = {spec.name for spec in signature.inputs}
     renaming.outputs(proto, [f"{name}_out" if name in taken else name for name in outputs])
     renaming.dimensions(proto, _dimension_names(proto, signature) | _result_dimensions(proto))
-    for each in graph.graphs(proto):
+    for each in nodes.graphs(proto):
         del each.metadata_props[:]
         for noted in (*each.node, *each.value_info, *each.input, *each.output, *each.initializer):
             del noted.metadata_props[:]

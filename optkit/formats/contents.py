@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from optkit import trtengine
 from optkit.errors import ModelError
-from optkit.model import Model
+from optkit.formats import tensorrt_engine
+from optkit.formats.model import Model
 from optkit.notes import Note
 
 _COUNTERS = ("int64", "uint64", "bool", "string")
@@ -73,7 +73,7 @@ def of(model: Model) -> Contents:
 def _engine(model: Model) -> Contents:
     """What the first bytes tell; what is inside shows only where it can be loaded."""
     with model.path.open("rb") as stream:
-        header = trtengine.header(stream.read(trtengine.HEADER_BYTES))
+        header = tensorrt_engine.header(stream.read(tensorrt_engine.HEADER_BYTES))
     if header is None or header.version is None:
         return Contents({}, {}, producer="TensorRT")
     producer = f"TensorRT-RTX {header.version}, for compute capability {', '.join(header.capabilities)}"
@@ -81,14 +81,14 @@ def _engine(model: Model) -> Contents:
 
 
 def _onnx(model: Model) -> Contents:
-    from optkit import graph
+    from optkit.formats.onnx import graph, nodes
 
     proto, tally = graph.load(model.path), _Tally()
-    for tensor in graph.tensors(proto):
+    for tensor in nodes.tensors(proto):
         dtype = graph.dtype_name(tensor.data_type)
         tally.add(dtype, tuple(tensor.dims), _array(tensor, model) if dtype in _WITH_ZEROS else None)
     return Contents(
-        operators=graph.operators(proto),
+        operators=nodes.operators(proto),
         precisions=tally.precisions,
         sparsity=tally.sparsity,
         quantized=graph.quantized(proto),
@@ -108,9 +108,9 @@ def _array(tensor: Any, model: Model) -> Any:
 
 
 def _onnx_notes(proto: Any) -> Iterator[Note]:
-    from optkit import graph
+    from optkit.formats.onnx import graph, nodes
 
-    constants = graph.operators(proto).get("Constant", 0)
+    constants = nodes.operators(proto).get("Constant", 0)
     if constants > len(proto.graph.initializer):
         yield Note(f"weights are in {constants} Constant nodes; stages turn them into initializers first")
     if graph.opset_of(proto) < graph.OPSET:
@@ -118,7 +118,7 @@ def _onnx_notes(proto: Any) -> Iterator[Note]:
 
 
 def _openvino(model: Model) -> Contents:
-    from optkit import ir
+    from optkit.formats.openvino import ir
 
     root, tally = ir.read(model.path), _Tally()
     weights = ir.weights_of(model.path)
@@ -137,11 +137,11 @@ def _openvino(model: Model) -> Contents:
 
 
 def _torch(model: Model) -> Contents:
-    from optkit import checkpoint
+    from optkit.formats.torch import loading
 
     half = model.format == "state-dict" and model.code is None
-    loaded = None if half else checkpoint.load(model)
-    tally = _torch_tally(checkpoint.state_dict(model) if loaded is None else _state(loaded))
+    loaded = None if half else loading.load(model)
+    tally = _torch_tally(loading.state_dict(model) if loaded is None else _state(loaded))
     note = Note("a state dict alone: --code FILE.py:CALLABLE adds the module's layers and what targets say")
     return Contents(
         operators={} if loaded is None else _layers(loaded, model.format),

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from optkit import pickles
 from optkit.errors import ModelError
-from optkit.pickles import Pickle, Tensor
-from optkit.tensors import Dim, Signature, TensorSpec, parse_inputs
+from optkit.formats.tensors import Dim, Signature, TensorSpec, parse_inputs
+from optkit.formats.torch import pickles
+from optkit.formats.torch.pickles import Pickle, Tensor
 
 TorchFormat = Literal["module", "state-dict", "torchscript", "exported-program"]
 ZIP = b"PK\x03\x04"

@@ -8,10 +8,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from optkit import checkpoint, lazy, structure, torchfile
-from optkit import model as models
-from optkit.model import Model
-from optkit.structure import Structure
+from optkit import lazy
+from optkit.formats import model as models
+from optkit.formats.model import Model
+from optkit.formats.torch import archive as torch_archive
+from optkit.formats.torch import loading, structure
+from optkit.formats.torch.structure import Structure
 
 
 def write(module: Any, source: Model, folder: Path, layers: Structure | None = None) -> Model:
@@ -33,7 +35,7 @@ def write(module: Any, source: Model, folder: Path, layers: Structure | None = N
     changed = _changed(module, source, layers or Structure())
     inputs = [str(spec) for spec in (source.signature.inputs if source.signature else ())]
     # One key: the library writes several in no certain order, and equal models are to have equal digests.
-    notes = {torchfile.NOTES: json.dumps({"inputs": inputs, "structure": asdict(changed)}, sort_keys=True)}
+    notes = {torch_archive.NOTES: json.dumps({"inputs": inputs, "structure": asdict(changed)}, sort_keys=True)}
     # Tied weights are written twice: the format has no word for them, and building the module ties them again.
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in module.state_dict().items()}
     lazy.require("safetensors.torch", extra="torch").save_file(tensors, str(path), metadata=notes)
@@ -43,4 +45,4 @@ def write(module: Any, source: Model, folder: Path, layers: Structure | None = N
 def _changed(module: Any, source: Model, layers: Structure) -> Structure:
     before = structure.read(source.path) or Structure()
     left = replace(before.keeping(layers.layers), ranges=layers.ranges)
-    return structure.differing(module, checkpoint.build(source), left)
+    return structure.differing(module, loading.build(source), left)

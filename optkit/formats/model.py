@@ -10,10 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from optkit import lazy, trtengine
+from optkit import lazy
 from optkit.errors import ModelError, SignatureError
+from optkit.formats import tensorrt_engine
+from optkit.formats.tensors import Signature, TensorSpec, parse_inputs
 from optkit.system import digests, user_code
-from optkit.tensors import Signature, TensorSpec, parse_inputs
 
 Format = Literal["module", "state-dict", "torchscript", "exported-program", "onnx", "openvino", "tensorrt", "bundle"]
 TORCH_FORMATS = ("module", "state-dict", "torchscript", "exported-program")
@@ -60,11 +61,11 @@ class Model:
 def files_of(path: Path, format: str) -> tuple[Path, ...]:
     """All files that make up the model at ``path``: itself, ONNX external data, OpenVINO weights."""
     if format == "onnx":
-        from optkit import graph
+        from optkit.formats.onnx import graph
 
         return (path, *graph.external_files(graph.parse(path), path))
     if format == "openvino":
-        from optkit import ir
+        from optkit.formats.openvino import ir
 
         return tuple(file for file in (path, ir.weights_of(path)) if file.is_file())
     return (path,)
@@ -85,18 +86,18 @@ def open(path: str | Path, *, inputs: tuple[str, ...] = (), code: str | None = N
 
 
 def _open_file(path: Path, code: str | None, trust: bool) -> Model:
-    from optkit import torchfile
+    from optkit.formats.torch import archive as torch_archive
 
-    torch_format = torchfile.sniff(path)
+    torch_format = torch_archive.sniff(path)
     if torch_format:
         return _open_torch(path, torch_format, code, trust)
     head = _head(path)
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<?xml", b"<net")):
-        from optkit import ir
+        from optkit.formats.openvino import ir
 
         signature = ir.signature(ir.read(path))
         return Model(path, "openvino", digests.sha256(*files_of(path, "openvino")), signature)
-    engine = trtengine.header(head)
+    engine = tensorrt_engine.header(head)
     if engine is not None:
         _check_whole(path, engine.size)
         return Model(path, "tensorrt", digests.sha256(path))
@@ -110,25 +111,26 @@ def _check_whole(path: Path, size: int | None) -> None:
 
 
 def _open_torch(path: Path, format: Format, code: str | None, trust: bool) -> Model:
-    from optkit import checkpoint, exported, torchfile
+    from optkit.formats.torch import archive as torch_archive
+    from optkit.formats.torch import exported_program, loading
 
     if not lazy.available("torch"):
         lazy.require("torch", extra="torch")
     if not trust:
-        format = checkpoint.check(path, format, code=code)
+        format = loading.check(path, format, code=code)
     signature = None
     if format == "torchscript":
-        signature = torchfile.traced_signature(path)
+        signature = torch_archive.traced_signature(path)
     elif format == "exported-program":
-        signature = exported.signature(path)
+        signature = exported_program.signature(path)
     elif format == "state-dict":
-        signature = torchfile.noted_signature(path)
+        signature = torch_archive.noted_signature(path)
     kept = code if format == "state-dict" else None
     return Model(path, format, _digest(path, kept), signature, code=kept, trusted=trust)
 
 
 def _open_onnx(path: Path, head: bytes) -> Model:
-    from optkit import graph
+    from optkit.formats.onnx import graph
 
     try:
         proto = graph.parse(path)
@@ -172,15 +174,15 @@ def _head(path: Path) -> bytes:
 
 
 def _open_bundle(folder: Path) -> Model:
-    from optkit import manifest  # its records take long to import, and a worker's child needs none
+    from optkit.formats import bundle_manifest  # its records take long to import, and a worker's child needs none
 
-    record = manifest.read(folder)
+    record = bundle_manifest.read(folder)
     path = folder / record.model
     return Model(
         path,
         record.format,
         digests.sha256(*files_of(path, record.format)),
-        manifest.signature(record.signature),
+        bundle_manifest.signature(record.signature),
         target=record.target,
         options=record.options,
     )

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from optkit import torchfile
 from optkit.errors import ModelError
+from optkit.formats.torch import archive as torch_archive
 
 _PLAIN = (bool, int, float, str)
 
@@ -39,7 +39,7 @@ class Structure:
 
 def read(path: Path) -> Structure | None:
     """The structure noted beside the weights in a file; ``None`` where it is that of its code. Raises ModelError."""
-    found = torchfile.noted(path).get("structure")
+    found = torch_archive.noted(path).get("structure")
     if found is None:
         return None
     try:

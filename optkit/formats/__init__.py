@@ -1,0 +1,1 @@
+"""Model files, opened without running them: ONNX, PyTorch, OpenVINO, TensorRT engines, bundles."""

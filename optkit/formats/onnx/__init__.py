@@ -1,0 +1,1 @@
+"""ONNX files: read, written, walked, upgraded."""

@@ -1,0 +1,1 @@
+"""PyTorch files: archives and pickles read as data, modules loaded, exported and saved."""
