@@ -18,7 +18,7 @@ from fingerprint import fingerprint
 
 import optkit
 from optkit import comparison, cuda, trt, units, worker
-from optkit import data as datasets
+from optkit.data import dataset as datasets
 from optkit.errors import MISSING, OptkitError
 from optkit.formats import model as models
 from optkit.records.record import Row

@@ -18,8 +18,9 @@ from statistics import geometric_mean
 import zoo
 from fingerprint import fingerprint
 
-from optkit import choice, comparison, splits, units, worker
-from optkit.data import Dataset
+from optkit import choice, comparison, units, worker
+from optkit.data import splits
+from optkit.data.dataset import Dataset
 from optkit.formats import model as models
 from optkit.formats.tensors import Arrays
 from optkit.records.record import QualityRecord, Row

@@ -228,10 +228,11 @@ def text(work: Work, name: str, length: int) -> Path:
 
 def correlation(model: Path, documents: Path) -> float:
     """Of the cosines between embeddings with people's judgement, over all pairs of documents: Pearson's."""
-    from optkit import data, fidelity
+    from optkit import fidelity
+    from optkit.data import dataset as datasets
 
     session = optkit.load(model)
-    dataset = data.open(documents, session.signature.inputs)
+    dataset = datasets.open(documents, session.signature.inputs)
     embeddings = np.concatenate([next(iter(session.run(batch.feed).values())) for batch in dataset.batches(1)])
     judged = np.array([line.split() for line in (LEE / "similarities.txt").read_text().splitlines()], float)
     upper = np.triu_indices(len(embeddings), 1)

@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import nn
 
-from optkit import data as datasets
+from optkit.data import dataset as datasets
 from optkit.formats.tensors import parse_inputs
 
 ROOT = Path(__file__).parent.parent

@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optkit import data as datasets
-from optkit import splits, worker
-from optkit.data import Dataset
-from optkit.dataspec import DataSpec
+from optkit import worker
+from optkit.data import dataset as datasets
+from optkit.data import splits
+from optkit.data.dataset import Dataset
+from optkit.data.description import DataSpec
 from optkit.errors import DataError, ModelError
 from optkit.formats import bundle_manifest
 from optkit.formats import model as models

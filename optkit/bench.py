@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from optkit import comparison, metrics, workload
-from optkit.data import Dataset
+from optkit.data.dataset import Dataset
 from optkit.formats.tensors import Arrays, Signature
 from optkit.quality import Recording
 from optkit.recipe import Recipe

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from optkit import cautions, quality, timing, workload
-from optkit.data import Dataset
+from optkit.data.dataset import Dataset
 from optkit.errors import UsageError
 from optkit.measurement import recording as records
 from optkit.progress import Progress, no_progress

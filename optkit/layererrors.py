@@ -17,7 +17,7 @@ import numpy as np
 
 from optkit import fidelity, findings, logarithms, taps
 from optkit import spans as limits
-from optkit.data import Batch, Dataset
+from optkit.data.dataset import Batch, Dataset
 from optkit.errors import MetricError, StageError
 from optkit.formats.operators import family
 from optkit.formats.tensors import Array, Arrays

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from optkit import commands, findings, layerorder
-from optkit.data import Dataset
+from optkit.data.dataset import Dataset
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph, nodes
 from optkit.formats.openvino import ir

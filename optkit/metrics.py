@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from optkit import classes, fidelity, intervals, mcnemar
-from optkit.data import Dataset
+from optkit.data.dataset import Dataset
 from optkit.errors import DataError, MetricError, TargetError
 from optkit.formats.tensors import Array, Arrays, Signature
 from optkit.lazy import did_you_mean

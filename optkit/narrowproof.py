@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from optkit import fidelity, units
-from optkit.data import Batch, Dataset
+from optkit.data.dataset import Batch, Dataset
 from optkit.errors import MetricError, StageError
 from optkit.formats import model as models
 from optkit.formats.model import Model

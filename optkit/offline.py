@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from optkit import cautions, comparison, timing, workload
-from optkit.data import Dataset
+from optkit.data.dataset import Dataset
 from optkit.errors import DataError, OptkitError
 from optkit.measurement import recording
 from optkit.notes import Note

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optkit import worker
-from optkit.data import Dataset
+from optkit.data.dataset import Dataset
 from optkit.errors import ParityError, StageError, TargetError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Array, Arrays, Signature, synthetic_feed

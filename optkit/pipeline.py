@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from optkit import bundle, choice, comparison, execution, reporting, rules, runfolder, splits, store, worker
+from optkit import bundle, choice, comparison, execution, reporting, rules, runfolder, store, worker
 from optkit import chains as all_chains
 from optkit.chains import FLOAT, Chain
-from optkit.data import Dataset
+from optkit.data import splits
+from optkit.data.dataset import Dataset
+from optkit.data.splits import Parts
 from optkit.errors import OptkitError
 from optkit.formats import bundle_manifest
 from optkit.formats import model as models
@@ -23,7 +25,6 @@ from optkit.progress import Progress, no_progress
 from optkit.recipe import Recipe
 from optkit.records.record import Comparison, Row
 from optkit.records.run import Branch, Plan, PlannedBranch, PlannedStage, Run, StageRecord
-from optkit.splits import Parts
 from optkit.stage import Context, Stage
 from optkit.store import Entry, Store
 from optkit.system import atomic, fingerprint

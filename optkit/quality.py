@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from optkit import metrics
-from optkit.data import Batch, Dataset
+from optkit.data.dataset import Batch, Dataset
 from optkit.errors import MetricError, OptkitError
 from optkit.formats.tensors import Array, Arrays
 from optkit.metrics import Metric

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from optkit import lazy, providers, widening
-from optkit.data import Dataset
+from optkit.data.dataset import Dataset
 from optkit.errors import OptkitError, StageError
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph, nodes

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, WithJsonSchema
 
 from optkit import metrics
-from optkit.dataspec import Block, DataSpec
+from optkit.data.description import Block, DataSpec
 from optkit.errors import MetricError, RecipeError, UsageError
 from optkit.rules import Rules
 from optkit.stage import STAGES, Stage, stage_class

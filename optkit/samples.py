@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from optkit.data import Batch, Dataset
+from optkit.data.dataset import Batch, Dataset
 from optkit.formats.tensors import TensorSpec
 from optkit.formats.torch import onnx_export
 from optkit.progress import Progress, no_progress

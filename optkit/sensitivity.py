@@ -17,7 +17,7 @@ import numpy as np
 
 from optkit import affine, fidelity, switches
 from optkit.affine import Affine
-from optkit.data import Batch, Dataset
+from optkit.data.dataset import Batch, Dataset
 from optkit.errors import MetricError, StageError
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph

@@ -16,7 +16,7 @@ import numpy as np
 
 from optkit import comparison, latencies, offline, stats, units, workload
 from optkit.cautions import of_conditions, of_session
-from optkit.data import Dataset
+from optkit.data.dataset import Dataset
 from optkit.errors import OptkitError, TargetError, UsageError
 from optkit.measurement import recording
 from optkit.notes import Note

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from optkit import lazy
-from optkit.data import Dataset
+from optkit.data.dataset import Dataset
 from optkit.errors import UsageError
 from optkit.formats.model import Model
 from optkit.notes import Note

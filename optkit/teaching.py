@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from optkit import devices, metrics, splits
-from optkit.data import Dataset
+from optkit import devices, metrics
+from optkit.data import splits
+from optkit.data.dataset import Dataset
 from optkit.errors import DataError, SignatureError, UsageError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec

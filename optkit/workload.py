@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from optkit.data import Dataset
+from optkit.data.dataset import Dataset
 from optkit.errors import DataError, SignatureError
 from optkit.formats.tensors import Arrays, Signature, synthetic_feed
 from optkit.notes import Note

@@ -11,10 +11,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from optkit import comparison, data
+from optkit import comparison
 from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.tables import comparison_blocks
+from optkit.data import dataset as datasets
 from optkit.errors import DataError, SignatureError, UsageError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
@@ -164,7 +165,7 @@ def side_by_side(tmp_path):
         fake(tmp_path, "broken.onnx", 1000, fault="refuse"),
         fake(tmp_path, "bad.onnx", 1000, seconds=0.02, error=2.0),
     ]
-    dataset = data.open(path, SIGNATURE.inputs)
+    dataset = datasets.open(path, SIGNATURE.inputs)
     return comparison.side_by_side(candidates, dataset=dataset, max_drop=0.01, batch=50, seconds=10)
 
 

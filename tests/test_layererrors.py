@@ -6,7 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as ok
-from optkit import data, findings
+from optkit import findings
+from optkit.data import dataset as datasets
 from optkit.errors import StageError
 from optkit.formats import model as models
 from optkit.layererrors import layer_errors
@@ -55,7 +56,7 @@ def quantized(source, target, calibration, path):
 
 def compare(baseline, quantized, target, samples, calibration=None):
     opened = models.open(baseline)
-    evaluation, known = (path and data.open(path, opened.signature.inputs) for path in (samples, calibration))
+    evaluation, known = (path and datasets.open(path, opened.signature.inputs) for path in (samples, calibration))
     pair = (candidate(models.open(path), target=target) for path in (baseline, quantized))
     return layer_errors(*pair, evaluation, calibration=known)
 

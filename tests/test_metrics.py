@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from optkit import data, mcnemar, metrics
+from optkit import mcnemar, metrics
+from optkit.data import dataset as datasets
 from optkit.errors import DataError, MetricError, TargetError
 from optkit.formats.tensors import Signature, parse_input
 from optkit.metrics import parse
@@ -19,7 +20,7 @@ def value(text, outputs, truth, feed=NO_FEED):
 
 def dataset(tmp_path, **arrays):
     np.savez(tmp_path / "data.npz", **arrays)
-    return data.open(tmp_path / "data.npz")
+    return datasets.open(tmp_path / "data.npz")
 
 
 def model_with(*outputs):

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_files import save
 
 import optkit as ok
-from optkit import data, narrowlimits
+from optkit import narrowlimits
+from optkit.data import dataset as datasets
 from optkit.errors import StageError, UsageError
 from optkit.formats import model as models
 from optkit.stage import Context
@@ -30,7 +31,7 @@ def narrowed(path, folder, precision="fp16", samples=None, **fields):
     if isinstance(samples, dict):
         np.savez(workdir / "samples.npz", **samples)
         samples = workdir / "samples.npz"
-    calibration = samples and data.open(samples, opened.signature.inputs)
+    calibration = samples and datasets.open(samples, opened.signature.inputs)
     context = Context(workdir=workdir, calibration=calibration, target="tensorrt")
     stage = Quantize(precision=precision, **fields)
     stage.check(opened, context)

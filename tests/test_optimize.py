@@ -14,10 +14,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as package
-from optkit import choice, data, journal, layerorder, worker
+from optkit import choice, journal, layerorder, worker
 from optkit.bench import Bench, SearchParts
 from optkit.chains import Chain
 from optkit.choice import Wish
+from optkit.data import dataset as datasets
 from optkit.errors import OutputError, UsageError
 from optkit.formats import model as models
 from optkit.formats.model import Model
@@ -316,7 +317,7 @@ def test_fusing_must_help_clearly_before_all_else_builds_on_it(speed, helps):
 def test_a_slow_model_is_proved_on_as_many_samples_as_the_budget_holds(budget, count, tmp_path):
     signature = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("y", "float32", ("batch", 3)),))
     np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32))
-    samples = data.open(tmp_path / "data.npz", signature.inputs)
+    samples = datasets.open(tmp_path / "data.npz", signature.inputs)
     options = Fake().default_options() | {"seconds": 0.5}
     slow = Candidate("slow", Model(tmp_path / "data.npz", "torchscript", "", signature), "fake", options)
     recipe = Recipe(model=ModelSpec(path="m"), metric="cosine", benchmark={"seconds": 1.0})

@@ -70,14 +70,14 @@ def test_minilm_finds_the_news_nearest_to_a_sentence(tmp_path):
     texts = (FOLDER / "minilm" / "texts.yaml").read_text()
     description = texts.replace("../fetched/minilm/texts.jsonl", "pair.jsonl").replace("../fetched", str(FETCHED))
     (tmp_path / "pair.yaml").write_text(description)
-    from optkit import data
+    from optkit.data import dataset as datasets
     from optkit.formats import model as models
     from optkit.formats.torch import loading
 
     opened = models.open(FETCHED / "minilm" / "model.safetensors", inputs=TOKENS, code=f"{FOLDER}/minilm/net.py:build")
     import torch
 
-    feed = next(data.open(tmp_path / "pair.yaml", opened.signature.inputs).batches(3)).feed
+    feed = next(datasets.open(tmp_path / "pair.yaml", opened.signature.inputs).batches(3)).feed
     with torch.inference_mode():
         embeddings = loading.load(opened)(**{name: torch.from_numpy(array) for name, array in feed.items()})
     rows = embeddings["embedding"].numpy()

@@ -6,7 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as ok
-from optkit import affine, correspondence, data, switches
+from optkit import affine, correspondence, switches
+from optkit.data import dataset as datasets
 from optkit.errors import StageError
 from optkit.formats import model as models
 from optkit.formats.onnx import graph
@@ -49,7 +50,7 @@ def save(path, nodes, weights, shape=("batch", WIDTH), opset=17, inputs=("x",)):
 
 def measure(path, samples, **options):
     opened = models.open(path)
-    return sensitivity(opened, data.open(samples, opened.signature.inputs), **options)
+    return sensitivity(opened, datasets.open(samples, opened.signature.inputs), **options)
 
 
 def test_the_layer_with_an_outlier_comes_first(chain):

@@ -16,8 +16,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from optkit import data as datasets
 from optkit import execution, store
+from optkit.data import dataset as datasets
 from optkit.errors import OutputError, StageError
 from optkit.formats import model as models
 from optkit.notes import Note

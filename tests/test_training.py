@@ -17,8 +17,8 @@ from torch.nn import functional
 from training_files import INPUT, SMALL, share, weights_of, written
 
 import optkit as package
-from optkit import data as datasets
 from optkit import objectives, schedule, traincharts
+from optkit.data import dataset as datasets
 from optkit.errors import DataError, OptkitError, StageError, UsageError
 from optkit.formats.tensors import TensorSpec
 from optkit.formats.torch import structure

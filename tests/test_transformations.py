@@ -11,8 +11,9 @@ from onnx import helper
 from onnx_files import save
 
 import optkit
-from optkit import data, qdq, quantizer
+from optkit import qdq, quantizer
 from optkit.cli import quantize as cli_quantize
+from optkit.data import dataset as datasets
 from optkit.errors import ModelError, OutputError, SignatureError, StageError, UsageError
 from optkit.formats.onnx import graph
 from optkit.formats.onnx import nodes as graph_nodes
@@ -108,7 +109,7 @@ def test_static_int8_takes_ranges_behind_an_activation_function_and_not_before(s
 
 def test_ranges_that_were_kept_give_the_same_file(samples, tmp_path):
     model = optkit.open(samples / "model.onnx")
-    calibration = data.open(samples / "calibration.npz", model.signature.inputs)
+    calibration = datasets.open(samples / "calibration.npz", model.signature.inputs)
 
     def quantized(name, *excluded):
         (tmp_path / name).mkdir()

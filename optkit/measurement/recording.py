@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from optkit.data import Dataset
+from optkit.data.dataset import Dataset
+from optkit.data.splits import Parts
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.notes import Note
 from optkit.records.record import DatasetRecord, ModelRecord, NoteRecord, SignatureRecord, TensorRecord
-from optkit.splits import Parts
 
 
 def of_model(model: Model) -> ModelRecord:

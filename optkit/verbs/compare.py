@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from optkit import comparison
-from optkit import data as datasets
+from optkit.data import dataset as datasets
 from optkit.progress import Progress, no_progress
 from optkit.records.record import Comparison
 from optkit.stats import PRECISION

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from optkit import comparison, quality
-from optkit import data as datasets
+from optkit.data import dataset as datasets
 from optkit.measurement import recording
 from optkit.progress import Progress, no_progress
 from optkit.records.record import Evaluation

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from optkit import comparison, explaining, losses, profiles, splits, workload
-from optkit.data import Dataset
+from optkit import comparison, explaining, losses, profiles, workload
+from optkit.data import splits
+from optkit.data.dataset import Dataset
 from optkit.lossremedies import Given
 from optkit.measurement import recording
 from optkit.progress import Progress, no_progress

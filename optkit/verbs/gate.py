@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from optkit import athand, comparison, saved, worker
-from optkit import data as datasets
 from optkit import rules as gates
-from optkit.data import Dataset
+from optkit.data import dataset as datasets
+from optkit.data.dataset import Dataset
 from optkit.errors import ModelError, OptkitError, UsageError
 from optkit.measurement import recording
 from optkit.notes import Note

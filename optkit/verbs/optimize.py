@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optkit import bundle, choice, offline, pipeline, reporting, runfolder, searchfolder, splits
+from optkit import bundle, choice, offline, pipeline, reporting, runfolder, searchfolder
 from optkit.bench import SearchParts
 from optkit.chains import Chain
 from optkit.choice import Wish
-from optkit.dataspec import DataSpec
+from optkit.data import splits
+from optkit.data.description import DataSpec
 from optkit.errors import DataError, MissingLibraryError, OptkitError, UsageError, surviving
 from optkit.formats.bundle_manifest import Speedup
 from optkit.formats.model import TORCH_FORMATS, Model

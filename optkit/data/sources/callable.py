@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from optkit.data import Batch, DataSpec, Source, check_names, samples_in
+from optkit.data.dataset import Batch, DataSpec, Source, check_names, samples_in
+from optkit.data.spool import Spool
 from optkit.errors import DataError
 from optkit.formats.tensors import Array, Arrays, TensorSpec
-from optkit.spool import Spool
 from optkit.system import user_code
 
 _EXAMPLE = "yield {'x': array}, or ({'x': array}, label)"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from optkit import data as datasets
-from optkit.data import Dataset, DataSpec
+from optkit.data import dataset as datasets
+from optkit.data.dataset import Dataset, DataSpec
 from optkit.errors import DataError
 from optkit.formats.tensors import TensorSpec
 

@@ -13,17 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from optkit import dataspec, lazy
-from optkit.dataspec import DataSpec as DataSpec
+from optkit import lazy
+from optkit.data import description as data_description
+from optkit.data.description import DataSpec as DataSpec
 from optkit.errors import DataError, SignatureError
 from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec, check_feed
 
 SOURCES = {
-    "npz": "optkit.datasets.npz:Npz",
-    "feeds": "optkit.datasets.feeds:Feeds",
-    "images": "optkit.datasets.images:ImageFolder",
-    "text": "optkit.datasets.text:TextFile",
-    "callable": "optkit.datasets.callable:UserCode",
+    "npz": "optkit.data.sources.npz:Npz",
+    "feeds": "optkit.data.sources.feeds:Feeds",
+    "images": "optkit.data.sources.images:ImageFolder",
+    "text": "optkit.data.sources.text:TextFile",
+    "callable": "optkit.data.sources.callable:UserCode",
 }
 """Each is made from a ``DataSpec`` and the model's inputs, where known."""
 
@@ -150,7 +151,7 @@ def open(path: str | Path | DataSpec, inputs: Sequence[TensorSpec] | None = None
     spec = path if isinstance(path, DataSpec) else DataSpec(path=str(path))
     file = Path(spec.path)
     if file.suffix in (".yaml", ".yml") and file.is_file():
-        spec = dataspec.read(file)
+        spec = data_description.read(file)
     source: Source = lazy.resolve(SOURCES, _kind(spec), kind="kind of data")(spec, inputs)
     if not len(source):
         raise DataError(f"{source.path}: holds no samples")

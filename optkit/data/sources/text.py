@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from optkit import lazy
-from optkit.data import Batch, DataSpec, Source
-from optkit.dataspec import Text
+from optkit.data.dataset import Batch, DataSpec, Source
+from optkit.data.description import Text
+from optkit.data.spool import Spool
 from optkit.errors import DataError
 from optkit.formats.tensors import Array, Arrays, TensorSpec
-from optkit.spool import Spool
 
 _FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 """What a model's input is called: what the tokenizer calls it."""

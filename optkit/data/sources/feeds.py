@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from optkit import npyfile
-from optkit.data import LABELS, Batch, DataSpec, Source, check_names, samples_in
+from optkit.data import npz_rows
+from optkit.data.dataset import LABELS, Batch, DataSpec, Source, check_names, samples_in
 from optkit.errors import DataError
 from optkit.formats.tensors import Array, TensorSpec
 
@@ -21,7 +21,7 @@ class Feeds(Source):
         self._inputs = inputs
         self._files = sorted(self.path.glob("*.npz"))
         self._label_is_input = any(given.name == LABELS for given in inputs or ())
-        self.labelled = not self._label_is_input and LABELS in npyfile.read_npz(self._files[0])
+        self.labelled = not self._label_is_input and LABELS in npz_rows.read_npz(self._files[0])
 
     def __len__(self) -> int:
         return len(self._files)
@@ -30,7 +30,7 @@ class Feeds(Source):
         return str(self._files[index])
 
     def sample(self, index: int) -> Batch:
-        feed = npyfile.read_npz(self._files[index])
+        feed = npz_rows.read_npz(self._files[index])
         labels = None if self._label_is_input else feed.pop(LABELS, None)
         if (labels is not None) != self.labelled:
             has, first = ("labels", "none") if labels is not None else ("no labels", "some")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from optkit import npyfile
-from optkit.data import LABELS, Batch, DataSpec, Source, check_names, samples_in
+from optkit.data import npz_rows
+from optkit.data.dataset import LABELS, Batch, DataSpec, Source, check_names, samples_in
+from optkit.data.npz_rows import RowReader
 from optkit.errors import DataError, SignatureError
 from optkit.formats.tensors import Array, TensorSpec
-from optkit.npyfile import RowReader
 
 
 class Npz(Source):
@@ -18,7 +18,7 @@ class Npz(Source):
     def __init__(self, spec: DataSpec, inputs: Sequence[TensorSpec] | None) -> None:
         self.path = Path(spec.path)
         self._inputs = inputs
-        self._arrays = npyfile.open_npz(self.path)
+        self._arrays = npz_rows.open_npz(self.path)
         named_so = any(given.name == LABELS for given in inputs or ())
         self._labels = None if named_so else self._arrays.pop(LABELS, None)
         self.labelled = self._labels is not None

@@ -1,0 +1,1 @@
+"""A source for each kind of file: the members of the table in ``optkit.data.dataset.dataset``."""
