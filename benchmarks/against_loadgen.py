@@ -20,8 +20,9 @@ import models
 import numpy as np
 from fingerprint import fingerprint
 
-from optkit import child, loadgen, server, stats, worker
+from optkit import child, loadgen, server, worker
 from optkit.formats.tensors import Arrays, synthetic_feed
+from optkit.metrics import statistics
 from optkit.system.noise import Watch
 from optkit.target import Session, target
 from optkit.workload import Workload
@@ -223,7 +224,7 @@ def main() -> None:
         candidate, feed, session = opened(models.convolutions(Path(folder) / "1ms.onnx", channels=32, size=32))
         limit = 5 * median(loadgen.one_by_one(session, [feed], 300))
         theirs, ours = highest_rates(candidate, session, feed, limit, 3 * seconds, arguments.patterns)
-        ratio = stats.geometric_mean([[own / other] for other, own in zip(theirs, ours, strict=True)])
+        ratio = statistics.geometric_mean([[own / other] for other, own in zip(theirs, ours, strict=True)])
         name = f"queries/s, p99 within {1e3 * limit:.1f} ms, {arguments.patterns} patterns of arrivals each"
         figures = f"{geometric_mean(theirs):.0f} | {geometric_mean(ours):.0f}"
         print(f"| server | {name} | {figures} | {ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f}) |", flush=True)

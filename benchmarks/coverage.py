@@ -11,12 +11,13 @@ import rounds
 from fingerprint import fingerprint
 from rounds import Known
 
-from optkit import stats, timing
+from optkit import timing
+from optkit.metrics import statistics
 
 DRAWS = 300
 
 
-def drawn(launches: list[list[float]], most: int, draw: random.Random) -> stats.Interval:
+def drawn(launches: list[list[float]], most: int, draw: random.Random) -> statistics.Interval:
     """A comparison made of recorded launches, which ends by the rule of ``timing``."""
     taken: list[list[float]] = []
     while True:
@@ -24,8 +25,8 @@ def drawn(launches: list[list[float]], most: int, draw: random.Random) -> stats.
         taken.append(draw.choices(launch, k=len(launch)))
         if len(taken) < 2:
             continue
-        interval = stats.geometric_mean(taken)
-        tight = len(taken) >= timing._LAUNCHES and stats.half_width(interval) <= stats.PRECISION
+        interval = statistics.geometric_mean(taken)
+        tight = len(taken) >= timing._LAUNCHES and statistics.half_width(interval) <= statistics.PRECISION
         if tight or len(taken) >= most:
             return interval
 
@@ -41,7 +42,7 @@ def main() -> None:
     held = count = again = 0
     for (experiment, model, threads, noisy), found in cells.items():
         launches = [launch for each in found for launch in each.ratios]
-        truth = stats.geometric_mean(launches).value
+        truth = statistics.geometric_mean(launches).value
         most = max(len(each.ratios) for each in found)
         intervals = [drawn(launches, most, draw) for _ in range(DRAWS)]
         inside = sum(each.low <= truth <= each.high for each in intervals)

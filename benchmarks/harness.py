@@ -10,8 +10,9 @@ from statistics import median
 import models
 from fingerprint import fingerprint
 
-from optkit import loadgen, stats, worker
+from optkit import loadgen, worker
 from optkit.formats.tensors import Arrays, synthetic_feed
+from optkit.metrics import statistics
 from optkit.target import target
 
 CHUNK = 200
@@ -50,7 +51,7 @@ def row(name: str, path: Path, target_name: str, chunks: int) -> str:
     bare, ours = ([each[side] for each in pairs] for side in (0, 1))
     # Neighbouring pairs meet the machine in one state: ten stretches of them stand for launches.
     stretches = [(bare[start::10], ours[start::10]) for start in range(10)]
-    ratio = stats.paired_ratio([after for _, after in stretches], [before for before, _ in stretches])
+    ratio = statistics.paired_ratio([after for _, after in stretches], [before for before, _ in stretches])
     added = f"{100 * (ratio.value - 1):+.2f} % ({100 * (ratio.low - 1):+.2f} to {100 * (ratio.high - 1):+.2f})"
     return f"| {name} | {target_name} | {1e6 * median(bare):.1f} us | {1e6 * median(ours):.1f} us | {added} |"
 

@@ -12,7 +12,8 @@ from fingerprint import fingerprint
 from neighbour import neighbour
 from rounds import Known
 
-from optkit import stats, worker
+from optkit import worker
+from optkit.metrics import statistics
 from optkit.worker import Candidate
 
 SECONDS = 12.0
@@ -45,7 +46,7 @@ def curve(known: Sequence[Known]) -> str:
         enough = [each for each in known if len(each.ratios) >= count]
         if len(enough) < len(known) / 2:
             break
-        width = median(stats.half_width(stats.geometric_mean(each.ratios[:count])) for each in enough)
+        width = median(statistics.half_width(statistics.geometric_mean(each.ratios[:count])) for each in enough)
         took = median(each.seconds * count / len(each.ratios) for each in enough)
         cells.append(f"±{100 * width:.2f} % in {took:.0f} s")
     return " | ".join(cells + ["-"] * (len(LAUNCHES) - len(cells)))

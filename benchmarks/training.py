@@ -228,8 +228,8 @@ def text(work: Work, name: str, length: int) -> Path:
 
 def correlation(model: Path, documents: Path) -> float:
     """Of the cosines between embeddings with people's judgement, over all pairs of documents: Pearson's."""
-    from optkit import fidelity
     from optkit.data import dataset as datasets
+    from optkit.metrics import fidelity
 
     session = optkit.load(model)
     dataset = datasets.open(documents, session.signature.inputs)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from optkit import comparison, metrics, workload
+from optkit import comparison, workload
 from optkit.data.dataset import Dataset
 from optkit.formats.tensors import Arrays, Signature
+from optkit.metrics import metric as metrics
 from optkit.quality import Recording
 from optkit.recipe import Recipe
 from optkit.records.record import Comparison

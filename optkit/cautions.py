@@ -10,7 +10,8 @@ import sysconfig
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from optkit import stats, units
+from optkit import units
+from optkit.metrics import statistics
 from optkit.notes import Note
 from optkit.system import cgroup
 from optkit.system.noise import Conditions
@@ -120,9 +121,9 @@ def _of_spread(timings: Sequence[Timing], seconds: float, precision: float) -> I
     """The time ran out: how long the width asked for would have taken, as it shrinks with the root of the time."""
     for timing in timings:
         interval = timing.speedup or (timing.throughput if len(timings) == 1 else None)
-        if interval is None or stats.half_width(interval) <= precision:
+        if interval is None or statistics.half_width(interval) <= precision:
             continue
-        width = stats.half_width(interval)
+        width = statistics.half_width(interval)
         needed = seconds * (width / precision) ** 2
         yield _caution(
             "spread",

@@ -10,10 +10,10 @@ from optkit import cautions, quality, timing, workload
 from optkit.data.dataset import Dataset
 from optkit.errors import UsageError
 from optkit.measurement import recording as records
+from optkit.metrics.statistics import PRECISION
 from optkit.progress import Progress, no_progress
 from optkit.quality import Assessment, Recording
 from optkit.records.record import Comparison, Row, Scenario
-from optkit.stats import PRECISION
 from optkit.system import fingerprint
 from optkit.timing import Task, Timing
 from optkit.worker import Candidate

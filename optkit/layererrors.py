@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from optkit import fidelity, findings, logarithms, taps
+from optkit import findings, logarithms, taps
 from optkit import spans as limits
 from optkit.data.dataset import Batch, Dataset
 from optkit.errors import MetricError, StageError
 from optkit.formats.operators import family
 from optkit.formats.tensors import Array, Arrays
+from optkit.metrics import fidelity
 from optkit.progress import Progress, no_progress
 from optkit.records.layers import LayerErrorRecord, LayerErrors, RangeRecord
 from optkit.spans import Span

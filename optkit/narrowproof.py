@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from optkit import fidelity, units
+from optkit import units
 from optkit.data.dataset import Batch, Dataset
 from optkit.errors import MetricError, StageError
 from optkit.formats import model as models
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph
 from optkit.formats.tensors import Array, Arrays
+from optkit.metrics import fidelity
 from optkit.narrowing import BFLOAT16, FLOAT, FLOAT16, NARROWS, Narrow, Narrowed, dtypes, widened_tensor
 from optkit.notes import Note
 from optkit.probing import probed

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from optkit import classes, features
+from optkit import features
 from optkit.errors import StageError
 from optkit.features import Features
-from optkit.fidelity import MASK
 from optkit.formats.torch import outputs as torch_outputs
+from optkit.metrics import classification
+from optkit.metrics.fidelity import MASK
 from optkit.samples import Drawn
 from optkit.system import fingerprint
 
@@ -201,7 +202,7 @@ def task_loss(name: str, scores: Any, labels: Any, *, values: bool = False) -> A
         labels = labels[..., 0]
     if values or labels.is_floating_point():
         return functional.mse_loss(scores.float().reshape(labels.shape), labels.float())
-    kept = labels != classes.IGNORED
+    kept = labels != classification.IGNORED
     if not kept.any():
         return scores.float().sum() * 0.0
     if scores.ndim == labels.ndim or scores.shape[-1] == 1:
@@ -209,7 +210,7 @@ def task_loss(name: str, scores: Any, labels: Any, *, values: bool = False) -> A
     elif _classes_second(scores, labels):
         scores = scores.movedim(1, -1)
     logs = _log_probabilities(scores, 1.0)
-    return functional.nll_loss(logs.flatten(0, -2), labels.flatten().long(), ignore_index=classes.IGNORED)
+    return functional.nll_loss(logs.flatten(0, -2), labels.flatten().long(), ignore_index=classification.IGNORED)
 
 
 def _two_classes(name: str, scores: Any) -> Any:
@@ -218,7 +219,7 @@ def _two_classes(name: str, scores: Any) -> Any:
 
     score = scores.float()
     score = score[..., 0] if score.ndim > 1 and score.shape[-1] == 1 else score
-    if classes.threshold(name):
+    if classification.threshold(name):
         score = torch.logit(score.clamp(1e-6, 1 - 1e-6))
     return torch.stack([torch.zeros_like(score), score], -1)
 

@@ -16,11 +16,11 @@ from optkit import cautions, comparison, timing, workload
 from optkit.data.dataset import Dataset
 from optkit.errors import DataError, OptkitError
 from optkit.measurement import recording
+from optkit.metrics.statistics import PRECISION
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.quality import Assessment
 from optkit.records.record import Comparison, LoadRecord, Row, Trial
-from optkit.stats import PRECISION
 from optkit.system import cgroup, fingerprint
 from optkit.timing import Task, Timing
 from optkit.worker import Candidate, Worker

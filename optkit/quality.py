@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from optkit import metrics
 from optkit.data.dataset import Batch, Dataset
 from optkit.errors import MetricError, OptkitError
 from optkit.formats.tensors import Array, Arrays
-from optkit.metrics import Metric
+from optkit.metrics import metric as metrics
+from optkit.metrics.metric import Metric
 from optkit.progress import Progress, no_progress
 from optkit.records.record import QualityRecord
 from optkit.worker import Candidate, Worker

@@ -16,12 +16,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, WithJsonSchema
 
-from optkit import metrics
 from optkit.data.description import Block, DataSpec
 from optkit.errors import MetricError, RecipeError, UsageError
+from optkit.metrics import metric as metrics
+from optkit.metrics.statistics import PRECISION
 from optkit.rules import Rules
 from optkit.stage import STAGES, Stage, stage_class
-from optkit.stats import PRECISION
 from optkit.system import yaml_lines
 from optkit.system.yaml_lines import Document, Place
 from optkit.target import TARGETS

@@ -13,10 +13,10 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from optkit import units
 from optkit.errors import UsageError
+from optkit.metrics.statistics import MARGIN
 from optkit.records import sentences
 from optkit.records.gate import Judgement, RuleRecord, Verdict
 from optkit.records.record import Comparison, Interval, Record, Row
-from optkit.stats import MARGIN
 
 NOT_WORSE = 0.01
 """The loss that counts as none where no rule says more: of metrics that lie between 0 and 1 in their own units, of

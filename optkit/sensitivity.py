@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from optkit import affine, fidelity, switches
+from optkit import affine, switches
 from optkit.affine import Affine
 from optkit.data.dataset import Batch, Dataset
 from optkit.errors import MetricError, StageError
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph
 from optkit.formats.tensors import Array, Arrays
+from optkit.metrics import fidelity
 from optkit.progress import Progress, no_progress
 from optkit.quantizer import Engine, simplified
 from optkit.records.layers import LayerRecord, Sensitivity

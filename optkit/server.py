@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from optkit import comparison, latencies, offline, stats, units, workload
+from optkit import comparison, offline, units, workload
 from optkit.cautions import of_conditions, of_session
 from optkit.data.dataset import Dataset
 from optkit.errors import OptkitError, TargetError, UsageError
 from optkit.measurement import recording
+from optkit.metrics import latency, statistics
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.quality import Assessment
@@ -178,7 +179,7 @@ class _Serving:
         stretches = [part.tolist() for part in np.array_split(np.array(self.latencies), _STRETCHES) if part.size]
         known = {
             "load": load,
-            "latency": latencies.record(stretches),
+            "latency": latency.record(stretches),
             "throughput": (self.held or 0.0) * self.work.batch,
             "memory_bytes": self.memory_bytes,
             "facts": self.facts,
@@ -188,7 +189,7 @@ class _Serving:
     def cautions(self, ways: int) -> list[Note]:
         """Those of the session; and where more time, which is divided among ``ways``, would have told more."""
         found = list(of_session(self.candidate, self.facts, self.sessions * self.threads))
-        needed = stats.enough_for(_QUANTILE)
+        needed = statistics.enough_for(_QUANTILE)
         if len(self.latencies) < needed:
             parts = ways * (1 if self.demand.rate else _PROBES)
             seconds = units.one_digit(parts * needed / (self.held or 1.0))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit import devices, metrics
+from optkit import devices
 from optkit.data import splits
 from optkit.data.dataset import Dataset
 from optkit.errors import DataError, SignatureError, UsageError
@@ -18,7 +18,8 @@ from optkit.formats.model import Model
 from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec
 from optkit.formats.torch import loading
 from optkit.formats.torch import outputs as torch_outputs
-from optkit.metrics import Metric
+from optkit.metrics import metric as metrics
+from optkit.metrics.metric import Metric
 from optkit.objectives import Kept, Match, Objective, Weights, task_loss
 from optkit.samples import Drawn, Samples
 from optkit.schedule import Schedule

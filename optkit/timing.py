@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
 
-from optkit import latencies, stats
 from optkit.errors import OptkitError
 from optkit.formats.tensors import Arrays
+from optkit.metrics import latency as latencies
+from optkit.metrics import statistics
 from optkit.progress import Progress, no_progress
 from optkit.records.record import Interval, LatencyRecord
 from optkit.system import cgroup
@@ -70,7 +71,7 @@ class Mode:
     samples: int
 
 
-LATENCY = Mode(_one_by_one, 0.04, stats.enough_for(0.99))
+LATENCY = Mode(_one_by_one, 0.04, statistics.enough_for(0.99))
 """Each inference on its own, enough of them for a 99 % quantile."""
 THROUGHPUT = Mode(_all_at_once, 0.3, 1)
 """All of the candidate's sessions at work."""
@@ -98,7 +99,7 @@ class Timing:
     latency: LatencyRecord | None = None
     throughput: Interval | None = None
     speedup: Interval | None = None
-    verdict: stats.Verdict | None = None
+    verdict: statistics.Verdict | None = None
     ratios: list[list[float]] = field(default_factory=list)
     memory_bytes: int | None = None
     facts: dict[str, Any] = field(default_factory=dict)
@@ -119,7 +120,7 @@ def measure(
     *,
     mode: Mode = LATENCY,
     seconds: float = 10.0,
-    precision: float = stats.PRECISION,
+    precision: float = statistics.PRECISION,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Measurement:
@@ -264,8 +265,11 @@ class _Race:
         baseline, *others = self._running()
         if min(lane.samples() for lane in (baseline, *others)) < self.mode.samples:
             return False
-        found = [stats.paired_ratio(baseline.medians(), lane.medians()) for lane in others]
-        return all(stats.half_width(each) <= precision for each in found or [stats.geometric_mean(baseline.medians())])
+        found = [statistics.paired_ratio(baseline.medians(), lane.medians()) for lane in others]
+        return all(
+            statistics.half_width(each) <= precision
+            for each in found or [statistics.geometric_mean(baseline.medians())]
+        )
 
     def _plan(self) -> None:
         """How many inferences make a round (whole turns over the same feeds for all), and how many rounds a launch."""
@@ -309,15 +313,15 @@ def _settled(medians: Sequence[float]) -> bool:
 def _timing(lane: _Lane, baseline: _Lane | None, seed: int) -> Timing:
     if lane.error is not None:
         return Timing(lane.task.candidate, reason=lane.error.message)
-    speedup = None if baseline is None else stats.paired_ratio(baseline.medians(), lane.medians())
+    speedup = None if baseline is None else statistics.paired_ratio(baseline.medians(), lane.medians())
     clusters = [[time for times in rounds for time in times] for rounds in lane.launches]
     return Timing(
         lane.task.candidate,
         latency=latencies.record(clusters, fastest=lane.fastest(), seed=seed) if lane.mode is LATENCY else None,
         throughput=latencies.throughput(clusters, lane.task.batch),
         speedup=speedup,
-        verdict=None if speedup is None else stats.verdict(speedup),
-        ratios=[] if baseline is None else stats.ratios(baseline.medians(), lane.medians()),
+        verdict=None if speedup is None else statistics.verdict(speedup),
+        ratios=[] if baseline is None else statistics.ratios(baseline.medians(), lane.medians()),
         memory_bytes=lane.memory_bytes,
         facts=lane.worker.facts,
     )

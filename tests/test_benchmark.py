@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from optkit import stats
 from optkit.cli.tables import benchmark_blocks
 from optkit.errors import UsageError
+from optkit.metrics import statistics
 from optkit.records.record import Comparison
 from optkit.verbs.benchmark import benchmark
 
@@ -157,7 +157,7 @@ def test_the_record_holds_every_rounds_ratio_by_launch(here):
     found = benchmark(["model.onnx", "model.onnx"], threads=1, seconds=0.5)
     row = found.rows[1]
     assert len(row.ratios) == found.launches >= 2
-    assert stats.geometric_mean(row.ratios) == row.speedup
+    assert statistics.geometric_mean(row.ratios) == row.speedup
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from optkit import mcnemar, metrics
 from optkit.data import dataset as datasets
 from optkit.errors import DataError, MetricError, TargetError
 from optkit.formats.tensors import Signature, parse_input
-from optkit.metrics import parse
+from optkit.metrics import metric as metrics
+from optkit.metrics import significance
+from optkit.metrics.metric import parse
 
 NO_FEED = {}
 
@@ -285,25 +286,25 @@ class TestMcNemar:
         ],
     )
     def test_has_the_p_value_worked_out_by_hand(self, only_first, only_second, expected):
-        assert mcnemar.p_value(only_first, only_second) == pytest.approx(expected, rel=1e-3)
+        assert significance.p_value(only_first, only_second) == pytest.approx(expected, rel=1e-3)
 
     @pytest.mark.parametrize("only_first", [0, 1, 3, 17, 90, 3_000])
     @pytest.mark.parametrize("only_second", [1, 4, 25, 2_800, 3_100])
     def test_is_the_binomial_test_of_scipy(self, only_first, only_second):
         stats = pytest.importorskip("scipy.stats")
         expected = stats.binomtest(only_first, only_first + only_second).pvalue
-        assert mcnemar.p_value(only_first, only_second) == pytest.approx(expected, rel=1e-9)
+        assert significance.p_value(only_first, only_second) == pytest.approx(expected, rel=1e-9)
 
     @pytest.mark.parametrize("only_candidate", [0, 1, 5, 40])
     @pytest.mark.parametrize("count", [200, 1500])
     def test_detects_the_first_loss_that_is_no_chance(self, only_candidate, count):
-        lost = round(mcnemar.detectable(only_candidate, count) * count) + only_candidate
-        assert mcnemar.p_value(lost, only_candidate) < 0.05 <= mcnemar.p_value(lost - 1, only_candidate)
+        lost = round(significance.detectable(only_candidate, count) * count) + only_candidate
+        assert significance.p_value(lost, only_candidate) < 0.05 <= significance.p_value(lost - 1, only_candidate)
         assert lost - only_candidate >= 6
 
     def test_detects_nothing_on_five_samples(self):
-        assert mcnemar.detectable(0, 5) is None
-        assert mcnemar.detectable(0, 6) == 1.0
+        assert significance.detectable(0, 5) is None
+        assert significance.detectable(0, 6) == 1.0
 
 
 class TestTheEvidenceOfALoss:

@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped
 
-from optkit import reporting, stats
+from optkit import reporting
+from optkit.metrics import statistics
 from optkit.records.gate import Judgement, RuleRecord
 from optkit.records.record import (
     Comparison,
@@ -52,7 +53,7 @@ def model(path, size, format="onnx"):
 def latency(median, seed):
     draw = random.Random(seed)
     samples = [median * math.exp(draw.gauss(0, 0.06)) + median * 0.5 * (draw.random() < 0.03) for _ in range(900)]
-    edges, counts = stats.histogram(samples)
+    edges, counts = statistics.histogram(samples)
     return LatencyRecord(
         count=900,
         mean=median * 1.02,

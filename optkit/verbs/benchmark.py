@@ -8,10 +8,10 @@ from pathlib import Path
 from optkit import comparison, offline, server
 from optkit.data import dataset as datasets
 from optkit.errors import UsageError
+from optkit.metrics.statistics import PRECISION
 from optkit.progress import Progress, no_progress
 from optkit.records.record import Comparison, Scenario
 from optkit.server import Demand
-from optkit.stats import PRECISION
 from optkit.worker import TIME_LIMIT, candidate
 
 _STREAMS = 8

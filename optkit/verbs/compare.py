@@ -7,9 +7,9 @@ from pathlib import Path
 
 from optkit import comparison
 from optkit.data import dataset as datasets
+from optkit.metrics.statistics import PRECISION
 from optkit.progress import Progress, no_progress
 from optkit.records.record import Comparison
-from optkit.stats import PRECISION
 from optkit.worker import TIME_LIMIT, candidate
 
 

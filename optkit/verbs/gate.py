@@ -15,13 +15,13 @@ from optkit.data import dataset as datasets
 from optkit.data.dataset import Dataset
 from optkit.errors import ModelError, OptkitError, UsageError
 from optkit.measurement import recording
+from optkit.metrics.statistics import PRECISION
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.records.gate import Gate
 from optkit.records.record import Comparison, NoteRecord, Row
 from optkit.rules import Rules
 from optkit.saved import Saved
-from optkit.stats import PRECISION
 from optkit.system import fingerprint
 from optkit.worker import TIME_LIMIT, Candidate
 

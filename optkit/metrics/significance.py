@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
 
+from optkit.metrics.statistics import expanded_tail
 from optkit.records.record import Interval
-from optkit.stats import expanded_tail
 
 CONFIDENCE = 0.95
+
+
 _RESAMPLES = 1000
+
+
 _Z = NormalDist().inv_cdf((1.0 + CONFIDENCE) / 2.0)
 
 
@@ -49,3 +54,24 @@ def bootstrap(statistic: Callable[[np.ndarray], float], count: int, *, seed: int
 
 def _around(value: float, low: float, high: float) -> Interval:
     return Interval(value=value, low=min(low, value), high=max(high, value), confidence=CONFIDENCE)
+
+
+SIGNIFICANT = 0.05
+"""A difference counts as shown below this p-value, the counterpart of intervals of 95 %."""
+
+
+def p_value(only_first: int, only_second: int) -> float:
+    """The exact two-sided p-value: how often fair coins fall at least as unevenly."""
+    from scipy.special import bdtr  # a quarter of a second to import
+
+    return min(1.0, 2.0 * float(bdtr(min(only_first, only_second), only_first + only_second, 0.5)))
+
+
+def detectable(only_candidate: int, count: int) -> float | None:
+    """The smallest loss that ``count`` samples could have shown, of which only the candidate is right on that many.
+
+    ``None`` where they could have shown none. Never below 6 / ``count``: five samples against none may be chance.
+    """
+    losses = range(only_candidate + 1, count - only_candidate + 1)
+    first = bisect_left(losses, True, key=lambda lost: p_value(lost, only_candidate) < SIGNIFICANT)
+    return (losses[first] - only_candidate) / count if first < len(losses) else None

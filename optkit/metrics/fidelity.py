@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from optkit import classes
 from optkit.errors import MetricError
 from optkit.formats.tensors import Array, Arrays
+from optkit.metrics import classification
 
 MASK = "attention_mask"
 BROKEN = 1e6
@@ -79,13 +79,15 @@ def agreements(name: str, output: Array, expected: Array, feed: Arrays) -> tuple
     if output.dtype.kind in "iub":
         return (output == expected) & seen, seen
     if output.ndim < 2 or output.shape[-1] == 1:
-        ours, theirs = (classes.decided_by_one(name, array) for array in (output, expected))
+        ours, theirs = (classification.decided_by_one(name, array) for array in (output, expected))
     else:
         # A score per position (where does the answer start?): what is padding cannot be chosen.
         by_position = output.ndim == 2 and not seen.all()
-        ours, theirs = (classes.decided(np.where(seen, a, -np.inf) if by_position else a) for a in (output, expected))
+        ours, theirs = (
+            classification.decided(np.where(seen, a, -np.inf) if by_position else a) for a in (output, expected)
+        )
         seen = np.ones(ours.shape, bool) if by_position else seen[..., 0]
-    return (ours == theirs) & (ours != classes.UNDECIDED) & seen, seen
+    return (ours == theirs) & (ours != classification.UNDECIDED) & seen, seen
 
 
 def correlation(left: Array, right: Array) -> float:

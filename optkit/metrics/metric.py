@@ -14,11 +14,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from optkit import classes, fidelity, intervals, mcnemar
 from optkit.data.dataset import Dataset
 from optkit.errors import DataError, MetricError, TargetError
 from optkit.formats.tensors import Array, Arrays, Signature
 from optkit.lazy import did_you_mean
+from optkit.metrics import classification, fidelity, significance
 from optkit.records.record import Interval
 
 Needs = Literal["labels", "reference"]
@@ -75,8 +75,8 @@ class Accuracy(Metric):
     counts = True
 
     def observations(self, outputs: Arrays, truth: Array | Arrays, feed: Arrays) -> Array:
-        predicted, labels = classes.decisions(*self.chosen(outputs), _labels(truth))
-        counted = labels != classes.IGNORED
+        predicted, labels = classification.decisions(*self.chosen(outputs), _labels(truth))
+        counted = labels != classification.IGNORED
         return _share((predicted == labels) & counted, counted)
 
 
@@ -87,7 +87,7 @@ class Top5(Metric):
     counts = True
 
     def observations(self, outputs: Arrays, truth: Array | Arrays, feed: Arrays) -> Array:
-        hits, counted = classes.among_best(*self.chosen(outputs), _labels(truth), 5)
+        hits, counted = classification.among_best(*self.chosen(outputs), _labels(truth), 5)
         return _share(hits, counted)
 
 
@@ -97,11 +97,11 @@ class F1(Metric):
     name = "f1"
 
     def observations(self, outputs: Arrays, truth: Array | Arrays, feed: Arrays) -> Array:
-        predicted, labels = classes.decisions(*self.chosen(outputs), _labels(truth))
+        predicted, labels = classification.decisions(*self.chosen(outputs), _labels(truth))
         return np.stack([predicted, labels], axis=-1).reshape(len(labels), -1, 2)
 
     def aggregate(self, observations: Array) -> float:
-        return classes.macro_f1(observations.reshape(-1, 2))
+        return classification.macro_f1(observations.reshape(-1, 2))
 
 
 class MeanAbsoluteError(Metric):
@@ -251,16 +251,16 @@ def join(parts: Sequence[Array]) -> Array:
     """The observations of several batches as one array, also where texts of differing lengths gave f1 wider rows."""
     width = max(part.shape[1] for part in parts)
     blank = [[(0, 0), (0, width - part.shape[1])] + [(0, 0)] * (part.ndim - 2) for part in parts]
-    padded = [np.pad(part, pad, constant_values=classes.IGNORED) for part, pad in zip(parts, blank, strict=True)]
+    padded = [np.pad(part, pad, constant_values=classification.IGNORED) for part, pad in zip(parts, blank, strict=True)]
     return np.concatenate(padded)
 
 
 def interval(observations: Array, metric: Metric, *, seed: int = 0) -> Interval:
     """The metric's value with its interval over the samples. Raises DataError for a single sample."""
     if metric.counts and _is_plain(observations):
-        return intervals.proportion(float(observations[:, 0].sum()), len(observations))
+        return significance.proportion(float(observations[:, 0].sum()), len(observations))
     _require_two(observations, metric)
-    return intervals.bootstrap(lambda rows: metric.aggregate(observations[rows]), len(observations), seed=seed)
+    return significance.bootstrap(lambda rows: metric.aggregate(observations[rows]), len(observations), seed=seed)
 
 
 def loss(candidate: Array, baseline: Array | None, metric: Metric, *, seed: int = 0) -> Interval:
@@ -274,13 +274,13 @@ def loss(candidate: Array, baseline: Array | None, metric: Metric, *, seed: int 
         ends = sorted(sign * (metric.perfect - end) + 0.0 for end in (own.low, own.high))
         return Interval(value=sign * (metric.perfect - own.value) + 0.0, low=ends[0], high=ends[1])
     if metric.counts and _is_plain(candidate) and _is_plain(baseline):
-        return intervals.paired_proportions(*_right_alone(baseline, candidate), len(candidate))
+        return significance.paired_proportions(*_right_alone(baseline, candidate), len(candidate))
     _require_two(candidate, metric)
 
     def lost(rows: Array) -> float:
         return sign * (metric.aggregate(baseline[rows]) - metric.aggregate(candidate[rows])) + 0.0
 
-    return intervals.bootstrap(lost, len(candidate), seed=seed)
+    return significance.bootstrap(lost, len(candidate), seed=seed)
 
 
 @dataclass(frozen=True)
@@ -297,8 +297,8 @@ def evidence(candidate: Array, baseline: Array | None, metric: Metric, lost: Int
     plain = metric.counts and _is_plain(candidate)
     if plain and baseline is not None and _is_plain(baseline):
         only_baseline, only_candidate = _right_alone(baseline, candidate)
-        p_value = mcnemar.p_value(only_baseline, only_candidate)
-        return Evidence("mcnemar", p_value, mcnemar.detectable(only_candidate, len(candidate)))
+        p_value = significance.p_value(only_baseline, only_candidate)
+        return Evidence("mcnemar", p_value, significance.detectable(only_candidate, len(candidate)))
     return Evidence("wilson" if plain and baseline is None else "bootstrap", None, (lost.high - lost.value) or None)
 
 

@@ -7,7 +7,7 @@ from statistics import fmean
 
 import numpy as np
 
-from optkit import stats
+from optkit.metrics import statistics
 from optkit.records.record import Interval, LatencyRecord
 
 _LEVELS = {"median": 0.5, "p90": 0.90, "p95": 0.95, "p99": 0.99}
@@ -16,10 +16,10 @@ _LEVELS = {"median": 0.5, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 def record(clusters: Sequence[Sequence[float]], *, fastest: float | None = None, seed: int = 0) -> LatencyRecord:
     """Latencies in seconds that were taken in clusters: launches, or stretches of one run."""
     samples = [time for times in clusters for time in times]
-    edges, counts = stats.histogram(samples)
-    supported = {name: level for name, level in _LEVELS.items() if stats.quantile(samples, level) is not None}
+    edges, counts = statistics.histogram(samples)
+    supported = {name: level for name, level in _LEVELS.items() if statistics.quantile(samples, level) is not None}
     values = dict(zip(supported, np.quantile(samples, list(supported.values())).tolist(), strict=True))
-    found = stats.clustered_quantiles(clusters, list(supported.values()), seed=seed)
+    found = statistics.clustered_quantiles(clusters, list(supported.values()), seed=seed)
     intervals = {} if found is None else {f"{name}_interval": each for name, each in zip(supported, found, strict=True)}
     return LatencyRecord(
         count=len(samples),
@@ -42,4 +42,4 @@ def throughput(clusters: Sequence[Sequence[float]], batch: int) -> Interval | No
 
 
 def _mean(clusters: Sequence[Sequence[float]]) -> Interval | None:
-    return stats.mean_interval([fmean(times) for times in clusters]) if len(clusters) > 1 else None
+    return statistics.mean_interval([fmean(times) for times in clusters]) if len(clusters) > 1 else None
