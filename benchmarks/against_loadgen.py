@@ -24,7 +24,7 @@ from optkit import child, loadgen, server, worker
 from optkit.formats.tensors import Arrays, synthetic_feed
 from optkit.metrics import statistics
 from optkit.system.noise import Watch
-from optkit.target import Session, target
+from optkit.targets.target import Session, target
 from optkit.workload import Workload
 
 SAMPLES = 64

@@ -17,9 +17,10 @@ import zoo
 from fingerprint import fingerprint
 
 import optkit
-from optkit import trt, units
+from optkit import units
 from optkit.errors import OptkitError
 from optkit.records.record import EngineLayerRecord
+from optkit.targets.tensorrt import library as tensorrt_library
 
 PRECISIONS = ("float32", "fp16", "bf16", "int8", "int8-fp16", "fp8-fp16")
 """With a hyphen: and what that leaves in float."""
@@ -86,7 +87,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=PRECISIONS)
     arguments = parser.parse_args()
     precisions = [arguments.precision] if arguments.precision else PRECISIONS
-    print(f"{trt.name()}, no GPU; {fingerprint()}\n", flush=True)
+    print(f"{tensorrt_library.name()}, no GPU; {fingerprint()}\n", flush=True)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

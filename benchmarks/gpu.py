@@ -17,12 +17,14 @@ import zoo
 from fingerprint import fingerprint
 
 import optkit
-from optkit import comparison, cuda, trt, units, worker
+from optkit import comparison, units, worker
 from optkit.data import dataset as datasets
 from optkit.errors import MISSING, OptkitError
 from optkit.formats import model as models
 from optkit.records.record import Row
 from optkit.system import fingerprint as fingerprints
+from optkit.targets import cuda
+from optkit.targets.tensorrt import library as tensorrt_library
 from optkit.worker import Candidate
 
 PRECISIONS = ("fp16", "bf16", "int8", "int8-fp16")
@@ -102,7 +104,7 @@ def main() -> None:
     drivers = {each.driver for each in fingerprints.fingerprint().gpus}  # none where there is no nvidia-smi
     driver = ", ".join(filter(None, drivers)) or "unknown"
     print(f"{cuda.device_name()}, compute capability {cuda.compute_capability()}, driver {driver}")
-    print(f"{trt.name()}; {fingerprint()}\n")
+    print(f"{tensorrt_library.name()}; {fingerprint()}\n")
     print("\n| model | batch | form | median | throughput | speed-up over the first | quality |\n" + "|---" * 7 + "|")
     with tempfile.TemporaryDirectory() as name:
         for case in zoo.cases(Path(name)):

@@ -13,7 +13,7 @@ from fingerprint import fingerprint
 from optkit import loadgen, worker
 from optkit.formats.tensors import Arrays, synthetic_feed
 from optkit.metrics import statistics
-from optkit.target import target
+from optkit.targets.target import target
 
 CHUNK = 200
 

@@ -25,7 +25,7 @@ from optkit.formats import model as models
 from optkit.formats.tensors import Arrays
 from optkit.records.record import QualityRecord, Row
 from optkit.records.run import Run
-from optkit.target import target
+from optkit.targets.target import target
 from optkit.worker import Candidate
 
 THREADS = 1

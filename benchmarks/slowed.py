@@ -13,8 +13,8 @@ from typing import Any
 from optkit import worker
 from optkit.formats.model import Model
 from optkit.formats.tensors import Arrays
-from optkit.target import TARGETS
-from optkit.targets.onnxruntime import OnnxRuntime, OnnxRuntimeSession
+from optkit.targets.onnxruntime.target import OnnxRuntime, OnnxRuntimeSession
+from optkit.targets.target import TARGETS
 
 ENTRY = "slowed:Slowed"
 
@@ -60,5 +60,5 @@ def install() -> None:
     TARGETS["slowed"] = ENTRY
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *([before] if before else [])])
-    known = f"from optkit.target import TARGETS; TARGETS['slowed'] = {ENTRY!r}; "
+    known = f"from optkit.targets.target import TARGETS; TARGETS['slowed'] = {ENTRY!r}; "
     worker._BOOT = worker._BOOT.replace("from optkit.child", known + "from optkit.child")

@@ -18,7 +18,7 @@ from optkit.records.record import QualityRecord
 from optkit.records.run import StageRecord
 from optkit.system import atomic, digests
 from optkit.system.fingerprint import fingerprint
-from optkit.target import Session, target
+from optkit.targets.target import Session, target
 
 
 def write(

@@ -10,7 +10,7 @@ from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.notes import Note
 from optkit.recipe import Recipe
 from optkit.stage import Stage, stage_class
-from optkit.target import target
+from optkit.targets.target import target
 
 FLOAT = "float"
 """The name of the model that came in, exported and compiled without what the recipe does to its numbers."""

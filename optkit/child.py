@@ -23,7 +23,7 @@ from optkit.errors import OptkitError, WorkerError
 from optkit.formats.model import Model
 from optkit.formats.operators import Profile
 from optkit.formats.tensors import Arrays, Signature
-from optkit.target import Examination, Session, target
+from optkit.targets.target import Examination, Session, target
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_TIMERSLACK = 29

@@ -25,7 +25,7 @@ from optkit.records.explanation import (
 from optkit.records.record import Comparison, Row
 from optkit.speedcase import Case, Side
 from optkit.system import fingerprint
-from optkit.target import target
+from optkit.targets.target import target
 from optkit.worker import Candidate, Worker
 
 OUTSIDE = "outside operators"

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from optkit.formats.tensors import Arrays
-from optkit.target import Session
+from optkit.targets.target import Session
 
 Call = Callable[[], object]
 _Result = TypeVar("_Result")

@@ -28,7 +28,7 @@ from optkit.records.run import Branch, Plan, PlannedBranch, PlannedStage, Run, S
 from optkit.stage import Context, Stage
 from optkit.store import Entry, Store
 from optkit.system import atomic, fingerprint
-from optkit.target import target
+from optkit.targets.target import target
 from optkit.version import VERSION
 from optkit.worker import Candidate
 

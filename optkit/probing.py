@@ -12,7 +12,7 @@ from typing import Any
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph
 from optkit.formats.tensors import Arrays
-from optkit.target import target
+from optkit.targets.target import target
 
 AS_WRITTEN = {"graph_optimization_level": "ORT_ENABLE_BASIC"}
 """Without kernels of onnxruntime's own for integers; those that it puts in for 8-bit floats compute something else."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from optkit.errors import UsageError
 from optkit.formats.operators import Profile
 from optkit.formats.tensors import Arrays
-from optkit.target import target
+from optkit.targets.target import target
 from optkit.worker import Candidate, Worker
 
 SECONDS = 1.0

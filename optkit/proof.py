@@ -14,7 +14,7 @@ from optkit.measurement import recording
 from optkit.notes import Note
 from optkit.probing import AS_WRITTEN
 from optkit.records.record import Comparison, NoteRecord, Row
-from optkit.target import target
+from optkit.targets.target import target
 from optkit.transformation import Transformed
 from optkit.worker import candidate, examined
 

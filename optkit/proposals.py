@@ -19,7 +19,7 @@ from optkit.stages.fuse import Fuse
 from optkit.stages.prune import Prune
 from optkit.stages.quantize import Quantize
 from optkit.system import cgroup, fingerprint
-from optkit.target import target
+from optkit.targets.target import target
 from optkit.teaching import MODULES
 
 FUSED = "fused"

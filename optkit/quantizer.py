@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from optkit import lazy, providers, widening
+from optkit import lazy, widening
 from optkit.data.dataset import Dataset
 from optkit.errors import OptkitError, StageError
 from optkit.formats.model import Model
@@ -22,6 +22,7 @@ from optkit.formats.onnx import graph, nodes
 from optkit.formats.tensors import Arrays
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
+from optkit.targets.onnxruntime import providers
 
 QUANTIZERS = {
     "onnxruntime-dynamic": "optkit.quantizers.onnxruntime_dynamic:quantize",

@@ -11,7 +11,7 @@ from optkit.choice import Wish
 from optkit.proposals import FUSED, HALF, quantize_of
 from optkit.records.record import QualityRecord, Row
 from optkit.records.search import Phase, TrialRecord
-from optkit.target import target
+from optkit.targets.target import target
 
 GAIN = 1.03
 """A candidate must look so much better than the best to be worth more work: looks are off by a few per cent."""

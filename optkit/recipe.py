@@ -24,7 +24,7 @@ from optkit.rules import Rules
 from optkit.stage import STAGES, Stage, stage_class
 from optkit.system import yaml_lines
 from optkit.system.yaml_lines import Document, Place
-from optkit.target import TARGETS
+from optkit.targets.target import TARGETS
 
 
 def _path_alone(value: Any) -> Any:

@@ -28,7 +28,7 @@ from optkit.quantizer import Engine, simplified
 from optkit.records.layers import LayerRecord, Sensitivity
 from optkit.switches import ERRORS, HIGHS, LOWS, SIZES, SWITCHES, Layer
 from optkit.system import fingerprint
-from optkit.target import target
+from optkit.targets.target import target
 from optkit.worker import Candidate, Worker
 
 SECONDS = 30.0

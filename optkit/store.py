@@ -29,7 +29,7 @@ from optkit.records.record import Root
 from optkit.records.run import StageRecord
 from optkit.stage import Context, Outcome, Stage
 from optkit.system import cgroup, digests, fingerprint
-from optkit.target import target
+from optkit.targets.target import target
 from optkit.version import VERSION
 
 RECORD = "record.json"

@@ -25,7 +25,7 @@ from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.formats.operators import Profile
 from optkit.formats.tensors import Arrays, Signature, check_feed
 from optkit.lazy import did_you_mean
-from optkit.target import TARGETS, Examination, Target, target
+from optkit.targets.target import TARGETS, Examination, Target, target
 
 TIME_LIMIT = 600.0
 """Seconds that one request may take before its child counts as hung."""

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from cuda_runtime import Error, Runtime
 
-from optkit import cuda, lazy
+from optkit import lazy
 from optkit.errors import MissingDeviceError, MissingLibraryError, TargetError
+from optkit.targets import cuda
 
 
 def test_without_a_gpu_the_runtimes_own_words_say_why():

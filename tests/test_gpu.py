@@ -5,12 +5,16 @@ import onnxruntime
 import pytest
 
 import optkit as package
-from optkit import cuda, loadgen, providers, torchsessions, trt
+from optkit import loadgen
 from optkit.errors import OptkitError, TargetError
 from optkit.formats import model as models
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
-from optkit.target import target
+from optkit.targets import cuda
+from optkit.targets.onnxruntime import providers
+from optkit.targets.target import target
+from optkit.targets.tensorrt import library as tensorrt_library
+from optkit.targets.torch import session as torch_session
 
 pytestmark = pytest.mark.gpu
 RANDOM = np.random.default_rng(0)
@@ -32,7 +36,7 @@ def net(tmp_path):
     """A small convolutional net as an exported program, where torch has a GPU."""
     torch = pytest.importorskip("torch")
     try:
-        torchsessions.require_gpu()
+        torch_session.require_gpu()
     except OptkitError as error:
         pytest.skip(error.message)
     torch.manual_seed(0)
@@ -218,7 +222,7 @@ def test_an_engine_without_copies_takes_no_longer(samples, engines):
 def test_an_engine_for_another_gpu_is_one_line(samples, tmp_path):
     if reason := target("tensorrt").absence():
         pytest.skip(reason)
-    if not trt.is_rtx():
+    if not tensorrt_library.is_rtx():
         pytest.skip("TensorRT builds for the GPU that is there")
     other = "12.0" if cuda.compute_capability() != "12.0" else "8.9"
     package.compile(samples / "model.onnx", tmp_path / "bundle", target="tensorrt", compute_capability=[other])

@@ -9,8 +9,8 @@ from optkit import loadgen
 from optkit.errors import TargetError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
-from optkit.target import target
 from optkit.targets.fake import FakeSession
+from optkit.targets.target import target
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("y", "float32", ("batch", 3)),))
 FEED = {"x": np.zeros((1, 4), np.float32)}

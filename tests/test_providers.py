@@ -9,11 +9,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from optkit import cautions, lazy, providers
+from optkit import cautions, lazy
 from optkit.errors import MissingDeviceError, UsageError
 from optkit.formats import model as models
 from optkit.stages.compile import Compile
-from optkit.target import target
+from optkit.targets.onnxruntime import providers
+from optkit.targets.target import target
 from optkit.worker import Candidate, candidate
 
 CPU, CUDA, RTX = providers.CPU, providers.CUDA, providers.RTX

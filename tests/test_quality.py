@@ -29,7 +29,7 @@ def fake(name="model", *, shape=None, **options):
 
 def right_classes():
     """What the fake target decides."""
-    from optkit.target import target
+    from optkit.targets.target import target
 
     session = target("fake").open(fake().model, fake().options)
     return session.run({"x": INPUTS})["logits"].argmax(axis=1)

@@ -13,7 +13,7 @@ from optkit.errors import MissingDeviceError, SignatureError, TargetError, Usage
 from optkit.formats.model import Model
 from optkit.formats.openvino import stable_names
 from optkit.formats.tensors import Signature, TensorSpec
-from optkit.target import TARGETS, target
+from optkit.targets.target import TARGETS, target
 from optkit.worker import Candidate, Worker
 
 RUNTIMES = ["onnxruntime", "openvino"]

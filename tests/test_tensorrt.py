@@ -14,13 +14,16 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_files import nodes_of
 
 import optkit as package
-from optkit import commands, cuda, proof, shaperanges, trt, trtbuild
+from optkit import commands, proof
 from optkit.errors import MissingDeviceError, MissingLibraryError, ModelError, TargetError, UsageError
 from optkit.formats import model as models
 from optkit.formats import tensorrt_engine
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.stages.compile import Compile
-from optkit.target import target
+from optkit.targets import cuda
+from optkit.targets.target import target
+from optkit.targets.tensorrt import builder, shape_profiles
+from optkit.targets.tensorrt import library as tensorrt_library
 from optkit.worker import Candidate
 
 pytest.importorskip("tensorrt_rtx")
@@ -487,9 +490,9 @@ def test_wrong_shapes_are_told(samples, tmp_path, text, message):
 
 def test_sizes_that_no_one_gave_are_supposed():
     signature = Signature((TensorSpec("ids", "int64", ("batch", "sequence")), TensorSpec("fixed", "float32", (1, 2))))
-    ranges, supposed = shaperanges.of(signature, shaperanges.parsed(["sequence=16"]))
+    ranges, supposed = shape_profiles.of(signature, shape_profiles.parsed(["sequence=16"]))
     assert supposed == ["batch"]
-    assert shaperanges.profile(signature, ranges) == {"ids": {"min": [1, 16], "opt": [1, 16], "max": [32, 16]}}
+    assert shape_profiles.profile(signature, ranges) == {"ids": {"min": [1, 16], "opt": [1, 16], "max": [32, 16]}}
 
 
 def test_a_profile_that_does_not_fit_the_graph_is_one_line(samples, tmp_path):
@@ -551,11 +554,11 @@ def test_what_onnxruntime_warns_of_while_it_quantizes_is_not_heard(tmp_path, cap
 
 def test_a_builders_message_is_one_line_without_places_in_its_source():
     place = "In operator() at /_src/shape.cpp:640 In rebuild at /_src/optimizer/valueRebuilder.cpp:160)"
-    told = trtbuild._plain(f"IBuilder::buildSerializedNetwork: Error Code 4: Shape Error (inherently\nfalse {place}")
+    told = builder._plain(f"IBuilder::buildSerializedNetwork: Error Code 4: Shape Error (inherently\nfalse {place}")
     assert told == "Shape Error: inherently false"
     text = "IBuilder::build: Error Code 2: [graphScope.cpp::analyze::471] Internal Error (Assertion tScope)"
-    assert trtbuild._plain(text) == "Internal Error: Assertion tScope"
-    assert len(trtbuild._plain("Myelin (" + "x" * 5000)) < 310
+    assert builder._plain(text) == "Internal Error: Assertion tScope"
+    assert len(builder._plain("Myelin (" + "x" * 5000)) < 310
 
 
 def test_an_input_whose_values_are_shapes_is_refused(tmp_path):
@@ -685,7 +688,7 @@ def test_a_gpu_that_the_library_does_not_know_is_a_missing_device(samples, monke
     if known:
         assert reason is None
         return
-    assert reason.startswith(f"{trt.name()} knows no compute capability 9.0, only 7.5, 8.0, 8.6, 8.9")
+    assert reason.startswith(f"{tensorrt_library.name()} knows no compute capability 9.0, only 7.5, 8.0, 8.6, 8.9")
     with pytest.raises(MissingDeviceError, match=r"knows no compute capability 9\.0") as caught:
         target("tensorrt").open(models.open(samples / "model.onnx"), {})
     assert "pip install tensorrt" in caught.value.hint
@@ -785,12 +788,12 @@ class Caching:
 def test_a_timing_cache_grows_from_build_to_build_and_rtx_has_none(tmp_path, monkeypatch):
     path = tmp_path / "timings"
     with pytest.raises(UsageError, match="times nothing while it builds"):
-        trtbuild.TimingCache(Caching(), str(path))
-    monkeypatch.setattr(trt, "is_rtx", lambda: False)
+        builder.TimingCache(Caching(), str(path))
+    monkeypatch.setattr(tensorrt_library, "is_rtx", lambda: False)
     for kept in (b"more", b"moremore"):
-        trtbuild.TimingCache(Caching(), str(path)).keep()
+        builder.TimingCache(Caching(), str(path)).keep()
         assert path.read_bytes() == kept
-    trtbuild.TimingCache(Caching(), None).keep()
+    builder.TimingCache(Caching(), None).keep()
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -798,7 +801,7 @@ def test_building_needs_no_library_for_running(samples, tmp_path, monkeypatch):
     def missing():
         raise MissingLibraryError("this needs the library 'cuda'")
 
-    monkeypatch.setattr("optkit.cuda._library", missing)
+    monkeypatch.setattr("optkit.targets.cuda._library", missing)
     package.compile(samples / "model.onnx", tmp_path / "bundle", target="tensorrt")
     with pytest.raises(MissingDeviceError, match="needs the library 'cuda'"):
         package.load(tmp_path / "bundle")

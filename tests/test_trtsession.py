@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from cuda_runtime import Runtime
 
-from optkit import cuda
 from optkit.errors import TargetError
 from optkit.formats.tensors import Signature, TensorSpec
-from optkit.trtsession import TensorRtSession
+from optkit.targets import cuda
+from optkit.targets.tensorrt.session import TensorRtSession
 
 
 class Context:

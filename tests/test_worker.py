@@ -178,7 +178,7 @@ def test_a_round_may_begin_on_any_core_and_go_on_on_all(samples):
 
 def test_a_child_starts_without_what_only_its_parent_needs():
     """A comparison starts dozens of them."""
-    imports = "import sys, optkit.child, optkit.targets.onnxruntime, optkit.targets.openvino"
+    imports = "import sys, optkit.child, optkit.targets.onnxruntime.target, optkit.targets.openvino.target"
     code = f"{imports}; print('pydantic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -8,13 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from optkit import shaperanges
 from optkit.errors import UsageError
 from optkit.formats import model as models
 from optkit.formats.model import Model
 from optkit.notes import Note
 from optkit.stage import Context, Outcome, Stage
-from optkit.target import target
+from optkit.targets.target import target
+from optkit.targets.tensorrt import shape_profiles
 
 
 def _capability(given: Any) -> Any:
@@ -45,7 +45,7 @@ class Compile(Stage):
                 f"{model.path}: {context.target} takes {', '.join(formats)}, not {model.format}",
                 hint="export it first" if "onnx" in formats and model.format != "openvino" else "choose another target",
             )
-        shaperanges.parsed(self.shapes)
+        shape_profiles.parsed(self.shapes)
 
     def apply(self, model: Model, context: Context) -> Outcome:
         """Write the target's own form. Raises TargetError, naming what the target refuses."""
@@ -72,5 +72,5 @@ class Compile(Stage):
         if self.compute_capability:
             found["compute_capabilities"] = list(self.compute_capability)
         if self.shapes:
-            found["shapes"] = {name: str(sizes) for name, sizes in shaperanges.parsed(self.shapes).items()}
+            found["shapes"] = {name: str(sizes) for name, sizes in shape_profiles.parsed(self.shapes).items()}
         return found

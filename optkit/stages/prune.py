@@ -29,7 +29,7 @@ from optkit.records.record import Interval
 from optkit.schedule import Schedule
 from optkit.sparsity import Masks, Pattern, smallest
 from optkit.stage import Context, Interrupted, Outcome, Stage
-from optkit.target import target
+from optkit.targets.target import target
 from optkit.teaching import Lesson
 
 _PROBE = 512

@@ -20,7 +20,7 @@ from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.formats.operators import Operator, Profile
 from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec
 from optkit.progress import Progress, no_progress
-from optkit.target import Compiled, Session, Target
+from optkit.targets.target import Compiled, Session, Target
 
 
 class Fake(Target):

@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from optkit import lazy, trt
+from optkit import lazy
 from optkit.formats import tensorrt_engine
 from optkit.records.record import Doctor, LibraryRecord, Machine, NoteRecord, ProviderRecord
 from optkit.system import fingerprint
+from optkit.targets.tensorrt import library as tensorrt_library
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ RUNTIMES = (
     Runtime("onnxruntime", ("onnxruntime",)),
     Runtime("openvino", ("openvino",), "openvino"),
     Runtime("torch", ("torch",), "torch"),
-    Runtime("tensorrt", trt.MODULES, "tensorrt-rtx"),
+    Runtime("tensorrt", tensorrt_library.MODULES, "tensorrt-rtx"),
 )
 _TIME_LIMIT = 120
 _NOT_INSTALLED = "not installed"
@@ -78,7 +79,7 @@ def tried_providers() -> tuple[list[ProviderRecord], list[NoteRecord]]:
     if not lazy.available("onnxruntime"):
         return [], []
     root = str(Path(__file__).parents[2])
-    code = f"import sys, json; sys.path.append({root!r}); from optkit.targets.onnxruntime import states"
+    code = f"import sys, json; sys.path.append({root!r}); from optkit.targets.onnxruntime.target import states"
     done = _run(f"{code}; print(json.dumps(list(states())))")
     if done is None or done.returncode:
         reason = f"no answer within {_TIME_LIMIT} s" if done is None else _reason(done, "when its providers are tried")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from optkit import lazy, shaperanges
+from optkit import lazy
 from optkit.errors import MissingLibraryError, OptkitError, UsageError
 from optkit.formats import contents
 from optkit.formats import model as models
@@ -15,7 +15,8 @@ from optkit.formats.tensors import Signature
 from optkit.measurement import recording
 from optkit.progress import Progress, no_progress
 from optkit.records.record import EngineLayerRecord, Inspection, Refusal, RefusedNodeRecord
-from optkit.target import TARGETS, target
+from optkit.targets.target import TARGETS, target
+from optkit.targets.tensorrt import shape_profiles
 from optkit.worker import candidate, examined
 
 
@@ -58,8 +59,8 @@ def _sizes(model: Model, targets: Sequence[str], shapes: Sequence[str]) -> dict[
     """The sizes as tensorrt's options have them."""
     if shapes and "tensorrt" not in targets:
         raise UsageError("shapes is for tensorrt", hint="--target tensorrt")
-    given = shaperanges.parsed(shapes)
-    shaperanges.of(model.signature or Signature(()), given)
+    given = shape_profiles.parsed(shapes)
+    shape_profiles.of(model.signature or Signature(()), given)
     return {name: str(sizes) for name, sizes in given.items()}
 
 

@@ -31,7 +31,7 @@ from optkit.records.search import Goal, SearchRecord
 from optkit.search import Search
 from optkit.store import Store
 from optkit.system import atomic, fingerprint
-from optkit.target import target
+from optkit.targets.target import target
 from optkit.version import VERSION
 from optkit.worker import Candidate
 

@@ -9,14 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from optkit import cuda, shaperanges, trt
 from optkit.errors import OptkitError, TargetError, UsageError
 from optkit.formats import tensorrt_engine
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature
 from optkit.lazy import did_you_mean
 from optkit.progress import Progress, no_progress
-from optkit.target import Compiled, EngineLayer, Examination, Session, Target
+from optkit.targets import cuda
+from optkit.targets.target import Compiled, EngineLayer, Examination, Session, Target
+from optkit.targets.tensorrt import library as tensorrt_library
+from optkit.targets.tensorrt import shape_profiles
 
 _AHEAD_OF_TIME = ("8.0", "8.6", "8.9", "12.0")
 """What TensorRT-RTX itself builds for where no compute capability is named."""
@@ -45,20 +47,20 @@ class TensorRT(Target):
     without_operators = "optkit inspect MODEL --target tensorrt shows the layers"
 
     def version(self) -> str:
-        return str(trt.library().__version__)
+        return str(tensorrt_library.library().__version__)
 
     def absence(self) -> str | None:
         """No GPU, no library, or a GPU that the library knows nothing of, as TensorRT-RTX of an H100."""
         try:
             cuda.require()
-            trt.check_knows(cuda.compute_capability())
+            tensorrt_library.check_knows(cuda.compute_capability())
         except OptkitError as error:
             return error.message
         return None
 
     def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
         return {
-            "compute_capabilities": _capabilities() if trt.is_rtx() else [],
+            "compute_capabilities": _capabilities() if tensorrt_library.is_rtx() else [],
             "builder_optimization_level": 3,
             # Without TF32, which is on by itself: products of float32 numbers that are rounded to 10 bits.
             "flags": [],
@@ -86,7 +88,7 @@ class TensorRT(Target):
         self, model: Model, options: dict[str, Any], workdir: Path, progress: Progress = no_progress
     ) -> Compiled:
         """Build an engine. Raises TargetError, naming the nodes that are refused."""
-        from optkit.trtbuild import Network
+        from optkit.targets.tensorrt.builder import Network
 
         if model.format == "tensorrt":
             raise TargetError(f"{model.path}: an engine already", hint="compile the ONNX model it was built of")
@@ -100,23 +102,23 @@ class TensorRT(Target):
         path = workdir / "model.engine"
         path.write_bytes(built.engine)
         kept = {key: value for key, value in options.items() if key not in ("timing_cache", "shapes")}
-        facts = {"library": trt.name(), "layers_by_precision": counted(built.layers)}
+        facts = {"library": tensorrt_library.name(), "layers_by_precision": counted(built.layers)}
         return Compiled(path, "tensorrt", kept, (*notes, *_notes(options, built.layers)), facts)
 
     def open(self, model: Model, options: dict[str, Any]) -> Session:
         """Load an engine; an ONNX model is built for the GPU that is there first. Raises MissingDeviceError."""
-        from optkit.trtsession import Engine, TensorRtSession
+        from optkit.targets.tensorrt.session import Engine, TensorRtSession
 
         _check_kind(model)
         cuda.require()
-        trt.check_knows(cuda.compute_capability())
+        tensorrt_library.check_knows(cuda.compute_capability())
         options = self.default_options() | options
         data = model.path.read_bytes() if model.format == "tensorrt" else _built_here(model, options)
         return TensorRtSession(Engine(data, model), model.signature, options)
 
     def examine(self, model: Model, options: dict[str, Any], *, layers: bool = False) -> Examination:
         """Parse, and for the layers build for the last compute capability asked for; nothing is loaded."""
-        from optkit.trtbuild import Network
+        from optkit.targets.tensorrt.builder import Network
 
         if model.format == "tensorrt":
             return super().examine(model, options)
@@ -131,21 +133,21 @@ class TensorRT(Target):
 
 def _check_kind(model: Model) -> None:
     """Refuse an engine of TensorRT itself where the library is TensorRT-RTX, which reads none of those."""
-    if model.format != "tensorrt" or not trt.is_rtx():
+    if model.format != "tensorrt" or not tensorrt_library.is_rtx():
         return
     with model.path.open("rb") as stream:
         found = tensorrt_engine.header(stream.read(tensorrt_engine.HEADER_BYTES))
     if found is not None and found.version is None:
         raise TargetError(
-            f"{model.path}: an engine of TensorRT, and here is {trt.name()}",
+            f"{model.path}: an engine of TensorRT, and here is {tensorrt_library.name()}",
             hint="pip install tensorrt, or build it again: optkit compile MODEL --target tensorrt -o BUNDLE",
         )
 
 
 def _built_here(model: Model, options: dict[str, Any]) -> bytes:
-    from optkit.trtbuild import Network
+    from optkit.targets.tensorrt.builder import Network
 
-    here = [cuda.compute_capability()] if trt.is_rtx() else []
+    here = [cuda.compute_capability()] if tensorrt_library.is_rtx() else []
     options, notes = with_profiles(model, options | {"compute_capabilities": here})
     with _supposing(notes):
         return Network(model.path).build(options).engine
@@ -156,12 +158,12 @@ def with_profiles(model: Model, options: dict[str, Any]) -> tuple[dict[str, Any]
     if "profiles" in options:
         return options, ()
     signature = model.signature or Signature(())
-    given = {name: shaperanges.one(name, str(sizes)) for name, sizes in options["shapes"].items()}
+    given = {name: shape_profiles.one(name, str(sizes)) for name, sizes in options["shapes"].items()}
     for spec in signature.inputs:
         if spec.shape is None:
             raise TargetError(f"{model.path}: input {spec.name!r} has no rank, and engines need one")
-    ranges, supposed = shaperanges.of(signature, given)
-    profile = shaperanges.profile(signature, ranges)
+    ranges, supposed = shape_profiles.of(signature, given)
+    profile = shape_profiles.profile(signature, ranges)
     notes = tuple(f"{name} may be {ranges[name]} (min/opt/max); --shapes {name}=... changes it" for name in supposed)
     return options | {"profiles": [profile] if profile else []}, notes
 
@@ -186,7 +188,7 @@ def _notes(options: dict[str, Any], layers: tuple[EngineLayer, ...]) -> tuple[st
     notes = []
     capabilities = options["compute_capabilities"]
     if capabilities:
-        notes.append(f"{trt.name()}: the engine is for compute capability {', '.join(capabilities)}")
+        notes.append(f"{tensorrt_library.name()}: the engine is for compute capability {', '.join(capabilities)}")
     if "TF32" not in options["flags"]:
         notes.append(
             "float32 stays float32: without TF32, which TensorRT has on by itself (--option 'flags=[\"TF32\"]')"
@@ -218,5 +220,5 @@ def _capabilities() -> list[str]:
         here = cuda.compute_capability()
     except OptkitError:  # without cuda-bindings, too, engines can be built
         return list(_AHEAD_OF_TIME)
-    known = trt.capabilities()
+    known = tensorrt_library.capabilities()
     return [here] if here in known else list(_AHEAD_OF_TIME)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optkit import trt, trtlayers
 from optkit.errors import MissingDeviceError, TargetError, UsageError
 from optkit.formats.onnx import graph
 from optkit.lazy import did_you_mean
 from optkit.progress import Progress, no_progress
-from optkit.target import EngineLayer, RefusedNode
+from optkit.targets.target import EngineLayer, RefusedNode
+from optkit.targets.tensorrt import layers as engine_layers
+from optkit.targets.tensorrt import library as tensorrt_library
 
 _DOUBLE = 11
 """``onnx.TensorProto.DOUBLE``."""
@@ -39,13 +40,15 @@ class Network:
     """
 
     def __init__(self, path: Path) -> None:
-        from optkit.trtcallbacks import Log
+        from optkit.targets.tensorrt.callbacks import Log
 
-        library = trt.library()
+        library = tensorrt_library.library()
         self.path, self.log = path, Log()
         self._builder = library.Builder(self.log)
         if self._builder is None:
-            raise MissingDeviceError(f"{trt.name()} does not start: {self._last_error()}", hint="optkit doctor")
+            raise MissingDeviceError(
+                f"{tensorrt_library.name()} does not start: {self._last_error()}", hint="optkit doctor"
+            )
         typed = getattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # 11 knows no other networks
         self._definition = self._builder.create_network(0 if typed is None else 1 << int(typed))
         self._parser = library.OnnxParser(self._definition, self.log)  # which owns the weights
@@ -59,11 +62,11 @@ class Network:
         errors = [self._parser.get_error(number) for number in range(self._parser.num_errors)]
         self.refused = tuple(_refused(error) for error in errors)
         if not parsed and not self.refused:
-            raise TargetError(f"{trt.name()} cannot read {path.name}: {self._last_error()}")
+            raise TargetError(f"{tensorrt_library.name()} cannot read {path.name}: {self._last_error()}")
 
     def build(self, options: Mapping[str, Any], progress: Progress = no_progress) -> Built:
         """Build an engine. Raises TargetError with what the builder says, UsageError for an unknown option's value."""
-        from optkit.trtcallbacks import Monitor
+        from optkit.targets.tensorrt.callbacks import Monitor
 
         if self.refused:
             raise TargetError(_told(self.path, self.refused), hint=f"optkit inspect {self.path} --target tensorrt")
@@ -77,9 +80,9 @@ class Network:
         if engine is None:
             reason = self._last_error()
             hint = _CHIPS if "HW-specific datatypes" in reason else None
-            raise TargetError(f"{trt.name()} cannot build {self.path.name}: {reason}", hint=hint)
+            raise TargetError(f"{tensorrt_library.name()} cannot build {self.path.name}: {reason}", hint=hint)
         cache.keep()
-        return Built(bytes(engine), tuple(trtlayers.parsed(self.log.layers)))
+        return Built(bytes(engine), tuple(engine_layers.parsed(self.log.layers)))
 
     def _check_inputs(self) -> None:
         for place in range(self._definition.num_inputs):
@@ -91,7 +94,7 @@ class Network:
                 )
 
     def _config(self, options: Mapping[str, Any]) -> Any:
-        library = trt.library()
+        library = tensorrt_library.library()
         config = self._builder.create_builder_config()
         config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
         config.builder_optimization_level = options["builder_optimization_level"]
@@ -110,15 +113,17 @@ class Network:
         return config
 
     def _for_capabilities(self, config: Any, wanted: list[str]) -> None:
-        known = trt.capabilities()
+        known = tensorrt_library.capabilities()
         if wanted and not known:
             raise UsageError(
-                f"{trt.name()} builds for the GPU that is there, not for {', '.join(wanted)}",
+                f"{tensorrt_library.name()} builds for the GPU that is there, not for {', '.join(wanted)}",
                 hint="leave --compute-capability out, or pip install 'optkit[tensorrt-rtx]'",
             )
         for name in wanted:
             if name not in known:
-                raise UsageError(f"{trt.name()} builds for no compute capability {name}", hint=_of_capabilities(known))
+                raise UsageError(
+                    f"{tensorrt_library.name()} builds for no compute capability {name}", hint=_of_capabilities(known)
+                )
         if known:
             config.num_compute_capabilities = len(wanted)
             for place, name in enumerate(wanted):
@@ -155,8 +160,10 @@ class TimingCache:
 
     def __init__(self, config: Any, path: str | None) -> None:
         self._config, self._path = config, None if path is None else Path(path)
-        if self._path is not None and trt.is_rtx():
-            raise UsageError(f"timing_cache: {trt.name()} times nothing while it builds", hint="leave it out")
+        if self._path is not None and tensorrt_library.is_rtx():
+            raise UsageError(
+                f"timing_cache: {tensorrt_library.name()} times nothing while it builds", hint="leave it out"
+            )
         if self._path is not None:
             kept = self._path.read_bytes() if self._path.is_file() else b""
             config.set_timing_cache(config.create_timing_cache(kept), ignore_mismatch=False)
@@ -188,12 +195,14 @@ def _why(error: Any) -> str:
 def _told(path: Path, refused: tuple[RefusedNode, ...]) -> str:
     named = [f"{each.operator}{f' ({each.node})' if each.node else ''}: {each.reason}" for each in refused[:_SHOWN]]
     more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
-    return f"{trt.name()} refuses {path.name}: {'; '.join(named)}{more}"
+    return f"{tensorrt_library.name()} refuses {path.name}: {'; '.join(named)}{more}"
 
 
 def _member(enum: Any, option: str, name: str) -> Any:
     if name not in enum.__members__:
-        raise UsageError(f"{option}: no {name!r} in {trt.name()}", hint=did_you_mean(name, list(enum.__members__)))
+        raise UsageError(
+            f"{option}: no {name!r} in {tensorrt_library.name()}", hint=did_you_mean(name, list(enum.__members__))
+        )
     return enum.__members__[name]
 
 

@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from optkit import lazy, providers
+from optkit import lazy
 from optkit.errors import OptkitError, TargetError, UsageError
 from optkit.formats.model import Model
 from optkit.formats.operators import Profile
 from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec
 from optkit.progress import Progress, no_progress
 from optkit.system.cgroup import cores_allowed
-from optkit.target import Compiled, Session, Target, in_turn
-from optkit.trace import Trace
+from optkit.targets.onnxruntime import providers
+from optkit.targets.onnxruntime.trace import Trace
+from optkit.targets.target import Compiled, Session, Target, in_turn
 
 _FATAL = 4
 """Log severity: what is worth reading comes as an exception as well."""
@@ -116,8 +117,8 @@ class OnnxRuntime(Target):
 
     def profile(self, model: Model, options: dict[str, Any], feeds: Sequence[Arrays], seconds: float) -> Profile:
         """From the session's own trace, and the graph that it executes, which tells what became of the file's nodes."""
-        from optkit import trace
         from optkit.formats.onnx import fusion_map, graph
+        from optkit.targets.onnxruntime import trace
 
         on_gpu = [name for name in providers.parse(options["providers"]) if name in providers.ON_GPU]
         if on_gpu:
@@ -207,7 +208,7 @@ def _open(path: Path, options: dict[str, Any]) -> Any:
 
 def states() -> Iterator[tuple[str, str | None, str | None]]:
     """Each provider of this build or of an installed plugin; why no session opens on it, and a hint."""
-    from optkit import trace
+    from optkit.targets.onnxruntime import trace
 
     with tempfile.TemporaryDirectory(prefix="optkit-probe-") as name:
         path, _ = trace.probe(Path(name) / "probe.onnx")

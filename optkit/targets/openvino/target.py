@@ -19,10 +19,10 @@ from optkit.formats.openvino import stable_names
 from optkit.formats.openvino.reading import library, reason
 from optkit.formats.operators import Operator, Profile, family, plain
 from optkit.formats.tensors import Arrays, Signature, TensorSpec
-from optkit.irforms import Forms
 from optkit.progress import Progress, no_progress
 from optkit.system.cgroup import cores_allowed
-from optkit.target import Compiled, Session, Target, in_turn
+from optkit.targets.openvino.compiled import Forms
+from optkit.targets.target import Compiled, Session, Target, in_turn
 
 _WARM_UP = 0.3
 """Share of the time for a profile in which nothing counts."""

@@ -23,10 +23,10 @@ from optkit.formats.tensors import Arrays, Signature
 from optkit.progress import Progress, no_progress
 
 TARGETS = {
-    "onnxruntime": "optkit.targets.onnxruntime:OnnxRuntime",
-    "openvino": "optkit.targets.openvino:OpenVino",
-    "tensorrt": "optkit.targets.tensorrt:TensorRT",
-    "torch": "optkit.targets.torch:Torch",
+    "onnxruntime": "optkit.targets.onnxruntime.target:OnnxRuntime",
+    "openvino": "optkit.targets.openvino.target:OpenVino",
+    "tensorrt": "optkit.targets.tensorrt.target:TensorRT",
+    "torch": "optkit.targets.torch.target:Torch",
     "fake": "optkit.targets.fake:Fake",
 }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from optkit.target import EngineLayer
+from optkit.targets.target import EngineLayer
 
 _DTYPES = {
     "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "FP8": "float8", "FP4": "float4", "Int8": "int8",

@@ -10,8 +10,8 @@ from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.formats.torch import loading
 from optkit.progress import Progress, no_progress
 from optkit.system.cgroup import cores_allowed
-from optkit.target import Compiled, Session, Target
-from optkit.torchsessions import CudaSession, TorchSession, explaining, library, require_gpu
+from optkit.targets.target import Compiled, Session, Target
+from optkit.targets.torch.session import CudaSession, TorchSession, explaining, library, require_gpu
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from optkit import lazy
 from optkit.errors import MissingDeviceError, TargetError
 from optkit.formats.tensors import Array, Arrays, Signature
 from optkit.formats.torch import outputs as torch_outputs
-from optkit.target import Session
+from optkit.targets.target import Session
 
 _BEFORE_CAPTURE = 3
 """Inferences before a graph is captured: libraries allocate and choose kernels on first use, torch.compile compiles."""

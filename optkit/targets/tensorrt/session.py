@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from optkit import cuda, trt
 from optkit.errors import TargetError
 from optkit.formats import tensorrt_engine
 from optkit.formats.model import Model
 from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec
-from optkit.target import Session
+from optkit.targets import cuda
+from optkit.targets.target import Session
+from optkit.targets.tensorrt import library as tensorrt_library
 
 _REASONS = {
     "VERSION_MISMATCH": "another version of the library built it",
@@ -29,23 +30,25 @@ class Engine:
     """A deserialized engine, which sessions share. Raises TargetError for one that does not fit here."""
 
     def __init__(self, data: bytes, model: Model) -> None:
-        from optkit.trtcallbacks import Log
+        from optkit.targets.tensorrt.callbacks import Log
 
         self.log = Log()
-        self._runtime = trt.library().Runtime(self.log)
+        self._runtime = tensorrt_library.library().Runtime(self.log)
         self._check(data, model)
         self.handle = self._runtime.deserialize_cuda_engine(data)
         if self.handle is None:
-            raise TargetError(f"{trt.name()} does not load {model.path.name}: {self.reason()}", hint=_remake(model))
+            raise TargetError(
+                f"{tensorrt_library.name()} does not load {model.path.name}: {self.reason()}", hint=_remake(model)
+            )
 
     def names(self, mode: str) -> list[str]:
         """The tensors of mode ``INPUT`` or ``OUTPUT``."""
-        wanted = trt.library().TensorIOMode.__members__[mode]
+        wanted = tensorrt_library.library().TensorIOMode.__members__[mode]
         every = (self.handle.get_tensor_name(number) for number in range(self.handle.num_io_tensors))
         return [name for name in every if self.handle.get_tensor_mode(name) == wanted]
 
     def dtype(self, name: str) -> np.dtype[Any]:
-        found: np.dtype[Any] = np.dtype(trt.library().nptype(self.handle.get_tensor_dtype(name)))
+        found: np.dtype[Any] = np.dtype(tensorrt_library.library().nptype(self.handle.get_tensor_dtype(name)))
         return found
 
     def signature(self) -> Signature:
@@ -75,12 +78,12 @@ class Engine:
         if validity.name != "INVALID":
             return
         found = tensorrt_engine.header(data) or tensorrt_engine.Header()
-        known = trt.library().EngineInvalidityDiagnostics.__members__
+        known = tensorrt_library.library().EngineInvalidityDiagnostics.__members__
         reasons = [_REASONS[name] for name, flag in known.items() if int(flag) & int(flags) and name in _REASONS]
         built = f"built by {found.version} for {', '.join(found.capabilities)}" if found.version else "it is invalid"
-        here = f"here are {trt.name()} and compute capability {cuda.compute_capability()}"
+        here = f"here are {tensorrt_library.name()} and compute capability {cuda.compute_capability()}"
         told = "; ".join([*reasons, built, here])
-        raise TargetError(f"{trt.name()} does not load {model.path.name}: {told}", hint=_remake(model))
+        raise TargetError(f"{tensorrt_library.name()} does not load {model.path.name}: {told}", hint=_remake(model))
 
 
 class TensorRtSession(Session):
@@ -208,7 +211,7 @@ class TensorRtSession(Session):
 
     def facts(self) -> dict[str, Any]:
         return {
-            "version": trt.name(),
+            "version": tensorrt_library.name(),
             "gpu": cuda.device_name(),
             "compute_capability": cuda.compute_capability(),
             "cuda_graph": self._options["cuda_graph"],

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from optkit import trt
 from optkit.progress import Progress
+from optkit.targets.tensorrt import library as tensorrt_library
 
-_library: Any = trt.library()
+_library: Any = tensorrt_library.library()
 
 
 class Log(_library.ILogger):  # type: ignore[misc]

@@ -1,0 +1,1 @@
+"""ONNX Runtime: sessions on its execution providers, and their traces."""

@@ -1,0 +1,1 @@
+"""OpenVINO: compiled models, and the operators that they execute."""

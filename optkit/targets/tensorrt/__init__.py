@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX: engines built, looked into and run."""
