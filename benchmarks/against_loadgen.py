@@ -20,12 +20,12 @@ import models
 import numpy as np
 from fingerprint import fingerprint
 
-from optkit import child, loadgen, server, worker
 from optkit.formats.tensors import Arrays, synthetic_feed
+from optkit.measurement import child, loadgen, server, worker
+from optkit.measurement.workload import Workload
 from optkit.metrics import statistics
 from optkit.system.noise import Watch
 from optkit.targets.target import Session, target
-from optkit.workload import Workload
 
 SAMPLES = 64
 ROUNDS = 8

@@ -11,7 +11,7 @@ import rounds
 from fingerprint import fingerprint
 from rounds import Known
 
-from optkit import timing
+from optkit.measurement import timing
 from optkit.metrics import statistics
 
 DRAWS = 300

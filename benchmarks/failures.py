@@ -68,7 +68,9 @@ def row(name: str, body: str) -> str:
         for each in json.loads(done.stdout)["rows"]
     ]
     left = [
-        each.pid for each in psutil.process_iter(["cmdline"]) if "optkit.child" in " ".join(each.info["cmdline"] or [])
+        each.pid
+        for each in psutil.process_iter(["cmdline"])
+        if "optkit.measurement.child" in " ".join(each.info["cmdline"] or [])
     ]
     return f"| {name} | {' | '.join(ends)} | {done.returncode} | {len(left)} |"
 

@@ -17,15 +17,16 @@ import zoo
 from fingerprint import fingerprint
 
 import optkit
-from optkit import comparison, units, worker
+from optkit import units
 from optkit.data import dataset as datasets
 from optkit.errors import MISSING, OptkitError
 from optkit.formats import model as models
+from optkit.measurement import comparison, worker
+from optkit.measurement.worker import Candidate
 from optkit.records.record import Row
 from optkit.system import fingerprint as fingerprints
 from optkit.targets import cuda
 from optkit.targets.tensorrt import library as tensorrt_library
-from optkit.worker import Candidate
 
 PRECISIONS = ("fp16", "bf16", "int8", "int8-fp16")
 

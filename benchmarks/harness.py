@@ -10,8 +10,8 @@ from statistics import median
 import models
 from fingerprint import fingerprint
 
-from optkit import loadgen, worker
 from optkit.formats.tensors import Arrays, synthetic_feed
+from optkit.measurement import loadgen, worker
 from optkit.metrics import statistics
 from optkit.targets.target import target
 

@@ -12,9 +12,9 @@ from fingerprint import fingerprint
 from neighbour import neighbour
 from rounds import Known
 
-from optkit import worker
+from optkit.measurement import worker
+from optkit.measurement.worker import Candidate
 from optkit.metrics import statistics
-from optkit.worker import Candidate
 
 SECONDS = 12.0
 """Per candidate at most, so that a comparison takes half a minute at most."""

@@ -18,15 +18,16 @@ from statistics import geometric_mean
 import zoo
 from fingerprint import fingerprint
 
-from optkit import choice, comparison, units, worker
+from optkit import choice, units
 from optkit.data import splits
 from optkit.data.dataset import Dataset
 from optkit.formats import model as models
 from optkit.formats.tensors import Arrays
+from optkit.measurement import comparison, worker
+from optkit.measurement.worker import Candidate
 from optkit.records.record import QualityRecord, Row
 from optkit.records.run import Run
 from optkit.targets.target import target
-from optkit.worker import Candidate
 
 THREADS = 1
 CALIBRATION = 128

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from optkit import comparison, worker
-from optkit.worker import Candidate
+from optkit.measurement import comparison, worker
+from optkit.measurement.worker import Candidate
 
 FILE = Path("runs") / "rounds.jsonl"
 """Where the comparisons of ``same_model.py`` and ``power.py`` are kept for ``coverage.py``; not committed."""

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from optkit import worker
 from optkit.formats.model import Model
 from optkit.formats.tensors import Arrays
+from optkit.measurement import worker
 from optkit.targets.onnxruntime.target import OnnxRuntime, OnnxRuntimeSession
 from optkit.targets.target import TARGETS
 
@@ -61,4 +61,4 @@ def install() -> None:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *([before] if before else [])])
     known = f"from optkit.targets.target import TARGETS; TARGETS['slowed'] = {ENTRY!r}; "
-    worker._BOOT = worker._BOOT.replace("from optkit.child", known + "from optkit.child")
+    worker._BOOT = worker._BOOT.replace("from optkit.measurement.child", known + "from optkit.measurement.child")

@@ -7,8 +7,9 @@ import numpy as np
 import slowed
 from fingerprint import fingerprint
 
-from optkit import units, worker, workload
-from optkit.worker import Candidate, Worker
+from optkit import units
+from optkit.measurement import worker, workload
+from optkit.measurement.worker import Candidate, Worker
 
 RATE = 200.0
 QUERIES = 2000

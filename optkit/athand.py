@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optkit import worker
 from optkit.data import dataset as datasets
 from optkit.data import splits
 from optkit.data.dataset import Dataset
@@ -21,10 +20,11 @@ from optkit.formats import bundle_manifest
 from optkit.formats import model as models
 from optkit.formats.model import Model
 from optkit.formats.tensors import TensorSpec
+from optkit.measurement import worker
+from optkit.measurement.worker import Candidate
 from optkit.recipe import Recipe
 from optkit.records.record import DatasetRecord, Machine, ModelRecord, Row
 from optkit.saved import Saved
-from optkit.worker import Candidate
 
 _CHANGED = "changed since it was recorded (its digest differs)"
 

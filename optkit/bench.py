@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from optkit import comparison, workload
 from optkit.data.dataset import Dataset
 from optkit.formats.tensors import Arrays, Signature
+from optkit.measurement import comparison, workload
+from optkit.measurement.quality import Recording
+from optkit.measurement.worker import Candidate
 from optkit.metrics import metric as metrics
-from optkit.quality import Recording
 from optkit.recipe import Recipe
 from optkit.records.record import Comparison
-from optkit.worker import Candidate
 
 _LOOK_SECONDS = 0.5
 """A look ranks candidates; what is claimed of the winner comes from the final comparison."""

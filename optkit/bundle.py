@@ -91,7 +91,7 @@ def load(path: str | Path) -> Session:
     ``optkit.load(bundle).run({"x": array})`` gives outputs by name. Raises ModelError, TargetError,
     MissingLibraryError.
     """
-    from optkit.worker import candidate
+    from optkit.measurement.worker import candidate
 
     chosen = candidate(path)
     session = target(chosen.target).open(chosen.model, chosen.options)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from optkit import alignment, islands, profiles, remedies, speedcauses, units
+from optkit import alignment, islands, remedies, speedcauses, units
 from optkit.alignment import Pair, total
 from optkit.errors import OptkitError
 from optkit.formats import layers as model_layers
 from optkit.formats.onnx import fusion_map, graph
 from optkit.formats.operators import Operator, Profile
 from optkit.formats.tensors import Arrays
+from optkit.measurement import profiling
+from optkit.measurement.worker import Candidate, Worker
 from optkit.progress import Progress, no_progress
 from optkit.records import sentences as wording
 from optkit.records.explanation import (
@@ -26,7 +28,6 @@ from optkit.records.record import Comparison, Row
 from optkit.speedcase import Case, Side
 from optkit.system import fingerprint
 from optkit.targets.target import target
-from optkit.worker import Candidate, Worker
 
 OUTSIDE = "outside operators"
 _NAMED = 3
@@ -45,7 +46,7 @@ def speed(
     *,
     data: str | None = None,
     calibration: str | None = None,
-    seconds: float = profiles.SECONDS,
+    seconds: float = profiling.SECONDS,
     progress: Progress = no_progress,
 ) -> SpeedExplanation:
     """Take both apart for so many seconds each, and say what made the difference that ``compared`` found.
@@ -84,7 +85,7 @@ def taken_apart(
     feeds: Sequence[Arrays],
     *,
     rows: Sequence[Row] | None = None,
-    seconds: float = profiles.SECONDS,
+    seconds: float = profiling.SECONDS,
     progress: Progress = no_progress,
 ) -> tuple[Case, tuple[float, float]]:
     """Both, operator by operator, watched for so many seconds each; and by what their operators' times were scaled to
@@ -94,7 +95,7 @@ def taken_apart(
     file = graph.parse(baseline.model.path) if baseline.model.format == "onnx" else None
     for number, each in enumerate((baseline, candidate)):
         progress("watching operators", number, 2)
-        found = profiles.measure(each, feeds, seconds=seconds)
+        found = profiling.measure(each, feeds, seconds=seconds)
         operators = found.operators if file is None else tuple(fusion_map.completed(file, found.operators))
         sides.append(_side(each, rows[number] if rows else None, replace(found, operators=operators)))
     (before, one), (after, other) = sides

@@ -21,13 +21,13 @@ from optkit.data.dataset import Batch, Dataset
 from optkit.errors import MetricError, StageError
 from optkit.formats.operators import family
 from optkit.formats.tensors import Array, Arrays
+from optkit.measurement.worker import Candidate, Worker
 from optkit.metrics import fidelity
 from optkit.progress import Progress, no_progress
 from optkit.records.layers import LayerErrorRecord, LayerErrors, RangeRecord
 from optkit.spans import Span
 from optkit.system import fingerprint
 from optkit.taps import Layer, Point
-from optkit.worker import Candidate, Worker
 
 SAMPLES = 8
 _MIDDLE = (0.005, 0.995)

@@ -9,13 +9,13 @@ from optkit import layererrors, lossremedies, sensitivity, units
 from optkit.errors import OptkitError
 from optkit.formats import layers as model_layers
 from optkit.lossremedies import Given, Loss
+from optkit.measurement.worker import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.records import sentences as wording
 from optkit.records.explanation import QualityExplanation, SpeedExplanation
 from optkit.records.layers import LayerErrors, LossFindingRecord, Sensitivity
 from optkit.records.record import Comparison, QualityRecord
-from optkit.worker import Candidate
 
 SECONDS = 10.0
 """For measuring the layers one by one."""

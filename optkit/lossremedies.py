@@ -11,10 +11,10 @@ from optkit.formats.model import Model
 from optkit.formats.onnx import graph, nodes
 from optkit.formats.openvino import ir
 from optkit.formats.operators import plain
+from optkit.measurement.worker import Candidate
 from optkit.quantizer import weighted_nodes
 from optkit.records.layers import LayerErrors, LayerRecord, Sensitivity
 from optkit.records.record import Row
-from optkit.worker import Candidate
 
 _REMAINING = 0.1
 """So much of the damage may remain when the worst layers are back in float."""

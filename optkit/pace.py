@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from optkit import timing, worker, workload
 from optkit.errors import StageError
 from optkit.formats.model import Model
+from optkit.measurement import timing, worker, workload
+from optkit.measurement.timing import Task
 from optkit.pruning import Block, Pruner, Sensitivity
 from optkit.records.record import Interval
 from optkit.stage import Context, stage_class
-from optkit.timing import Task
 
 _LOOK_SECONDS, _PROOF_SECONDS = 1.5, 6.0
 _BEYOND = 0.03

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from optkit import bundle, choice, comparison, execution, reporting, rules, runfolder, store, worker
+from optkit import bundle, choice, execution, reporting, rules, runfolder, store
 from optkit import chains as all_chains
 from optkit.chains import FLOAT, Chain
 from optkit.data import splits
@@ -19,7 +19,8 @@ from optkit.formats import bundle_manifest
 from optkit.formats import model as models
 from optkit.formats.bundle_manifest import Speedup
 from optkit.formats.model import TORCH_FORMATS, Model
-from optkit.measurement import recording
+from optkit.measurement import comparison, recording, worker
+from optkit.measurement.worker import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.recipe import Recipe
@@ -30,7 +31,6 @@ from optkit.store import Entry, Store
 from optkit.system import atomic, fingerprint
 from optkit.targets.target import target
 from optkit.version import VERSION
-from optkit.worker import Candidate
 
 _NOWHERE = Path("nowhere")
 """The workdir of a stage that is only planned."""

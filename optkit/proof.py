@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from optkit import comparison, narrowproof
+from optkit import narrowproof
 from optkit.errors import MissingDeviceError, MissingLibraryError, OptkitError
 from optkit.formats.model import Model
-from optkit.measurement import recording
+from optkit.measurement import comparison, recording
+from optkit.measurement.worker import candidate, examined
 from optkit.notes import Note
 from optkit.probing import AS_WRITTEN
 from optkit.records.record import Comparison, NoteRecord, Row
 from optkit.targets.target import target
 from optkit.transformation import Transformed
-from optkit.worker import candidate, examined
 
 _REFERENCE = "onnxruntime"
 

@@ -14,13 +14,15 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-from optkit import explaining, layerorder, pipeline, ranking, remedies, sensitivity, units, worker
+from optkit import explaining, layerorder, pipeline, ranking, remedies, sensitivity, units
 from optkit.bench import Bench, SearchParts
 from optkit.chains import FLOAT, Chain
 from optkit.errors import OptkitError, surviving
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.formats.onnx import graph, nodes
 from optkit.journal import SENSITIVITY, Journal, digest
+from optkit.measurement import worker
+from optkit.measurement.worker import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress
 from optkit.proposals import FUSED, Proposals, quantizes
@@ -32,7 +34,6 @@ from optkit.records.run import StageRecord
 from optkit.records.search import Phase, TrialRecord
 from optkit.stage import Context, stage_class
 from optkit.store import Store
-from optkit.worker import Candidate
 
 _REFINEMENTS = 2
 """How often the step between too few layers in float and enough is halved."""

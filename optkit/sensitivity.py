@@ -22,6 +22,7 @@ from optkit.errors import MetricError, StageError
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph
 from optkit.formats.tensors import Array, Arrays
+from optkit.measurement.worker import Candidate, Worker
 from optkit.metrics import fidelity
 from optkit.progress import Progress, no_progress
 from optkit.quantizer import Engine, simplified
@@ -29,7 +30,6 @@ from optkit.records.layers import LayerRecord, Sensitivity
 from optkit.switches import ERRORS, HIGHS, LOWS, SIZES, SWITCHES, Layer
 from optkit.system import fingerprint
 from optkit.targets.target import target
-from optkit.worker import Candidate, Worker
 
 SECONDS = 30.0
 SAMPLES = 32

@@ -9,8 +9,8 @@ from optkit.alignment import Pair, total
 from optkit.formats.layers import Layer, Layers
 from optkit.formats.operators import Operator, Profile, plain
 from optkit.islands import Island
+from optkit.measurement.worker import Candidate
 from optkit.system import fingerprint
-from optkit.worker import Candidate
 
 _WORTH = 0.02
 """Share of the slower inference from which on a cause is worth a line."""

@@ -11,7 +11,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from optkit import comparison
 from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.tables import comparison_blocks
@@ -19,13 +18,14 @@ from optkit.data import dataset as datasets
 from optkit.errors import DataError, SignatureError, UsageError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
+from optkit.measurement import comparison
+from optkit.measurement.worker import Candidate
 from optkit.records import sentences as wording
 from optkit.records.record import Comparison, Evaluation
 from optkit.targets.fake import Fake
 from optkit.verbs.benchmark import benchmark
 from optkit.verbs.compare import compare
 from optkit.verbs.evaluate import evaluate
-from optkit.worker import Candidate
 
 RANDOM = np.random.default_rng(0)
 INPUTS = RANDOM.standard_normal((60, 16)).astype(np.float32)

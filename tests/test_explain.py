@@ -13,7 +13,6 @@ from onnx_files import nodes_of, save
 from typer.testing import CliRunner
 
 from optkit import alignment, explaining, islands, losses, lossremedies, remedies, speedcase, speedcauses
-from optkit import comparison as comparisons
 from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.explained import explanation_blocks
@@ -23,6 +22,8 @@ from optkit.formats.layers import Layer, Layers
 from optkit.formats.model import Model
 from optkit.formats.operators import Operator, Profile
 from optkit.formats.tensors import Signature, TensorSpec
+from optkit.measurement import comparison
+from optkit.measurement.worker import Candidate
 from optkit.progress import no_progress
 from optkit.records import sentences
 from optkit.records.explanation import Explanation, SpeedExplanation
@@ -31,7 +32,6 @@ from optkit.records.record import Interval, QualityRecord, Row
 from optkit.targets.fake import Fake
 from optkit.verbs.explain import explain
 from optkit.verbs.quantize import quantize
-from optkit.worker import Candidate
 
 
 def cli(*arguments):
@@ -146,7 +146,7 @@ def fake(folder, name, **options):
 
 
 def told(*candidates):
-    compared = comparisons.side_by_side(candidates, dataset=None, with_quality=False, seconds=0.3)
+    compared = comparison.side_by_side(candidates, dataset=None, with_quality=False, seconds=0.3)
     return explaining.speed(*candidates, compared, [{"x": np.zeros((1, 4), np.float32)}])
 
 
@@ -509,7 +509,7 @@ def test_one_command_is_for_speed_and_quality(tmp_path):
 
 @pytest.mark.parametrize("verdict", ["slower", "faster"])
 def test_where_quality_was_lost_the_speed_half_has_no_other_layers_to_exclude(verdict, outlier, tmp_path, monkeypatch):
-    side_by_side, speed = comparisons.side_by_side, explaining.speed
+    side_by_side, speed = comparison.side_by_side, explaining.speed
 
     def judged(*arguments, **options):
         compared = side_by_side(*arguments, **options)
@@ -523,7 +523,7 @@ def test_where_quality_was_lost_the_speed_half_has_no_other_layers_to_exclude(ve
             update={"command": "slow", "leave_out": ["after"], "conclusion": ["It is.", "Try: slow"]}
         )
 
-    monkeypatch.setattr(comparisons, "side_by_side", judged)
+    monkeypatch.setattr(comparison, "side_by_side", judged)
     monkeypatch.setattr(explaining, "speed", slow)
     small = tmp_path / "small.onnx"
     quantize(outlier / "model.onnx", small, calibration=outlier / "calibration.npz", method="static", measure=False)

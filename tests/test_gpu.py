@@ -5,11 +5,11 @@ import onnxruntime
 import pytest
 
 import optkit as package
-from optkit import loadgen
 from optkit.errors import OptkitError, TargetError
 from optkit.formats import model as models
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
+from optkit.measurement import loadgen
 from optkit.targets import cuda
 from optkit.targets.onnxruntime import providers
 from optkit.targets.target import target

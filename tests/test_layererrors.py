@@ -11,8 +11,8 @@ from optkit.data import dataset as datasets
 from optkit.errors import StageError
 from optkit.formats import model as models
 from optkit.layererrors import layer_errors
+from optkit.measurement.worker import candidate
 from optkit.records.layers import LayerErrorRecord, LayerErrors, RangeRecord
-from optkit.worker import candidate
 
 WIDTH = 16
 TARGETS = ("onnxruntime", "openvino")

@@ -5,10 +5,10 @@ import threading
 import numpy as np
 import pytest
 
-from optkit import loadgen
 from optkit.errors import TargetError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
+from optkit.measurement import loadgen
 from optkit.targets.fake import FakeSession
 from optkit.targets.target import target
 
@@ -81,7 +81,7 @@ def test_what_fails_in_a_session_is_raised_from_whichever_thread(tmp_path, count
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_sessions_of_real_runtimes_run_at_once(name, samples):
-    from optkit import worker
+    from optkit.measurement import worker
 
     candidate = worker.candidate(samples / "model.onnx", target=name, time_limit=60)
     feed = {"x": np.zeros((1, 1, 28, 28), np.float32)}

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as package
-from optkit import choice, journal, layerorder, worker
+from optkit import choice, journal, layerorder
 from optkit.bench import Bench, SearchParts
 from optkit.chains import Chain
 from optkit.choice import Wish
@@ -23,6 +23,8 @@ from optkit.errors import OutputError, UsageError
 from optkit.formats import model as models
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
+from optkit.measurement import worker
+from optkit.measurement.worker import Candidate
 from optkit.proposals import FUSED, Proposals, quantize_of
 from optkit.ranking import Ranking, Trial, best_of_each
 from optkit.recipe import ModelSpec, Recipe
@@ -33,7 +35,6 @@ from optkit.records.search import TrialRecord
 from optkit.stages.compile import Compile
 from optkit.stages.quantize import Quantize
 from optkit.targets.fake import Fake
-from optkit.worker import Candidate
 
 QUICK = {"seconds": 0.3, "threads": 1, "budget": 120.0, "calibration_samples": 32}
 

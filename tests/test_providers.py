@@ -9,13 +9,14 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from optkit import cautions, lazy
+from optkit import lazy
 from optkit.errors import MissingDeviceError, UsageError
 from optkit.formats import model as models
+from optkit.measurement import warnings as measurement_warnings
+from optkit.measurement.worker import Candidate, candidate
 from optkit.stages.compile import Compile
 from optkit.targets.onnxruntime import providers
 from optkit.targets.target import target
-from optkit.worker import Candidate, candidate
 
 CPU, CUDA, RTX = providers.CPU, providers.CUDA, providers.RTX
 HAS_CUDA_BUILD = CUDA in onnxruntime.get_available_providers()
@@ -194,10 +195,12 @@ def test_nodes_are_counted_by_provider(samples):
 
 def test_nodes_that_the_gpu_left_to_the_cpu_are_a_caution(cnn):
     facts = {"providers": [CUDA, CPU], "nodes": {CUDA: 12, CPU: 3}}
-    (note,) = cautions.of_session(Candidate("m.onnx", cnn, "onnxruntime"), facts, 1)
+    (note,) = measurement_warnings.of_session(Candidate("m.onnx", cnn, "onnxruntime"), facts, 1)
     assert note.kind == "other-provider"
     assert note.text.startswith(f"{CUDA} left 3 to {CPU}, of 15 nodes")
-    assert not list(cautions.of_session(Candidate("m.onnx", cnn, "onnxruntime"), facts | {"nodes": {CUDA: 15}}, 1))
+    assert not list(
+        measurement_warnings.of_session(Candidate("m.onnx", cnn, "onnxruntime"), facts | {"nodes": {CUDA: 15}}, 1)
+    )
 
 
 def test_a_device_is_what_each_target_understands(cnn):

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optkit import quality
 from optkit.data import dataset as datasets
 from optkit.errors import DataError, MetricError, SignatureError, TargetError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
+from optkit.measurement import quality
+from optkit.measurement.worker import Candidate
 from optkit.targets.fake import Fake
-from optkit.worker import Candidate
 
 SAMPLES = 101
 INPUTS = np.random.default_rng(0).standard_normal((SAMPLES, 4)).astype(np.float32)

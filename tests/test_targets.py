@@ -13,8 +13,8 @@ from optkit.errors import MissingDeviceError, SignatureError, TargetError, Usage
 from optkit.formats.model import Model
 from optkit.formats.openvino import stable_names
 from optkit.formats.tensors import Signature, TensorSpec
+from optkit.measurement.worker import Candidate, Worker
 from optkit.targets.target import TARGETS, target
-from optkit.worker import Candidate, Worker
 
 RUNTIMES = ["onnxruntime", "openvino"]
 RANDOM = np.random.default_rng(0)

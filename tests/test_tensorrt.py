@@ -19,12 +19,12 @@ from optkit.errors import MissingDeviceError, MissingLibraryError, ModelError, T
 from optkit.formats import model as models
 from optkit.formats import tensorrt_engine
 from optkit.formats.tensors import Signature, TensorSpec
+from optkit.measurement.worker import Candidate
 from optkit.stages.compile import Compile
 from optkit.targets import cuda
 from optkit.targets.target import target
 from optkit.targets.tensorrt import builder, shape_profiles
 from optkit.targets.tensorrt import library as tensorrt_library
-from optkit.worker import Candidate
 
 pytest.importorskip("tensorrt_rtx")
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optkit import timing
 from optkit.errors import TargetError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
+from optkit.measurement import timing
+from optkit.measurement.timing import Task
+from optkit.measurement.worker import Candidate
 from optkit.targets.fake import Fake
-from optkit.timing import Task
-from optkit.worker import Candidate
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("y", "float32", ("batch", 3)),))
 FEEDS = [{"x": np.zeros((1, 4), np.float32)}]

@@ -13,8 +13,8 @@ import pytest
 from optkit.errors import TargetError, UsageError, WorkerError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
+from optkit.measurement.worker import Candidate, Worker, candidate
 from optkit.targets.fake import Fake
-from optkit.worker import Candidate, Worker, candidate
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("logits", "float32", ("batch", 3)),))
 FEED = {"x": np.arange(8, dtype=np.float32).reshape(2, 4)}
@@ -178,7 +178,7 @@ def test_a_round_may_begin_on_any_core_and_go_on_on_all(samples):
 
 def test_a_child_starts_without_what_only_its_parent_needs():
     """A comparison starts dozens of them."""
-    imports = "import sys, optkit.child, optkit.targets.onnxruntime.target, optkit.targets.openvino.target"
+    imports = "import sys, optkit.measurement.child, optkit.targets.onnxruntime.target, optkit.targets.openvino.target"
     code = f"{imports}; print('pydantic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

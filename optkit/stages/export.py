@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from optkit import parity
 from optkit.errors import OptkitError, SignatureError, UsageError
 from optkit.formats import model as models
 from optkit.formats.model import TORCH_FORMATS, Model
@@ -15,8 +14,9 @@ from optkit.formats.onnx import graph
 from optkit.formats.tensors import Arrays, Signature
 from optkit.formats.torch import loading, onnx_export
 from optkit.formats.torch.onnx_export import Example, FixedDimensionError
+from optkit.measurement import parity
+from optkit.measurement.parity import Tolerance
 from optkit.notes import Note
-from optkit.parity import Tolerance
 from optkit.stage import Context, Outcome, Stage
 
 if TYPE_CHECKING:

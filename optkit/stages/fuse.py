@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, ClassVar
 
-from optkit import lazy, parity
+from optkit import lazy
 from optkit.errors import OptkitError, SignatureError, StageError, UsageError
 from optkit.formats import model as models
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph
 from optkit.formats.onnx import nodes as graph_nodes
+from optkit.measurement import parity
+from optkit.measurement.parity import Tolerance
 from optkit.notes import Note
-from optkit.parity import Tolerance
 from optkit.quantizer import Engine, silent
 from optkit.stage import Context, Outcome, Stage
 

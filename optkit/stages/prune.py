@@ -13,13 +13,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from optkit import blocks, devices, pruning, schedule, teaching, training, units, worker
+from optkit import blocks, devices, pruning, schedule, teaching, training, units
 from optkit.errors import StageError, UsageError
 from optkit.formats.model import Model
 from optkit.formats.torch import loading
 from optkit.formats.torch import saving as torch_saving
 from optkit.formats.torch.structure import Structure
 from optkit.lazy import did_you_mean
+from optkit.measurement import worker
 from optkit.notes import Note
 from optkit.objectives import Objective
 from optkit.pace import Pace

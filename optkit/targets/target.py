@@ -1,6 +1,6 @@
 """The contract of a target: a runtime that executes models.
 
-Sessions are opened in a worker's child process (see ``optkit.worker``), except by ``optkit.load``.
+Sessions are opened in a worker's child process (see ``optkit.measurement.worker``), except by ``optkit.load``.
 """
 
 from __future__ import annotations

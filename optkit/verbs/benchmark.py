@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from optkit import comparison, offline, server
 from optkit.data import dataset as datasets
 from optkit.errors import UsageError
+from optkit.measurement import comparison, offline, server
+from optkit.measurement.server import Demand
+from optkit.measurement.worker import TIME_LIMIT, candidate
 from optkit.metrics.statistics import PRECISION
 from optkit.progress import Progress, no_progress
 from optkit.records.record import Comparison, Scenario
-from optkit.server import Demand
-from optkit.worker import TIME_LIMIT, candidate
 
 _STREAMS = 8
 """Samples that arrive together in the multi-stream scenario, as in MLPerf's."""

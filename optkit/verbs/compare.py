@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from optkit import comparison
 from optkit.data import dataset as datasets
+from optkit.measurement import comparison
+from optkit.measurement.worker import TIME_LIMIT, candidate
 from optkit.metrics.statistics import PRECISION
 from optkit.progress import Progress, no_progress
 from optkit.records.record import Comparison
-from optkit.worker import TIME_LIMIT, candidate
 
 
 def compare(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from optkit import comparison, quality
 from optkit.data import dataset as datasets
-from optkit.measurement import recording
+from optkit.measurement import comparison, quality, recording
+from optkit.measurement.worker import candidate
 from optkit.progress import Progress, no_progress
 from optkit.records.record import Evaluation
 from optkit.system import fingerprint
-from optkit.worker import candidate
 
 
 def evaluate(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from optkit import comparison, explaining, losses, profiles, workload
+from optkit import explaining, losses
 from optkit.data import splits
 from optkit.data.dataset import Dataset
 from optkit.lossremedies import Given
-from optkit.measurement import recording
+from optkit.measurement import comparison, profiling, recording, workload
+from optkit.measurement.worker import TIME_LIMIT
+from optkit.measurement.worker import candidate as as_candidate
 from optkit.progress import Progress, no_progress
 from optkit.records.explanation import Explanation, SpeedExplanation
 from optkit.system import fingerprint
-from optkit.worker import TIME_LIMIT
-from optkit.worker import candidate as as_candidate
 
 
 def explain(
@@ -50,7 +50,7 @@ def explain(
         for source in (baseline, candidate)
     ]
     for each in opened:
-        profiles.check(each)
+        profiling.check(each)
     signature = opened[0].model.signature
     inputs_of = None if signature is None else signature.inputs
     parts = splits.parts(data, calibration, inputs_of, seed=seed, calibrates=False)
@@ -74,7 +74,7 @@ def explain(
         feeds,
         data=None if data is None else str(data),
         calibration=None if calibration is None else str(calibration),
-        seconds=min(seconds, profiles.SECONDS),
+        seconds=min(seconds, profiling.SECONDS),
         progress=progress,
     )
     given = _given(dataset, data, calibrating, calibration)

@@ -9,12 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from optkit import athand, comparison, saved, worker
+from optkit import athand, saved
 from optkit import rules as gates
 from optkit.data import dataset as datasets
 from optkit.data.dataset import Dataset
 from optkit.errors import ModelError, OptkitError, UsageError
-from optkit.measurement import recording
+from optkit.measurement import comparison, recording, worker
+from optkit.measurement.worker import TIME_LIMIT, Candidate
 from optkit.metrics.statistics import PRECISION
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
@@ -23,7 +24,6 @@ from optkit.records.record import Comparison, NoteRecord, Row
 from optkit.rules import Rules
 from optkit.saved import Saved
 from optkit.system import fingerprint
-from optkit.worker import TIME_LIMIT, Candidate
 
 _LONGER = 3.0
 """How many times as long is measured when an inconclusive gate tries again."""

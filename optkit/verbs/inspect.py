@@ -13,11 +13,11 @@ from optkit.formats import model as models
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature
 from optkit.measurement import recording
+from optkit.measurement.worker import candidate, examined
 from optkit.progress import Progress, no_progress
 from optkit.records.record import EngineLayerRecord, Inspection, Refusal, RefusedNodeRecord
 from optkit.targets.target import TARGETS, target
 from optkit.targets.tensorrt import shape_profiles
-from optkit.worker import candidate, examined
 
 
 def inspect(

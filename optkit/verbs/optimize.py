@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optkit import bundle, choice, offline, pipeline, reporting, runfolder, searchfolder
+from optkit import bundle, choice, pipeline, reporting, runfolder, searchfolder
 from optkit.bench import SearchParts
 from optkit.chains import Chain
 from optkit.choice import Wish
@@ -18,7 +18,8 @@ from optkit.data.description import DataSpec
 from optkit.errors import DataError, MissingLibraryError, OptkitError, UsageError, surviving
 from optkit.formats.bundle_manifest import Speedup
 from optkit.formats.model import TORCH_FORMATS, Model
-from optkit.measurement import recording
+from optkit.measurement import offline, recording
+from optkit.measurement.worker import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.proposals import quantize_of, with_options
@@ -33,7 +34,6 @@ from optkit.store import Store
 from optkit.system import atomic, fingerprint
 from optkit.targets.target import target
 from optkit.version import VERSION
-from optkit.worker import Candidate
 
 TARGETS = ("onnxruntime", "openvino", "tensorrt")
 _BUDGET = 600.0

@@ -15,11 +15,11 @@ from typing import Any
 from optkit.data.dataset import Batch, Dataset
 from optkit.errors import MetricError, OptkitError
 from optkit.formats.tensors import Array, Arrays
+from optkit.measurement.worker import Candidate, Worker
 from optkit.metrics import metric as metrics
 from optkit.metrics.metric import Metric
 from optkit.progress import Progress, no_progress
 from optkit.records.record import QualityRecord
-from optkit.worker import Candidate, Worker
 
 _RECORDED_BYTES = 1 << 28
 """About the most that is kept of a baseline's outputs."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optkit import worker
 from optkit.data.dataset import Dataset
 from optkit.errors import ParityError, StageError, TargetError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Array, Arrays, Signature, synthetic_feed
-from optkit.worker import Worker
+from optkit.measurement import worker
+from optkit.measurement.worker import Worker
 
 BATCHES = (1, 5)
 """One, as most models are deployed; and another, so that a batch frozen into the graph shows."""

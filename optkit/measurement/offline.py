@@ -12,19 +12,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from optkit import cautions, comparison, timing, workload
 from optkit.data.dataset import Dataset
 from optkit.errors import DataError, OptkitError
-from optkit.measurement import recording
+from optkit.measurement import comparison, recording, timing, workload
+from optkit.measurement import warnings as measurement_warnings
+from optkit.measurement.quality import Assessment
+from optkit.measurement.timing import Task, Timing
+from optkit.measurement.worker import Candidate, Worker
+from optkit.measurement.workload import Workload
 from optkit.metrics.statistics import PRECISION
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
-from optkit.quality import Assessment
 from optkit.records.record import Comparison, LoadRecord, Row, Trial
 from optkit.system import cgroup, fingerprint
-from optkit.timing import Task, Timing
-from optkit.worker import Candidate, Worker
-from optkit.workload import Workload
 
 _TRIAL_SECONDS = 0.3
 """How long one way is tried at least; a look that ranks the ways, not the measurement."""
@@ -68,7 +68,7 @@ def side_by_side(
     )
     found = {(each.candidate.name, each.candidate.target): each for each in measured.timings}
     rows = [search.row(found.get((search.candidate.name, search.candidate.target))) for search in searches]
-    notes = [*searches[0].notes, *cautions.of(measured, seconds=seconds, precision=precision)]
+    notes = [*searches[0].notes, *measurement_warnings.of(measured, seconds=seconds, precision=precision)]
     return Comparison(
         scenario="offline",
         rows=[rows[0].model_copy(update={"baseline": True}), *rows[1:]],

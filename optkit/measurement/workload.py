@@ -9,8 +9,8 @@ from itertools import islice
 from optkit.data.dataset import Dataset
 from optkit.errors import DataError, SignatureError
 from optkit.formats.tensors import Arrays, Signature, synthetic_feed
+from optkit.measurement.worker import Candidate
 from optkit.notes import Note
-from optkit.worker import Candidate
 
 _FEEDS = 8
 """How many different feeds are timed: enough to see several sizes, few enough to go through in every round."""

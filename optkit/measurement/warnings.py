@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from optkit import units
+from optkit.measurement.timing import Measurement, Timing
+from optkit.measurement.worker import Candidate
 from optkit.metrics import statistics
 from optkit.notes import Note
 from optkit.system import cgroup
 from optkit.system.noise import Conditions
-from optkit.timing import Measurement, Timing
-from optkit.worker import Candidate
 
 _NEIGHBOUR = 0.1
 """A tenth of a core taken by others is enough to move medians by percents."""

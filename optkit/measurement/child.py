@@ -1,4 +1,5 @@
-"""The other end of ``optkit.worker``: a process that opens one session and answers requests until its parent is gone.
+"""The other end of ``optkit.measurement.worker``: a process that opens one session and answers requests until its
+parent is gone.
 
 It imports what its target needs and nothing else.
 """
@@ -18,11 +19,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
-from optkit import loadgen
 from optkit.errors import OptkitError, WorkerError
 from optkit.formats.model import Model
 from optkit.formats.operators import Profile
 from optkit.formats.tensors import Arrays, Signature
+from optkit.measurement import loadgen
 from optkit.targets.target import Examination, Session, target
 
 _PR_SET_PDEATHSIG = 1

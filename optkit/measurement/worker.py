@@ -1,7 +1,7 @@
 """One session in a child process: isolation, a time limit, peak memory.
 
 Native libraries crash, run out of memory and hang. Here that is an error with a reason in this process, and nothing
-more. The child (``optkit.child``) ends with its worker, and with this process however that ends.
+more. The child (``optkit.measurement.child``) ends with its worker, and with this process however that ends.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TIME_LIMIT = 600.0
 """Seconds that one request may take before its child counts as hung."""
 _GRACE = 5.0
 """Seconds that a child has to free its session before it is killed."""
-_BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from optkit.child import main; main()"
+_BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from optkit.measurement.child import main; main()"
 _DEFAULT_TARGETS = {"onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
 
 
@@ -267,7 +267,7 @@ class Worker:
 def _start(output: IO[bytes]) -> tuple[Connection, subprocess.Popen[bytes]]:
     """A child at the other end of a private socket, in a session of its own: Ctrl-C reaches this process alone."""
     ours, theirs = socket.socketpair()
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", _BOOT, root, str(theirs.fileno()), str(os.getpid())],

@@ -14,20 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from optkit import comparison, offline, units, workload
-from optkit.cautions import of_conditions, of_session
+from optkit import units
 from optkit.data.dataset import Dataset
 from optkit.errors import OptkitError, TargetError, UsageError
-from optkit.measurement import recording
+from optkit.measurement import comparison, offline, recording, workload
+from optkit.measurement.quality import Assessment
+from optkit.measurement.warnings import of_conditions, of_session
+from optkit.measurement.worker import Candidate, Worker
+from optkit.measurement.workload import Workload
 from optkit.metrics import latency, statistics
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
-from optkit.quality import Assessment
 from optkit.records.record import Comparison, LoadRecord, Row, Trial
 from optkit.system import fingerprint, noise
 from optkit.system.noise import Watch
-from optkit.worker import Candidate, Worker
-from optkit.workload import Workload
 
 _QUANTILE = 0.99
 _BRACKET = 1.05

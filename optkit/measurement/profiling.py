@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from optkit.errors import UsageError
 from optkit.formats.operators import Profile
 from optkit.formats.tensors import Arrays
+from optkit.measurement.worker import Candidate, Worker
 from optkit.targets.target import target
-from optkit.worker import Candidate, Worker
 
 SECONDS = 1.0
 """For how long operators are watched, warming up included."""

@@ -19,13 +19,13 @@ from typing import Any
 
 from optkit.errors import OptkitError
 from optkit.formats.tensors import Arrays
+from optkit.measurement.worker import Candidate, Worker
 from optkit.metrics import latency as latencies
 from optkit.metrics import statistics
 from optkit.progress import Progress, no_progress
 from optkit.records.record import Interval, LatencyRecord
 from optkit.system import cgroup
 from optkit.system.noise import Conditions, Watch
-from optkit.worker import Candidate, Worker
 
 _LAUNCH_SECONDS = 0.2
 """How long a candidate is measured in a launch at least."""

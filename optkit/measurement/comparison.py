@@ -6,17 +6,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from optkit import cautions, quality, timing, workload
 from optkit.data.dataset import Dataset
 from optkit.errors import UsageError
+from optkit.measurement import quality, timing, workload
 from optkit.measurement import recording as records
+from optkit.measurement import warnings as measurement_warnings
+from optkit.measurement.quality import Assessment, Recording
+from optkit.measurement.timing import Task, Timing
+from optkit.measurement.worker import Candidate
 from optkit.metrics.statistics import PRECISION
 from optkit.progress import Progress, no_progress
-from optkit.quality import Assessment, Recording
 from optkit.records.record import Comparison, Row, Scenario
 from optkit.system import fingerprint
-from optkit.timing import Task, Timing
-from optkit.worker import Candidate
 
 
 def side_by_side(
@@ -77,7 +78,7 @@ def side_by_side(
         max_drop=max_drop,
         machine=fingerprint.fingerprint(),
         seconds=time.monotonic() - started,
-        notes=records.of_notes([*work.notes, *cautions.of(measured, seconds=seconds, precision=precision)]),
+        notes=records.of_notes([*work.notes, *measurement_warnings.of(measured, seconds=seconds, precision=precision)]),
     )
 
 
