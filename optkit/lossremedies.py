@@ -12,7 +12,7 @@ from optkit.formats.onnx import graph, nodes
 from optkit.formats.openvino import ir
 from optkit.formats.operators import plain
 from optkit.measurement.worker import Candidate
-from optkit.quantizer import weighted_nodes
+from optkit.quantization.quantizer import weighted_nodes
 from optkit.records.layers import LayerErrors, LayerRecord, Sensitivity
 from optkit.records.record import Row
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from optkit import narrowproof
 from optkit.errors import MissingDeviceError, MissingLibraryError, OptkitError
 from optkit.formats.model import Model
 from optkit.measurement import comparison, recording
 from optkit.measurement.worker import candidate, examined
 from optkit.notes import Note
-from optkit.probing import AS_WRITTEN
+from optkit.quantization.half import verify as half_verify
+from optkit.quantization.half.probe import AS_WRITTEN
 from optkit.records.record import Comparison, NoteRecord, Row
 from optkit.targets.target import target
 from optkit.transformation import Transformed
@@ -30,7 +30,7 @@ def compared(done: Transformed, after: Model, metric: str | None, max_drop: floa
     if absence is None:
         return _side_by_side(done, after, metric, max_drop, seconds)
     with tempfile.TemporaryDirectory() as folder:
-        meant = narrowproof.reference(after, Path(folder))
+        meant = half_verify.reference(after, Path(folder))
         found = _side_by_side(done, meant, metric, max_drop, None)
     before, result = found.rows
     told = f"quality is computed on the CPU, by {_REFERENCE}, and no speed was measured: {absence}"

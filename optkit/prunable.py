@@ -18,7 +18,7 @@ from optkit import heads, lazy
 from optkit.formats.tensors import Array
 from optkit.formats.torch import outputs as torch_outputs
 from optkit.heads import Heads
-from optkit.quantizer import Engine
+from optkit.quantization.quantizer import Engine
 from optkit.samples import Drawn
 
 Importance = Literal["l1", "l2", "taylor", "activation"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from optkit import commands
 from optkit.formats.openvino import ir
 from optkit.formats.operators import Operator, plain
-from optkit.quantizer import QUANTIZABLE
+from optkit.quantization.quantizer import QUANTIZABLE
 from optkit.records.explanation import FindingRecord
 from optkit.speedcase import Case, Side
 

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit import affine, switches
-from optkit.affine import Affine
+from optkit import switches
 from optkit.data.dataset import Batch, Dataset
 from optkit.errors import MetricError, StageError
 from optkit.formats.model import Model
@@ -25,7 +24,9 @@ from optkit.formats.tensors import Array, Arrays
 from optkit.measurement.worker import Candidate, Worker
 from optkit.metrics import fidelity
 from optkit.progress import Progress, no_progress
-from optkit.quantizer import Engine, simplified
+from optkit.quantization import affine
+from optkit.quantization.affine import Affine
+from optkit.quantization.quantizer import Engine, simplified
 from optkit.records.layers import LayerRecord, Sensitivity
 from optkit.switches import ERRORS, HIGHS, LOWS, SIZES, SWITCHES, Layer
 from optkit.system import fingerprint

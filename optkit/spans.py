@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from optkit.correspondence import WEIGHTED
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph
 from optkit.formats.openvino import stable_names
 from optkit.formats.tensors import Array
+from optkit.quantization.openvino_nodes import WEIGHTED
 
 _SCALING = ("Convert", "Subtract", "Multiply", "Reshape", "Transpose", "FakeQuantize")
 _SEVEN_BITS = 64

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from optkit import alignment, units
 from optkit.alignment import Pair, total
 from optkit.formats.operators import Operator, plain
-from optkit.quantizer import QUANTIZABLE
+from optkit.quantization.quantizer import QUANTIZABLE
 from optkit.records.explanation import FindingRecord
 from optkit.speedcase import Case, Side
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from optkit import affine
-from optkit.affine import Affine
 from optkit.formats.onnx import graph
 from optkit.formats.onnx import nodes as graph_nodes
 from optkit.formats.tensors import Array
-from optkit.quantizer import absorbed, weighted_nodes
+from optkit.quantization import affine
+from optkit.quantization.affine import Affine
+from optkit.quantization.quantizer import absorbed, weighted_nodes
 
 SWITCHES = "optkit_switches"
 """The graph's additional input, ``bool[layers]``: which of them are quantized."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optkit.correspondence import WEIGHTED, constant
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph
 from optkit.formats.openvino import stable_names
 from optkit.formats.tensors import Signature, TensorSpec
-from optkit.quantizer import QUANTIZABLE, prepared
+from optkit.quantization.openvino_nodes import WEIGHTED, constant
+from optkit.quantization.quantizer import QUANTIZABLE, prepared
 
 LAYERS = (*QUANTIZABLE, *WEIGHTED)
 """The operators of layers, in ONNX and in OpenVINO."""

@@ -8,13 +8,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as ok
-from optkit import correspondence
 from optkit.errors import StageError
 from optkit.formats import model as models
 from optkit.formats.onnx import graph
 from optkit.formats.onnx import nodes as graph_nodes
 from optkit.formats.openvino import stable_names
-from optkit.quantizer import Engine, simplified, weighted_nodes
+from optkit.quantization import openvino_nodes
+from optkit.quantization.quantizer import Engine, simplified, weighted_nodes
 
 FETCHED = Path(__file__).parent.parent / "sample_models" / "fetched"
 
@@ -85,12 +85,12 @@ def in_float(path, source, nodes, folder):
         found = {node.name: node for node in proto.graph.node}
         return [node.name for node in nodes if found[node.name].input[1] not in rounded]
     openvino = pytest.importorskip("openvino")
-    names = correspondence.operations(
+    names = openvino_nodes.operations(
         [node.name for node in nodes], models.open(source), stable_names.read(source), folder
     )
     found = {each.get_friendly_name(): each for each in openvino.Core().read_model(path).get_ops()}
     products = {
-        name: [found[each] for each in operations if found[each].get_type_name() in correspondence.WEIGHTED]
+        name: [found[each] for each in operations if found[each].get_type_name() in openvino_nodes.WEIGHTED]
         for name, operations in names.items()
     }
     assert all(len(each) == 1 for each in products.values())

@@ -26,7 +26,7 @@ FILES = sorted(
     if path.name not in ("__init__.py", "__main__.py") and (path.parent != PACKAGE or path.stem in DOORSTEP)
 )
 TABLES = (
-    "optkit.stage:STAGES", "optkit.targets.target:TARGETS", "optkit.quantizer:QUANTIZERS", "optkit.data.dataset:SOURCES",
+    "optkit.stage:STAGES", "optkit.targets.target:TARGETS", "optkit.quantization.quantizer:QUANTIZERS", "optkit.data.dataset:SOURCES",
     "optkit.reporting:REPORTS",
 )  # fmt: skip
 STAGE_OPTIONS = {

@@ -12,10 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_files import save
 
 import optkit as ok
-from optkit import narrowlimits
 from optkit.data import dataset as datasets
 from optkit.errors import StageError, UsageError
 from optkit.formats import model as models
+from optkit.quantization.half import limits as half_limits
 from optkit.stage import Context
 from optkit.stages.quantize import Quantize
 
@@ -102,7 +102,7 @@ def test_scales_are_raised_with_their_constants_or_not_at_all(case):
         ir_version=9,
     )  # fmt: skip
     before = onnx.reference.ReferenceEvaluator(proto).run(None, {})[0]
-    narrowlimits.lift_scales(proto)
+    half_limits.lift_scales(proto)
     after = onnx.reference.ReferenceEvaluator(proto).run(None, {})[0]
     np.testing.assert_allclose(after, before, rtol=0.02)
     held = {each.name: numpy_helper.to_array(each) for each in proto.graph.initializer}["first"]
@@ -245,10 +245,10 @@ def test_bfloat16_holds_what_float16_does_not(tmp_path):
 
 
 def test_an_output_that_becomes_infinite_is_an_error_that_names_the_first_node(tmp_path, monkeypatch):
-    from optkit import narrowlimits
+    from optkit.quantization.half import limits as half_limits
 
     path = overflowing(tmp_path / "model.onnx")
-    monkeypatch.setattr(narrowlimits, "beyond", lambda *_: {})  # as where samples tell too little
+    monkeypatch.setattr(half_limits, "beyond", lambda *_: {})  # as where samples tell too little
     x = np.full((2, 4), 10, np.float32)
     with pytest.raises(
         StageError, match=r"output y becomes NaN or infinite in float16: MatMul up is the first"
@@ -436,7 +436,7 @@ def test_a_loops_body_takes_what_it_uses_in_float32(tmp_path):
 
 
 def test_bfloat16_rounds_to_the_nearest_even():
-    from optkit.narrowing import BFLOAT16, narrow_tensor, widened_tensor
+    from optkit.quantization.half.cast import BFLOAT16, narrow_tensor, widened_tensor
 
     values = np.array([1, 1 + 2**-8, 1 + 3 * 2**-8, -3.4028234663852886e38, np.inf, np.nan, 1e-40, 0], np.float32)
     found = numpy_helper.to_array(widened_tensor(narrow_tensor(numpy_helper.from_array(values, "a"), BFLOAT16, "b")))

@@ -6,13 +6,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as ok
-from optkit import affine, correspondence, switches
+from optkit import switches
 from optkit.data import dataset as datasets
 from optkit.errors import StageError
 from optkit.formats import model as models
 from optkit.formats.onnx import graph
 from optkit.formats.openvino import stable_names
-from optkit.quantizer import Engine, simplified, weighted_nodes
+from optkit.quantization import affine, openvino_nodes
+from optkit.quantization.quantizer import Engine, simplified, weighted_nodes
 from optkit.sensitivity import sensitivity
 
 WIDTH = 16
@@ -198,7 +199,7 @@ def test_a_product_with_its_weight_first_is_a_layer_where_asked_for_and_can_be_l
     assert mel.damage > 0
     opened = models.open(tmp_path / "model.onnx")
     network = stable_names.read(opened.path)
-    assert correspondence.operations(["mel"], opened, network, tmp_path) == {"mel": ("mel",)}
+    assert openvino_nodes.operations(["mel"], opened, network, tmp_path) == {"mel": ("mel",)}
 
 
 def test_a_model_without_layers_is_refused(tmp_path):

@@ -11,14 +11,14 @@ from onnx import helper
 from onnx_files import save
 
 import optkit
-from optkit import qdq, quantizer
 from optkit.cli import quantize as cli_quantize
 from optkit.data import dataset as datasets
 from optkit.errors import ModelError, OutputError, SignatureError, StageError, UsageError
 from optkit.formats.onnx import graph
 from optkit.formats.onnx import nodes as graph_nodes
-from optkit.quantizer import Request
-from optkit.quantizers import onnxruntime_static
+from optkit.quantization import qdq, quantizer
+from optkit.quantization.methods import onnxruntime_static
+from optkit.quantization.quantizer import Request
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

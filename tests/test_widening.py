@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import optkit
 from optkit.formats import model as models
-from optkit.quantizer import prepared, weighted_nodes
+from optkit.quantization.quantizer import prepared, weighted_nodes
 
 
 def halves(path):

@@ -17,7 +17,7 @@ from optkit.formats.onnx import nodes as graph_nodes
 from optkit.measurement import parity
 from optkit.measurement.parity import Tolerance
 from optkit.notes import Note
-from optkit.quantizer import Engine, silent
+from optkit.quantization.quantizer import Engine, silent
 from optkit.stage import Context, Outcome, Stage
 
 _CONTRIBUTED = "com.microsoft"

@@ -15,7 +15,7 @@ from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.formats.onnx import graph, nodes
 from optkit.formats.openvino import ir
 from optkit.notes import Note
-from optkit.quantizer import (
+from optkit.quantization.quantizer import (
     CALIBRATES,
     QUANTIZERS,
     BiasCorrection,

@@ -10,7 +10,7 @@ from optkit.execution import place
 from optkit.formats.model import Model
 from optkit.measurement import recording
 from optkit.progress import Progress, no_progress
-from optkit.quantizer import BiasCorrection, Calibrate, Floats, ModelType, Preset
+from optkit.quantization.quantizer import BiasCorrection, Calibrate, Floats, ModelType, Preset
 from optkit.records.run import Transformation
 from optkit.stage import made
 from optkit.stages.quantize import EngineName, Method, Precision, Quantize

@@ -14,7 +14,7 @@ import numpy as np
 
 from optkit.formats.onnx.nodes import scales_axis, tensors, walk
 from optkit.formats.tensors import Array, Arrays
-from optkit.narrowing import FLOAT, Narrow
+from optkit.quantization.half.cast import FLOAT, Narrow
 
 _INTEGERS = (6, 7)
 """``onnx.TensorProto.INT32`` and ``INT64``: positions, sizes, masks. Pixels come in fewer bits."""

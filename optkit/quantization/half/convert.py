@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optkit import narrowlimits, narrowproof
 from optkit.errors import StageError
 from optkit.formats.onnx import graph
 from optkit.formats.onnx.nodes import walk
-from optkit.narrowing import FLOAT, FLOAT16, NARROWS, Narrow, dtypes, narrowed, unable
-from optkit.narrowlimits import PAIRS
 from optkit.notes import Note
-from optkit.probing import probed
-from optkit.quantizer import Request
+from optkit.quantization.half import limits as half_limits
+from optkit.quantization.half import verify as half_verify
+from optkit.quantization.half.cast import FLOAT, FLOAT16, NARROWS, Narrow, dtypes, narrowed, unable
+from optkit.quantization.half.limits import PAIRS
+from optkit.quantization.half.probe import probed
+from optkit.quantization.quantizer import Request
 
 _MOST_SAMPLES = 32
 """Every tensor of each is looked at: ranges settle soon, and a margin is for the rest."""
@@ -57,9 +58,9 @@ def converted(request: Request, proto: Any, *, types: str) -> Converted:
     narrow = NARROWS[request.floats]
     if narrow is FLOAT16 and any(node.op_type in PAIRS for node in walk(proto)):
         proto = _at_opset_of_narrow_pairs(proto, request)
-        narrowlimits.lift_scales(proto)
+        half_limits.lift_scales(proto)
     known = dtypes(proto)
-    notes = _masks(narrowlimits.shrink_masks(proto, narrow), narrow)
+    notes = _masks(half_limits.shrink_masks(proto, narrow), narrow)
     samples = request.calibration.take(_MOST_SAMPLES) if request.calibration else None
     keep = _kept(proto, narrow, known, replace(request, calibration=samples))
     with request.engine.running():
@@ -76,7 +77,7 @@ def converted(request: Request, proto: Any, *, types: str) -> Converted:
         text = "without data, neither are ranges known nor outputs compared: give --data"
         notes += (Note(text, level="warning"),)
     else:
-        notes += narrowproof.compare(request.model, types, proto, made, narrow, samples, request.workdir)
+        notes += half_verify.compare(request.model, types, proto, made, narrow, samples, request.workdir)
     return Converted(made.proto, len(keep), notes)
 
 
@@ -93,18 +94,18 @@ def _at_opset_of_narrow_pairs(proto: Any, request: Request) -> Any:
 
 def _kept(proto: Any, narrow: Narrow, known: dict[str, int], request: Request) -> dict[int, str]:
     """The nodes that stay float32, by their place in the main graph, and why."""
-    found = narrowlimits.delicate(proto, known)
+    found = half_limits.delicate(proto, known)
     if narrow is FLOAT16:
         computed = _peaks(proto, known, request)
-        found |= narrowlimits.beyond(proto, narrow, narrowlimits.weights(proto), computed)
+        found |= half_limits.beyond(proto, narrow, half_limits.weights(proto), computed)
     found |= {place: _ASKED_FOR for place, node in enumerate(proto.graph.node) if request.excludes(node)}
     found |= unable(proto, narrow, known)
-    return found | narrowlimits.layers_of(proto, found)
+    return found | half_limits.layers_of(proto, found)
 
 
 def _peaks(proto: Any, known: dict[str, int], request: Request) -> dict[str, float]:
     """The largest magnitudes of what the float32 graph computes on the calibration samples."""
-    peaks = narrowlimits.Peaks()
+    peaks = half_limits.Peaks()
     if request.calibration is not None:
         names = tuple(name for node in proto.graph.node for name in node.output if known.get(name) == FLOAT)
         with probed(request.model, proto, request.workdir, names) as tensors:

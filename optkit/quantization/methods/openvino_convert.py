@@ -5,7 +5,7 @@ from __future__ import annotations
 from optkit.errors import UsageError
 from optkit.formats.openvino import stable_names
 from optkit.notes import Note
-from optkit.quantizer import Quantized, Request
+from optkit.quantization.quantizer import Quantized, Request
 from optkit.system import fingerprint
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from optkit.formats.onnx import nodes as graph_nodes
 from optkit.notes import Note
-from optkit.quantizer import Request
+from optkit.quantization.quantizer import Request
 
 _MIN_ELEMENTS = 1024
 """Smaller tables are not worth two operators of their own."""

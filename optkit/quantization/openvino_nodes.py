@@ -12,7 +12,7 @@ from typing import Any
 
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph
-from optkit.quantizer import QUANTIZABLE, Engine, known_as, prepared, simplified
+from optkit.quantization.quantizer import QUANTIZABLE, Engine, known_as, prepared, simplified
 
 WEIGHTED = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 _BETWEEN = (

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from optkit import narrowgraph, qdq
 from optkit.formats.onnx import graph
-from optkit.qdq import Scheme
-from optkit.quantizer import (
+from optkit.quantization import qdq
+from optkit.quantization.half import convert as half_precision
+from optkit.quantization.qdq import Scheme
+from optkit.quantization.quantizer import (
     QUANTIZABLE,
     Quantized,
     Request,
@@ -42,7 +43,7 @@ def quantize(request: Request) -> Quantized:
         symmetric=True, biases=False, batched=True, giving_float=QUANTIZABLE, also=_shortcuts(proto, chosen)
     )
     quantized, fallback = qdq.inserted(proto, ranges, chosen, request, scheme)
-    result, halved, more = narrowgraph.written(request, quantized)
+    result, halved, more = half_precision.written(request, quantized)
     facts = {"quantized_nodes": len(chosen), "calibrate": request.calibrate} | more
     return Quantized(result, notes=(*notes, *fallback, *left, *halved), facts=facts)
 

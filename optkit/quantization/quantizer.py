@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from optkit import lazy, widening
+from optkit import lazy
 from optkit.data.dataset import Dataset
 from optkit.errors import OptkitError, StageError
 from optkit.formats.model import Model
@@ -22,20 +22,21 @@ from optkit.formats.onnx import graph, nodes
 from optkit.formats.tensors import Arrays
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
+from optkit.quantization.half import widen
 from optkit.targets.onnxruntime import providers
 
 QUANTIZERS = {
-    "onnxruntime-dynamic": "optkit.quantizers.onnxruntime_dynamic:quantize",
-    "onnxruntime-static": "optkit.quantizers.onnxruntime_static:quantize",
-    "onnxruntime-weight-only": "optkit.quantizers.onnxruntime_weight_only:quantize",
-    "onnxruntime-convert": "optkit.quantizers.onnxruntime_float16:quantize",
-    "nncf-static": "optkit.quantizers.nncf_static:quantize",
-    "nncf-weight-only": "optkit.quantizers.nncf_weight_only:quantize",
-    "neural-compressor-static": "optkit.quantizers.neural_compressor_static:quantize",
-    "tensorrt-static": "optkit.quantizers.tensorrt_static:quantize",
-    "openvino-convert": "optkit.quantizers.openvino_convert:quantize",
-    "tensorrt-float8": "optkit.quantizers.tensorrt_float8:quantize",
-    "tensorrt-convert": "optkit.quantizers.tensorrt_convert:quantize",
+    "onnxruntime-dynamic": "optkit.quantization.methods.onnxruntime_dynamic:quantize",
+    "onnxruntime-static": "optkit.quantization.methods.onnxruntime_static:quantize",
+    "onnxruntime-weight-only": "optkit.quantization.methods.onnxruntime_weight_only:quantize",
+    "onnxruntime-convert": "optkit.quantization.methods.onnxruntime_convert:quantize",
+    "nncf-static": "optkit.quantization.methods.nncf_static:quantize",
+    "nncf-weight-only": "optkit.quantization.methods.nncf_weight_only:quantize",
+    "neural-compressor-static": "optkit.quantization.methods.neural_compressor_static:quantize",
+    "tensorrt-static": "optkit.quantization.methods.tensorrt_static:quantize",
+    "openvino-convert": "optkit.quantization.methods.openvino_convert:quantize",
+    "tensorrt-float8": "optkit.quantization.methods.tensorrt_float8:quantize",
+    "tensorrt-convert": "optkit.quantization.methods.tensorrt_convert:quantize",
 }
 """By engine and method."""
 
@@ -183,7 +184,7 @@ def prepared(model: Model) -> Prepared:
     moved = graph.constants_to_initializers(proto)
     if moved:
         notes.append(Note(f"{moved} weights moved from Constant nodes to initializers, where quantizers look"))
-    halves = widening.widened(proto)
+    halves = widen.widened(proto)
     if halves:
         notes.append(
             Note(f"{halves} tensors in half precision made float32: there are no integer kernels around halves")

@@ -6,7 +6,7 @@ import warnings
 
 from optkit.formats.onnx import graph, nodes
 from optkit.notes import Note
-from optkit.quantizer import Quantized, Request, prepared
+from optkit.quantization.quantizer import Quantized, Request, prepared
 
 _CPU = Note(
     "FP16 halves the file; on a CPU onnxruntime casts to float32 and back, so it is hardly ever faster there",

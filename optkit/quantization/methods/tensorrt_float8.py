@@ -9,12 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from optkit import narrowgraph, qdq
 from optkit.errors import StageError
 from optkit.formats.onnx import graph, nodes
 from optkit.formats.tensors import Array
 from optkit.notes import Note
-from optkit.quantizer import Quantized, Request, kept_in_float, nothing_to_quantize, simplified, weighted_nodes
+from optkit.quantization import qdq
+from optkit.quantization.half import convert as half_precision
+from optkit.quantization.quantizer import (
+    Quantized,
+    Request,
+    kept_in_float,
+    nothing_to_quantize,
+    simplified,
+    weighted_nodes,
+)
 
 _OPERATORS = ("Conv", "MatMul", "Gemm")
 _OPSET = 19
@@ -47,7 +55,7 @@ def quantize(request: Request) -> Quantized:
         raise StageError(f"{request.model.path}: FP8 needs opset {_OPSET}, which this graph cannot be brought to")
     proto.ir_version = max(proto.ir_version, _IR_VERSION)
     _Pairs(proto, ranges).put_around({node.name for node in chosen})
-    result, halved, more = narrowgraph.written(request, proto)
+    result, halved, more = half_precision.written(request, proto)
     facts = {"quantized_nodes": len(chosen), "calibrate": request.calibrate} | more
     return Quantized(result, notes=(*notes, *halved), facts=facts)
 

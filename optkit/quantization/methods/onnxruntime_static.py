@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from optkit import embeddings, qdq
 from optkit.formats.onnx import graph, nodes
 from optkit.notes import Note
-from optkit.qdq import Scheme
-from optkit.quantizer import (
+from optkit.quantization import embeddings, qdq
+from optkit.quantization.qdq import Scheme
+from optkit.quantization.quantizer import (
     QUANTIZABLE,
     Quantized,
     Request,

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from optkit import embeddings
 from optkit.errors import StageError
 from optkit.formats.onnx import graph
 from optkit.notes import Note
-from optkit.quantizer import Quantized, Request, prepared, weighted_nodes
+from optkit.quantization import embeddings
+from optkit.quantization.quantizer import Quantized, Request, prepared, weighted_nodes
 
 _BLOCK = 32
 """Weights that share a scale in INT4: the smallest block, and so the most accurate, that all kernels support."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from optkit import narrowgraph
 from optkit.formats.onnx import graph
-from optkit.quantizer import Quantized, Request, prepared
+from optkit.quantization.half import convert as half_precision
+from optkit.quantization.quantizer import Quantized, Request, prepared
 
 
 def quantize(request: Request) -> Quantized:
@@ -15,7 +15,7 @@ def quantize(request: Request) -> Quantized:
     """
     ready = prepared(request.model)
     unknown = request.unknown(ready.proto)
-    made = narrowgraph.converted(request, ready.proto, types=request.floats)
+    made = half_precision.converted(request, ready.proto, types=request.floats)
     path = request.workdir / "model.onnx"
     graph.save(made.proto, path)
     return Quantized(path, notes=(*ready.notes, *unknown, *made.notes), facts={"kept_in_float32": made.kept})

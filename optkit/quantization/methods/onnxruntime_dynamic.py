@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from optkit import embeddings
 from optkit.formats.onnx import graph
 from optkit.notes import Note
-from optkit.quantizer import Quantized, Request, kept_in_float, nothing_to_quantize, prepared, silent, weighted_nodes
+from optkit.quantization import embeddings
+from optkit.quantization.quantizer import (
+    Quantized,
+    Request,
+    kept_in_float,
+    nothing_to_quantize,
+    prepared,
+    silent,
+    weighted_nodes,
+)
 
 _RECURRENT = ("LSTM",)
 _OPERATORS = ("MatMul", "Gemm")

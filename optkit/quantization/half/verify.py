@@ -21,9 +21,9 @@ from optkit.formats.model import Model
 from optkit.formats.onnx import graph
 from optkit.formats.tensors import Array, Arrays
 from optkit.metrics import fidelity
-from optkit.narrowing import BFLOAT16, FLOAT, FLOAT16, NARROWS, Narrow, Narrowed, dtypes, widened_tensor
 from optkit.notes import Note
-from optkit.probing import probed
+from optkit.quantization.half.cast import BFLOAT16, FLOAT, FLOAT16, NARROWS, Narrow, Narrowed, dtypes, widened_tensor
+from optkit.quantization.half.probe import probed
 
 
 def rounded(narrowed: Narrowed, narrow: Narrow) -> Any:

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from optkit import embeddings, lazy
+from optkit import lazy
 from optkit.formats.onnx import graph, nodes
 from optkit.formats.onnx import nodes as graph_nodes
 from optkit.formats.tensors import Array, Signature
 from optkit.formats.torch import loading, onnx_export
 from optkit.notes import Note
-from optkit.quantizer import Quantized, Request, silent
+from optkit.quantization import embeddings
+from optkit.quantization.quantizer import Quantized, Request, silent
 from optkit.system import fingerprint
 
 _OPSET = 18

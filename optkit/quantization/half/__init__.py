@@ -1,0 +1,1 @@
+"""Half precision: casts to 16 bits, the range analysis that guards them, and the proof on samples."""
