@@ -14,10 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-from optkit import explaining, layerorder, pipeline, ranking, remedies, sensitivity, units
+from optkit import pipeline, ranking, units
 from optkit.bench import Bench, SearchParts
 from optkit.chains import FLOAT, Chain
 from optkit.errors import OptkitError, surviving
+from optkit.explanation.quality import layer_order, sensitivity
+from optkit.explanation.speed import explain as speed_explanation
+from optkit.explanation.speed import remedies as speed_remedies
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.formats.onnx import graph, nodes
 from optkit.journal import SENSITIVITY, Journal, digest
@@ -242,26 +245,28 @@ class Search:
                 before = self.make(_uncompiled(floats[0])).candidate if floats else self.baseline
                 after = self.make(_uncompiled(trial.chain)).candidate
                 feeds = self.bench.feeds(before)
-                case, _ = explaining.taken_apart(before, after, feeds, progress=lambda what, *_: self._tell(what))
+                case, _ = speed_explanation.taken_apart(
+                    before, after, feeds, progress=lambda what, *_: self._tell(what)
+                )
         except OptkitError as error:
             self.notes.append(Note(f"not looked into: {error.message}", trial.chain.title))
             return
-        slow = remedies.losing_layers(case)
-        if slow and not remedies.hopeless(case):
+        slow = speed_remedies.losing_layers(case)
+        if slow and not speed_remedies.hopeless(case):
             self._look("trimmed", [proposals.trimmed(trial.chain, slow)])
 
     def _give_back(self, trial: Trial, proposals: Proposals) -> None:
         """How few layers in float keep a fast candidate surely inside the bound; the worst for their work first."""
         order = self._ordered(trial.chain)
         enough, few = None, 0
-        for count in layerorder.counts(order):
+        for count in layer_order.counts(order):
             looked = self._look("mixed", [proposals.mixed(trial.chain, [layer.name for layer in order[:count]])])
             if not looked or not self.ranking.could_win(looked[0]):
                 return
             if self.ranking.sure(looked[0]):
                 enough = count
                 break
-            if layerorder.remaining(order, count) < _LITTLE and ranking.loss(looked[0]) > ranking.loss(trial) / 2:
+            if layer_order.remaining(order, count) < _LITTLE and ranking.loss(looked[0]) > ranking.loss(trial) / 2:
                 return  # not what layers do: something between them is rounded
             if self.ranking.as_little_as_half(looked[0]):
                 return  # the rest is what bf16 loses
@@ -277,7 +282,7 @@ class Search:
         """The chain's layers in the order in which they are given back to float; measured once for all candidates."""
         if self.sensitivity is None:
             self.sensitivity = self.journal.sensitivity() or self._sensitivity()
-        order = [] if self.sensitivity is None else layerorder.ordered(self.sensitivity)
+        order = [] if self.sensitivity is None else layer_order.ordered(self.sensitivity)
         return [layer for layer in order if quantizes(chain, layer)]
 
     def _sensitivity(self) -> Sensitivity | None:

@@ -12,11 +12,17 @@ from onnx import helper
 from onnx_files import nodes_of, save
 from typer.testing import CliRunner
 
-from optkit import alignment, explaining, islands, losses, lossremedies, remedies, speedcase, speedcauses
 from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.explained import explanation_blocks
 from optkit.errors import StageError, UsageError
+from optkit.explanation.quality import explain as quality_explanation
+from optkit.explanation.quality import remedies as quality_remedies
+from optkit.explanation.speed import alignment, integer_regions
+from optkit.explanation.speed import case as speed_case
+from optkit.explanation.speed import causes as speed_causes
+from optkit.explanation.speed import explain as speed_explanation
+from optkit.explanation.speed import remedies as speed_remedies
 from optkit.formats import layers as model_layers
 from optkit.formats.layers import Layer, Layers
 from optkit.formats.model import Model
@@ -147,7 +153,7 @@ def fake(folder, name, **options):
 
 def told(*candidates):
     compared = comparison.side_by_side(candidates, dataset=None, with_quality=False, seconds=0.3)
-    return explaining.speed(*candidates, compared, [{"x": np.zeros((1, 4), np.float32)}])
+    return speed_explanation.speed(*candidates, compared, [{"x": np.zeros((1, 4), np.float32)}])
 
 
 def test_the_conclusion_is_this(tmp_path, monkeypatch):
@@ -210,9 +216,9 @@ def case(target="onnxruntime", isa=("avx2",), quicker=0.0):
         found = {each: Layer(each, "Conv", True, False, bool(quantized)) for each in ("a", "b")}
         entry = Candidate(name, Model(Path(f"{name}.onnx"), "onnx", "sha256:0", SIGNATURE), target)
         profile = Profile(operators, 1, 0.02)
-        sides.append(speedcase.Side(entry, Layers(quantized, found), profile, alignment.total(operators)))
+        sides.append(speed_case.Side(entry, Layers(quantized, found), profile, alignment.total(operators)))
     pairs = alignment.pairs(sides[0].profile, sides[1].profile)
-    return speedcase.Case(*sides, pairs, islands.of(sides[1].profile, pairs), frozenset(isa))
+    return speed_case.Case(*sides, pairs, integer_regions.of(sides[1].profile, pairs), frozenset(isa))
 
 
 def test_layers_that_do_not_pay_for_their_conversions_are_left_out():
@@ -221,7 +227,7 @@ def test_layers_that_do_not_pay_for_their_conversions_are_left_out():
         ("a_8", -0.003),
         ("b_8", 0.005),
     ]
-    commands = {each.command for each in remedies.with_commands(seen, speedcauses.findings(seen), "data.npz")}
+    commands = {each.command for each in speed_remedies.with_commands(seen, speed_causes.findings(seen), "data.npz")}
     assert commands - {None} == {
         "optkit quantize model.onnx --int8 --method static --data data.npz --exclude a -o small-mixed.onnx"
     }
@@ -233,7 +239,9 @@ def test_what_was_excluded_before_is_not_forgotten():
     sides = [replace(side, layers=Layers(side.layers.quantized, side.layers.by_name | {"c": kept}))
              for side in (seen.baseline, seen.candidate)]  # fmt: skip
     seen = replace(seen, baseline=sides[0], candidate=sides[1])
-    (command,) = {each.command for each in remedies.with_commands(seen, speedcauses.findings(seen), None)} - {None}
+    (command,) = {each.command for each in speed_remedies.with_commands(seen, speed_causes.findings(seen), None)} - {
+        None
+    }
     assert "--exclude c --exclude a -o" in command
 
 
@@ -262,25 +270,25 @@ def test_a_layer_with_float_weights_is_in_float_whatever_comes_in(tmp_path):
 @pytest.mark.parametrize("isa", [("avx2",), ("avx512_vnni",)])
 def test_where_integers_pay_nowhere_float_is_tried_on_both_runtimes(isa):
     seen = case(isa=isa)
-    assert remedies.hopeless(seen)
+    assert speed_remedies.hopeless(seen)
     command = "optkit compare model.onnx@onnxruntime model.onnx@openvino"
-    assert command in {each.command for each in remedies.with_commands(seen, speedcauses.findings(seen), None)}
+    assert command in {each.command for each in speed_remedies.with_commands(seen, speed_causes.findings(seen), None)}
 
 
 def test_no_layers_are_left_out_where_none_would_be_left_in_integers():
     seen = case(quicker=-0.001)
     assert all(island.saved < 0 for island in seen.islands)
-    assert remedies.losing_layers(seen) == []
+    assert speed_remedies.losing_layers(seen) == []
 
 
 def test_a_runtime_that_refuses_the_model_is_not_recommended(samples, tmp_path):
     seen = replace(case(), elsewhere=False)
-    assert {each.command for each in remedies.with_commands(seen, speedcauses.findings(seen), None)} == {None}
+    assert {each.command for each in speed_remedies.with_commands(seen, speed_causes.findings(seen), None)} == {None}
     options = Fake().default_options()
     opened = Candidate("model", Model(samples / "model.onnx", "onnx", ""), "onnxruntime", options)
-    assert explaining._opens_elsewhere(opened)
+    assert speed_explanation._opens_elsewhere(opened)
     (tmp_path / "odd.onnx").write_bytes(b"no model")
-    assert not explaining._opens_elsewhere(replace(opened, model=Model(tmp_path / "odd.onnx", "onnx", "")))
+    assert not speed_explanation._opens_elsewhere(replace(opened, model=Model(tmp_path / "odd.onnx", "onnx", "")))
 
 
 def test_operators_slower_than_their_inference_are_scaled_to_it(tmp_path):
@@ -333,7 +341,7 @@ def test_json_is_one_document(samples):
 
 def test_every_cause_is_documented():
     page = (Path(__file__).parent.parent / "docs" / "explain.md").read_text()
-    source = Path(speedcauses.__file__).read_text()
+    source = Path(speed_causes.__file__).read_text()
     kinds = {line.split('"')[1] for line in source.splitlines() if 'kind="' in line}
     assert kinds
     kinds |= set(get_args(LossFindingRecord.model_fields["kind"].annotation))
@@ -456,11 +464,11 @@ def known(folder, *, damages=(0.2, 0.01), error=0.2, kinds=(), calibration=None,
     quality = QualityRecord(
         metric="accuracy", value=interval, count=9, higher_is_better=True, needs_labels=True, loss=interval
     )
-    return lossremedies.Loss(
+    return quality_remedies.Loss(
         *sides,
         "QDQ int8 static",
         Row(name="small", target="onnxruntime", status="ok", quality=quality),
-        lossremedies.Given(None, "data.npz", None, calibration),
+        quality_remedies.Given(None, "data.npz", None, calibration),
         slow,
         LayerErrors(layers=[last], ranges=[], findings=findings, samples=1, disturbed=0, unmatched=0, seconds=0),
         Sensitivity(
@@ -488,28 +496,28 @@ def known(folder, *, damages=(0.2, 0.01), error=0.2, kinds=(), calibration=None,
 )
 def test_what_costs_the_quality_decides_what_is_tried(facts, said, options, tmp_path):
     loss = known(tmp_path, calibration="c.npz", **facts)
-    command = lossremedies.command(loss)
+    command = quality_remedies.command(loss)
     assert options in command
-    assert losses._conclusion(loss, True, command, None)[1] == f"Where: {said}"
+    assert quality_explanation._conclusion(loss, True, command, None)[1] == f"Where: {said}"
 
 
 def test_one_command_is_for_speed_and_quality(tmp_path):
     loss = known(tmp_path, damages=(0.2, 0.01, 0.01), slow=("l1_quant", "l0"))
-    command = lossremedies.command(loss)
+    command = quality_remedies.command(loss)
     assert shlex.split(command)[6:] == [
         "--data", "data.npz", "--exclude", "l0", "--exclude", "l1", "-o", "small-mixed.onnx",
     ]  # fmt: skip
-    assert losses._conclusion(loss, True, command, None)[-1] == f"For speed and quality, try: {command}"
+    assert quality_explanation._conclusion(loss, True, command, None)[-1] == f"For speed and quality, try: {command}"
     everything = known(tmp_path, damages=(0.2, 0.01), slow=("l0", "l1"))
-    assert "--exclude l0 -o" in lossremedies.command(everything)
+    assert "--exclude l0 -o" in quality_remedies.command(everything)
     other = replace(loss, candidate=replace(loss.candidate, model=replace(loss.candidate.model, format="openvino")))
     vars(other).update(misses_scheme=True, in_float=set())
-    assert lossremedies.slow_too(other) == []
+    assert quality_remedies.slow_too(other) == []
 
 
 @pytest.mark.parametrize("verdict", ["slower", "faster"])
 def test_where_quality_was_lost_the_speed_half_has_no_other_layers_to_exclude(verdict, outlier, tmp_path, monkeypatch):
-    side_by_side, speed = comparison.side_by_side, explaining.speed
+    side_by_side, speed = comparison.side_by_side, speed_explanation.speed
 
     def judged(*arguments, **options):
         compared = side_by_side(*arguments, **options)
@@ -524,7 +532,7 @@ def test_where_quality_was_lost_the_speed_half_has_no_other_layers_to_exclude(ve
         )
 
     monkeypatch.setattr(comparison, "side_by_side", judged)
-    monkeypatch.setattr(explaining, "speed", slow)
+    monkeypatch.setattr(speed_explanation, "speed", slow)
     small = tmp_path / "small.onnx"
     quantize(outlier / "model.onnx", small, calibration=outlier / "calibration.npz", method="static", measure=False)
     found = lost_by(outlier, small)
@@ -534,7 +542,7 @@ def test_where_quality_was_lost_the_speed_half_has_no_other_layers_to_exclude(ve
 
 def test_another_way_for_speed_and_integers_for_quality_are_told_apart(tmp_path):
     beside = SpeedExplanation.model_construct(integers_pay=False)
-    said = losses._conclusion(known(tmp_path), True, "optkit quantize", None, beside)
+    said = quality_explanation._conclusion(known(tmp_path), True, "optkit quantize", None, beside)
     assert said[-1] == "To keep integers, and the quality, try: optkit quantize"
 
 
@@ -542,7 +550,7 @@ def test_a_sentence_names_three_layers_at_most(tmp_path):
     assert sentences.names(["a", "b", "c"]) == "a, b, c"
     assert sentences.names(list("abcde")) == "a, b, c and 2 more"
     loss = known(tmp_path, damages=(0.1, 0.1, 0.1, 0.1, 0.001))
-    assert losses._conclusion(loss, True, None, None)[1].endswith("of the damage: l0, l1, l2 and 1 more.")
+    assert quality_explanation._conclusion(loss, True, None, None)[1].endswith("of the damage: l0, l1, l2 and 1 more.")
     assert sentences.cause("4 layers are slower", list("abcd")) == "4 layers are slower; above all a, b, c and 1 more"
     assert sentences.cause("a fact", []) == "a fact"
 
@@ -551,21 +559,21 @@ def test_what_cannot_be_looked_into_is_a_note(tmp_path, monkeypatch):
     def refused(*_, **__):
         raise StageError("no layer's tensor is in it", hint="compare what quantize wrote")
 
-    monkeypatch.setattr("optkit.layererrors.layer_errors", refused)
-    monkeypatch.setattr("optkit.sensitivity.sensitivity", refused)
-    loss, notes = losses._looked_into(known(tmp_path), None, no_progress)
+    monkeypatch.setattr("optkit.explanation.quality.layer_errors.layer_errors", refused)
+    monkeypatch.setattr("optkit.explanation.quality.sensitivity.sensitivity", refused)
+    loss, notes = quality_explanation._looked_into(known(tmp_path), None, no_progress)
     assert [note.text for note in notes] == [
         "layers are not compared: no layer's tensor is in it (compare what quantize wrote)",
         "layers are not measured one by one: no layer's tensor is in it (compare what quantize wrote)",
     ]
-    assert lossremedies.command(loss) is None
-    assert len(losses._conclusion(loss, True, None, 0.05)) == 1
+    assert quality_remedies.command(loss) is None
+    assert len(quality_explanation._conclusion(loss, True, None, 0.05)) == 1
 
 
 def test_the_fewest_layers_are_given_back_and_never_all(tmp_path):
-    assert lossremedies.keep_in_float(known(tmp_path, damages=(0.01, 0.3, 0.3, 0.01))) == ["l1", "l2"]
-    assert lossremedies.keep_in_float(known(tmp_path, damages=(0.3, 0.3))) == ["l0"]
-    assert len(lossremedies.keep_in_float(known(tmp_path, damages=[0.1] * 40))) == 12
+    assert quality_remedies.keep_in_float(known(tmp_path, damages=(0.01, 0.3, 0.3, 0.01))) == ["l1", "l2"]
+    assert quality_remedies.keep_in_float(known(tmp_path, damages=(0.3, 0.3))) == ["l0"]
+    assert len(quality_remedies.keep_in_float(known(tmp_path, damages=[0.1] * 40))) == 12
 
 
 @pytest.mark.parametrize(
@@ -588,7 +596,7 @@ def test_a_loss_is_one_where_the_samples_show_it(value, low, high, p_value, want
         loss=Interval(value=value, low=low, high=high, confidence=0.95),
         p_value=p_value,
     )
-    assert losses.lost(quality) is wanted
+    assert quality_explanation.lost(quality) is wanted
 
 
 # Facts of the machine, on profiles written by hand: not every CPU shows them.
@@ -600,10 +608,10 @@ def between(before, after):
     for name, operators in (("model", before), ("small", after)):
         entry = Candidate(name, Model(Path(f"{name}.xml"), "openvino", "sha256:0", SIGNATURE), "openvino")
         profile = Profile(tuple(operators), 1, 0.01)
-        sides.append(speedcase.Side(entry, Layers(None, {}), profile, alignment.total(operators)))
+        sides.append(speed_case.Side(entry, Layers(None, {}), profile, alignment.total(operators)))
     pairs = alignment.pairs(sides[0].profile, sides[1].profile)
-    seen = speedcase.Case(*sides, pairs, islands.of(sides[1].profile, pairs), frozenset({"avx512_bf16"}))
-    return {each.kind: each for each in speedcauses.findings(seen)}
+    seen = speed_case.Case(*sides, pairs, integer_regions.of(sides[1].profile, pairs), frozenset({"avx512_bf16"}))
+    return {each.kind: each for each in speed_causes.findings(seen)}
 
 
 def executed(precision="float32", kernel="jit_avx512", seconds=0.004):

@@ -6,11 +6,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as ok
-from optkit import findings
 from optkit.data import dataset as datasets
 from optkit.errors import StageError
+from optkit.explanation.quality import causes as quality_causes
+from optkit.explanation.quality.layer_errors import layer_errors
 from optkit.formats import model as models
-from optkit.layererrors import layer_errors
 from optkit.measurement.worker import candidate
 from optkit.records.layers import LayerErrorRecord, LayerErrors, RangeRecord
 
@@ -126,16 +126,16 @@ def layer(name, share, error=0.1):
 
 
 def test_a_few_layers_are_named_and_many_are_not():
-    few = findings.of([layer("a", 0.5), layer("b", 0.4), *(layer(f"c{n}", 0.01) for n in range(10))], [])
+    few = quality_causes.of([layer("a", 0.5), layer("b", 0.4), *(layer(f"c{n}", 0.01) for n in range(10))], [])
     assert few[0].text == "2 layers introduce 90.0 % of the error: a, b"
-    many = findings.of([layer(f"c{number}", 0.05) for number in range(20)], [])
+    many = quality_causes.of([layer(f"c{number}", 0.05) for number in range(20)], [])
     assert many[0].kind == "everywhere"
-    assert findings.of([layer("a", 1.0, error=1e-6)], []) == []
+    assert quality_causes.of([layer("a", 1.0, error=1e-6)], []) == []
 
 
 def test_a_range_that_one_outlier_made_wide_is_told():
     wide = RangeRecord(tensor="x", exclude=["first"], low=0, high=3e4, seen_low=0, seen_high=3e4, outside=0, used=0.005)
-    (found,) = findings.of([], [wide])
+    (found,) = quality_causes.of([], [wide])
     assert found.text.startswith("x is rounded in a range of 0 to 3e+04, of which 99 % of the values use 0.5 %")
     assert found.options == ["--calibrate percentile"]
 
@@ -148,12 +148,12 @@ def test_values_a_hair_beyond_a_range_are_no_reason_and_those_far_beyond_are_one
         tensor="x", exclude=[], low=0, high=1, seen_low=0, seen_high=seen, outside=0.2, used=1,
         outside_calibration=calibrated,
     )  # fmt: skip
-    assert [finding.kind for finding in findings.of([], [record])] == kinds
+    assert [finding.kind for finding in quality_causes.of([], [record])] == kinds
 
 
 def test_layers_errors_are_a_lead_only_where_looking_at_them_changed_the_result():
-    assert findings.of([layer("a", 1.0)], [], disturbed=0.5)[-1].kind == "disturbed"
+    assert quality_causes.of([layer("a", 1.0)], [], disturbed=0.5)[-1].kind == "disturbed"
 
 
 def test_weights_in_eight_bits_are_told_where_sums_saturate():
-    assert [finding.kind for finding in findings.of([], [], wide_weights=3)] == ["saturating-sums"]
+    assert [finding.kind for finding in quality_causes.of([], [], wide_weights=3)] == ["saturating-sums"]

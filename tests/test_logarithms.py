@@ -8,13 +8,14 @@ from onnx import helper
 from onnx_files import save
 from typer.testing import CliRunner
 
-from optkit import findings, logarithms
 from optkit.cli import verbs
 from optkit.cli.app import app
-from optkit.layererrors import _more, _Range
+from optkit.explanation.quality import causes as quality_causes
+from optkit.explanation.quality import intermediates
+from optkit.explanation.quality.intermediates import Point
+from optkit.explanation.quality.layer_errors import _more, _Range
+from optkit.explanation.quality.quantized_ranges import Span
 from optkit.records.layers import RangeRecord
-from optkit.spans import Span
-from optkit.taps import Point
 from optkit.verbs.explain import explain
 from optkit.verbs.quantize import quantize
 
@@ -122,9 +123,9 @@ def test_quiet_sounds_are_lost_before_the_logarithm_and_what_is_said_brings_them
 def test_a_logarithm_reaches_back_through_what_keeps_small_values_small():
     operators = (("MatMul", "x", "a"), ("Pow", "a", "b"), ("Log", "b", "c"), ("Softmax", "c", "d"), ("Log", "d", "e"))
     found = [Point(kind.lower(), kind, n, (before,), (after,)) for n, (kind, before, after) in enumerate(operators)]
-    assert logarithms.ahead(found) == {"x": "log", "a": "log", "b": "log", "d": "log"}
-    assert logarithms.behind(found[:-1]) == {"c", "d"}
-    assert logarithms.behind([*found[:3], Point("conv", "Conv", 3, ("c",), ("d",))]) == {"c"}
+    assert intermediates.ahead(found) == {"x": "log", "a": "log", "b": "log", "d": "log"}
+    assert intermediates.behind(found[:-1]) == {"c", "d"}
+    assert intermediates.behind([*found[:3], Point("conv", "Conv", 3, ("c",), ("d",))]) == {"c"}
 
 
 def ranged(**facts):
@@ -133,14 +134,14 @@ def ranged(**facts):
 
 
 def test_a_wide_range_is_put_down_to_the_logarithm_and_not_to_outliers():
-    (found,) = findings.of([], [ranged(logarithm="log", vanished=0.9)])
+    (found,) = quality_causes.of([], [ranged(logarithm="log", vanished=0.9)])
     assert (found.kind, found.options) == ("logarithm", [])
     assert found.text == (
         "log takes a logarithm, but 90.0 % of the values of power on the way to it become 0, as equal steps have to "
         "reach from 0 to 255"
     )
-    assert [each.kind for each in findings.of([], [ranged(vanished=0.9)])] == ["dead-range"]
-    assert [each.kind for each in findings.of([], [ranged(logarithm="log", vanished=0.01)])] == ["dead-range"]
+    assert [each.kind for each in quality_causes.of([], [ranged(vanished=0.9)])] == ["dead-range"]
+    assert [each.kind for each in quality_causes.of([], [ranged(logarithm="log", vanished=0.01)])] == ["dead-range"]
 
 
 def test_what_vanishes_is_counted_and_a_zero_is_none():
@@ -167,5 +168,5 @@ def test_a_few_samples_that_differ_by_chance_are_no_other_data():
     assert not _more(quiet, loud)
     assert _more([0.5, 0.6, 0.55, 0.52, 0.58, 0.61, 0.5, 0.57], [0.05, 0.1, 0.08, 0.02, 0.0, 0.07, 0.1, 0.04])
     kept = {"outside": 0.26, "outside_calibration": 0.1, "seen_high": 400}
-    assert [each.kind for each in findings.of([], [ranged(**kept, used=1, unlike=False)])] == ["cut-off"]
-    assert [each.kind for each in findings.of([], [ranged(**kept, used=1, unlike=True)])] == ["out-of-range"]
+    assert [each.kind for each in quality_causes.of([], [ranged(**kept, used=1, unlike=False)])] == ["cut-off"]
+    assert [each.kind for each in quality_causes.of([], [ranged(**kept, used=1, unlike=True)])] == ["out-of-range"]

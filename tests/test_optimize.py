@@ -14,12 +14,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as package
-from optkit import choice, journal, layerorder
+from optkit import choice, journal
 from optkit.bench import Bench, SearchParts
 from optkit.chains import Chain
 from optkit.choice import Wish
 from optkit.data import dataset as datasets
 from optkit.errors import OutputError, UsageError
+from optkit.explanation.quality import layer_order
 from optkit.formats import model as models
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
@@ -283,9 +284,9 @@ def test_layers_go_back_to_float_by_damage_for_their_work():
         for name, operations, damage in (("cheap", 10, 6.0), ("costly", 1000, 3.0), ("harmless", 10, 1.0))
     ]
     found = Sensitivity(layers=layers, all_quantized=10.0, samples=1, calibration_samples=1, weight_bits=8, seconds=0.0)
-    order = layerorder.ordered(found)
+    order = layer_order.ordered(found)
     assert [layer.name for layer in order] == ["cheap", "harmless", "costly"]
-    assert list(layerorder.counts(order)) == [1, 2]
+    assert list(layer_order.counts(order)) == [1, 2]
 
 
 def test_layers_beside_one_that_ruins_everything_go_back_to_float_too():
@@ -294,7 +295,7 @@ def test_layers_beside_one_that_ruins_everything_go_back_to_float_too():
         for name, damage in (("ruin", 2.0), ("bad", 0.004), ("fair", 1e-4), ("good", 1e-7))
     ]
     found = Sensitivity(layers=layers, all_quantized=2.0, samples=1, calibration_samples=1, weight_bits=8, seconds=0.0)
-    assert list(layerorder.counts(layerorder.ordered(found))) == [1, 2, 3]
+    assert list(layer_order.counts(layer_order.ordered(found))) == [1, 2, 3]
 
 
 def test_the_goal_decides_what_is_best():

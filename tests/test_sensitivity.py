@@ -6,15 +6,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as ok
-from optkit import switches
 from optkit.data import dataset as datasets
 from optkit.errors import StageError
+from optkit.explanation.quality import switchable_layers
+from optkit.explanation.quality.sensitivity import sensitivity
 from optkit.formats import model as models
 from optkit.formats.onnx import graph
 from optkit.formats.openvino import stable_names
 from optkit.quantization import affine, openvino_nodes
 from optkit.quantization.quantizer import Engine, simplified, weighted_nodes
-from optkit.sensitivity import sensitivity
 
 WIDTH = 16
 
@@ -88,17 +88,19 @@ def test_excluding_what_comes_first_helps_most(target, chain, tmp_path):
 
 def test_switches_that_are_off_change_nothing_and_one_that_is_on_rounds_as_the_quantizer_does(chain, tmp_path):
     proto = graph.load(chain / "model.onnx")
-    layers = switches.layers_of(proto)
-    ranges = {name: affine.of_range(-4, 4) for name in switches.tensors_of(layers)}
-    graph.save(switches.with_switches(proto, layers, ranges), tmp_path / "switches.onnx")
+    layers = switchable_layers.layers_of(proto)
+    ranges = {name: affine.of_range(-4, 4) for name in switchable_layers.tensors_of(layers)}
+    graph.save(switchable_layers.with_switches(proto, layers, ranges), tmp_path / "switches.onnx")
     x = np.load(chain / "data.npz")["x"][:4]
     with ok.load(chain / "model.onnx") as exact, ok.load(tmp_path / "switches.onnx") as switched:
         wanted = exact.run({"x": x})["y"]
-        off = switched.run({"x": x, switches.SWITCHES: np.zeros(3, bool)})
-        on = switched.run({"x": x, switches.SWITCHES: np.array([False, False, True])})
+        off = switched.run({"x": x, switchable_layers.SWITCHES: np.zeros(3, bool)})
+        on = switched.run({"x": x, switchable_layers.SWITCHES: np.array([False, False, True])})
     np.testing.assert_allclose(off["y"], wanted, rtol=1e-5, atol=1e-5)
-    assert not off[switches.ERRORS].any()
-    assert on[switches.ERRORS][2] == pytest.approx(((on["y"] - off["y"]) ** 2).sum() / (off["y"] ** 2).sum(), rel=1e-3)
+    assert not off[switchable_layers.ERRORS].any()
+    assert on[switchable_layers.ERRORS][2] == pytest.approx(
+        ((on["y"] - off["y"]) ** 2).sum() / (off["y"] ** 2).sum(), rel=1e-3
+    )
     weights = {each.name: numpy_helper.to_array(each) for each in proto.graph.initializer}
     taken = np.tanh(x @ weights["w0"] @ weights["w1"])
     scale, zero = ranges["c"].scale, ranges["c"].zero_point.astype(np.float32)

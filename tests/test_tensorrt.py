@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_files import nodes_of
 
 import optkit as package
-from optkit import commands, proof
+from optkit import proof
 from optkit.errors import MissingDeviceError, MissingLibraryError, ModelError, TargetError, UsageError
+from optkit.explanation import commands
 from optkit.formats import model as models
 from optkit.formats import tensorrt_engine
 from optkit.formats.tensors import Signature, TensorSpec

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from optkit import explaining, losses
 from optkit.data import splits
 from optkit.data.dataset import Dataset
-from optkit.lossremedies import Given
+from optkit.explanation.quality import explain as quality_explanation
+from optkit.explanation.quality.remedies import Given
+from optkit.explanation.speed import explain as speed_explanation
 from optkit.measurement import comparison, profiling, recording, workload
 from optkit.measurement.worker import TIME_LIMIT
 from optkit.measurement.worker import candidate as as_candidate
@@ -67,7 +68,7 @@ def explain(
         progress=progress,
     )
     feeds = workload.of(opened, dataset, batch, seed).feeds
-    found = explaining.speed(
+    found = speed_explanation.speed(
         opened[0],
         opened[1],
         compared,
@@ -79,7 +80,9 @@ def explain(
     )
     given = _given(dataset, data, calibrating, calibration)
     quality, notes = (
-        losses.quality(opened[0], opened[1], compared, given, beside=found, threads=threads, progress=progress)
+        quality_explanation.quality(
+            opened[0], opened[1], compared, given, beside=found, threads=threads, progress=progress
+        )
         if given
         else (None, [])
     )

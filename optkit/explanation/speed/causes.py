@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from optkit import alignment, units
-from optkit.alignment import Pair, total
+from optkit import units
+from optkit.explanation.speed import alignment
+from optkit.explanation.speed.alignment import Pair, total
+from optkit.explanation.speed.case import Case, Side
 from optkit.formats.operators import Operator, plain
 from optkit.quantization.quantizer import QUANTIZABLE
 from optkit.records.explanation import FindingRecord
-from optkit.speedcase import Case, Side
 
 _SLOWER = 1.1
 _ENTRY, _CALL = 1e-3, 50e-6

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from optkit import alignment, islands, remedies, speedcauses, units
-from optkit.alignment import Pair, total
+from optkit import units
 from optkit.errors import OptkitError
+from optkit.explanation.speed import alignment, integer_regions
+from optkit.explanation.speed import causes as speed_causes
+from optkit.explanation.speed import remedies as speed_remedies
+from optkit.explanation.speed.alignment import Pair, total
+from optkit.explanation.speed.case import Case, Side
 from optkit.formats import layers as model_layers
 from optkit.formats.onnx import fusion_map, graph
 from optkit.formats.operators import Operator, Profile
@@ -25,7 +29,6 @@ from optkit.records.explanation import (
     SpeedExplanation,
 )
 from optkit.records.record import Comparison, Row
-from optkit.speedcase import Case, Side
 from optkit.system import fingerprint
 from optkit.targets.target import target
 
@@ -59,10 +62,10 @@ def speed(
     if failed is not None:
         return SpeedExplanation(comparison=compared, conclusion=[f"{failed.title} failed: {failed.reason}."])
     case, scales = taken_apart(baseline, candidate, feeds, rows=rows, seconds=seconds, progress=progress)
-    if hopeless := remedies.hopeless(case):
+    if hopeless := speed_remedies.hopeless(case):
         case = replace(case, elsewhere=_opens_elsewhere(case.baseline.candidate))
     before, after = case.baseline, case.candidate
-    causes = remedies.with_commands(case, speedcauses.findings(case), data, calibration)
+    causes = speed_remedies.with_commands(case, speed_causes.findings(case), data, calibration)
     tried = next((finding for finding in causes if finding.command), None)
     families = _families(case)
     return SpeedExplanation(
@@ -73,7 +76,7 @@ def speed(
         layers=[_layer(pair) for pair in case.pairs],
         findings=causes,
         command=tried.command if tried else None,
-        leave_out=remedies.left_out(case, tried.kind) if tried else [],
+        leave_out=speed_remedies.left_out(case, tried.kind) if tried else [],
         integers_pay=not hopeless,
         conclusion=_conclusion(rows[1], case, families, causes, tried),
     )
@@ -100,7 +103,7 @@ def taken_apart(
         sides.append(_side(each, rows[number] if rows else None, replace(found, operators=operators)))
     (before, one), (after, other) = sides
     pairs = alignment.pairs(before.profile, after.profile)
-    return Case(before, after, pairs, islands.of(after.profile, pairs), fingerprint.isa()), (one, other)
+    return Case(before, after, pairs, integer_regions.of(after.profile, pairs), fingerprint.isa()), (one, other)
 
 
 def _opens_elsewhere(baseline: Candidate) -> bool:
@@ -155,7 +158,7 @@ def _conclusion(
         # The layers of the largest are as many as a sentence bears.
         told = [wording.cause(causes[0].text, causes[0].foremost), *(cause.text for cause in causes[1:])]
         sentences.append(f"Why: {'; '.join(told)}.")
-    advice = "Integers do not pay in this model here; keep it in float." if remedies.hopeless(case) else ""
+    advice = "Integers do not pay in this model here; keep it in float." if speed_remedies.hopeless(case) else ""
     if tried is not None:
         try_it = "Try" if advice or even or after > before else "To gain more, try"
         advice = f"{advice} {try_it}: {tried.command}".strip()

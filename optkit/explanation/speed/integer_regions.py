@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from optkit.alignment import Pair, total
+from optkit.explanation.speed.alignment import Pair, total
 from optkit.formats.operators import Operator, Profile
 
 _SLOWER = 1.1

@@ -6,7 +6,7 @@ Between two models of one origin, quantized or not, tensors correspond by name.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,19 @@ from typing import Any
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph
 from optkit.formats.openvino import stable_names
+from optkit.formats.operators import family
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.quantization.openvino_nodes import WEIGHTED, constant
 from optkit.quantization.quantizer import QUANTIZABLE, prepared
 
 LAYERS = (*QUANTIZABLE, *WEIGHTED)
 """The operators of layers, in ONNX and in OpenVINO."""
+
+
 _FARTHEST = 4
 """How many operators behind a layer its tensor may be looked for: what a fusion into the layer swallows."""
+
+
 _SINGLE = (
     "Add", "Sub", "Mul", "Div", "Relu", "Clip", "BatchNormalization", "Reshape", "Squeeze", "Unsqueeze", "Cast",
     "Subtract", "Multiply", "Divide", "Clamp", "Convert",
@@ -195,3 +200,32 @@ def _tapped_ir(model: Model, names: tuple[str, ...], folder: Path) -> Tapped:
     path = folder / "tapped.xml"
     stable_names.save(network, path)
     return Tapped(replace(model, path=path, digest="", signature=None), outputs)
+
+
+_PASSING = (
+    "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Abs", "Relu", "Clip", "Max", "ReduceSum", "ReduceMean", "ReduceMax",
+    "Subtract", "Multiply", "Divide", "Power", "Clamp",
+)  # fmt: skip
+"""Operators, of ONNX and OpenVINO, that give small values for small ones; a Softmax, say, does not."""
+
+
+def ahead(found: Sequence[Point]) -> dict[str, str]:
+    """The tensors out of which a logarithm's input is made, each with the name of that logarithm."""
+    leading: dict[str, str] = {}
+    for point in reversed(found):
+        if point.operator == "Log":
+            leading |= dict.fromkeys(point.inputs, point.name)
+        elif point.operator in (*LAYERS, *_PASSING) or family(point.operator) == "layout":
+            logarithm = next((leading[name] for name in point.outputs if name in leading), None)
+            if logarithm is not None:
+                leading = dict.fromkeys(point.inputs, logarithm) | leading
+    return leading
+
+
+def behind(found: Sequence[Point]) -> set[str]:
+    """The tensors made of a logarithm with no layer between."""
+    made: set[str] = set()
+    for point in found:
+        if point.operator == "Log" or (point.operator not in LAYERS and not made.isdisjoint(point.inputs)):
+            made |= set(point.outputs)
+    return made

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from optkit import commands, findings, layerorder
 from optkit.data.dataset import Dataset
+from optkit.explanation import commands
+from optkit.explanation.quality import causes as quality_causes
+from optkit.explanation.quality import layer_order
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph, nodes
 from optkit.formats.openvino import ir
@@ -70,7 +72,7 @@ class Loss:
         """The operators of a candidate by NNCF, layers or not, that take what its rounding lost most of."""
         if self.candidate.model.format != "openvino" or self.layers is None or self.misses_scheme:
             return []
-        bad = [each for each in self.layers.ranges if findings.vanishes(each) or findings.cut_off(each)]
+        bad = [each for each in self.layers.ranges if quality_causes.vanishes(each) or quality_causes.cut_off(each)]
         bad.sort(key=lambda each: -max(each.vanished, each.outside))
         return list(dict.fromkeys(name for each in bad for name in each.exclude))
 
@@ -81,7 +83,7 @@ class Loss:
     @property
     def worst(self) -> tuple[list[LayerRecord], float]:
         """The layers to give back to float, and what share of the damage the others do."""
-        return layerorder.fewest(self.open_layers, _REMAINING, _MOST)
+        return layer_order.fewest(self.open_layers, _REMAINING, _MOST)
 
     @property
     def concentrated(self) -> bool:

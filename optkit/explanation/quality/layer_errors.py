@@ -15,19 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
-from optkit import findings, logarithms, taps
-from optkit import spans as limits
 from optkit.data.dataset import Batch, Dataset
 from optkit.errors import MetricError, StageError
+from optkit.explanation.quality import causes as quality_causes
+from optkit.explanation.quality import intermediates, quantized_ranges
+from optkit.explanation.quality.intermediates import Layer, Point
+from optkit.explanation.quality.quantized_ranges import Span
 from optkit.formats.operators import family
 from optkit.formats.tensors import Array, Arrays
 from optkit.measurement.worker import Candidate, Worker
 from optkit.metrics import fidelity
 from optkit.progress import Progress, no_progress
 from optkit.records.layers import LayerErrorRecord, LayerErrors, RangeRecord
-from optkit.spans import Span
 from optkit.system import fingerprint
-from optkit.taps import Layer, Point
 
 SAMPLES = 8
 _MIDDLE = (0.005, 0.995)
@@ -57,31 +57,31 @@ def layer_errors(
     and what a Worker raises.
     """
     started = time.perf_counter()
-    before = taps.points(baseline.model)
-    chosen, unmatched = taps.layers(before, taps.tensors(taps.points(candidate.model)))
+    before = intermediates.points(baseline.model)
+    chosen, unmatched = intermediates.layers(before, intermediates.tensors(intermediates.points(candidate.model)))
     if not chosen:
         raise StageError(
             f"{candidate.model.path}: no layer's tensor of {baseline.model.path} is in it under its name",
             hint="compare the quantized model as quantize wrote it: compiling one for a runtime renames its tensors",
         )
-    scales = limits.spans(candidate.model)
+    scales = quantized_ranges.spans(candidate.model)
     around = _Around(before, candidate.model.format)
     errors = {layer.tensor: _Error() for layer in chosen}
     ranges = {span.tensor: _Range(span, around.convolved(span.tensor)) for span in scales}
     dataset, calibrating = evaluation.take(samples), calibration.take(samples) if calibration else None
     disturbed = _compare(baseline, candidate, errors, ranges, dataset, calibrating, progress)
     layers = _records(chosen, errors)
-    leading, made = logarithms.ahead(before), logarithms.behind(before)
+    leading, made = intermediates.ahead(before), intermediates.behind(before)
     limited = [
         each.record(around.exclude(name), leading.get(name), name in made)
         for name, each in ranges.items()
         if each.count
     ]
-    wide = limits.weights_in_eight_bits(candidate.model) if fingerprint.saturates() else 0
+    wide = quantized_ranges.weights_in_eight_bits(candidate.model) if fingerprint.saturates() else 0
     return LayerErrors(
         layers=layers,
         ranges=limited,
-        findings=findings.of(layers, limited, wide, disturbed),
+        findings=quality_causes.of(layers, limited, wide, disturbed),
         samples=len(dataset),
         disturbed=disturbed,
         unmatched=unmatched,
@@ -137,7 +137,7 @@ def _tapped(candidate: Candidate, names: Iterable[str]) -> Iterator[Callable[[Ar
     """A function from a feed to the tensors of these names inside the model, its inputs among them."""
     with tempfile.TemporaryDirectory(prefix="optkit-") as folder:
         outputs = candidate.model.signature.outputs if candidate.model.signature else ()
-        made = taps.tapped(candidate.model, {*names, *(spec.name for spec in outputs)}, Path(folder))
+        made = intermediates.tapped(candidate.model, {*names, *(spec.name for spec in outputs)}, Path(folder))
         with Worker(replace(candidate, model=made.model, sessions=1)) as worker:
 
             def tensors(feed: Arrays) -> Arrays:
@@ -282,7 +282,7 @@ class _Around:
         if self._every_reader:
             return list(dict.fromkeys(point.name for point in self._reading(tensor)))
         giving = [point for point in self._giving(tensor) if "Conv" in point.operator]
-        return [point.name for point in (*giving, *self._reading(tensor)) if point.operator in taps.LAYERS]
+        return [point.name for point in (*giving, *self._reading(tensor)) if point.operator in intermediates.LAYERS]
 
     def convolved(self, tensor: str) -> bool:
         """Whether a convolution takes it."""

@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from optkit import commands
+from optkit.explanation import commands
+from optkit.explanation.speed.case import Case, Side
 from optkit.formats.openvino import ir
 from optkit.formats.operators import Operator, plain
 from optkit.quantization.quantizer import QUANTIZABLE
 from optkit.records.explanation import FindingRecord
-from optkit.speedcase import Case, Side
 
 _MOST = 12
 """So many layers are excluded at most, those of the islands that lose most."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from optkit import layererrors, lossremedies, sensitivity, units
+from optkit import units
 from optkit.errors import OptkitError
+from optkit.explanation.quality import layer_errors, sensitivity
+from optkit.explanation.quality import remedies as quality_remedies
+from optkit.explanation.quality.remedies import Given, Loss
 from optkit.formats import layers as model_layers
-from optkit.lossremedies import Given, Loss
 from optkit.measurement.worker import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
@@ -54,11 +56,11 @@ def quality(
     worse = lost(row.quality)
     if loss.quantized or worse is not None:
         loss, notes = _looked_into(loss, threads, progress)
-    command = lossremedies.command(loss) if worse else None
+    command = quality_remedies.command(loss) if worse else None
     found = QualityExplanation(
         layers=loss.layers,
         sensitivity=loss.sensitivity,
-        keep_in_float=lossremedies.keep_in_float(loss) if command else [],
+        keep_in_float=quality_remedies.keep_in_float(loss) if command else [],
         command=command,
         conclusion=_conclusion(loss, worse, command, compared.max_drop, beside),
     )
@@ -86,7 +88,7 @@ def _looked_into(loss: Loss, threads: int | None, progress: Progress) -> tuple[L
 def _compared(loss: Loss, progress: Progress) -> tuple[LayerErrors | None, list[Note]]:
     given = loss.given
     try:
-        return layererrors.layer_errors(
+        return layer_errors.layer_errors(
             loss.baseline, loss.candidate, given.evaluation, calibration=given.calibrating, progress=progress
         ), []
     except OptkitError as error:
@@ -136,7 +138,7 @@ def _conclusion(
 
 def _advice(loss: Loss, beside: SpeedExplanation | None) -> str:
     """What introduces the command, beside the other half's."""
-    if lossremedies.slow_too(loss):
+    if quality_remedies.slow_too(loss):
         return "For speed and quality, try"
     return "Try" if beside is None or beside.integers_pay else "To keep integers, and the quality, try"
 
@@ -179,7 +181,7 @@ def _likely(loss: Loss, finding: LossFindingRecord) -> bool:
     """Whether it is about the layers to give back, or what the scheme would be good for that was not used."""
     if loss.misses_scheme:
         return finding.kind in _WIDE
-    return bool(set(lossremedies.keep_in_float(loss)) & set(finding.exclude))
+    return bool(set(quality_remedies.keep_in_float(loss)) & set(finding.exclude))
 
 
 def _of_different_kinds(found: Sequence[LossFindingRecord]) -> list[LossFindingRecord]:

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from optkit import switches
 from optkit.data.dataset import Batch, Dataset
 from optkit.errors import MetricError, StageError
+from optkit.explanation.quality import switchable_layers
+from optkit.explanation.quality.switchable_layers import ERRORS, HIGHS, LOWS, SIZES, SWITCHES, Layer
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph
 from optkit.formats.tensors import Array, Arrays
@@ -28,7 +29,6 @@ from optkit.quantization import affine
 from optkit.quantization.affine import Affine
 from optkit.quantization.quantizer import Engine, simplified
 from optkit.records.layers import LayerRecord, Sensitivity
-from optkit.switches import ERRORS, HIGHS, LOWS, SIZES, SWITCHES, Layer
 from optkit.system import fingerprint
 from optkit.targets.target import target
 
@@ -63,7 +63,7 @@ def sensitivity(
         workdir = Path(name)
         path, _ = simplified(model, workdir, Engine())
         proto = graph.load(path)
-        layers = switches.layers_of(proto, activations=activations)
+        layers = switchable_layers.layers_of(proto, activations=activations)
         if not layers:
             raise StageError(
                 f"{model.path}: no Conv, MatMul or Gemm in float with constant weights, so no layer to measure",
@@ -73,7 +73,7 @@ def sensitivity(
         bench = _Bench(workdir, size, threads, progress)
         seen = bench.ranges(proto, layers, calibration, _FOR_RANGES * seconds)
         bits = 7 if fingerprint.saturates() else 8
-        made = switches.with_switches(proto, layers, seen.parameters, per_channel=per_channel, bits=bits)
+        made = switchable_layers.with_switches(proto, layers, seen.parameters, per_channel=per_channel, bits=bits)
         left = seconds - (time.perf_counter() - started)
         damages, errors, count = bench.damages(made, len(layers), calibration.take(samples), left)
     records = [
@@ -94,7 +94,7 @@ class _Seen:
     """What calibration showed: the parameters of every range, each layer's multiplications, how many samples."""
 
     def __init__(self, layers: list[Layer]) -> None:
-        self._layers, self._names = layers, switches.tensors_of(layers)
+        self._layers, self._names = layers, switchable_layers.tensors_of(layers)
         self._lows = np.full(len(self._names), np.inf)
         self._highs = np.full(len(self._names), -np.inf)
         self._sizes: list[int] = []
@@ -126,7 +126,7 @@ class _Bench:
     def ranges(self, proto: Any, layers: list[Layer], dataset: Dataset, seconds: float) -> _Seen:
         """What the calibration samples show, as many of them as ``seconds`` allow."""
         seen = _Seen(layers)
-        with self._worker(switches.with_ranges(proto, layers), "ranges") as worker:
+        with self._worker(switchable_layers.with_ranges(proto, layers), "ranges") as worker:
             first = next(dataset.batches(self._size, pad=True))
             chosen = dataset.take(self._affordable(worker, first.feed, 1, seconds))
             for batch in self._batches(chosen):

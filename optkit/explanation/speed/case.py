@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from optkit.alignment import Pair, total
+from optkit.explanation.speed.alignment import Pair, total
+from optkit.explanation.speed.integer_regions import Island
 from optkit.formats.layers import Layer, Layers
 from optkit.formats.operators import Operator, Profile, plain
-from optkit.islands import Island
 from optkit.measurement.worker import Candidate
 from optkit.system import fingerprint
 

@@ -1,0 +1,1 @@
+"""Where the quality goes: layer errors, sensitivity, causes, remedies."""
