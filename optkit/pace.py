@@ -14,9 +14,9 @@ from optkit.errors import StageError
 from optkit.formats.model import Model
 from optkit.measurement import timing, worker, workload
 from optkit.measurement.timing import Task
-from optkit.pruning import Block, Pruner, Sensitivity
 from optkit.records.record import Interval
 from optkit.stage import Context, stage_class
+from optkit.training.pruning.selection import Block, Pruner, Sensitivity
 
 _LOOK_SECONDS, _PROOF_SECONDS = 1.5, 6.0
 _BEYOND = 0.03

@@ -20,7 +20,7 @@ from optkit.stages.prune import Prune
 from optkit.stages.quantize import Quantize
 from optkit.system import cgroup, fingerprint
 from optkit.targets.target import target
-from optkit.teaching import MODULES
+from optkit.training.lesson import MODULES
 
 FUSED = "fused"
 """The name of the float model with onnxruntime's fused operators."""

@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from optkit import devices, fakequant, schedule, teaching, training
 from optkit.errors import StageError
 from optkit.formats.model import Model
 from optkit.formats.torch import loading
 from optkit.formats.torch import saving as torch_saving
 from optkit.formats.torch.structure import Structure
 from optkit.notes import Note
-from optkit.schedule import Schedule
 from optkit.stage import Context, Interrupted, Outcome, stage_class
 from optkit.system import fingerprint
-from optkit.teaching import Lesson
+from optkit.training import device as devices
+from optkit.training import fake_quantization, schedule
+from optkit.training import lesson as lessons
+from optkit.training import loop as training_loop
+from optkit.training.lesson import Lesson
+from optkit.training.schedule import Schedule
 
 
 def trained(
@@ -29,20 +32,20 @@ def trained(
     module = loading.load(model).requires_grad_(True).to(devices.device())
     bits = 7 if fingerprint.saturates() else 8
     gives_integers = context.target == "onnxruntime"
-    layers = fakequant.put_into(
+    layers = fake_quantization.put_into(
         module,
         weight_bits=bits,
         per_channel=per_channel,
-        giving_integers=(lambda each: teaching.runs(each, lesson.example)) if gives_integers else None,
+        giving_integers=(lambda each: lessons.runs(each, lesson.example)) if gives_integers else None,
     )
     if not layers:
         raise StageError(f"{model.path}: no convolution and no linear layer to quantize", hint="--method dynamic")
-    fakequant.observe(module, lesson.run_some)
+    fake_quantization.observe(module, lesson.run_some)
     # In bf16 the 256 steps of an integer's range would be rounded once more, each about as coarsely.
     course = lesson.course(lesson.objective(module, lesson.weights()), "qat", mixed=False)
     try:
         history = course.run()
-    except training.Stopped:
+    except training_loop.Stopped:
         raise Interrupted(lambda: _exported(module, model, context).model) from None
     exported = _exported(module, model, context)
     told = Note(f"{layers} layers trained with weights in {bits} bits and inputs in 8; {exported.notes[-1].text}")
@@ -51,8 +54,8 @@ def trained(
 
 def _exported(module: Any, model: Model, context: Context) -> Outcome:
     """The trained module, in float, as ONNX; values are cut off where the ranges learnt do so."""
-    changed = Structure(ranges=fakequant.ranges(module))
-    fakequant.take_out(module)
+    changed = Structure(ranges=fake_quantization.ranges(module))
+    fake_quantization.take_out(module)
     folder, place = context.workdir / "trained", context.workdir / "float"
     folder.mkdir()
     place.mkdir()

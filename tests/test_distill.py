@@ -5,9 +5,10 @@ import torch
 from training_files import INPUT, TRANSFORMER, share, weights_of, written
 
 import optkit as package
-from optkit import blocks, features
 from optkit.errors import StageError
 from optkit.system import fingerprint
+from optkit.training import features
+from optkit.training.pruning import layer_stacks
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +59,9 @@ def test_a_net_without_repeated_layers_needs_a_student(samples, transformer, tmp
 
 
 def test_layers_are_chosen_evenly_with_the_first_and_the_last():
-    assert blocks.spread(6, 3) == [0, 2, 5]
-    assert blocks.spread(12, 6) == [0, 2, 4, 7, 9, 11]
-    assert blocks.spread(4, 1) == [3]
+    assert layer_stacks.spread(6, 3) == [0, 2, 5]
+    assert layer_stacks.spread(12, 6) == [0, 2, 4, 7, 9, 11]
+    assert layer_stacks.spread(4, 1) == [3]
 
 
 def test_layers_are_matched_by_their_share_of_the_depth():

@@ -9,13 +9,14 @@ import torch
 from training_files import INPUT, SMALL, TRANSFORMER, share, weights_of, written
 
 import optkit as package
-from optkit import pruning, sparsity
 from optkit.errors import ModelError, StageError, UsageError
 from optkit.pace import Pace
-from optkit.prunable import Group
-from optkit.pruning import Block, Sensitivity
 from optkit.records.record import Interval
 from optkit.stage import Context
+from optkit.training.pruning import masks as sparsity_masks
+from optkit.training.pruning import selection as pruning_selection
+from optkit.training.pruning.dependencies import Group
+from optkit.training.pruning.selection import Block, Sensitivity
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +151,7 @@ def test_zeros_stay_zero_and_their_worth_is_told(pattern, given, least, residual
 
 def test_two_of_each_four_inputs_are_left():
     layer = torch.nn.Sequential(torch.nn.Linear(8, 3), torch.nn.Linear(3, 5))
-    found = sparsity.smallest(layer, "2:4", 0.5)
+    found = sparsity_masks.smallest(layer, "2:4", 0.5)
     assert set(found.kept) == {"0"}  # three inputs are no multiple of four
     assert (found.kept["0"].reshape(3, 2, 4).sum(2) == 2).all()
 
@@ -158,7 +159,7 @@ def test_two_of_each_four_inputs_are_left():
 def test_outliers_are_fragile_and_few_layers_are_none():
     def found(damages):
         every = [Sensitivity(Group(str(number), "channels", 8), (0,), each, 0.1) for number, each in enumerate(damages)]
-        return [each.group.name for each in pruning._fenced(every) if each.fragile]
+        return [each.group.name for each in pruning_selection._fenced(every) if each.fragile]
 
     assert found([5.0, 0.02, 0.018, 0.015, 0.012, 0.01]) == ["0"]
     assert found([0.02, 0.018, 0.015, 0.012, 0.01]) == []

@@ -6,9 +6,9 @@ import torch
 from training_files import INPUT, share
 
 import optkit as package
-from optkit import fakequant
 from optkit.errors import UsageError
 from optkit.formats.torch import structure
+from optkit.training import fake_quantization
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +53,13 @@ def test_fake_quantization_rounds_and_is_taken_out_without_a_trace():
     names, weights = set(net.state_dict()), net[0].weight.detach().clone()
     x = torch.randn(2, 1, 8, 8)
     expected = net(x)
-    assert fakequant.put_into(net, weight_bits=4, per_channel=True) == 2
+    assert fake_quantization.put_into(net, weight_bits=4, per_channel=True) == 2
     rounded = net.train()(x)
     assert len(torch.unique(net[0].weight[0])) <= 15
     assert (rounded - expected).abs().max() > 0
     rounded.sum().backward()
     assert net[0].parametrizations.weight.original.grad.abs().sum() > 0
-    fakequant.take_out(net)
+    fake_quantization.take_out(net)
     assert set(net.state_dict()) == names
     assert torch.equal(net[0].weight, weights)
     assert torch.equal(net(x), expected)
@@ -80,12 +80,12 @@ def test_what_convolutions_give_is_rounded_behind_the_batch_norm_unless_integers
 
     net, x = Net(inplace).eval(), torch.randn(2, 1, 32, 32)
     names, expected = set(net.state_dict()), net(x)
-    fakequant.put_into(net, weight_bits=8, per_channel=True, giving_integers=lambda each: each(x))
+    fake_quantization.put_into(net, weight_bits=8, per_channel=True, giving_integers=lambda each: each(x))
     assert [name for name, each in net.named_children() if hasattr(each, "optkit_output")] == ["norm", "added"]
     assert len(torch.unique(net.norm(net.normed(x)).detach())) > 256
-    fakequant.observe(net, lambda each: each(x))
+    fake_quantization.observe(net, lambda each: each(x))
     assert len(torch.unique(net.norm(net.normed(x)).detach())) <= 256
-    fakequant.take_out(net)
+    fake_quantization.take_out(net)
     assert set(net.state_dict()) == names
     assert torch.equal(net(x), expected)
 
@@ -94,10 +94,10 @@ def test_ranges_begin_where_rounding_loses_least_and_say_what_they_cut_off():
     even = torch.linspace(0, 1, 4000)[:, None]
     for rare, cut in ((1.0, False), (1.2, True)):
         net = torch.nn.Sequential(torch.nn.Linear(1, 1))
-        fakequant.put_into(net, weight_bits=8, per_channel=True)
+        fake_quantization.put_into(net, weight_bits=8, per_channel=True)
         batches = [torch.cat([even[1:], torch.tensor([[rare]])]), *[even] * 50]
-        fakequant.observe(net, lambda each, batches=batches: [each(batch) for batch in batches])
-        found = fakequant.ranges(net)
+        fake_quantization.observe(net, lambda each, batches=batches: [each(batch) for batch in batches])
+        found = fake_quantization.ranges(net)
         assert bool(found) == cut
         if cut:
             low, high = found["0"]["input"]
@@ -118,8 +118,8 @@ def test_what_learnt_ranges_cut_off_is_cut_off_in_float_too(tmp_path):
 
 def test_ranges_are_learnt():
     net = torch.nn.Sequential(torch.nn.Linear(4, 4))
-    fakequant.put_into(net, weight_bits=8, per_channel=True)
-    fakequant.observe(net, lambda each: each(torch.randn(64, 4)))
+    fake_quantization.put_into(net, weight_bits=8, per_channel=True)
+    fake_quantization.observe(net, lambda each: each(torch.randn(64, 4)))
     before = net[0].optkit_input.learnt()[1].item()
     net.train()(torch.randn(64, 4)).square().sum().backward()
     assert net[0].optkit_input.stretch.grad.abs().sum() > 0
@@ -130,11 +130,11 @@ def test_ranges_are_learnt():
 
 def test_batch_norms_keep_their_statistics_until_rounding_is_taken_out():
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
-    fakequant.put_into(net, weight_bits=8, per_channel=True)
+    fake_quantization.put_into(net, weight_bits=8, per_channel=True)
     before = net[1].running_mean.clone()
     net.train()(torch.randn(4, 1, 8, 8))
     assert torch.equal(net[1].running_mean, before)
-    fakequant.take_out(net)
+    fake_quantization.take_out(net)
     net.train()(torch.randn(4, 1, 8, 8))
     assert not torch.equal(net[1].running_mean, before)
 
@@ -142,9 +142,9 @@ def test_batch_norms_keep_their_statistics_until_rounding_is_taken_out():
 def test_ranges_are_seen_without_learning():
     net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
     x = torch.randn(8, 2)
-    fakequant.put_into(net, weight_bits=8, per_channel=True)
+    fake_quantization.put_into(net, weight_bits=8, per_channel=True)
     before = {name: value.clone() for name, value in net.state_dict().items() if "optkit" not in name}
-    fakequant.observe(net, lambda each: each(x))
+    fake_quantization.observe(net, lambda each: each(x))
     assert net[0].optkit_input.range.tolist() == pytest.approx([x.min().item(), x.max().item()])
     assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
 
@@ -156,4 +156,4 @@ def test_a_weight_tied_to_an_embedding_stays_in_float():
             self.table, self.out = torch.nn.Embedding(10, 4), torch.nn.Linear(4, 10, bias=False)
             self.out.weight = self.table.weight
 
-    assert fakequant.put_into(Tied(), weight_bits=8, per_channel=True) == 0
+    assert fake_quantization.put_into(Tied(), weight_bits=8, per_channel=True) == 0

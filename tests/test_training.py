@@ -17,15 +17,16 @@ from torch.nn import functional
 from training_files import INPUT, SMALL, share, weights_of, written
 
 import optkit as package
-from optkit import objectives, schedule, traincharts
+from optkit import traincharts
 from optkit.data import dataset as datasets
 from optkit.errors import DataError, OptkitError, StageError, UsageError
 from optkit.formats.tensors import TensorSpec
 from optkit.formats.torch import structure
-from optkit.objectives import Objective, Weights
-from optkit.samples import Drawn, Samples
-from optkit.schedule import Schedule
-from optkit.training import Course, Judge
+from optkit.training import objectives, schedule
+from optkit.training.loop import Course, Judge
+from optkit.training.objectives import Objective, Weights
+from optkit.training.samples import Drawn, Samples
+from optkit.training.schedule import Schedule
 
 COMMAND = [sys.executable, "-m", "optkit"]
 

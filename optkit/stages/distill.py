@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from optkit import blocks, devices, features, schedule, teaching, training
 from optkit.errors import StageError, UsageError
 from optkit.formats import model as models
 from optkit.formats.model import TORCH_FORMATS, Model
@@ -18,11 +17,16 @@ from optkit.formats.torch import loading
 from optkit.formats.torch import saving as torch_saving
 from optkit.formats.torch.structure import Structure
 from optkit.notes import Note
-from optkit.objectives import Match, Weights
-from optkit.schedule import Schedule
 from optkit.stage import Context, Interrupted, Outcome, Stage
 from optkit.system import user_code
-from optkit.teaching import Lesson
+from optkit.training import device as devices
+from optkit.training import features, schedule
+from optkit.training import lesson as lessons
+from optkit.training import loop as training_loop
+from optkit.training.lesson import Lesson
+from optkit.training.objectives import Match, Weights
+from optkit.training.pruning import layer_stacks
+from optkit.training.schedule import Schedule
 
 
 class Distill(Schedule, Stage):
@@ -87,9 +91,9 @@ class Distill(Schedule, Stage):
         if "layers" in given and self._chained(model, context):
             raise UsageError("layers is for an automatic student, and the stages before made one", hint="leave it out")
         if not self._brings_student and not self._chained(model, context):
-            teaching.check(model, context, "distill")
+            lessons.check(model, context, "distill")
         elif context.training is None or model.signature is None:
-            teaching.check(replace(model, format="module"), context, "distill")
+            lessons.check(replace(model, format="module"), context, "distill")
         if (context.original or model).format not in TORCH_FORMATS:
             raise UsageError(f"{model.path}: a teacher is a torch model, not {model.format}", hint="give its source")
         if context.training is not None and not context.training.labelled and not (self.logits or self.hidden):
@@ -124,7 +128,7 @@ class Distill(Schedule, Stage):
         started = time.monotonic()
         try:
             history = lesson.course(objective, "distill").run()
-        except training.Stopped:
+        except training_loop.Stopped:
             raise Interrupted(lambda: torch_saving.write(student, source, context.workdir, left)) from None
         result = torch_saving.write(student, source, context.workdir, left)
         facts = {"training": [{"label": "distill"} | history.to_facts()]}
@@ -136,7 +140,7 @@ class Distill(Schedule, Stage):
         if self.student is not None:
             source = models.open(self.student, code=self.student_code or model.code, trust=model.trusted)
             source = replace(source, signature=source.signature or model.signature)
-            teaching.check(source, context, "distill")
+            lessons.check(source, context, "distill")
             return source, loading.load(source), None, Note(f"the student is {source.path.name}")
         if self.student_code is not None:
             file = user_code.file_of(self.student_code)
@@ -157,7 +161,7 @@ class Distill(Schedule, Stage):
     def _shallower(self, student: Any, lesson: Lesson) -> tuple[Structure, Note]:
         """Leave layers out of a copy of the teacher, evenly."""
         example = lesson.example
-        found = blocks.stacks(student, lambda module: teaching.runs(module, example))
+        found = layer_stacks.stacks(student, lambda module: lessons.runs(module, example))
         if not found:
             raise StageError(
                 f"{lesson.model.path}: no repeated layers that could be left out",
@@ -166,13 +170,13 @@ class Distill(Schedule, Stage):
         dropped, told = {}, []
         for name, droppable in found.items():
             wanted = min(self.layers or max(1, len(droppable) // 2), len(droppable))
-            kept = [droppable[index] for index in blocks.spread(len(droppable), wanted)]
+            kept = [droppable[index] for index in layer_stacks.spread(len(droppable), wanted)]
             dropped[name] = [index for index in droppable if index not in kept]
             told.append(f"{name}: layers {', '.join(map(str, kept))} of {len(droppable)}")
-        before = {name: value.shape for name, value in teaching.runs(student, example).items()}
-        left = blocks.leave_out(student, dropped)
+        before = {name: value.shape for name, value in lessons.runs(student, example).items()}
+        left = layer_stacks.leave_out(student, dropped)
         try:
-            after = {name: value.shape for name, value in teaching.runs(student, example).items()}
+            after = {name: value.shape for name, value in lessons.runs(student, example).items()}
         except Exception as error:  # noqa: BLE001  a module may raise anything
             raise StageError(
                 f"{lesson.model.path}: without layers it fails: {error}", hint="give a student: --student"
@@ -186,14 +190,14 @@ class Distill(Schedule, Stage):
     def _pairs(self, student: Any, lesson: Lesson) -> list[tuple[str, str]]:
         """Layers of student and teacher to be matched: of the same stack, at the same share of its depth."""
         teacher = lesson.context.original or lesson.model
-        if self.hidden == 0 or (teacher.format not in teaching.MODULES and self.hidden is None):
+        if self.hidden == 0 or (teacher.format not in lessons.MODULES and self.hidden is None):
             return []
         example = lesson.example
 
         def run(module: Any) -> object:
-            return teaching.runs(module, example)
+            return lessons.runs(module, example)
 
-        own, taught = (blocks.named(module, run) for module in (student, lesson.teacher))
+        own, taught = (layer_stacks.named(module, run) for module in (student, lesson.teacher))
         candidates = [pair for name in own if name in taught for pair in features.pairs(own[name], taught[name])]
         found = features.matching(student, lesson.teacher, candidates, run)
         if not found and self.hidden:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from optkit import blocks, devices, pruning, schedule, teaching, training, units
+from optkit import units
 from optkit.errors import StageError, UsageError
 from optkit.formats.model import Model
 from optkit.formats.torch import loading
@@ -22,16 +22,22 @@ from optkit.formats.torch.structure import Structure
 from optkit.lazy import did_you_mean
 from optkit.measurement import worker
 from optkit.notes import Note
-from optkit.objectives import Objective
 from optkit.pace import Pace
-from optkit.prunable import Importance
-from optkit.pruning import Of, Pruner, Scope, Survey
 from optkit.records.record import Interval
-from optkit.schedule import Schedule
-from optkit.sparsity import Masks, Pattern, smallest
 from optkit.stage import Context, Interrupted, Outcome, Stage
 from optkit.targets.target import target
-from optkit.teaching import Lesson
+from optkit.training import device as devices
+from optkit.training import lesson as lessons
+from optkit.training import loop as training_loop
+from optkit.training import schedule
+from optkit.training.lesson import Lesson
+from optkit.training.objectives import Objective
+from optkit.training.pruning import layer_stacks
+from optkit.training.pruning import selection as pruning_selection
+from optkit.training.pruning.dependencies import Importance
+from optkit.training.pruning.masks import Masks, Pattern, smallest
+from optkit.training.pruning.selection import Of, Pruner, Scope, Survey
+from optkit.training.schedule import Schedule
 
 _PROBE = 512
 """Held-out samples that tell how much a cut hurts."""
@@ -84,7 +90,7 @@ class Prune(Schedule, Stage):
 
     def check(self, model: Model, context: Context) -> None:
         """Refuse what cannot be cut or trained, and what says not how much."""
-        teaching.check(model, context, "prune")
+        lessons.check(model, context, "prune")
         if self.sparsity is not None and self.target_speedup is not None:
             raise UsageError("sparsity and target_speedup both say how much to cut", hint="give one of them")
         if self.target_speedup:
@@ -116,7 +122,7 @@ class Prune(Schedule, Stage):
         work = kind(self, lesson, module)
         try:
             work.run()
-        except training.Stopped:
+        except training_loop.Stopped:
             raise Interrupted(lambda: torch_saving.write(work.module, model, context.workdir, work.left)) from None
         result = torch_saving.write(work.module, model, context.workdir, work.left)
         seconds = time.monotonic() - started
@@ -184,7 +190,10 @@ class _Cutting(_Work):
         self.notes.insert(0, Note("; ".join(cuts)))
 
     def _sizes(self) -> dict[str, float]:
-        return {"macs": pruning.macs(self.module, self._example), "parameters": float(pruning.parameters(self.module))}
+        return {
+            "macs": pruning_selection.macs(self.module, self._example),
+            "parameters": float(pruning_selection.parameters(self.module)),
+        }
 
     @property
     def _example(self) -> Any:
@@ -232,7 +241,7 @@ class _Cutting(_Work):
                 )
             )
 
-    def _cut_to_speed(self, pruner: Pruner, order: list[pruning.Block], step: int) -> Any:
+    def _cut_to_speed(self, pruner: Pruner, order: list[pruning_selection.Block], step: int) -> Any:
         """The fewest blocks cut that make the target faster, as measured, by this step's share of what is asked for."""
         wanted = self.stage.target_speedup or 1.0
 
@@ -282,7 +291,7 @@ class _Cutting(_Work):
     def _drop_layers(self) -> None:
         """Leave out the layers whose absence alone hurts least."""
         example = self._example
-        stacks = blocks.stacks(self.module, lambda module: teaching.runs(module, example))
+        stacks = layer_stacks.stacks(self.module, lambda module: lessons.runs(module, example))
         every = [(name, index) for name, indices in stacks.items() for index in indices]
         if len(every) <= self.stage.drop_layers:
             raise StageError(
@@ -292,15 +301,15 @@ class _Cutting(_Work):
         damages = sorted((self._without([each]), each) for each in every)
         chosen = [each for _, each in damages[: self.stage.drop_layers]]
         self.module, self.left = self._dropped(chosen)
-        self.facts["layers"] = [{"layer": blocks.child(*each), "damage": damage} for damage, each in damages]
-        self.notes.append(Note(f"layers left out: {', '.join(blocks.child(*each) for each in sorted(chosen))}"))
+        self.facts["layers"] = [{"layer": layer_stacks.child(*each), "damage": damage} for damage, each in damages]
+        self.notes.append(Note(f"layers left out: {', '.join(layer_stacks.child(*each) for each in sorted(chosen))}"))
 
     def _without(self, chosen: list[tuple[str, int]]) -> float:
         try:
             return self._loss(self._dropped(chosen)[0])
         except Exception as error:  # noqa: BLE001  a module may raise anything
             raise StageError(
-                f"{self.lesson.model.path}: without layer {blocks.child(*chosen[0])} it fails: {error}",
+                f"{self.lesson.model.path}: without layer {layer_stacks.child(*chosen[0])} it fails: {error}",
                 hint="leave --drop-layers out",
             ) from None
 
@@ -309,7 +318,7 @@ class _Cutting(_Work):
         dropped: dict[str, list[int]] = {}
         for name, index in chosen:
             dropped.setdefault(name, []).append(index)
-        return copied, blocks.leave_out(copied, dropped)
+        return copied, layer_stacks.leave_out(copied, dropped)
 
     def _loss(self, module: Any) -> float:
         """The held-out loss on a part of the samples, as if it had been trained on nothing else."""

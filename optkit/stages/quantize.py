@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from optkit import qat, teaching
+from optkit import qat
 from optkit.errors import UsageError
 from optkit.formats import model as models
 from optkit.formats.model import TORCH_FORMATS, Model
@@ -27,8 +27,9 @@ from optkit.quantization.quantizer import (
     Request,
     quantizer,
 )
-from optkit.schedule import Schedule
 from optkit.stage import Context, Interrupted, Outcome, Stage
+from optkit.training import lesson as lessons
+from optkit.training.schedule import Schedule
 
 Precision = Literal["int8", "fp8", "fp16", "bf16", "int4"]
 Method = Literal["auto", "dynamic", "static", "weight-only", "qat"]
@@ -131,7 +132,7 @@ class Quantize(Schedule, Stage):
                 f"{model.path}: an engine is built already", hint="quantize the ONNX model it was built of"
             )
         if self.trains:
-            teaching.check(model, context, "quantization-aware training")
+            lessons.check(model, context, "quantization-aware training")
             if self.precision != "int8" or self.engine == "neural-compressor":
                 raise UsageError("qat makes int8 with onnxruntime or nncf", hint="--int8, and leave --engine out")
             return

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from optkit import trained
-from optkit.objectives import Match
 from optkit.progress import Progress, no_progress
 from optkit.records.run import Transformation
 from optkit.stage import made
 from optkit.stages.distill import Distill
+from optkit.training.objectives import Match
 from optkit.transformation import Request
 
 

@@ -8,12 +8,12 @@ from typing import Literal
 
 from optkit import trained
 from optkit.progress import Progress, no_progress
-from optkit.prunable import Importance
-from optkit.pruning import Of, Scope
 from optkit.records.run import Transformation
-from optkit.sparsity import Pattern
 from optkit.stage import made
 from optkit.stages.prune import Prune
+from optkit.training.pruning.dependencies import Importance
+from optkit.training.pruning.masks import Pattern
+from optkit.training.pruning.selection import Of, Scope
 from optkit.transformation import Request
 
 

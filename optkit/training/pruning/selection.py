@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from optkit import prunable
 from optkit.formats.tensors import Array
 from optkit.progress import Progress, no_progress
-from optkit.prunable import Graph, Group, Importance
-from optkit.samples import Drawn
+from optkit.training.pruning import dependencies as pruning_dependencies
+from optkit.training.pruning.dependencies import Graph, Group, Importance
+from optkit.training.samples import Drawn
 
 Scope = Literal["global", "layer"]
 Of = Literal["macs", "parameters"]
@@ -91,7 +91,7 @@ class Pruner:
             if not half:
                 survey.refused[group.name] = "too narrow"
                 continue
-            copied, reason = prunable.tried(module, group, half, self.example)
+            copied, reason = pruning_dependencies.tried(module, group, half, self.example)
             if reason is not None:
                 survey.refused[group.name] = reason
                 continue

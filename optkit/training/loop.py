@@ -16,13 +16,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from optkit import devices, units
+from optkit import units
 from optkit.errors import OptkitError, StageError
 from optkit.formats.tensors import Array
-from optkit.objectives import Losses, Objective
 from optkit.progress import Progress, no_progress
-from optkit.samples import Drawn, Samples
-from optkit.schedule import Epoch, History, Schedule, share
+from optkit.training import device as devices
+from optkit.training.objectives import Losses, Objective
+from optkit.training.samples import Drawn, Samples
+from optkit.training.schedule import Epoch, History, Schedule, share
 
 RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 """Learning rates that are tried where none is given."""

@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from optkit import heads, lazy
+from optkit import lazy
 from optkit.formats.tensors import Array
 from optkit.formats.torch import outputs as torch_outputs
-from optkit.heads import Heads
 from optkit.quantization.quantizer import Engine
-from optkit.samples import Drawn
+from optkit.training.pruning import attention_heads
+from optkit.training.pruning.attention_heads import Heads
+from optkit.training.samples import Drawn
 
 Importance = Literal["l1", "l2", "taylor", "activation"]
 _ENGINE = Engine("torch-pruning")
@@ -53,7 +54,7 @@ class Graph:
         self._library = lazy.require("torch_pruning", extra="training")
         self.module, self.example = module.eval(), example
         with _quiet(), _ENGINE.running():
-            self._attentions = heads.found(module, example.inputs)
+            self._attentions = attention_heads.found(module, example.inputs)
             self._graph = self._library.DependencyGraph().build_dependency(
                 module, example_inputs=example.inputs, forward_fn=_forward, output_transform=_tensors
             )
@@ -107,7 +108,7 @@ class Graph:
                 layer, self._graph.get_pruner_of_module(layer).prune_out_channels, channels
             ).prune()
         if group.heads is not None:
-            heads.recount(self.module, group.heads, group.heads.count - len(units))
+            attention_heads.recount(self.module, group.heads, group.heads.count - len(units))
 
     def _found(self) -> Iterator[Any]:
         import torch
@@ -174,7 +175,7 @@ def tried(module: Any, group: Group, units: Sequence[int], example: Drawn) -> tu
         return copied, "the outputs' shapes depend on it"
     if group.heads is not None:
         left = group.heads.count - len(units)
-        now = [each for each in heads.found(copied, example.inputs) if each.query == group.heads.query]
+        now = [each for each in attention_heads.found(copied, example.inputs) if each.query == group.heads.query]
         if not now or (now[0].count, now[0].width) != (left, group.heads.width):
             return copied, f"the code fixes its {group.heads.count} heads; an attribute num_heads would let them be cut"
     return copied, None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from optkit import features
+from optkit.training import features
 
 
 @dataclass(frozen=True)

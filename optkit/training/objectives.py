@@ -10,14 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from optkit import features
 from optkit.errors import StageError
-from optkit.features import Features
 from optkit.formats.torch import outputs as torch_outputs
 from optkit.metrics import classification
 from optkit.metrics.fidelity import MASK
-from optkit.samples import Drawn
 from optkit.system import fingerprint
+from optkit.training import features
+from optkit.training.features import Features
+from optkit.training.samples import Drawn
 
 Match = Literal["kl", "mse"]
 _FLOOR = 1e-3

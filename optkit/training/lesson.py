@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from optkit import devices
 from optkit.data import splits
 from optkit.data.dataset import Dataset
 from optkit.errors import DataError, SignatureError, UsageError
@@ -20,11 +19,12 @@ from optkit.formats.torch import loading
 from optkit.formats.torch import outputs as torch_outputs
 from optkit.metrics import metric as metrics
 from optkit.metrics.metric import Metric
-from optkit.objectives import Kept, Match, Objective, Weights, task_loss
-from optkit.samples import Drawn, Samples
-from optkit.schedule import Schedule
 from optkit.stage import Context
-from optkit.training import Course, Judge
+from optkit.training import device as devices
+from optkit.training.loop import Course, Judge
+from optkit.training.objectives import Kept, Match, Objective, Weights, task_loss
+from optkit.training.samples import Drawn, Samples
+from optkit.training.schedule import Schedule
 
 MODULES = ("module", "state-dict")
 """Formats that hold a module, whose layers can be changed and trained."""

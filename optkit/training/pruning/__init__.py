@@ -1,0 +1,1 @@
+"""Structured pruning: dependencies between layers, the selection of channels, heads and layers, sparsity masks."""
