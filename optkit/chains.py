@@ -9,7 +9,7 @@ from typing import Any
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.notes import Note
 from optkit.recipe import Recipe
-from optkit.stage import Stage, stage_class
+from optkit.stages.stage import Stage, stage_class
 from optkit.targets.target import target
 
 FLOAT = "float"

@@ -13,7 +13,7 @@ from optkit.formats.model import Model, files_of
 from optkit.formats.onnx import graph
 from optkit.measurement import recording
 from optkit.records.run import StageRecord
-from optkit.stage import Context, Outcome, Stage
+from optkit.stages.stage import Context, Outcome, Stage
 from optkit.system import atomic
 
 

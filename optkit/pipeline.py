@@ -26,7 +26,7 @@ from optkit.progress import Progress, no_progress
 from optkit.recipe import Recipe
 from optkit.records.record import Comparison, Row
 from optkit.records.run import Branch, Plan, PlannedBranch, PlannedStage, Run, StageRecord
-from optkit.stage import Context, Stage
+from optkit.stages.stage import Context, Stage
 from optkit.store import Entry, Store
 from optkit.system import atomic, fingerprint
 from optkit.targets.target import target

@@ -13,11 +13,11 @@ from optkit.choice import Wish
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.recipe import Recipe
 from optkit.records.layers import LayerRecord
-from optkit.stage import Stage
 from optkit.stages.compile import Compile
 from optkit.stages.fuse import Fuse
 from optkit.stages.prune import Prune
 from optkit.stages.quantize import Quantize
+from optkit.stages.stage import Stage
 from optkit.system import cgroup, fingerprint
 from optkit.targets.target import target
 from optkit.training.lesson import MODULES

@@ -21,7 +21,7 @@ from optkit.errors import MetricError, RecipeError, UsageError
 from optkit.metrics import metric as metrics
 from optkit.metrics.statistics import PRECISION
 from optkit.rules import Rules
-from optkit.stage import STAGES, Stage, stage_class
+from optkit.stages.stage import STAGES, Stage, stage_class
 from optkit.system import yaml_lines
 from optkit.system.yaml_lines import Document, Place
 from optkit.targets.target import TARGETS

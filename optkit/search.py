@@ -35,7 +35,7 @@ from optkit.records.layers import LayerRecord, Sensitivity
 from optkit.records.record import Comparison, Row
 from optkit.records.run import StageRecord
 from optkit.records.search import Phase, TrialRecord
-from optkit.stage import Context, stage_class
+from optkit.stages.stage import Context, stage_class
 from optkit.store import Store
 
 _REFINEMENTS = 2

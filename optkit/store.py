@@ -27,7 +27,7 @@ from optkit.formats.model import TORCH_FORMATS, Model, files_of
 from optkit.measurement import recording
 from optkit.records.record import Root
 from optkit.records.run import StageRecord
-from optkit.stage import Context, Outcome, Stage
+from optkit.stages.stage import Context, Outcome, Stage
 from optkit.system import cgroup, digests, fingerprint
 from optkit.targets.target import target
 from optkit.version import VERSION

@@ -13,7 +13,7 @@ from optkit.formats.model import Model
 from optkit.measurement import recording
 from optkit.records.record import Comparison
 from optkit.records.run import Transformation
-from optkit.stage import Context, Stage, stage_class
+from optkit.stages.stage import Context, Stage, stage_class
 from optkit.system import atomic
 from optkit.transformation import Request, Transformed, transformed
 

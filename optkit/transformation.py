@@ -18,7 +18,7 @@ from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.records.run import StageRecord
-from optkit.stage import Context, Interrupted, Outcome, Stage, stage_class
+from optkit.stages.stage import Context, Interrupted, Outcome, Stage, stage_class
 from optkit.store import Store
 
 

@@ -26,7 +26,7 @@ FILES = sorted(
     if path.name not in ("__init__.py", "__main__.py") and (path.parent != PACKAGE or path.stem in DOORSTEP)
 )
 TABLES = (
-    "optkit.stage:STAGES", "optkit.targets.target:TARGETS", "optkit.quantization.quantizer:QUANTIZERS", "optkit.data.dataset:SOURCES",
+    "optkit.stages.stage:STAGES", "optkit.targets.target:TARGETS", "optkit.quantization.quantizer:QUANTIZERS", "optkit.data.dataset:SOURCES",
     "optkit.reporting:REPORTS",
 )  # fmt: skip
 STAGE_OPTIONS = {
@@ -108,7 +108,7 @@ def test_every_verb_is_a_function_of_the_same_name(verb):
 def test_a_stages_fields_are_the_options_of_its_command(stage):
     import inspect
 
-    from optkit.stage import stage_class
+    from optkit.stages.stage import stage_class
 
     options = set(inspect.signature(importlib.import_module(f"optkit.cli.{stage}").__dict__[stage]).parameters)
     for field in stage_class(stage).model_fields:

@@ -16,8 +16,8 @@ from optkit.data import dataset as datasets
 from optkit.errors import StageError, UsageError
 from optkit.formats import model as models
 from optkit.quantization.half import limits as half_limits
-from optkit.stage import Context
 from optkit.stages.quantize import Quantize
+from optkit.stages.stage import Context
 
 PRECISIONS = ("fp16", "bf16")
 NUMBERS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}

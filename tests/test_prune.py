@@ -10,9 +10,9 @@ from training_files import INPUT, SMALL, TRANSFORMER, share, weights_of, written
 
 import optkit as package
 from optkit.errors import ModelError, StageError, UsageError
-from optkit.pace import Pace
 from optkit.records.record import Interval
-from optkit.stage import Context
+from optkit.stages.measured_speedup import Pace
+from optkit.stages.stage import Context
 from optkit.training.pruning import masks as sparsity_masks
 from optkit.training.pruning import selection as pruning_selection
 from optkit.training.pruning.dependencies import Group

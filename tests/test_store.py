@@ -22,7 +22,7 @@ from optkit.errors import OutputError, StageError
 from optkit.formats import model as models
 from optkit.notes import Note
 from optkit.pipeline import step
-from optkit.stage import Context, Outcome, Stage
+from optkit.stages.stage import Context, Outcome, Stage
 from optkit.store import Store
 
 

@@ -38,7 +38,7 @@ def _blocks(plan: Plan) -> list[Block]:
 
 def _fields(step: PlannedStage) -> str:
     """The fields that are not at their defaults."""
-    from optkit.stage import stage_class
+    from optkit.stages.stage import stage_class
 
     usual = stage_class(step.stage)().model_dump(mode="json")
     return ", ".join(f"{name}: {value}" for name, value in step.fields.items() if value != usual[name])

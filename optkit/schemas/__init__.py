@@ -15,7 +15,7 @@ from optkit.records import record as records
 from optkit.records import run as run_records
 from optkit.records.explanation import Explanation
 from optkit.records.gate import Gate
-from optkit.stage import STAGES, stage_class
+from optkit.stages.stage import STAGES, stage_class
 
 FOLDER = Path(__file__).parent
 RECORDS: dict[str, type[records.Root]] = {

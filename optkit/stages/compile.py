@@ -12,7 +12,7 @@ from optkit.errors import UsageError
 from optkit.formats import model as models
 from optkit.formats.model import Model
 from optkit.notes import Note
-from optkit.stage import Context, Outcome, Stage
+from optkit.stages.stage import Context, Outcome, Stage
 from optkit.targets.target import target
 from optkit.targets.tensorrt import shape_profiles
 

@@ -17,7 +17,7 @@ from optkit.formats.torch import loading
 from optkit.formats.torch import saving as torch_saving
 from optkit.formats.torch.structure import Structure
 from optkit.notes import Note
-from optkit.stage import Context, Interrupted, Outcome, Stage
+from optkit.stages.stage import Context, Interrupted, Outcome, Stage
 from optkit.system import user_code
 from optkit.training import device as devices
 from optkit.training import features, schedule

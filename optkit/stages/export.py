@@ -17,7 +17,7 @@ from optkit.formats.torch.onnx_export import Example, FixedDimensionError
 from optkit.measurement import parity
 from optkit.measurement.parity import Tolerance
 from optkit.notes import Note
-from optkit.stage import Context, Outcome, Stage
+from optkit.stages.stage import Context, Outcome, Stage
 
 if TYPE_CHECKING:
     import onnx

@@ -18,7 +18,7 @@ from optkit.measurement import parity
 from optkit.measurement.parity import Tolerance
 from optkit.notes import Note
 from optkit.quantization.quantizer import Engine, silent
-from optkit.stage import Context, Outcome, Stage
+from optkit.stages.stage import Context, Outcome, Stage
 
 _CONTRIBUTED = "com.microsoft"
 _SHARED = ("num_heads", "scale", "mask_filter_value")

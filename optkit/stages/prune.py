@@ -22,9 +22,9 @@ from optkit.formats.torch.structure import Structure
 from optkit.lazy import did_you_mean
 from optkit.measurement import worker
 from optkit.notes import Note
-from optkit.pace import Pace
 from optkit.records.record import Interval
-from optkit.stage import Context, Interrupted, Outcome, Stage
+from optkit.stages.measured_speedup import Pace
+from optkit.stages.stage import Context, Interrupted, Outcome, Stage
 from optkit.targets.target import target
 from optkit.training import device as devices
 from optkit.training import lesson as lessons

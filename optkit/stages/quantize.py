@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from optkit import qat
 from optkit.errors import UsageError
 from optkit.formats import model as models
 from optkit.formats.model import TORCH_FORMATS, Model
@@ -27,7 +26,8 @@ from optkit.quantization.quantizer import (
     Request,
     quantizer,
 )
-from optkit.stage import Context, Interrupted, Outcome, Stage
+from optkit.stages import quantization_aware
+from optkit.stages.stage import Context, Interrupted, Outcome, Stage
 from optkit.training import lesson as lessons
 from optkit.training.schedule import Schedule
 
@@ -154,7 +154,7 @@ class Quantize(Schedule, Stage):
         if not self.trains:
             return self._in_integers(model, context)
         try:
-            model, learnt, facts = qat.trained(model, context, self, per_channel=self.per_channel)
+            model, learnt, facts = quantization_aware.trained(model, context, self, per_channel=self.per_channel)
         except Interrupted as stopped:
             best = stopped.finish
             raise Interrupted(lambda: self._in_integers(best(), context).model) from None

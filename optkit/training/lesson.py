@@ -19,7 +19,7 @@ from optkit.formats.torch import loading
 from optkit.formats.torch import outputs as torch_outputs
 from optkit.metrics import metric as metrics
 from optkit.metrics.metric import Metric
-from optkit.stage import Context
+from optkit.stages.stage import Context
 from optkit.training import device as devices
 from optkit.training.loop import Course, Judge
 from optkit.training.objectives import Kept, Match, Objective, Weights, task_loss

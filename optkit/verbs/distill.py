@@ -8,8 +8,8 @@ from typing import Literal
 from optkit import trained
 from optkit.progress import Progress, no_progress
 from optkit.records.run import Transformation
-from optkit.stage import made
 from optkit.stages.distill import Distill
+from optkit.stages.stage import made
 from optkit.training.objectives import Match
 from optkit.transformation import Request
 

@@ -9,8 +9,8 @@ from typing import Literal
 from optkit import trained
 from optkit.progress import Progress, no_progress
 from optkit.records.run import Transformation
-from optkit.stage import made
 from optkit.stages.prune import Prune
+from optkit.stages.stage import made
 from optkit.training.pruning.dependencies import Importance
 from optkit.training.pruning.masks import Pattern
 from optkit.training.pruning.selection import Of, Scope

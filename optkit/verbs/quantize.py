@@ -12,8 +12,8 @@ from optkit.measurement import recording
 from optkit.progress import Progress, no_progress
 from optkit.quantization.quantizer import BiasCorrection, Calibrate, Floats, ModelType, Preset
 from optkit.records.run import Transformation
-from optkit.stage import made
 from optkit.stages.quantize import EngineName, Method, Precision, Quantize
+from optkit.stages.stage import made
 from optkit.system import atomic
 from optkit.transformation import Request, transformed
 

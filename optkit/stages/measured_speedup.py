@@ -15,7 +15,7 @@ from optkit.formats.model import Model
 from optkit.measurement import timing, worker, workload
 from optkit.measurement.timing import Task
 from optkit.records.record import Interval
-from optkit.stage import Context, stage_class
+from optkit.stages.stage import Context, stage_class
 from optkit.training.pruning.selection import Block, Pruner, Sensitivity
 
 _LOOK_SECONDS, _PROOF_SECONDS = 1.5, 6.0

@@ -11,7 +11,7 @@ from optkit.formats.torch import loading
 from optkit.formats.torch import saving as torch_saving
 from optkit.formats.torch.structure import Structure
 from optkit.notes import Note
-from optkit.stage import Context, Interrupted, Outcome, stage_class
+from optkit.stages.stage import Context, Interrupted, Outcome, stage_class
 from optkit.system import fingerprint
 from optkit.training import device as devices
 from optkit.training import fake_quantization, schedule
