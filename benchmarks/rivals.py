@@ -18,9 +18,10 @@ from statistics import geometric_mean
 import zoo
 from fingerprint import fingerprint
 
-from optkit import choice, units
+from optkit import units
 from optkit.data import splits
 from optkit.data.dataset import Dataset
+from optkit.decisions import choice
 from optkit.formats import model as models
 from optkit.formats.tensors import Arrays
 from optkit.measurement import comparison, worker

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from optkit import bundle, choice, execution, reporting, rules, runfolder, store
+from optkit import bundle, execution, reporting, runfolder, store
 from optkit import chains as all_chains
 from optkit.chains import FLOAT, Chain
 from optkit.data import splits
 from optkit.data.dataset import Dataset
 from optkit.data.splits import Parts
+from optkit.decisions import choice
+from optkit.decisions import gate as gate_rules
 from optkit.errors import OptkitError
 from optkit.formats import bundle_manifest
 from optkit.formats import model as models
@@ -152,7 +154,7 @@ def run(
         branches=[_branch(result) for result in results if result.chain.name != FLOAT],
         comparison=compared,
         chosen=best.title,
-        gate=None if recipe.gate is None else rules.judgement(recipe.gate, compared, best),
+        gate=None if recipe.gate is None else gate_rules.judgement(recipe.gate, compared, best),
         machine=fingerprint.fingerprint(),
         notes=recording.of_notes([*prepared.notes, *notes]),
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from optkit import chains
 from optkit.chains import FLOAT, Chain
-from optkit.choice import Wish
+from optkit.decisions.choice import Wish
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.recipe import Recipe
 from optkit.records.layers import LayerRecord

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
-from optkit import choice
 from optkit.chains import FLOAT, Chain
-from optkit.choice import Wish
+from optkit.decisions import choice
+from optkit.decisions.choice import Wish
 from optkit.proposals import FUSED, HALF, quantize_of
 from optkit.records.record import QualityRecord, Row
 from optkit.records.search import Phase, TrialRecord

@@ -9,10 +9,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from optkit import runfolder
+from optkit.decisions.gate import Rules
 from optkit.errors import ModelError, UsageError
 from optkit.recipe import Recipe
 from optkit.records.record import Comparison
-from optkit.rules import Rules
 
 
 @dataclass(frozen=True)

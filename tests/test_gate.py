@@ -10,11 +10,11 @@ from junitparser import Failure, JUnitXml, Skipped
 from onnx import numpy_helper
 
 import optkit as ok
-from optkit import rules
+from optkit.decisions import gate as gate_rules
+from optkit.decisions.gate import Rules
 from optkit.errors import ModelError, UsageError
 from optkit.records.record import Comparison, Interval, LatencyRecord, ModelRecord, QualityRecord, Row
 from optkit.records.run import Run
-from optkit.rules import Rules
 from optkit.system import fingerprint
 from optkit.verbs.gate import rules_of
 
@@ -65,7 +65,7 @@ def comparison(*candidates):
 
 def verdicts(limits, **candidate):
     compared = comparison(row("new", **candidate))
-    return [rule.verdict for rule in rules.judge(Rules(**limits), compared, compared.rows[1])]
+    return [rule.verdict for rule in gate_rules.judge(Rules(**limits), compared, compared.rows[1])]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_without_rules_a_candidate_may_not_be_worse(candidate, expected):
 )
 def test_a_baseline_is_exactly_as_good_as_itself(limits, verdict):
     compared = comparison()
-    judged = rules.judgement(Rules(**limits), compared, compared.rows[0])
+    judged = gate_rules.judgement(Rules(**limits), compared, compared.rows[0])
     assert judged.verdict == verdict
     assert judged.candidate == judged.baseline == "old on onnxruntime"
 
@@ -135,7 +135,7 @@ def test_an_inconclusive_loss_says_what_would_have_shown():
     compared = comparison(row("new", loss=(0.002, -0.02, 0.03)))
     quality = compared.rows[1].quality.model_copy(update=told)
     candidate = compared.rows[1].model_copy(update={"quality": quality})
-    (judged,) = rules.judge(Rules(max_drop=0.01), compared, candidate)
+    (judged,) = gate_rules.judge(Rules(max_drop=0.01), compared, candidate)
     assert judged.reason == (
         "accuracy lost 0.0020 (-0.0200 to 0.0300) on 500 samples, McNemar p = 0.454, losses from 0.0120 on would show; "
         "at most 0.01"
@@ -148,9 +148,9 @@ def test_a_candidate_that_does_not_run_fails():
 
 def test_one_failed_rule_outweighs_all():
     compared = comparison(row("new", speedup=(2, 1.9, 2.1), loss=(0.0, -0.1, 0.1)))
-    judged = rules.judge(Rules(min_speedup=3, max_drop=0.01, max_size_ratio=2), compared, compared.rows[1])
+    judged = gate_rules.judge(Rules(min_speedup=3, max_drop=0.01, max_size_ratio=2), compared, compared.rows[1])
     assert [rule.verdict for rule in judged] == ["inconclusive", "fail", "pass"]
-    assert rules.overall(judged) == "fail"
+    assert gate_rules.overall(judged) == "fail"
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("20ms", 0.02), ("1.5 s", 1.5), ("300us", 0.0003), (0.01, 0.01)])

@@ -14,11 +14,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as package
-from optkit import choice, journal
+from optkit import journal
 from optkit.bench import Bench, SearchParts
 from optkit.chains import Chain
-from optkit.choice import Wish
 from optkit.data import dataset as datasets
+from optkit.decisions import choice
+from optkit.decisions.choice import Wish
 from optkit.errors import OutputError, UsageError
 from optkit.explanation.quality import layer_order
 from optkit.formats import model as models

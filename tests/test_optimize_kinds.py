@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit
-from optkit import choice
+from optkit.decisions import choice
 
 QUICK = {"seconds": 0.3, "threads": 1, "budget": 12.0, "calibration_samples": 16}
 pytestmark = pytest.mark.slow

@@ -17,16 +17,17 @@ import yaml
 from typer.testing import CliRunner
 
 import optkit as api
-from optkit import chains, choice, pipeline, runfolder, schemas
+from optkit import chains, pipeline, runfolder, schemas
 from optkit import recipe as recipes
 from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.verdict import exit_code
+from optkit.decisions import choice
+from optkit.decisions.gate import Rules
 from optkit.errors import DataError, MetricError, ModelError, OutputError, UsageError
 from optkit.formats import bundle_manifest
 from optkit.records.record import Comparison, Interval, ModelRecord, QualityRecord, Row
 from optkit.records.run import Plan, Run
-from optkit.rules import Rules
 from optkit.verbs.cache import cache
 from optkit.verbs.plan import plan
 from optkit.verbs.report import report

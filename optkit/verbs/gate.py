@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from optkit import athand, saved
-from optkit import rules as gates
 from optkit.data import dataset as datasets
 from optkit.data.dataset import Dataset
+from optkit.decisions import gate as gate_rules
+from optkit.decisions.gate import Rules
 from optkit.errors import ModelError, OptkitError, UsageError
 from optkit.measurement import comparison, recording, worker
 from optkit.measurement.worker import TIME_LIMIT, Candidate
@@ -21,7 +22,6 @@ from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.records.gate import Gate
 from optkit.records.record import Comparison, NoteRecord, Row
-from optkit.rules import Rules
 from optkit.saved import Saved
 from optkit.system import fingerprint
 
@@ -163,13 +163,13 @@ def _only(found: Saved, path: Path) -> Row:
     rows = found.comparison.rows
     if found.chosen is None and len(rows) > 2:
         raise UsageError(f"{path}: compares {len(rows) - 1} candidates and chose none of them", hint=_NAME_IT)
-    return rows[0] if len(rows) == 1 else gates.chosen(found.comparison, found.chosen)
+    return rows[0] if len(rows) == 1 else gate_rules.chosen(found.comparison, found.chosen)
 
 
 def _of_record(path: Path, name: str | None, rules: Rules, measuring: _Measuring) -> Gate:
     found = saved.read(path)
     compared, rules = found.comparison, rules.over(found.rules)
-    row = gates.chosen(compared, name or found.chosen)
+    row = gate_rules.chosen(compared, name or found.chosen)
     differences = fingerprint.differences(compared.machine, fingerprint.fingerprint())
     if not differences:
         return _judged(compared, row, rules, compared.notes)
@@ -184,7 +184,7 @@ def _of_record(path: Path, name: str | None, rules: Rules, measuring: _Measuring
 
 def _from_elsewhere(path: Path, row: Row, rules: Rules, compared: Comparison, elsewhere: str, missing: str) -> Gate:
     """The ratios of another machine's record. Raises UsageError where a rule is about more than ratios."""
-    absolute = gates.ABSOLUTE & set(rules.given)
+    absolute = gate_rules.ABSOLUTE & set(rules.given)
     if absolute:
         raise UsageError(
             f"{path}: {elsewhere}, where {', '.join(sorted(absolute))} mean nothing, and it cannot be "
@@ -227,7 +227,7 @@ def _may_change(found: Gate) -> bool:
 
 
 def _judged(compared: Comparison, row: Row, rules: Rules, notes: list[NoteRecord]) -> Gate:
-    judged = gates.judgement(rules, compared, row)
+    judged = gate_rules.judgement(rules, compared, row)
     return Gate(
         candidate=judged.candidate,
         baseline=judged.baseline,

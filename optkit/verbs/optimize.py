@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optkit import bundle, choice, pipeline, reporting, runfolder, searchfolder
+from optkit import bundle, pipeline, reporting, runfolder, searchfolder
 from optkit.bench import SearchParts
 from optkit.chains import Chain
-from optkit.choice import Wish
 from optkit.data import splits
 from optkit.data.description import DataSpec
+from optkit.decisions import choice
+from optkit.decisions.choice import Wish
 from optkit.errors import DataError, MissingLibraryError, OptkitError, UsageError, surviving
 from optkit.formats.bundle_manifest import Speedup
 from optkit.formats.model import TORCH_FORMATS, Model
