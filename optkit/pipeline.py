@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from optkit import bundle, execution, reporting, runfolder, store
+from optkit import bundle, execution, runfolder, store
 from optkit import chains as all_chains
 from optkit.chains import FLOAT, Chain
 from optkit.data import splits
@@ -28,6 +28,7 @@ from optkit.progress import Progress, no_progress
 from optkit.recipe import Recipe
 from optkit.records.record import Comparison, Row
 from optkit.records.run import Branch, Plan, PlannedBranch, PlannedStage, Run, StageRecord
+from optkit.reports import report as reporting
 from optkit.stages.stage import Context, Stage
 from optkit.store import Entry, Store
 from optkit.system import atomic, fingerprint

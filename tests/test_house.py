@@ -27,7 +27,7 @@ FILES = sorted(
 )
 TABLES = (
     "optkit.stages.stage:STAGES", "optkit.targets.target:TARGETS", "optkit.quantization.quantizer:QUANTIZERS", "optkit.data.dataset:SOURCES",
-    "optkit.reporting:REPORTS",
+    "optkit.reports.report:REPORTS",
 )  # fmt: skip
 STAGE_OPTIONS = {
     "precision": {"int8", "fp8", "fp16", "bf16", "int4"},

@@ -17,11 +17,11 @@ from torch.nn import functional
 from training_files import INPUT, SMALL, share, weights_of, written
 
 import optkit as package
-from optkit import traincharts
 from optkit.data import dataset as datasets
 from optkit.errors import DataError, OptkitError, StageError, UsageError
 from optkit.formats.tensors import TensorSpec
 from optkit.formats.torch import structure
+from optkit.reports.charts import training as training_charts
 from optkit.training import objectives, schedule
 from optkit.training.loop import Course, Judge
 from optkit.training.objectives import Objective, Weights
@@ -254,7 +254,7 @@ def test_what_is_taught_ends_no_worse_than_it_began(lesson, samples, tmp_path):
     done = package.distill(output=tmp_path / "worse.safetensors", **given)
     assert history(done)["best"] == 0
     assert any("no epoch was better" in note.text and note.level == "warning" for note in done.stage.notes)
-    assert "start" in [cell.text for cell in traincharts._row(done.stage, done.stage.facts["training"][0])]
+    assert "start" in [cell.text for cell in training_charts._row(done.stage, done.stage.facts["training"][0])]
     before, after = (load_file(each.output) for each in (beginning, done))
     assert all(torch.equal(before[name], after[name]) for name in before)
 

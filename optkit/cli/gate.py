@@ -65,7 +65,7 @@ def gate(
 
     Without a rule, the candidate must not be worse than the baseline.
     """
-    from optkit import verdictreport
+    from optkit.reports import gate as gate_report
     from optkit.system import atomic
     from optkit.verbs.gate import gate as verb
     from optkit.verbs.gate import rules_of
@@ -108,9 +108,9 @@ def gate(
     console.notes(found.notes)
     console.answer(found, lambda: _blocks(found))
     if junit is not None:
-        atomic.write_text(junit, verdictreport.junit(found), force=True)
+        atomic.write_text(junit, gate_report.junit(found), force=True)
     if summary is not None:
-        atomic.write_text(summary, verdictreport.markdown(found, found.notes), force=True)
+        atomic.write_text(summary, gate_report.markdown(found, found.notes), force=True)
     verdict.announce(found, found.notes, console)
     counted = inconclusive if inconclusive in ("pass", "fail") else "inconclusive"
     raise typer.Exit(verdict.exit_code(counted if found.verdict == "inconclusive" else found.verdict))

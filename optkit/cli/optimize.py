@@ -66,7 +66,8 @@ def optimize(
     The original is the first candidate, and the result where nothing beats it. A search that was killed goes on when it
     is started again.
     """
-    from optkit import summary, units
+    from optkit import units
+    from optkit.reports import summary
     from optkit.verbs.optimize import optimize as verb
 
     console = console_of(ctx)
@@ -114,15 +115,16 @@ def _parsed(name: str, text: str | None, parse: Callable[[object], _Number]) -> 
 
 
 def _blocks(run: Run, output: Path) -> list[Block]:
-    from optkit import searchfolder, searchsummary, summary
+    from optkit import searchfolder
     from optkit.cli.console import Table, Text
     from optkit.cli.tables import comparison_blocks
+    from optkit.reports import search_summary, summary
 
     blocks: list[Block] = []
     if run.search is not None:
-        sheet = searchsummary.trials_sheet(run.search)
+        sheet = search_summary.trials_sheet(run.search)
         rows = [[f"{cell.tone}:{cell.text}" if cell.tone else cell.text for cell in row] for row in sheet.rows]
-        blocks += [Table(sheet.columns, rows, title="tried"), Text(searchsummary.ended(run.search))]
+        blocks += [Table(sheet.columns, rows, title="tried"), Text(search_summary.ended(run.search))]
     if run.comparison is not None:
         blocks += [Text("on samples that no decision has used:", style="bold"), *comparison_blocks(run.comparison)]
     folder = searchfolder.beside(output)

@@ -25,8 +25,8 @@ def plan(ctx: typer.Context, recipe: options.RecipePath, settings: options.Setti
 
 
 def _blocks(plan: Plan) -> list[Block]:
-    from optkit import summary
     from optkit.cli.console import Table, Text
+    from optkit.reports import summary
 
     rows = [
         [branch.name, branch.target, summary.stage_title(step), _fields(step), _state(step)]

@@ -27,7 +27,8 @@ def run(
 
     With a gate in the recipe: exit 0 where every rule passes, 3 where one fails, 5 where the data cannot tell.
     """
-    from optkit import runfolder, summary
+    from optkit import runfolder
+    from optkit.reports import summary
     from optkit.verbs.run import run as verb
 
     console = console_of(ctx)
@@ -49,9 +50,9 @@ def _exit_code(run: Run) -> int:
 
 
 def _blocks(run: Run, folder: Path) -> list[Block]:
-    from optkit import summary
     from optkit.cli.console import Text
     from optkit.cli.tables import comparison_blocks
+    from optkit.reports import summary
 
     blocks = [block for branch in run.branches for block in _branch_blocks(branch)]
     if run.comparison is not None:
@@ -65,8 +66,8 @@ def _blocks(run: Run, folder: Path) -> list[Block]:
 
 
 def _branch_blocks(branch: Branch) -> list[Block]:
-    from optkit import summary
     from optkit.cli.console import Table, Text
+    from optkit.reports import summary
 
     sheet = summary.stages_sheet(branch)
     rows = [[cell.text for cell in row] for row in sheet.rows]

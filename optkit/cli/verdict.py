@@ -24,21 +24,21 @@ def exit_code(verdict: Verdict) -> int:
 
 def announce(judged: Judgement, notes: Sequence[NoteRecord], console: Console) -> None:
     """Where GitHub Actions runs this: the job's summary page, and an annotation for each rule that did not pass."""
-    from optkit import verdictreport
+    from optkit.reports import gate as gate_report
 
     page = os.environ.get("GITHUB_STEP_SUMMARY")
     if page:
         with Path(page).open("a", encoding="utf-8") as stream:
-            stream.write(verdictreport.markdown(judged, notes))
+            stream.write(gate_report.markdown(judged, notes))
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in verdictreport.github(judged):
+        for line in gate_report.github(judged):
             console.raw(line)
 
 
 def rules_table(judged: Judgement) -> Table:
     """Every rule with how it ended and why."""
-    from optkit import summary
     from optkit.cli.console import Table
+    from optkit.reports import summary
 
     sheet = summary.gate_sheet(judged)
     rows = [[f"{cell.tone}:{cell.text}" if cell.tone else cell.text for cell in row] for row in sheet.rows]
@@ -47,7 +47,7 @@ def rules_table(judged: Judgement) -> Table:
 
 def sentence(judged: Judgement) -> Text:
     """The verdict in a line."""
-    from optkit import summary
     from optkit.cli.console import Text
+    from optkit.reports import summary
 
     return Text(summary.gate_line(judged), style="bold")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optkit import bundle, pipeline, reporting, runfolder, searchfolder
+from optkit import bundle, pipeline, runfolder, searchfolder
 from optkit.bench import SearchParts
 from optkit.chains import Chain
 from optkit.data import splits
@@ -30,6 +30,7 @@ from optkit.records import sentences
 from optkit.records.record import Row
 from optkit.records.run import Branch, Run, StageRecord
 from optkit.records.search import Goal, SearchRecord
+from optkit.reports import report as reports
 from optkit.search import Search
 from optkit.store import Store
 from optkit.system import atomic, fingerprint
@@ -152,7 +153,7 @@ class _Optimizing:
             machine=fingerprint.fingerprint(),
             notes=recording.of_notes([*notes, *search.notes]),
         )
-        texts = {f"report.{suffix}": reporting.render(record, name) for suffix, name in _REPORTS.items()}
+        texts = {f"report.{suffix}": reports.render(record, name) for suffix, name in _REPORTS.items()}
         searchfolder.finish(self.folder, recipe, record, texts)
         return record
 

@@ -6,7 +6,7 @@ from optkit import units
 from optkit.records.layers import LayerRecord
 from optkit.records.record import QualityRecord
 from optkit.records.search import SearchRecord, TrialRecord
-from optkit.summary import Cell, Sheet
+from optkit.reports.summary import Cell, Sheet
 
 _MOST_LAYERS = 20
 

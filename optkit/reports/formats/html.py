@@ -5,27 +5,30 @@ from __future__ import annotations
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from optkit import charts, searchcharts, searchsummary, summary, traincharts
 from optkit.records.run import Run
+from optkit.reports import search_summary, summary
+from optkit.reports.charts import run as run_charts
+from optkit.reports.charts import search as search_charts
+from optkit.reports.charts import training as training_charts
 
 
 def render(run: Run) -> str:
     """The page. Everything out of the record is escaped."""
     environment = Environment(
-        loader=PackageLoader("optkit", "reports"),
+        loader=PackageLoader("optkit", "reports/formats"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    drawn = charts.charts(run) + traincharts.charts(run) + searchcharts.charts(run)
+    drawn = run_charts.charts(run) + training_charts.charts(run) + search_charts.charts(run)
     pictures = [(chart, Markup(chart.svg)) for chart in drawn]  # noqa: S704  our own drawing
     template = environment.get_template("report.html.jinja")
     text: str = template.render(
         run=run,
         summary=summary,
-        searched=searchsummary,
-        trainings=traincharts.sheet(run),
+        searched=search_summary,
+        trainings=training_charts.sheet(run),
         pictures=pictures,
         chosen=summary.chosen(run),
     )

@@ -7,12 +7,13 @@ import math
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from optkit import drawing, units
-from optkit.drawing import Chart
+from optkit import units
 from optkit.records.layers import LayerRecord
 from optkit.records.record import Comparison, Interval, Row
 from optkit.records.run import Run
 from optkit.records.search import SearchRecord, TrialRecord
+from optkit.reports import svg
+from optkit.reports.svg import Chart
 
 _MOST_LAYERS = 20
 _INCHES = 3.4
@@ -36,10 +37,10 @@ def _front(search: SearchRecord, comparison: Comparison, chosen: str | None) -> 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         for x, y in looks:
-            axes.plot([x], [y], marker="o", markersize=4, color=drawing.MUTED, linestyle="none", alpha=0.7)
+            axes.plot([x], [y], marker="o", markersize=4, color=svg.MUTED, linestyle="none", alpha=0.7)
         for row in finals:
-            _cross(axes, row, drawing.GOOD if row.title == chosen else drawing.SERIES)
-        axes.plot([1.0], [0.0], marker="s", markersize=6, color=drawing.BASELINE, linestyle="none")
+            _cross(axes, row, svg.GOOD if row.title == chosen else svg.SERIES)
+        axes.plot([1.0], [0.0], marker="s", markersize=6, color=svg.BASELINE, linestyle="none")
         axes.set_xscale("log")
         shown = looks + [place for place in map(_place, finals) if place]
         losses = [loss for _, loss in shown]
@@ -47,11 +48,11 @@ def _front(search: SearchRecord, comparison: Comparison, chosen: str | None) -> 
         places = [speed for speed, _ in shown]
         low, high = min(0.9, *places) / 1.1, max(1.1, *places) * 1.3
         axes.set_xlim(low, high)
-        drawing.ticks(axes, [tick for tick in drawing.RATIOS if low < tick < high], units.ratio)
+        svg.ticks(axes, [tick for tick in svg.RATIOS if low < tick < high], units.ratio)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.axvline(1.0, color=drawing.MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        axes.axvline(1.0, color=svg.MUTED, linewidth=1, linestyle=(0, (4, 3)))
         if comparison.max_drop is not None:
-            axes.axhline(comparison.max_drop, color=drawing.BAD, linewidth=1)
+            axes.axhline(comparison.max_drop, color=svg.BAD, linewidth=1)
         axes.set_xlabel("speed-up")
         axes.set_ylabel("loss")
         axes.grid(visible=True)
@@ -65,7 +66,7 @@ def _front(search: SearchRecord, comparison: Comparison, chosen: str | None) -> 
         f"that came in{bound}."
     )
     words = "; ".join(f"{row.title}: {units.ratio(row.speedup.value)}" for row in finals if row.speedup)
-    picture = drawing.svg("front", "Speed-up against loss", words, draw, 1, inches=_INCHES)
+    picture = svg.svg("front", "Speed-up against loss", words, draw, 1, inches=_INCHES)
     return Chart("Speed-up against loss", caption, picture)
 
 
@@ -75,21 +76,21 @@ def _layers(search: SearchRecord) -> Chart | None:
         return None
 
     def draw(figure: Figure) -> None:
-        axes = drawing.lines(figure, [_short(layer) for layer in worst])
+        axes = svg.lines(figure, [_short(layer) for layer in worst])
         axes.set_xscale("log")
         least = min(layer.damage for layer in worst)
         axes.set_xlim(max(least, 1e-12) / 2, worst[0].damage * 3)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         for number, layer in enumerate(worst):
             in_float = layer.name in search.in_float
-            colour = drawing.BASELINE if in_float else drawing.SERIES
+            colour = svg.BASELINE if in_float else svg.SERIES
             axes.barh(number, layer.damage, height=0.56, color=colour, linewidth=0)
             if in_float:
-                drawing.label(axes, layer.damage, number, "kept in float")
+                svg.label(axes, layer.damage, number, "kept in float")
 
     caption = "The relative error of the outputs when one layer alone is quantized to INT8, the worst first."
     words = "; ".join(f"{layer.name}: {layer.damage:.2g}" for layer in worst)
-    picture = drawing.svg("layers", "Damage by layer", words, draw, len(worst), inches=0.24)
+    picture = svg.svg("layers", "Damage by layer", words, draw, len(worst), inches=0.24)
     return Chart("What INT8 does to each layer", caption, picture)
 
 
@@ -111,7 +112,7 @@ def _cross(axes: object, row: Row, colour: str) -> None:
         return
     axes.errorbar(  # type: ignore[attr-defined]
         [speedup.value], [loss.value], xerr=_ends(speedup), yerr=_ends(loss), marker="o", markersize=8, color=colour,
-        markeredgecolor=drawing.SURFACE, elinewidth=2, alpha=0.9,
+        markeredgecolor=svg.SURFACE, elinewidth=2, alpha=0.9,
     )  # fmt: skip
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from optkit import junit as xml
 from optkit.records.gate import Gate, Judgement
 from optkit.records.record import NoteRecord
+from optkit.reports import junit_xml
 
 _MARKS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "❔ inconclusive"}
 _LEVELS = {"fail": "error", "inconclusive": "warning"}
@@ -14,7 +14,7 @@ _LEVELS = {"fail": "error", "inconclusive": "warning"}
 
 def junit(gate: Gate) -> str:
     """A test suite with a case for each rule."""
-    return xml.render("optkit gate", xml.of_rules(gate.candidate, gate.rules), gate.comparison.seconds)
+    return junit_xml.render("optkit gate", junit_xml.of_rules(gate.candidate, gate.rules), gate.comparison.seconds)
 
 
 def markdown(judged: Judgement, notes: Iterable[NoteRecord] = ()) -> str:

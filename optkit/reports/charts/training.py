@@ -8,10 +8,11 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from optkit import drawing, summary, units
-from optkit.drawing import Chart
+from optkit import units
 from optkit.records.run import Run, StageRecord
-from optkit.summary import Cell, Sheet
+from optkit.reports import summary, svg
+from optkit.reports.summary import Cell, Sheet
+from optkit.reports.svg import Chart
 
 _LINES = 6
 """The height of a picture, in lines of the other charts."""
@@ -68,11 +69,11 @@ def _curves(stage: StageRecord, number: int) -> Chart:
         steps = list(range(1, len(points) + 1))
         learnt, watched = ([epoch[name] for _, epoch in points] for name in ("loss", "held_out"))
         lift = _APART if learnt[-1] >= watched[-1] else -_APART
-        _line(losses, steps, learnt, drawing.BASELINE, "training", lift)
-        _line(losses, steps, watched, drawing.SERIES, "held out", -lift)
+        _line(losses, steps, learnt, svg.BASELINE, "training", lift)
+        _line(losses, steps, watched, svg.SERIES, "held out", -lift)
         losses.set_title("loss", fontsize=9, loc="left")
         for axes in others:
-            _line(axes, steps, [epoch["metric"] for _, epoch in points], drawing.SERIES, "held out")
+            _line(axes, steps, [epoch["metric"] for _, epoch in points], svg.SERIES, "held out")
             axes.set_title(f"{metric} on held-out data", fontsize=9, loc="left")
         for axes in (losses, *others):
             _finish(axes, courses)
@@ -84,7 +85,7 @@ def _curves(stage: StageRecord, number: int) -> Chart:
         f"{course['label']}, epoch {epoch['epoch']}: loss {epoch['loss']:.4g}, held out {epoch['held_out']:.4g}"
         for course, epoch in points
     )
-    return Chart(title, caption, drawing.svg(f"training-{number}", title, words, draw, _LINES))
+    return Chart(title, caption, svg.svg(f"training-{number}", title, words, draw, _LINES))
 
 
 def _line(axes: Any, steps: list[int], values: list[float], colour: str, name: str, lift: float = 0.0) -> None:
@@ -103,9 +104,9 @@ def _finish(axes: Any, courses: list[dict[str, Any]]) -> None:
     held_out = axes.lines[-1]
     for course in courses:
         if start:
-            axes.axvline(start + 0.5, color=drawing.MUTED, linewidth=1, linestyle=(0, (4, 3)))
+            axes.axvline(start + 0.5, color=svg.MUTED, linewidth=1, linestyle=(0, (4, 3)))
         if course["best"]:
             step = start + course["best"]
-            axes.plot([step], [held_out.get_ydata()[step - 1]], marker="o", markersize=6, color=drawing.SERIES)
+            axes.plot([step], [held_out.get_ydata()[step - 1]], marker="o", markersize=6, color=svg.SERIES)
         start += len(course["epochs"])
     axes.set_xlim(0.7, max(start, 1) * 1.2 + 0.3)

@@ -8,11 +8,11 @@ from optkit import lazy
 from optkit.records.run import Run
 
 REPORTS = {
-    "markdown": "optkit.reports.markdown:render",
-    "html": "optkit.reports.html:render",
-    "json": "optkit.reports.json:render",
-    "junit": "optkit.reports.junit:render",
-    "csv": "optkit.reports.csv:render",
+    "markdown": "optkit.reports.formats.markdown:render",
+    "html": "optkit.reports.formats.html:render",
+    "json": "optkit.reports.formats.json:render",
+    "junit": "optkit.reports.formats.junit:render",
+    "csv": "optkit.reports.formats.csv:render",
 }
 
 

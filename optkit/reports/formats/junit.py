@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from optkit import junit
-from optkit.junit import Case
 from optkit.records import sentences
 from optkit.records.record import Comparison, Row
 from optkit.records.run import Branch, Run
+from optkit.reports import junit_xml
+from optkit.reports.junit_xml import Case
 
 
 def render(run: Run) -> str:
     """A case for each rule of the run's gate; without a gate, for each result that it made."""
-    return junit.render(f"optkit run {run.recipe_path}", _cases(run), run.seconds)
+    return junit_xml.render(f"optkit run {run.recipe_path}", _cases(run), run.seconds)
 
 
 def _cases(run: Run) -> list[Case]:
     if run.gate is not None:
-        return junit.of_rules(run.gate.candidate, run.gate.rules)
+        return junit_xml.of_rules(run.gate.candidate, run.gate.rules)
     if run.comparison is not None:
         return [_of_row(row, run.comparison) for row in run.comparison.rows]
     return [_of_branch(branch) for branch in run.branches]

@@ -7,11 +7,12 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from optkit import drawing, summary, units
-from optkit.drawing import Chart
+from optkit import units
 from optkit.records import sentences
 from optkit.records.record import Comparison, Row
 from optkit.records.run import Run
+from optkit.reports import summary, svg
+from optkit.reports.svg import Chart
 
 
 def charts(run: Run) -> list[Chart]:
@@ -28,23 +29,23 @@ def _speedup(comparison: Comparison) -> Chart | None:
         return None
 
     def draw(figure: Figure) -> None:
-        axes = drawing.lines(figure, [row.title for row in rows])
+        axes = svg.lines(figure, [row.title for row in rows])
         ends = [end for row in rows if row.speedup for end in (row.speedup.low, row.speedup.high)]
         low, high = min(0.9, *ends) / 1.06, max(1.1, *ends) * 1.25
         axes.set_xscale("log")
         axes.set_xlim(low, high)
-        drawing.ticks(axes, [tick for tick in drawing.RATIOS if low < tick < high], units.ratio)
-        axes.axvline(1.0, color=drawing.MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        svg.ticks(axes, [tick for tick in svg.RATIOS if low < tick < high], units.ratio)
+        axes.axvline(1.0, color=svg.MUTED, linewidth=1, linestyle=(0, (4, 3)))
         for number, row in enumerate(rows):
-            colour = {"faster": drawing.GOOD, "slower": drawing.BAD}.get(row.speed_verdict or "", drawing.MUTED)
+            colour = {"faster": svg.GOOD, "slower": svg.BAD}.get(row.speed_verdict or "", svg.MUTED)
             if row.speedup:
-                drawing.dot(axes, number, row.speedup.value, row.speedup.low, row.speedup.high, colour)
-                drawing.label(axes, row.speedup.high, number, units.ratio(row.speedup.value))
+                svg.dot(axes, number, row.speedup.value, row.speedup.low, row.speedup.high, colour)
+                svg.label(axes, row.speedup.high, number, units.ratio(row.speedup.value))
 
     name = comparison.rows[0].title
     caption = f"Time of the baseline ({name}) over each model's: right of 1 is faster. Bars are 95 % intervals."
     words = "; ".join(f"{row.title}: {sentences.speed(row)}" for row in rows)
-    return Chart("Speed-up", caption, drawing.svg("speedup", "Speed-up over the baseline", words, draw, len(rows)))
+    return Chart("Speed-up", caption, svg.svg("speedup", "Speed-up over the baseline", words, draw, len(rows)))
 
 
 def _latency(comparison: Comparison) -> Chart | None:
@@ -53,7 +54,7 @@ def _latency(comparison: Comparison) -> Chart | None:
         return None
 
     def draw(figure: Figure) -> None:
-        axes = drawing.lines(figure, [row.title for row in rows])
+        axes = svg.lines(figure, [row.title for row in rows])
         axes.set_ylim(len(rows) - 0.6, -0.75)
         edges = [edge for row in rows if row.latency for edge in row.latency.histogram_edges]
         low, high = min(edges), max(edges)
@@ -75,7 +76,7 @@ def _latency(comparison: Comparison) -> Chart | None:
         if row.latency
     )
     return Chart(
-        "Latency", caption, drawing.svg("latency", "Distribution of latencies", words, draw, len(rows), inches=0.58)
+        "Latency", caption, svg.svg("latency", "Distribution of latencies", words, draw, len(rows), inches=0.58)
     )
 
 
@@ -86,26 +87,22 @@ def _quality(comparison: Comparison) -> Chart | None:
     first = rows[0].quality
 
     def draw(figure: Figure) -> None:
-        axes = drawing.lines(figure, [row.title for row in rows])
+        axes = svg.lines(figure, [row.title for row in rows])
         values = [row.quality.value for row in rows if row.quality]
         bound = _bound(comparison)
         ends = [end for value in values for end in (value.low, value.high)] + ([] if bound is None else [bound])
         room = 0.08 * (max(ends) - min(ends) or 0.1)
         axes.set_xlim(min(ends) - room, max(ends) + 3 * room)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.axvline(first.value.value, color=drawing.MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        axes.axvline(first.value.value, color=svg.MUTED, linewidth=1, linestyle=(0, (4, 3)))
         if bound is not None:
-            axes.axvline(bound, color=drawing.BAD, linewidth=1)
+            axes.axvline(bound, color=svg.BAD, linewidth=1)
         for number, (row, value) in enumerate(zip(rows, values, strict=True)):
             colour = (
-                drawing.BAD
-                if sentences.beyond(row, comparison.max_drop)
-                else drawing.BASELINE
-                if row.baseline
-                else drawing.SERIES
+                svg.BAD if sentences.beyond(row, comparison.max_drop) else svg.BASELINE if row.baseline else svg.SERIES
             )
-            drawing.dot(axes, number, value.value, value.low, value.high, colour)
-            drawing.label(axes, value.high, number, units.quality(value.value))
+            svg.dot(axes, number, value.value, value.low, value.high, colour)
+            svg.label(axes, value.high, number, units.quality(value.value))
 
     better = "higher" if first.higher_is_better else "lower"
     bound = "; the solid line is the bound" if _bound(comparison) is not None else ""
@@ -115,27 +112,27 @@ def _quality(comparison: Comparison) -> Chart | None:
         f"is known better than two bars apart would show."
     )
     words = "; ".join(f"{row.title}: {units.quality(row.quality.value.value)}" for row in rows if row.quality)
-    return Chart("Quality", caption, drawing.svg("quality", f"Quality: {first.metric}", words, draw, len(rows)))
+    return Chart("Quality", caption, svg.svg("quality", f"Quality: {first.metric}", words, draw, len(rows)))
 
 
 def _size(run: Run) -> Chart | None:
-    bars = [("as it came", run.model.size_bytes, drawing.BASELINE)] + [
-        (f"{target}: {title}" if target else title, size, drawing.SERIES) for target, title, size in _sizes(run)
+    bars = [("as it came", run.model.size_bytes, svg.BASELINE)] + [
+        (f"{target}: {title}" if target else title, size, svg.SERIES) for target, title, size in _sizes(run)
     ]
     if len(bars) == 1:
         return None
 
     def draw(figure: Figure) -> None:
-        axes = drawing.lines(figure, [name for name, _, _ in bars])
+        axes = svg.lines(figure, [name for name, _, _ in bars])
         axes.set_xlim(0, max(size for _, size, _ in bars) * 1.18)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.size(value)))
         for number, (_, size, colour) in enumerate(bars):
             axes.barh(number, size, height=0.56, color=colour, linewidth=0)
-            drawing.label(axes, size, number, units.size(size))
+            svg.label(axes, size, number, units.size(size))
 
     words = "; ".join(f"{name}: {units.size(size)}" for name, size, _ in bars)
     return Chart(
-        "Size", "Bytes on disk after each stage.", drawing.svg("size", "Size after each stage", words, draw, len(bars))
+        "Size", "Bytes on disk after each stage.", svg.svg("size", "Size after each stage", words, draw, len(bars))
     )
 
 
@@ -158,7 +155,7 @@ def _ridge(axes: Any, number: int, row: Row) -> None:
     latency = row.latency
     if latency is None:
         return
-    colour = drawing.BASELINE if row.baseline else drawing.SERIES
+    colour = svg.BASELINE if row.baseline else svg.SERIES
     peak = max(latency.histogram_counts) or 1
     heights = [number + 0.3 - 0.85 * count / peak for count in latency.histogram_counts]
     axes.stairs(

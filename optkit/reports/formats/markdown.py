@@ -6,19 +6,23 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from optkit import searchsummary, summary, traincharts
 from optkit.records.run import Run
-from optkit.summary import Sheet
+from optkit.reports import search_summary, summary
+from optkit.reports.charts import training as training_charts
+from optkit.reports.summary import Sheet
 
 
 def render(run: Run) -> str:
     """The report."""
     environment = Environment(  # noqa: S701  Markdown has no tags to escape; ``cell`` sees to the rest
-        loader=PackageLoader("optkit", "reports"), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+        loader=PackageLoader("optkit", "reports/formats"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
     environment.filters |= {"sheet": _sheet, "cell": _cell}
     text: str = environment.get_template("report.md.jinja").render(
-        run=run, summary=summary, searched=searchsummary, trainings=traincharts.sheet(run)
+        run=run, summary=summary, searched=search_summary, trainings=training_charts.sheet(run)
     )
     return text
 

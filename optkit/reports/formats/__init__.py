@@ -1,0 +1,1 @@
+"""The members of the table in ``optkit.reports.report``: a renderer for each format."""
