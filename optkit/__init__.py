@@ -25,7 +25,7 @@ _FUNCTIONS = {
     "export": "optkit.verbs.export",
     "gate": "optkit.verbs.gate",
     "inspect": "optkit.verbs.inspect",
-    "load": "optkit.bundle",
+    "load": "optkit.deployment.bundle",
     "open": "optkit.formats.model",
     "optimize": "optkit.verbs.optimize",
     "plan": "optkit.verbs.plan",

@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from optkit import bundle, execution, runfolder, store
 from optkit import chains as all_chains
+from optkit import execution, runfolder, store
 from optkit.chains import FLOAT, Chain
 from optkit.data import splits
 from optkit.data.dataset import Dataset
 from optkit.data.splits import Parts
 from optkit.decisions import choice
 from optkit.decisions import gate as gate_rules
+from optkit.deployment import bundle
 from optkit.errors import OptkitError
 from optkit.formats import bundle_manifest
 from optkit.formats import model as models

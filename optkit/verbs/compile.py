@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from optkit import bundle
+from optkit.deployment import bundle
 from optkit.errors import UsageError
 from optkit.measurement import recording
 from optkit.progress import Progress, no_progress

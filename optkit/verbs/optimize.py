@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optkit import bundle, pipeline, runfolder, searchfolder
+from optkit import pipeline, runfolder, searchfolder
 from optkit.bench import SearchParts
 from optkit.chains import Chain
 from optkit.data import splits
 from optkit.data.description import DataSpec
 from optkit.decisions import choice
 from optkit.decisions.choice import Wish
+from optkit.deployment import bundle
 from optkit.errors import DataError, MissingLibraryError, OptkitError, UsageError, surviving
 from optkit.formats.bundle_manifest import Speedup
 from optkit.formats.model import TORCH_FORMATS, Model
