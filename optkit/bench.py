@@ -12,8 +12,8 @@ from optkit.measurement import comparison, workload
 from optkit.measurement.quality import Recording
 from optkit.measurement.worker import Candidate
 from optkit.metrics import metric as metrics
-from optkit.recipe import Recipe
 from optkit.records.record import Comparison
+from optkit.runs.recipe import Recipe
 
 _LOOK_SECONDS = 0.5
 """A look ranks candidates; what is claimed of the winner comes from the final comparison."""

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from optkit import chains
-from optkit.chains import FLOAT, Chain
 from optkit.decisions.choice import Wish
 from optkit.formats.model import TORCH_FORMATS, Model
-from optkit.recipe import Recipe
 from optkit.records.layers import LayerRecord
+from optkit.runs import chain as chains
+from optkit.runs.chain import FLOAT, Chain
+from optkit.runs.recipe import Recipe
 from optkit.stages.compile import Compile
 from optkit.stages.fuse import Fuse
 from optkit.stages.prune import Prune

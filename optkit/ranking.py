@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
-from optkit.chains import FLOAT, Chain
 from optkit.decisions import choice
 from optkit.decisions.choice import Wish
 from optkit.proposals import FUSED, HALF, quantize_of
 from optkit.records.record import QualityRecord, Row
 from optkit.records.search import Phase, TrialRecord
+from optkit.runs.chain import FLOAT, Chain
 from optkit.targets.target import target
 
 GAIN = 1.03

@@ -14,9 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-from optkit import pipeline, ranking, units
+from optkit import ranking, units
 from optkit.bench import Bench, SearchParts
-from optkit.chains import FLOAT, Chain
 from optkit.errors import OptkitError, surviving
 from optkit.explanation.quality import layer_order, sensitivity
 from optkit.explanation.speed import explain as speed_explanation
@@ -30,13 +29,15 @@ from optkit.notes import Note
 from optkit.progress import Progress
 from optkit.proposals import FUSED, Proposals, quantizes
 from optkit.ranking import Ranking, Trial
-from optkit.recipe import Recipe
 from optkit.records.layers import LayerRecord, Sensitivity
 from optkit.records.record import Comparison, Row
 from optkit.records.run import StageRecord
 from optkit.records.search import Phase, TrialRecord
+from optkit.runs import pipeline
+from optkit.runs.chain import FLOAT, Chain
+from optkit.runs.recipe import Recipe
+from optkit.runs.store import Store
 from optkit.stages.stage import Context, stage_class
-from optkit.store import Store
 
 _REFINEMENTS = 2
 """How often the step between too few layers in float and enough is halved."""

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from optkit import runfolder
 from optkit.errors import OutputError
 from optkit.journal import Journal
-from optkit.recipe import Recipe
 from optkit.records.run import Run
+from optkit.runs import run_folder
+from optkit.runs.recipe import Recipe
 from optkit.system import atomic
 
 JOURNAL = "trials.jsonl"
@@ -27,7 +27,7 @@ def prepare(folder: Path, settings: Mapping[str, Any], *, force: bool = False) -
 
     Raises OutputError for one that holds something else; ``force`` replaces a finished search, and nothing else.
     """
-    finished = (folder / runfolder.RECORD).is_file()
+    finished = (folder / run_folder.RECORD).is_file()
     if folder.exists() and not finished and not (folder / JOURNAL).is_file() and any(folder.iterdir()):
         raise OutputError(
             f"{folder}: is no search's folder, and the search would write there", hint="choose another -o"
@@ -43,6 +43,6 @@ def prepare(folder: Path, settings: Mapping[str, Any], *, force: bool = False) -
 def finish(folder: Path, recipe: Recipe, run: Run, reports: Mapping[str, str]) -> None:
     """Write the recipe that makes the result again, the reports, and last the record; the journal has done its work."""
     folder.mkdir(exist_ok=True)
-    atomic.write_text(folder / runfolder.RECIPE, runfolder.recipe_text(recipe), force=True)
-    runfolder.finish(folder, run, reports)
+    atomic.write_text(folder / run_folder.RECIPE, run_folder.recipe_text(recipe), force=True)
+    run_folder.finish(folder, run, reports)
     (folder / JOURNAL).unlink(missing_ok=True)

@@ -16,7 +16,6 @@ from onnx import TensorProto, helper, numpy_helper
 import optkit as package
 from optkit import journal
 from optkit.bench import Bench, SearchParts
-from optkit.chains import Chain
 from optkit.data import dataset as datasets
 from optkit.decisions import choice
 from optkit.decisions.choice import Wish
@@ -29,11 +28,12 @@ from optkit.measurement import worker
 from optkit.measurement.worker import Candidate
 from optkit.proposals import FUSED, Proposals, quantize_of
 from optkit.ranking import Ranking, Trial, best_of_each
-from optkit.recipe import ModelSpec, Recipe
 from optkit.records.layers import LayerRecord, Sensitivity
 from optkit.records.record import Interval, ModelRecord, QualityRecord, Row
 from optkit.records.run import Run
 from optkit.records.search import TrialRecord
+from optkit.runs.chain import Chain
+from optkit.runs.recipe import ModelSpec, Recipe
 from optkit.stages.compile import Compile
 from optkit.stages.quantize import Quantize
 from optkit.targets.fake import Fake

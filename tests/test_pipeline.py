@@ -17,8 +17,7 @@ import yaml
 from typer.testing import CliRunner
 
 import optkit as api
-from optkit import chains, pipeline, runfolder, schemas
-from optkit import recipe as recipes
+from optkit import schemas
 from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.verdict import exit_code
@@ -28,6 +27,9 @@ from optkit.errors import DataError, MetricError, ModelError, OutputError, Usage
 from optkit.formats import bundle_manifest
 from optkit.records.record import Comparison, Interval, ModelRecord, QualityRecord, Row
 from optkit.records.run import Plan, Run
+from optkit.runs import chain as chains
+from optkit.runs import pipeline, run_folder
+from optkit.runs import recipe as recipes
 from optkit.verbs.cache import cache
 from optkit.verbs.plan import plan
 from optkit.verbs.report import report
@@ -99,7 +101,7 @@ class TestARun:
             "report.md",
         }
         assert not list(folder.rglob(".*"))
-        assert runfolder.read(folder) == record
+        assert run_folder.read(folder) == record
 
     def test_has_a_record_that_fits_the_published_schema(self, done):
         schema = json.loads((schemas.FOLDER / "run.schema.json").read_text())
@@ -208,7 +210,7 @@ class TestABranchThatFails:
         recipe = workplace("dynamic.yaml", stages=[ONNXRUNTIME_ONLY])
         shown = cli("run", recipe, "-o", tmp_path / "run", "--set", "benchmark.seconds=0.1")
         assert shown.exit_code == 1
-        record = runfolder.read(tmp_path / "run")
+        record = run_folder.read(tmp_path / "run")
         assert [branch.status for branch in record.branches] == ["ok", "failed"]
         assert "no method 'dynamic'" in record.branches[1].reason
         failed = next(row for row in record.comparison.rows if row.status == "failed")
@@ -243,7 +245,7 @@ class TestAGate:
 
     def test_that_passes_ends_with_0_and_is_kept_in_the_record(self, workplace, tmp_path):
         shown = self.run(workplace, tmp_path / "run", max_size_ratio=1.0)
-        judged = runfolder.read(tmp_path / "run").gate
+        judged = run_folder.read(tmp_path / "run").gate
         assert shown.exit_code == 0
         assert (judged.verdict, [rule.rule for rule in judged.rules]) == ("pass", ["max-size-ratio"])
         assert judged.rules[0].reason in " ".join(shown.stdout.split())
@@ -251,7 +253,7 @@ class TestAGate:
     def test_that_fails_ends_with_3_and_leaves_everything(self, workplace, tmp_path):
         folder = tmp_path / "run"
         assert self.run(workplace, folder, min_speedup=1000).exit_code == 3
-        record = runfolder.read(folder)
+        record = run_folder.read(folder)
         assert record.gate.verdict == "fail"
         assert (folder / "bundle" / "manifest.json").is_file()
         for name in ("report.md", "report.html"):
@@ -270,7 +272,7 @@ class TestAGate:
         speed = {"seconds": 0.1, "threads": 1}
         recipe = workplace(stages=[ONNXRUNTIME_ONLY], benchmark=speed, gate={"max_size_ratio": 2})
         assert cli("run", recipe, "-o", tmp_path / "run").exit_code == 1
-        assert runfolder.read(tmp_path / "run").gate.verdict == "pass"
+        assert run_folder.read(tmp_path / "run").gate.verdict == "pass"
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("fail", 3), ("inconclusive", 5)])
@@ -285,37 +287,37 @@ class TestTheFolder:
 
     def test_of_an_unfinished_run_is_gone_on_with(self, done, same_store, tmp_path):
         recipe, folder = recipes.read(done[0]), tmp_path / "run"
-        runfolder.prepare(folder, recipe)
+        run_folder.prepare(folder, recipe)
         (folder / ".optkit-leftover").mkdir()
         (folder / "bundles" / ".optkit-leftover").mkdir(parents=True)
-        runfolder.prepare(folder, recipe)
+        run_folder.prepare(folder, recipe)
         assert not list(folder.rglob(".optkit-*"))
 
     def test_of_an_unfinished_run_of_another_recipe_is_not(self, done, workplace, tmp_path):
-        runfolder.prepare(tmp_path / "run", recipes.read(done[0]))
+        run_folder.prepare(tmp_path / "run", recipes.read(done[0]))
         with pytest.raises(OutputError, match="exists already"):
-            runfolder.prepare(tmp_path / "run", recipes.read(done[0], ["seed=5"]))
+            run_folder.prepare(tmp_path / "run", recipes.read(done[0], ["seed=5"]))
 
     def test_is_replaced_by_force_only_if_it_is_a_runs(self, done, tmp_path):
         recipe = recipes.read(done[0])
-        runfolder.prepare(tmp_path / "run", recipe)
+        run_folder.prepare(tmp_path / "run", recipe)
         (tmp_path / "run" / "record.json").write_text("{}")
-        runfolder.prepare(tmp_path / "run", recipe, force=True)
+        run_folder.prepare(tmp_path / "run", recipe, force=True)
         assert not (tmp_path / "run" / "record.json").exists()
         (tmp_path / "photos").mkdir()
         (tmp_path / "photos" / "a.png").write_text("")
         with pytest.raises(OutputError, match="is no run's folder"):
-            runfolder.prepare(tmp_path / "photos", recipe, force=True)
+            run_folder.prepare(tmp_path / "photos", recipe, force=True)
         assert (tmp_path / "photos" / "a.png").exists()
 
     def test_that_cannot_be_made_is_one_line(self, done, tmp_path):
         (tmp_path / "file").write_text("")
         with pytest.raises(OutputError):
-            runfolder.prepare(tmp_path / "file" / "run", recipes.read(done[0]))
+            run_folder.prepare(tmp_path / "file" / "run", recipes.read(done[0]))
 
     def test_is_named_after_the_recipe_and_the_time(self):
-        assert runfolder.default("recipes/cnn.yaml").parent == Path("runs")
-        assert runfolder.default("recipes/cnn.yaml").name.startswith("cnn-2")
+        assert run_folder.default("recipes/cnn.yaml").parent == Path("runs")
+        assert run_folder.default("recipes/cnn.yaml").name.startswith("cnn-2")
 
 
 class TestTheCommands:
@@ -344,7 +346,7 @@ class TestTheCommands:
         assert "did you mean 'html'?" in shown.stderr
 
     def test_report_says_how_to_go_on_with_an_unfinished_run(self, done, tmp_path):
-        runfolder.prepare(tmp_path / "run", recipes.read(done[0]))
+        run_folder.prepare(tmp_path / "run", recipes.read(done[0]))
         with pytest.raises(UsageError, match="no such file") as caught:
             report(tmp_path / "run")
         assert "optkit run" in caught.value.hint
@@ -511,7 +513,7 @@ def test_a_run_killed_at_any_moment_of_a_stage_goes_on_and_ends_the_same(samples
     subprocess.run(
         [sys.executable, "-c", DRIVER, recipe, folder], env=environment, check=True, stdout=subprocess.DEVNULL
     )
-    final = runfolder.read(folder)
+    final = run_folder.read(folder)
     assert digests(final) == digests(undisturbed)
     *earlier, last = final.branches[0].stages
     assert all(each.cached for each in earlier)

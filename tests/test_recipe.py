@@ -7,10 +7,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from optkit import recipe as recipes
 from optkit import schemas
 from optkit.errors import RecipeError, UsageError
-from optkit.recipe import Recipe
+from optkit.runs import recipe as recipes
+from optkit.runs.recipe import Recipe
 
 WHOLE = """
 model: {path: models/net.pth, code: net.py:build, inputs: ["x:float32[batch,1,28,28]"]}

@@ -16,14 +16,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from optkit import execution, store
 from optkit.data import dataset as datasets
 from optkit.errors import OutputError, StageError
 from optkit.formats import model as models
 from optkit.notes import Note
-from optkit.pipeline import step
+from optkit.runs import execution, store
+from optkit.runs.pipeline import step
+from optkit.runs.store import Store
 from optkit.stages.stage import Context, Outcome, Stage
-from optkit.store import Store
 
 
 def net(path, scale=1.0):

@@ -14,13 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_files import nodes_of
 
 import optkit as package
-from optkit import proof
 from optkit.errors import MissingDeviceError, MissingLibraryError, ModelError, TargetError, UsageError
 from optkit.explanation import commands
 from optkit.formats import model as models
 from optkit.formats import tensorrt_engine
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.measurement.worker import Candidate
+from optkit.runs import proof
 from optkit.stages.compile import Compile
 from optkit.targets import cuda
 from optkit.targets.target import target

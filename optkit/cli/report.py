@@ -18,10 +18,10 @@ def report(
     force: options.Force = False,
 ) -> None:
     """Show the report of a run, or write it to a file."""
-    from optkit import runfolder
     from optkit.cli.console import Raw, Text
+    from optkit.runs import run_folder
     from optkit.verbs.report import report as verb
 
     text = verb(run, format=format, output=output, force=force)
     block = Raw(text) if output is None else Text(f"report: {output}")
-    console_of(ctx).answer(runfolder.read(run), lambda: [block])
+    console_of(ctx).answer(run_folder.read(run), lambda: [block])

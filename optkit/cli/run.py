@@ -27,12 +27,12 @@ def run(
 
     With a gate in the recipe: exit 0 where every rule passes, 3 where one fails, 5 where the data cannot tell.
     """
-    from optkit import runfolder
     from optkit.reports import summary
+    from optkit.runs import run_folder
     from optkit.verbs.run import run as verb
 
     console = console_of(ctx)
-    folder = output or runfolder.default(recipe)
+    folder = output or run_folder.default(recipe)
     with console.progress() as progress:
         record = verb(recipe, settings=tuple(settings or ()), output=folder, force=force, progress=progress)
     console.notes(summary.all_notes(record))

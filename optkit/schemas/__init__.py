@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from optkit.formats.bundle_manifest import Manifest
-from optkit.recipe import Recipe
 from optkit.records import record as records
 from optkit.records import run as run_records
 from optkit.records.explanation import Explanation
 from optkit.records.gate import Gate
+from optkit.runs.recipe import Recipe
 from optkit.stages.stage import STAGES, stage_class
 
 FOLDER = Path(__file__).parent

@@ -9,7 +9,7 @@ from typing import Literal
 from optkit.errors import UsageError
 from optkit.lazy import did_you_mean
 from optkit.records.run import Cache, CacheEntry
-from optkit.store import Listed, Store
+from optkit.runs.store import Listed, Store
 
 ACTIONS = ("list", "prune")
 

@@ -11,10 +11,10 @@ from optkit.errors import UsageError
 from optkit.measurement import recording
 from optkit.progress import Progress, no_progress
 from optkit.records.run import Transformation
+from optkit.runs.single_stage import Request, transformed
 from optkit.stages.compile import Compile
 from optkit.stages.stage import made
 from optkit.system import atomic
-from optkit.transformation import Request, transformed
 
 
 def compile(

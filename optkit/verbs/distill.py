@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from optkit import trained
 from optkit.progress import Progress, no_progress
 from optkit.records.run import Transformation
+from optkit.runs import trained_stage
+from optkit.runs.single_stage import Request
 from optkit.stages.distill import Distill
 from optkit.stages.stage import made
 from optkit.training.objectives import Match
-from optkit.transformation import Request
 
 
 def distill(
@@ -82,7 +82,7 @@ def distill(
         metric=metric,
         threads=threads,
     )
-    return trained.carried_out(
+    return trained_stage.carried_out(
         stage,
         request,
         None if output is None else Path(output),

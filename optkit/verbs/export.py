@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optkit.execution import place
 from optkit.measurement import recording
 from optkit.progress import Progress, no_progress
 from optkit.records.run import Transformation
+from optkit.runs.execution import place
+from optkit.runs.single_stage import Request, transformed
 from optkit.stages.export import Export
 from optkit.system import atomic
-from optkit.transformation import Request, transformed
 
 
 def export(

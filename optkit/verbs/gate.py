@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from optkit import athand, saved
 from optkit.data import dataset as datasets
 from optkit.data.dataset import Dataset
 from optkit.decisions import gate as gate_rules
@@ -22,7 +21,9 @@ from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.records.gate import Gate
 from optkit.records.record import Comparison, NoteRecord, Row
-from optkit.saved import Saved
+from optkit.runs import saved
+from optkit.runs import saved as athand
+from optkit.runs.saved import Saved
 from optkit.system import fingerprint
 
 _LONGER = 3.0

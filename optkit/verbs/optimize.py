@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optkit import pipeline, runfolder, searchfolder
+from optkit import searchfolder
 from optkit.bench import SearchParts
-from optkit.chains import Chain
 from optkit.data import splits
 from optkit.data.description import DataSpec
 from optkit.decisions import choice
@@ -26,14 +25,16 @@ from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.proposals import quantize_of, with_options
 from optkit.ranking import Ranking
-from optkit.recipe import Benchmark, ModelSpec, Recipe
 from optkit.records import sentences
 from optkit.records.record import Row
 from optkit.records.run import Branch, Run, StageRecord
 from optkit.records.search import Goal, SearchRecord
 from optkit.reports import report as reports
+from optkit.runs import pipeline, run_folder
+from optkit.runs.chain import Chain
+from optkit.runs.recipe import Benchmark, ModelSpec, Recipe
+from optkit.runs.store import Store
 from optkit.search import Search
-from optkit.store import Store
 from optkit.system import atomic, fingerprint
 from optkit.targets.target import target
 from optkit.version import VERSION
@@ -139,7 +140,7 @@ class _Optimizing:
         recipe = self._recipe(chain)
         record = Run(
             recipe=recipe.document(),
-            recipe_path=str(self.folder / runfolder.RECIPE),
+            recipe_path=str(self.folder / run_folder.RECIPE),
             optkit=VERSION,
             started=self.started.isoformat(timespec="seconds").replace("+00:00", "Z"),
             seconds=time.monotonic() - self.begun,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from optkit import pipeline
-from optkit import recipe as recipes
 from optkit.records.run import Plan
+from optkit.runs import pipeline
+from optkit.runs import recipe as recipes
 
 
 def plan(recipe: str | Path, *, settings: Sequence[str] = ()) -> Plan:

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from optkit import trained
 from optkit.progress import Progress, no_progress
 from optkit.records.run import Transformation
+from optkit.runs import trained_stage
+from optkit.runs.single_stage import Request
 from optkit.stages.prune import Prune
 from optkit.stages.stage import made
 from optkit.training.pruning.dependencies import Importance
 from optkit.training.pruning.masks import Pattern
 from optkit.training.pruning.selection import Of, Scope
-from optkit.transformation import Request
 
 
 def prune(
@@ -87,7 +87,7 @@ def prune(
         metric=metric,
         threads=threads,
     )
-    return trained.carried_out(
+    return trained_stage.carried_out(
         stage,
         request,
         None if output is None else Path(output),

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from optkit import proof
-from optkit.execution import place
 from optkit.formats.model import Model
 from optkit.measurement import recording
 from optkit.progress import Progress, no_progress
 from optkit.quantization.quantizer import BiasCorrection, Calibrate, Floats, ModelType, Preset
 from optkit.records.run import Transformation
+from optkit.runs import proof
+from optkit.runs.execution import place
+from optkit.runs.single_stage import Request, transformed
 from optkit.stages.quantize import EngineName, Method, Precision, Quantize
 from optkit.stages.stage import made
 from optkit.system import atomic
-from optkit.transformation import Request, transformed
 
 
 def quantize(

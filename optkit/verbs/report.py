@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optkit import runfolder
 from optkit.reports import report as reports
+from optkit.runs import run_folder
 from optkit.system import atomic
 
 
@@ -14,7 +14,7 @@ def report(run: str | Path, *, format: str = "markdown", output: str | Path | No
 
     Raises UsageError for an unknown format and an unfinished run, OutputError.
     """
-    text = reports.render(runfolder.read(run), format)
+    text = reports.render(run_folder.read(run), format)
     if output is not None:
         atomic.write_text(Path(output), text, force=force)
     return text

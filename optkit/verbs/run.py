@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from optkit import pipeline, runfolder
-from optkit import recipe as recipes
 from optkit.progress import Progress, no_progress
 from optkit.records.run import Run
+from optkit.runs import pipeline, run_folder
+from optkit.runs import recipe as recipes
 
 
 def run(
@@ -24,5 +24,5 @@ def run(
     A branch that failed says why in the record. Raises OptkitError where there is no result at all.
     """
     read = recipes.read(recipe, settings)
-    folder = runfolder.default(recipe) if output is None else Path(output)
+    folder = run_folder.default(recipe) if output is None else Path(output)
     return pipeline.run(read, recipe, folder, force=force, progress=progress)

@@ -8,7 +8,7 @@ from typing import Any
 
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.notes import Note
-from optkit.recipe import Recipe
+from optkit.runs.recipe import Recipe
 from optkit.stages.stage import Stage, stage_class
 from optkit.targets.target import target
 

@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from optkit import store
 from optkit.data import splits
 from optkit.data.splits import Parts
-from optkit.execution import carry_out
 from optkit.formats import model as models
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.records.run import StageRecord
+from optkit.runs import store
+from optkit.runs.execution import carry_out
+from optkit.runs.store import Store
 from optkit.stages.stage import Context, Interrupted, Outcome, Stage, stage_class
-from optkit.store import Store
 
 
 @dataclass(frozen=True)

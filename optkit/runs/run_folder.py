@@ -11,8 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from optkit.errors import ModelError, OutputError, UsageError
-from optkit.recipe import Recipe
 from optkit.records.run import Run
+from optkit.runs.recipe import Recipe
 from optkit.system import atomic
 
 RECORD = "record.json"

@@ -8,9 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from optkit import chains as all_chains
-from optkit import execution, runfolder, store
-from optkit.chains import FLOAT, Chain
 from optkit.data import splits
 from optkit.data.dataset import Dataset
 from optkit.data.splits import Parts
@@ -26,12 +23,15 @@ from optkit.measurement import comparison, recording, worker
 from optkit.measurement.worker import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
-from optkit.recipe import Recipe
 from optkit.records.record import Comparison, Row
 from optkit.records.run import Branch, Plan, PlannedBranch, PlannedStage, Run, StageRecord
 from optkit.reports import report as reporting
+from optkit.runs import chain as all_chains
+from optkit.runs import execution, run_folder, store
+from optkit.runs.chain import FLOAT, Chain
+from optkit.runs.recipe import Recipe
+from optkit.runs.store import Entry, Store
 from optkit.stages.stage import Context, Stage
-from optkit.store import Entry, Store
 from optkit.system import atomic, fingerprint
 from optkit.targets.target import target
 from optkit.version import VERSION
@@ -139,7 +139,7 @@ def run(
     """
     started, begun = datetime.now(UTC), time.monotonic()
     prepared = prepare(recipe)
-    runfolder.prepare(folder, recipe, force=force)
+    run_folder.prepare(folder, recipe, force=force)
     results = carry_out(prepared, folder, cache or Store(), progress)
     compared = _compare(prepared, results, progress)
     best, notes = choice.choose(compared)
@@ -161,7 +161,7 @@ def run(
         notes=recording.of_notes([*prepared.notes, *notes]),
     )
     reports = {"report.md": reporting.render(record, "markdown"), "report.html": reporting.render(record, "html")}
-    runfolder.finish(folder, record, reports)
+    run_folder.finish(folder, record, reports)
     return record
 
 
@@ -243,7 +243,7 @@ def _carry_out(chain: Chain, prepared: Prepared, folder: Path, cache: Store, pro
             entry = step(stage, model, context, cache)
             result.stages.append(entry.record)
             model = entry.model
-        place = folder / runfolder.BUNDLES / chain.bundle
+        place = folder / run_folder.BUNDLES / chain.bundle
         bundled = bundle.write(place, model, stages=result.stages, force=True)
         result.candidate = replace(worker.candidate(bundled), name=chain.title)
     except OptkitError as error:
@@ -280,7 +280,7 @@ def _prove(rows: Sequence[Row], results: Sequence[Result], folder: Path) -> None
     """Write into each bundle's manifest what was measured of it."""
     by_title = {row.title: row for row in rows}
     for chain in (result.chain for result in results if result.candidate):
-        row, place = by_title[chain.title], folder / runfolder.BUNDLES / chain.bundle
+        row, place = by_title[chain.title], folder / run_folder.BUNDLES / chain.bundle
         ratio = row.speedup
         if ratio is None:
             continue
@@ -292,15 +292,15 @@ def _prove(rows: Sequence[Row], results: Sequence[Result], folder: Path) -> None
 def _deliver(prepared: Prepared, best: Row, results: Sequence[Result], folder: Path) -> list[Note]:
     """Let the run's ``bundle`` be the chosen row's; the baseline gets one of its own where its target loads it."""
     if not best.baseline:
-        runfolder.link_bundle(folder, next(each.chain.bundle for each in results if each.chain.title == best.title))
+        run_folder.link_bundle(folder, next(each.chain.bundle for each in results if each.chain.title == best.title))
         return []
     found = prepared.baseline
     if found.model.format in TORCH_FORMATS:
-        runfolder.link_bundle(folder, None)
+        run_folder.link_bundle(folder, None)
         return [Note(f"the result is the model that came in, {found.model.path}; a torch file makes no bundle")]
     model = replace(found.model, target=found.target, options=found.options)
-    bundle.write(folder / runfolder.BUNDLES / _BASELINE, model, stages=(), force=True)
-    runfolder.link_bundle(folder, _BASELINE)
+    bundle.write(folder / run_folder.BUNDLES / _BASELINE, model, stages=(), force=True)
+    run_folder.link_bundle(folder, _BASELINE)
     return []
 
 
@@ -308,7 +308,7 @@ def _branch(result: Result) -> Branch:
     return Branch(
         target=result.chain.target,
         stages=result.stages,
-        bundle=f"{runfolder.BUNDLES}/{result.chain.bundle}" if result.candidate else None,
+        bundle=f"{run_folder.BUNDLES}/{result.chain.bundle}" if result.candidate else None,
         status="failed" if result.error else "ok",
         reason=result.error.message if result.error else None,
     )

@@ -6,16 +6,16 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from optkit import execution, proof
 from optkit.errors import UsageError
 from optkit.formats import model as models
 from optkit.formats.model import Model
 from optkit.measurement import recording
 from optkit.records.record import Comparison
 from optkit.records.run import Transformation
+from optkit.runs import execution, proof
+from optkit.runs.single_stage import Request, Transformed, transformed
 from optkit.stages.stage import Context, Stage, stage_class
 from optkit.system import atomic
-from optkit.transformation import Request, Transformed, transformed
 
 
 def carried_out(

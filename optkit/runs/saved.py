@@ -1,30 +1,98 @@
-"""What a saved record names, found again: a model or data counts only where its digest is the recorded one.
-
-A record is untrusted input. It may name files, which are opened as any file is; it may not make us run code: that of a
-state dict, a pickle or data has to be given again.
-"""
+"""Saved records: the comparison in a run's folder, in its record, or in what ``optkit compare --json`` printed."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from optkit.data import dataset as datasets
 from optkit.data import splits
 from optkit.data.dataset import Dataset
 from optkit.data.description import DataSpec
-from optkit.errors import DataError, ModelError
+from optkit.decisions.gate import Rules
+from optkit.errors import DataError, ModelError, UsageError
 from optkit.formats import bundle_manifest
 from optkit.formats import model as models
 from optkit.formats.model import Model
 from optkit.formats.tensors import TensorSpec
 from optkit.measurement import worker
 from optkit.measurement.worker import Candidate
-from optkit.recipe import Recipe
-from optkit.records.record import DatasetRecord, Machine, ModelRecord, Row
-from optkit.saved import Saved
+from optkit.records.record import Comparison, DatasetRecord, Machine, ModelRecord, Row
+from optkit.runs import run_folder
+from optkit.runs.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A comparison out of a file in ``folder``; of a run also the title of the row that it chose, and its recipe
+    without the stages, which are carried out already.
+    """
+
+    folder: Path
+    comparison: Comparison
+    chosen: str | None = None
+    recipe: Recipe | None = None
+
+    @property
+    def rules(self) -> Rules:
+        """Those of the recipe's gate."""
+        return (self.recipe and self.recipe.gate) or Rules()
+
+
+def is_record(path: Path) -> bool:
+    """Whether there is a record at ``path``, and no model: a run's folder, or JSON."""
+    if path.is_dir():
+        return (path / run_folder.RECORD).is_file()
+    return path.is_file() and path.suffix == ".json"
+
+
+def read(path: Path) -> Saved:
+    """The record at ``path``, or in the folder of a run. Raises UsageError, ModelError."""
+    if path.is_dir() or _schema(path) == "optkit.run/1":
+        return _of_run(path)
+    try:
+        return Saved(path.parent, Comparison.model_validate_json(path.read_bytes()))
+    except ValidationError as error:
+        raise ModelError(
+            f"{path}: no saved comparison: {_first(error)}",
+            hint="give the folder of a run, its record.json, or what optkit compare --json printed",
+        ) from None
+
+
+def _of_run(path: Path) -> Saved:
+    run = run_folder.read(path)
+    if run.comparison is None:
+        raise UsageError(f"{path}: the run compared nothing", hint="give a recipe with targets and run it again")
+    try:
+        recipe = Recipe.model_validate(run.recipe | {"stages": []})
+    except ValidationError as error:
+        raise ModelError(f"{path}: recipe.{_first(error)}") from None
+    folder = path if path.is_dir() else path.parent
+    return Saved(folder, run.comparison, run.chosen, recipe)
+
+
+def _first(error: ValidationError) -> str:
+    """The first of pydantic's complaints, with its place."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]
+
+
+def _schema(path: Path) -> str | None:
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file", hint="give the folder of a run, or a record")
+    try:
+        document = json.loads(path.read_bytes())
+    except ValueError:
+        return None
+    schema = document.get("schema") if isinstance(document, dict) else None
+    return schema if isinstance(schema, str) else None
+
 
 _CHANGED = "changed since it was recorded (its digest differs)"
 

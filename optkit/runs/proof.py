@@ -15,8 +15,8 @@ from optkit.notes import Note
 from optkit.quantization.half import verify as half_verify
 from optkit.quantization.half.probe import AS_WRITTEN
 from optkit.records.record import Comparison, NoteRecord, Row
+from optkit.runs.single_stage import Transformed
 from optkit.targets.target import target
-from optkit.transformation import Transformed
 
 _REFERENCE = "onnxruntime"
 

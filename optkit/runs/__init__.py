@@ -1,0 +1,1 @@
+"""Recipes, the store, and carrying them out; run folders written and read back."""
