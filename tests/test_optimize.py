@@ -14,8 +14,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as package
-from optkit import journal
-from optkit.bench import Bench, SearchParts
 from optkit.data import dataset as datasets
 from optkit.decisions import choice
 from optkit.decisions.choice import Wish
@@ -26,14 +24,16 @@ from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.measurement import worker
 from optkit.measurement.worker import Candidate
-from optkit.proposals import FUSED, Proposals, quantize_of
-from optkit.ranking import Ranking, Trial, best_of_each
 from optkit.records.layers import LayerRecord, Sensitivity
 from optkit.records.record import Interval, ModelRecord, QualityRecord, Row
 from optkit.records.run import Run
 from optkit.records.search import TrialRecord
 from optkit.runs.chain import Chain
 from optkit.runs.recipe import ModelSpec, Recipe
+from optkit.search import journal
+from optkit.search.measuring import Bench, SearchParts
+from optkit.search.proposals import FUSED, Proposals, quantize_of
+from optkit.search.ranking import Ranking, Trial, best_of_each
 from optkit.stages.compile import Compile
 from optkit.stages.quantize import Quantize
 from optkit.targets.fake import Fake

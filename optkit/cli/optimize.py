@@ -115,10 +115,10 @@ def _parsed(name: str, text: str | None, parse: Callable[[object], _Number]) -> 
 
 
 def _blocks(run: Run, output: Path) -> list[Block]:
-    from optkit import searchfolder
     from optkit.cli.console import Table, Text
     from optkit.cli.tables import comparison_blocks
     from optkit.reports import search_summary, summary
+    from optkit.search import journal
 
     blocks: list[Block] = []
     if run.search is not None:
@@ -127,7 +127,7 @@ def _blocks(run: Run, output: Path) -> list[Block]:
         blocks += [Table(sheet.columns, rows, title="tried"), Text(search_summary.ended(run.search))]
     if run.comparison is not None:
         blocks += [Text("on samples that no decision has used:", style="bold"), *comparison_blocks(run.comparison)]
-    folder = searchfolder.beside(output)
+    folder = journal.beside(output)
     places = [f"recipe: {folder / 'recipe.yaml'}", f"report: {folder / 'report.html'}"]
     delivered = [f"bundle: {output}"] if output.exists() else []
     return [*blocks, Text(summary.headline(run), style="bold"), *(Text(line) for line in delivered + places)]

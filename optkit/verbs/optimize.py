@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optkit import searchfolder
-from optkit.bench import SearchParts
 from optkit.data import splits
 from optkit.data.description import DataSpec
 from optkit.decisions import choice
@@ -23,8 +21,6 @@ from optkit.measurement import offline, recording
 from optkit.measurement.worker import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
-from optkit.proposals import quantize_of, with_options
-from optkit.ranking import Ranking
 from optkit.records import sentences
 from optkit.records.record import Row
 from optkit.records.run import Branch, Run, StageRecord
@@ -34,7 +30,11 @@ from optkit.runs import pipeline, run_folder
 from optkit.runs.chain import Chain
 from optkit.runs.recipe import Benchmark, ModelSpec, Recipe
 from optkit.runs.store import Store
-from optkit.search import Search
+from optkit.search import journal as searchfolder
+from optkit.search.measuring import SearchParts
+from optkit.search.proposals import quantize_of, with_options
+from optkit.search.ranking import Ranking
+from optkit.search.search import Search
 from optkit.system import atomic, fingerprint
 from optkit.targets.target import target
 from optkit.version import VERSION

@@ -14,21 +14,17 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
-from optkit import ranking, units
-from optkit.bench import Bench, SearchParts
+from optkit import units
 from optkit.errors import OptkitError, surviving
 from optkit.explanation.quality import layer_order, sensitivity
 from optkit.explanation.speed import explain as speed_explanation
 from optkit.explanation.speed import remedies as speed_remedies
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.formats.onnx import graph, nodes
-from optkit.journal import SENSITIVITY, Journal, digest
 from optkit.measurement import worker
 from optkit.measurement.worker import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress
-from optkit.proposals import FUSED, Proposals, quantizes
-from optkit.ranking import Ranking, Trial
 from optkit.records.layers import LayerRecord, Sensitivity
 from optkit.records.record import Comparison, Row
 from optkit.records.run import StageRecord
@@ -37,6 +33,11 @@ from optkit.runs import pipeline
 from optkit.runs.chain import FLOAT, Chain
 from optkit.runs.recipe import Recipe
 from optkit.runs.store import Store
+from optkit.search import ranking
+from optkit.search.journal import SENSITIVITY, Journal, digest
+from optkit.search.measuring import Bench, SearchParts
+from optkit.search.proposals import FUSED, Proposals, quantizes
+from optkit.search.ranking import Ranking, Trial
 from optkit.stages.stage import Context, stage_class
 
 _REFINEMENTS = 2

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from optkit.decisions import choice
 from optkit.decisions.choice import Wish
-from optkit.proposals import FUSED, HALF, quantize_of
 from optkit.records.record import QualityRecord, Row
 from optkit.records.search import Phase, TrialRecord
 from optkit.runs.chain import FLOAT, Chain
+from optkit.search.proposals import FUSED, HALF, quantize_of
 from optkit.targets.target import target
 
 GAIN = 1.03

@@ -1,0 +1,1 @@
+"""The search behind optimize: proposals, ranking, measurements, the journal, the delivery."""
