@@ -17,7 +17,6 @@ import yaml
 from typer.testing import CliRunner
 
 import optkit as api
-from optkit import schemas
 from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.verdict import exit_code
@@ -30,6 +29,7 @@ from optkit.records.run import Plan, Run
 from optkit.runs import chain as chains
 from optkit.runs import pipeline, run_folder
 from optkit.runs import recipe as recipes
+from optkit.schemas import published
 from optkit.verbs.cache import cache
 from optkit.verbs.plan import plan
 from optkit.verbs.report import report
@@ -104,7 +104,7 @@ class TestARun:
         assert run_folder.read(folder) == record
 
     def test_has_a_record_that_fits_the_published_schema(self, done):
-        schema = json.loads((schemas.FOLDER / "run.schema.json").read_text())
+        schema = json.loads((published.FOLDER / "run.schema.json").read_text())
         jsonschema.validate(json.loads((done[1] / "record.json").read_text()), schema)
 
     def test_compares_what_came_in_with_every_result(self, done):

@@ -7,10 +7,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from optkit import schemas
 from optkit.errors import RecipeError, UsageError
 from optkit.runs import recipe as recipes
 from optkit.runs.recipe import Recipe
+from optkit.schemas import published
 
 WHOLE = """
 model: {path: models/net.pth, code: net.py:build, inputs: ["x:float32[batch,1,28,28]"]}
@@ -286,11 +286,11 @@ class TestSettings:
 
 
 class TestTheSchema:
-    schema = property(lambda self: schemas.recipe_schema())
+    schema = property(lambda self: published.recipe_schema())
 
     def test_every_file_is_what_the_code_says(self):
-        written = {file.name: file.read_text() for file in schemas.FOLDER.glob("*.json")}
-        assert written == schemas.texts(), "run: python -m optkit.schemas"
+        written = {file.name: file.read_text() for file in published.FOLDER.glob("*.json")}
+        assert written == published.texts(), "run: python -m optkit.schemas.published"
 
     def test_a_recipe_and_its_document_are_valid(self, written):
         import yaml

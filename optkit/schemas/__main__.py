@@ -1,6 +1,6 @@
-"""``python -m optkit.schemas``: write the schemas anew."""
+"""``python -m optkit.schemas.published``: write the schemas anew."""
 
-from optkit import schemas
+from optkit.schemas import published
 
-for name, text in schemas.texts().items():
-    (schemas.FOLDER / name).write_text(text, encoding="utf-8")
+for name, text in published.texts().items():
+    (published.FOLDER / name).write_text(text, encoding="utf-8")

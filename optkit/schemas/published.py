@@ -1,0 +1,63 @@
+"""JSON Schemas of recipes and of all records, published as files beside this module.
+
+``python -m optkit.schemas.published`` writes them anew from the code.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from optkit.formats.bundle_manifest import Manifest
+from optkit.records import record as records
+from optkit.records import run as run_records
+from optkit.records.explanation import Explanation
+from optkit.records.gate import Gate
+from optkit.runs.recipe import Recipe
+from optkit.stages.stage import STAGES, stage_class
+
+FOLDER = Path(__file__).parent
+RECORDS: dict[str, type[records.Root]] = {
+    "bundle": Manifest,
+    "cache": run_records.Cache,
+    "comparison": records.Comparison,
+    "doctor": records.Doctor,
+    "evaluation": records.Evaluation,
+    "explanation": Explanation,
+    "gate": Gate,
+    "inspection": records.Inspection,
+    "plan": run_records.Plan,
+    "run": run_records.Run,
+    "transformation": run_records.Transformation,
+}
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def texts() -> dict[str, str]:
+    """Every schema as text, by its file's name."""
+    schemas = {"recipe": recipe_schema()} | {name: _record_schema(record) for name, record in RECORDS.items()}
+    return {f"{name}.schema.json": json.dumps(schema, indent=2) + "\n" for name, schema in schemas.items()}
+
+
+def recipe_schema() -> dict[str, Any]:
+    """What a recipe may hold; each stage with its own keys."""
+    schema = Recipe.model_json_schema(mode="validation")
+    definitions = schema.setdefault("$defs", {})
+    for name in STAGES:
+        own = stage_class(name).model_json_schema(mode="validation")
+        definitions |= own.pop("$defs", {})
+        definitions[name] = own
+    schema["properties"]["stages"]["items"] = {"anyOf": [{"enum": list(STAGES)}, *map(_stage, STAGES)]}
+    return {"$schema": _DIALECT, **schema}
+
+
+def _stage(name: str) -> dict[str, Any]:
+    """One stage's name with its fields."""
+    fields = {"anyOf": [{"$ref": f"#/$defs/{name}"}, {"type": "null"}]}
+    return {"type": "object", "properties": {name: fields}, "required": [name], "additionalProperties": False}
+
+
+def _record_schema(record: type[records.Root]) -> dict[str, Any]:
+    """What a record holds once written: every key, as nothing is left out."""
+    return {"$schema": _DIALECT, **record.model_json_schema(mode="serialization", by_alias=True)}
