@@ -1,1 +1,1 @@
-"""What each verb does, as a Python function that returns a record; the command line parses, calls and shows."""
+"""The Python API: one function for each verb, arguments in, record out."""
