@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from optkit.cli.tables import benchmark_blocks
+from optkit.cli.tables.comparison import benchmark_blocks
 from optkit.errors import UsageError
 from optkit.metrics import statistics
 from optkit.records.record import Comparison

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from optkit.cli import verbs
 from optkit.cli.app import app
-from optkit.cli.tables import comparison_blocks
+from optkit.cli.tables.comparison import comparison_blocks
 from optkit.data import dataset as datasets
 from optkit.errors import DataError, SignatureError, UsageError
 from optkit.formats.model import Model

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from optkit.cli import verbs
 from optkit.cli.app import app
-from optkit.cli.explained import explanation_blocks
+from optkit.cli.tables.speed_explanation import explanation_blocks
 from optkit.errors import StageError, UsageError
 from optkit.explanation.quality import explain as quality_explanation
 from optkit.explanation.quality import remedies as quality_remedies

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import optkit as api
 from optkit.cli import verbs
 from optkit.cli.app import app
-from optkit.cli.verdict import exit_code
+from optkit.cli.tables.gate import exit_code
 from optkit.decisions import choice
 from optkit.decisions.gate import Rules
 from optkit.errors import DataError, MetricError, ModelError, OutputError, UsageError

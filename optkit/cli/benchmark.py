@@ -61,7 +61,7 @@ def benchmark(
     """
     sizes = _sizes(batch)
     limit = None if max_p99 is None else _seconds(max_p99)
-    from optkit.cli.tables import benchmark_blocks
+    from optkit.cli.tables.comparison import benchmark_blocks
     from optkit.verbs.benchmark import benchmark as verb
 
     console = console_of(ctx)

@@ -35,7 +35,7 @@ def compare(
     A model that fails, except the first, is a row with its reason; the others are compared, and the command ends with
     exit code 1.
     """
-    from optkit.cli.tables import comparison_blocks
+    from optkit.cli.tables.comparison import comparison_blocks
     from optkit.verbs.compare import compare as verb
 
     console = console_of(ctx)

@@ -35,7 +35,7 @@ def compile(
     force: options.Force = False,
 ) -> None:
     """Make a bundle for one target: model, options, signature, digests."""
-    from optkit.cli.tables import transformation_blocks
+    from optkit.cli.tables.comparison import transformation_blocks
     from optkit.verbs.compile import compile as verb
 
     console = console_of(ctx)

@@ -63,7 +63,7 @@ def distill(
     force: options.Force = False,
 ) -> None:
     """Train a smaller student to do what the model does, and prove what it kept."""
-    from optkit.cli.tables import transformation_blocks
+    from optkit.cli.tables.comparison import transformation_blocks
     from optkit.verbs.distill import distill as verb
 
     console = console_of(ctx)

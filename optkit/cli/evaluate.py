@@ -30,7 +30,7 @@ def evaluate(
     seed: options.Seed = 0,
 ) -> None:
     """Measure the quality of a model on data; with a reference also what was lost."""
-    from optkit.cli.tables import evaluation_blocks
+    from optkit.cli.tables.comparison import evaluation_blocks
     from optkit.verbs.evaluate import evaluate as verb
 
     console = console_of(ctx)

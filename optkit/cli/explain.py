@@ -36,7 +36,7 @@ def explain(
     Time is told operator by operator, quality layer by layer; the latter needs data. A candidate that fails ends the
     command with exit code 1.
     """
-    from optkit.cli.explained import explanation_blocks
+    from optkit.cli.tables.speed_explanation import explanation_blocks
     from optkit.verbs.explain import explain as verb
 
     console = console_of(ctx)

@@ -27,7 +27,7 @@ def export(
     force: options.Force = False,
 ) -> None:
     """Export a torch model to ONNX, dynamic dimensions kept, parity checked."""
-    from optkit.cli.tables import transformation_blocks
+    from optkit.cli.tables.comparison import transformation_blocks
     from optkit.verbs.export import export as verb
 
     console = console_of(ctx)

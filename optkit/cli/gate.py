@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from optkit.cli import options, verdict
+from optkit.cli import options
 from optkit.cli.app import console_of
+from optkit.cli.tables import gate as verdict
 
 if TYPE_CHECKING:
     from optkit.cli.console import Block
@@ -117,6 +118,6 @@ def gate(
 
 
 def _blocks(gate: Gate) -> list[Block]:
-    from optkit.cli.tables import comparison_blocks
+    from optkit.cli.tables.comparison import comparison_blocks
 
     return [*comparison_blocks(gate.comparison), verdict.rules_table(gate), verdict.sentence(gate)]

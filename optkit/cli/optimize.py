@@ -116,7 +116,7 @@ def _parsed(name: str, text: str | None, parse: Callable[[object], _Number]) -> 
 
 def _blocks(run: Run, output: Path) -> list[Block]:
     from optkit.cli.console import Table, Text
-    from optkit.cli.tables import comparison_blocks
+    from optkit.cli.tables.comparison import comparison_blocks
     from optkit.reports import search_summary, summary
     from optkit.search import journal
 

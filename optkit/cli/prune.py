@@ -62,7 +62,7 @@ def prune(
     force: options.Force = False,
 ) -> None:
     """Cut a model smaller, let it learn again, and prove what it kept."""
-    from optkit.cli.tables import transformation_blocks
+    from optkit.cli.tables.comparison import transformation_blocks
     from optkit.verbs.prune import prune as verb
 
     console = console_of(ctx)

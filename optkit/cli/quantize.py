@@ -90,7 +90,7 @@ def quantize(
 ) -> None:
     """Quantize a model by the method that fits it, and prove what that brought."""
     precision, floats = _types(int8=int8, fp8=fp8, fp16=fp16, bf16=bf16, int4=int4)
-    from optkit.cli.tables import transformation_blocks
+    from optkit.cli.tables.comparison import transformation_blocks
     from optkit.verbs.quantize import quantize as verb
 
     console = console_of(ctx)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from optkit import errors
-from optkit.cli import options, verdict
+from optkit.cli import options
 from optkit.cli.app import console_of
+from optkit.cli.tables import gate
 
 if TYPE_CHECKING:
     from optkit.cli.console import Block
@@ -38,30 +39,30 @@ def run(
     console.notes(summary.all_notes(record))
     console.answer(record, lambda: _blocks(record, folder))
     if record.gate is not None:
-        verdict.announce(record.gate, summary.all_notes(record), console)
+        gate.announce(record.gate, summary.all_notes(record), console)
     raise typer.Exit(_exit_code(record))
 
 
 def _exit_code(run: Run) -> int:
     """The gate's; where a branch failed, only a rule that fails says more than that."""
-    judged = verdict.exit_code(run.gate.verdict) if run.gate else errors.DONE
+    judged = gate.exit_code(run.gate.verdict) if run.gate else errors.DONE
     failed = any(branch.status == "failed" for branch in run.branches)
     return errors.FAILED if failed and judged != errors.GATE_FAILS else judged
 
 
 def _blocks(run: Run, folder: Path) -> list[Block]:
     from optkit.cli.console import Text
-    from optkit.cli.tables import comparison_blocks
+    from optkit.cli.tables.comparison import comparison_blocks
     from optkit.reports import summary
 
     blocks = [block for branch in run.branches for block in _branch_blocks(branch)]
     if run.comparison is not None:
         blocks += comparison_blocks(run.comparison)
     if run.gate is not None:
-        blocks.append(verdict.rules_table(run.gate))
+        blocks.append(gate.rules_table(run.gate))
     blocks.append(Text(summary.headline(run), style="bold"))
     if run.gate is not None:
-        blocks.append(verdict.sentence(run.gate))
+        blocks.append(gate.sentence(run.gate))
     return [*blocks, *(Text(line) for line in _places(folder))]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from optkit import units
 from optkit.cli.console import Block, Table, Text
-from optkit.cli.explainedloss import loss_blocks
+from optkit.cli.tables.quality_explanation import loss_blocks
 from optkit.records import sentences
 from optkit.records.explanation import Explanation, FamilyRecord, FindingRecord, LayerTimeRecord, SpeedExplanation
 
