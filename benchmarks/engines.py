@@ -19,7 +19,7 @@ from fingerprint import fingerprint
 import optkit
 from optkit import units
 from optkit.errors import OptkitError
-from optkit.records.record import EngineLayerRecord
+from optkit.records.model import EngineLayerRecord
 from optkit.targets.tensorrt import library as tensorrt_library
 
 PRECISIONS = ("float32", "fp16", "bf16", "int8", "int8-fp16", "fp8-fp16")

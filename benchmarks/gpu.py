@@ -23,7 +23,7 @@ from optkit.errors import MISSING, OptkitError
 from optkit.formats import model as models
 from optkit.measurement import comparison, worker
 from optkit.measurement.worker import Candidate
-from optkit.records.record import Row
+from optkit.records.comparison import Row
 from optkit.system import fingerprint as fingerprints
 from optkit.targets import cuda
 from optkit.targets.tensorrt import library as tensorrt_library

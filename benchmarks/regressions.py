@@ -18,8 +18,8 @@ from fingerprint import fingerprint
 
 import optkit
 from optkit import units
+from optkit.records.comparison import Comparison, Row
 from optkit.records.explanation import Explanation
-from optkit.records.record import Comparison, Row
 from optkit.records.run import Transformation
 
 THREADS = 1

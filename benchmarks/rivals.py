@@ -26,7 +26,7 @@ from optkit.formats import model as models
 from optkit.formats.tensors import Arrays
 from optkit.measurement import comparison, worker
 from optkit.measurement.worker import Candidate
-from optkit.records.record import QualityRecord, Row
+from optkit.records.comparison import QualityRecord, Row
 from optkit.records.run import Run
 from optkit.targets.target import target
 

@@ -24,7 +24,7 @@ from scipy import stats
 
 import optkit
 from optkit import units
-from optkit.records.record import Comparison, Row
+from optkit.records.comparison import Comparison, Row
 
 ROOT = Path(__file__).parent.parent
 CNN = ROOT / "sample_models" / "fashion_cnn"

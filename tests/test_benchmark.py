@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from optkit.cli.tables.comparison import benchmark_blocks
 from optkit.errors import UsageError
 from optkit.metrics import statistics
-from optkit.records.record import Comparison
+from optkit.records.comparison import Comparison
 from optkit.verbs.benchmark import benchmark
 
 

@@ -21,7 +21,7 @@ from optkit.formats.tensors import Signature, TensorSpec
 from optkit.measurement import comparison
 from optkit.measurement.worker import Candidate
 from optkit.records import sentences as wording
-from optkit.records.record import Comparison, Evaluation
+from optkit.records.comparison import Comparison, Evaluation
 from optkit.targets.fake import Fake
 from optkit.verbs.benchmark import benchmark
 from optkit.verbs.compare import compare

@@ -7,7 +7,7 @@ import json
 import pytest
 
 import optkit as api
-from optkit.records.record import GpuRecord, LibraryRecord
+from optkit.records.machine import GpuRecord, LibraryRecord
 from optkit.system import fingerprint
 from optkit.verbs.doctor import Runtime, of_cpu, of_gpus, of_libraries, tried
 

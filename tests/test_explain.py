@@ -32,9 +32,10 @@ from optkit.measurement import comparison
 from optkit.measurement.worker import Candidate
 from optkit.progress import no_progress
 from optkit.records import sentences
+from optkit.records.comparison import QualityRecord, Row
 from optkit.records.explanation import Explanation, SpeedExplanation
 from optkit.records.layers import LayerErrorRecord, LayerErrors, LayerRecord, LossFindingRecord, Sensitivity
-from optkit.records.record import Interval, QualityRecord, Row
+from optkit.records.record import Interval
 from optkit.targets.fake import Fake
 from optkit.verbs.explain import explain
 from optkit.verbs.quantize import quantize

@@ -11,9 +11,11 @@ from onnx import numpy_helper
 
 import optkit as ok
 from optkit.decisions import gate as gate_rules
-from optkit.decisions.gate import Rules
 from optkit.errors import ModelError, UsageError
-from optkit.records.record import Comparison, Interval, LatencyRecord, ModelRecord, QualityRecord, Row
+from optkit.records.comparison import Comparison, LatencyRecord, QualityRecord, Row
+from optkit.records.model import ModelRecord
+from optkit.records.record import Interval
+from optkit.records.rules import Rules
 from optkit.records.run import Run
 from optkit.system import fingerprint
 from optkit.verbs.gate import rules_of

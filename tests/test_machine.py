@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from optkit.records.record import GpuState
+from optkit.records.machine import GpuState
 from optkit.system import cgroup, fingerprint
 
 XEON = """processor\t: 0

@@ -24,8 +24,10 @@ from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.measurement import worker
 from optkit.measurement.worker import Candidate
+from optkit.records.comparison import QualityRecord, Row
 from optkit.records.layers import LayerRecord, Sensitivity
-from optkit.records.record import Interval, ModelRecord, QualityRecord, Row
+from optkit.records.model import ModelRecord
+from optkit.records.record import Interval
 from optkit.records.run import Run
 from optkit.records.search import TrialRecord
 from optkit.runs.chain import Chain

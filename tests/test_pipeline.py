@@ -21,10 +21,12 @@ from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.tables.gate import exit_code
 from optkit.decisions import choice
-from optkit.decisions.gate import Rules
 from optkit.errors import DataError, MetricError, ModelError, OutputError, UsageError
 from optkit.formats import bundle_manifest
-from optkit.records.record import Comparison, Interval, ModelRecord, QualityRecord, Row
+from optkit.records.comparison import Comparison, QualityRecord, Row
+from optkit.records.model import ModelRecord
+from optkit.records.record import Interval
+from optkit.records.rules import Rules
 from optkit.records.run import Plan, Run
 from optkit.runs import chain as chains
 from optkit.runs import pipeline, run_folder

@@ -11,19 +11,11 @@ import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped
 
 from optkit.metrics import statistics
+from optkit.records.comparison import Comparison, LatencyRecord, QualityRecord, Row
 from optkit.records.gate import Judgement, RuleRecord
-from optkit.records.record import (
-    Comparison,
-    DatasetRecord,
-    Interval,
-    LatencyRecord,
-    LibraryRecord,
-    Machine,
-    ModelRecord,
-    NoteRecord,
-    QualityRecord,
-    Row,
-)
+from optkit.records.machine import LibraryRecord, Machine
+from optkit.records.model import DatasetRecord, ModelRecord
+from optkit.records.record import Interval, NoteRecord
 from optkit.records.run import Branch, Run, StageRecord
 from optkit.reports import report as reports
 

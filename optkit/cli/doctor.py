@@ -11,7 +11,7 @@ from optkit.cli.app import console_of
 from optkit.cli.console import Block, Table, Text
 
 if TYPE_CHECKING:
-    from optkit.records.record import Doctor, GpuRecord, LibraryRecord, Machine, ProviderRecord
+    from optkit.records.machine import Doctor, GpuRecord, LibraryRecord, Machine, ProviderRecord
 
 
 def doctor(ctx: typer.Context) -> None:

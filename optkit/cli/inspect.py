@@ -12,7 +12,7 @@ from optkit.cli.app import console_of
 from optkit.cli.console import Block, Table, Text
 
 if TYPE_CHECKING:
-    from optkit.records.record import Inspection, Refusal, TensorRecord
+    from optkit.records.model import Inspection, Refusal, TensorRecord
 
 Targets = Annotated[
     str | None,

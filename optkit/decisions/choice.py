@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from optkit import units
 from optkit.notes import Note
 from optkit.records import sentences
-from optkit.records.record import Comparison, QualityRecord, Row
+from optkit.records.comparison import Comparison, QualityRecord, Row
 from optkit.records.search import Goal
 
 _NEGLIGIBLE = 0.01

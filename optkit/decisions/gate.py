@@ -7,56 +7,27 @@ lies between is inconclusive: the data cannot tell. A figure without an interval
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator, ConfigDict, Field
+from typing import Any
 
 from optkit import units
 from optkit.errors import UsageError
 from optkit.metrics.statistics import MARGIN
 from optkit.records import sentences
+from optkit.records.comparison import Comparison, Row
 from optkit.records.gate import Judgement, RuleRecord, Verdict
-from optkit.records.record import Comparison, Interval, Record, Row
+from optkit.records.record import Interval
+from optkit.records.rules import Rules
 
 NOT_WORSE = 0.01
 """The loss that counts as none where no rule says more: of metrics that lie between 0 and 1 in their own units, of
 others as a share of the baseline's value."""
+
+
 ABSOLUTE = frozenset({"max_p99", "min_throughput", "max_memory"})
 """Rules about figures that belong to one machine; all others compare two figures of one measurement."""
+
+
 _UP_TO_ONE = ("accuracy", "top5", "f1", "cosine", "agreement", "pearson", "spearman")
-_Seconds = Annotated[float, BeforeValidator(units.parse_seconds, json_schema_input_type=float | str), Field(gt=0)]
-_Bytes = Annotated[int, BeforeValidator(units.parse_bytes, json_schema_input_type=int | str), Field(gt=0)]
-_Ratio = Annotated[float, Field(gt=0)]
-
-
-class Rules(Record):
-    """What a candidate must keep; the keys of a recipe's ``gate:`` and, with dashes, the options of ``optkit gate``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    max_drop: Annotated[float, Field(ge=0)] | None = None
-    """The largest loss of quality, in the metric's own units."""
-    min_speedup: _Ratio | None = None
-    """How many times as fast as the baseline."""
-    max_slowdown: _Ratio | None = None
-    """How many times as slow as the baseline at most: 1.05."""
-    max_p99: _Seconds | None = None
-    """The 99 % quantile of the latency: ``20ms``."""
-    min_throughput: _Ratio | None = None
-    """Samples per second."""
-    max_size_ratio: _Ratio | None = None
-    """Its size as a share of the baseline's."""
-    max_memory: _Bytes | None = None
-    """Peak resident memory: ``500MB``."""
-
-    @property
-    def given(self) -> dict[str, float]:
-        """The rules that were given, with their limits."""
-        return {name: limit for name, limit in self.model_dump().items() if limit is not None}
-
-    def over(self, others: Rules) -> Rules:
-        """These rules, and of ``others`` those that are not given here."""
-        return Rules.model_validate(others.given | self.given)
 
 
 def judgement(rules: Rules, comparison: Comparison, candidate: Row) -> Judgement:

@@ -14,7 +14,7 @@ from optkit.formats.bundle_manifest import MadeBy, Manifest, Speedup
 from optkit.formats.model import Model
 from optkit.formats.tensors import Arrays, Signature, check_feed
 from optkit.measurement import recording
-from optkit.records.record import QualityRecord
+from optkit.records.comparison import QualityRecord
 from optkit.records.run import StageRecord
 from optkit.system import atomic, digests
 from optkit.system.fingerprint import fingerprint

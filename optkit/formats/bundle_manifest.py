@@ -9,7 +9,10 @@ from pydantic import Field, ValidationError
 
 from optkit.errors import ModelError
 from optkit.formats.tensors import Signature, TensorSpec
-from optkit.records.record import Machine, QualityRecord, Record, Root, SignatureRecord, TensorRecord
+from optkit.records.comparison import QualityRecord
+from optkit.records.machine import Machine
+from optkit.records.model import SignatureRecord, TensorRecord
+from optkit.records.record import Record, Root
 from optkit.system import digests
 
 FILE_NAME = "manifest.json"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
-Family = Literal[
-    "convolution", "matrix product", "recurrent", "elementwise", "normalization", "pooling", "conversion", "layout",
-    "other",
-]  # fmt: skip
+from optkit.records.explanation import Family
 
 WEIGHTED: tuple[Family, ...] = ("convolution", "matrix product", "recurrent")
 """Where nearly all arithmetic is, and what quantizers turn into integers."""
+
+
 _INTEGERS = ("int8", "int4")
+
+
 # Runtimes name operators each in their way (QLinearConv, NhwcFusedConv, Deconvolution); the first that fits counts.
 _FAMILIES: tuple[tuple[Family, str], ...] = (
     ("conversion", r"^(|de|dynamic)quantize(linear)?$|^cast|^reorder|^convert|^fake(quantize|convert)$|^memcpy"),

@@ -16,7 +16,7 @@ from optkit.measurement.timing import Task, Timing
 from optkit.measurement.worker import Candidate
 from optkit.metrics.statistics import PRECISION
 from optkit.progress import Progress, no_progress
-from optkit.records.record import Comparison, Row, Scenario
+from optkit.records.comparison import Comparison, Row, Scenario
 from optkit.system import fingerprint
 
 

@@ -23,7 +23,7 @@ from optkit.measurement.workload import Workload
 from optkit.metrics.statistics import PRECISION
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
-from optkit.records.record import Comparison, LoadRecord, Row, Trial
+from optkit.records.comparison import Comparison, LoadRecord, Row, Trial
 from optkit.system import cgroup, fingerprint
 
 _TRIAL_SECONDS = 0.3

@@ -19,7 +19,7 @@ from optkit.measurement.worker import Candidate, Worker
 from optkit.metrics import metric as metrics
 from optkit.metrics.metric import Metric
 from optkit.progress import Progress, no_progress
-from optkit.records.record import QualityRecord
+from optkit.records.comparison import QualityRecord
 
 _RECORDED_BYTES = 1 << 28
 """About the most that is kept of a baseline's outputs."""

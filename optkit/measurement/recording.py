@@ -9,7 +9,8 @@ from optkit.data.splits import Parts
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.notes import Note
-from optkit.records.record import DatasetRecord, ModelRecord, NoteRecord, SignatureRecord, TensorRecord
+from optkit.records.model import DatasetRecord, ModelRecord, SignatureRecord, TensorRecord
+from optkit.records.record import NoteRecord
 
 
 def of_model(model: Model) -> ModelRecord:

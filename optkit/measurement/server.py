@@ -25,7 +25,7 @@ from optkit.measurement.workload import Workload
 from optkit.metrics import latency, statistics
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
-from optkit.records.record import Comparison, LoadRecord, Row, Trial
+from optkit.records.comparison import Comparison, LoadRecord, Row, Trial
 from optkit.system import fingerprint, noise
 from optkit.system.noise import Watch
 

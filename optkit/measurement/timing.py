@@ -23,7 +23,8 @@ from optkit.measurement.worker import Candidate, Worker
 from optkit.metrics import latency as latencies
 from optkit.metrics import statistics
 from optkit.progress import Progress, no_progress
-from optkit.records.record import Interval, LatencyRecord
+from optkit.records.comparison import LatencyRecord
+from optkit.records.record import Interval
 from optkit.system import cgroup
 from optkit.system.noise import Conditions, Watch
 

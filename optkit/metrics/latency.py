@@ -8,7 +8,8 @@ from statistics import fmean
 import numpy as np
 
 from optkit.metrics import statistics
-from optkit.records.record import Interval, LatencyRecord
+from optkit.records.comparison import LatencyRecord
+from optkit.records.record import Interval
 
 _LEVELS = {"median": 0.5, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 

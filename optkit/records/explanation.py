@@ -6,9 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from optkit.formats.operators import Family
+from optkit.records.comparison import Comparison
 from optkit.records.layers import LayerErrors, Sensitivity
-from optkit.records.record import Comparison, DatasetRecord, Machine, NoteRecord, Record, Root
+from optkit.records.machine import Machine
+from optkit.records.model import DatasetRecord
+from optkit.records.record import NoteRecord, Record, Root
 
 
 class OperatorRecord(Record):
@@ -121,3 +123,9 @@ class Explanation(Root):
     machine: Machine
     seconds: float
     notes: list[NoteRecord] = Field(default_factory=list)
+
+
+Family = Literal[
+    "convolution", "matrix product", "recurrent", "elementwise", "normalization", "pooling", "conversion", "layout",
+    "other",
+]  # fmt: skip

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from optkit.records.record import Comparison, Interval, NoteRecord, Record, Root
+from optkit.records.comparison import Comparison
+from optkit.records.record import Interval, NoteRecord, Record, Root
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 

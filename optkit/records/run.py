@@ -6,8 +6,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from optkit.records.comparison import Comparison
 from optkit.records.gate import Judgement
-from optkit.records.record import Comparison, DatasetRecord, Machine, ModelRecord, NoteRecord, Record, Root
+from optkit.records.machine import Machine
+from optkit.records.model import DatasetRecord, ModelRecord
+from optkit.records.record import NoteRecord, Record, Root
 from optkit.records.search import SearchRecord
 
 

@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from optkit.records.comparison import Row
 from optkit.records.layers import Sensitivity
-from optkit.records.record import DatasetRecord, Record, Row
+from optkit.records.model import DatasetRecord
+from optkit.records.record import Record
 
 Goal = Literal["latency", "throughput", "size", "memory"]
 Phase = Literal["float", "broad", "trimmed", "repair", "mixed", "trained", "options"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from optkit import units
-from optkit.records.record import Comparison, LoadRecord, QualityRecord, Row
+from optkit.records.comparison import Comparison, LoadRecord, QualityRecord, Row
 
 _NAMED = 3
 

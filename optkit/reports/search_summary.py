@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from optkit import units
+from optkit.records.comparison import QualityRecord
 from optkit.records.layers import LayerRecord
-from optkit.records.record import QualityRecord
 from optkit.records.search import SearchRecord, TrialRecord
 from optkit.reports.summary import Cell, Sheet
 

@@ -8,8 +8,11 @@ from typing import Literal
 
 from optkit import units
 from optkit.records import sentences
+from optkit.records.comparison import Comparison, Row
 from optkit.records.gate import Judgement, Verdict
-from optkit.records.record import Comparison, DatasetRecord, Machine, NoteRecord, Row
+from optkit.records.machine import Machine
+from optkit.records.model import DatasetRecord
+from optkit.records.record import NoteRecord
 from optkit.records.run import Branch, PlannedStage, Run, StageRecord
 
 Tone = Literal["", "good", "bad", "warn"]

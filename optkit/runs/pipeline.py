@@ -23,7 +23,7 @@ from optkit.measurement import comparison, recording, worker
 from optkit.measurement.worker import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
-from optkit.records.record import Comparison, Row
+from optkit.records.comparison import Comparison, Row
 from optkit.records.run import Branch, Plan, PlannedBranch, PlannedStage, Run, StageRecord
 from optkit.reports import report as reporting
 from optkit.runs import chain as all_chains

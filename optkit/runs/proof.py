@@ -14,7 +14,8 @@ from optkit.measurement.worker import candidate, examined
 from optkit.notes import Note
 from optkit.quantization.half import verify as half_verify
 from optkit.quantization.half.probe import AS_WRITTEN
-from optkit.records.record import Comparison, NoteRecord, Row
+from optkit.records.comparison import Comparison, Row
+from optkit.records.record import NoteRecord
 from optkit.runs.single_stage import Transformed
 from optkit.targets.target import target
 

@@ -17,10 +17,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, WithJsonSchema
 
 from optkit.data.description import Block, DataSpec
-from optkit.decisions.gate import Rules
 from optkit.errors import MetricError, RecipeError, UsageError
 from optkit.metrics import metric as metrics
 from optkit.metrics.statistics import PRECISION
+from optkit.records.rules import Rules
 from optkit.stages.stage import STAGES, Stage, stage_class
 from optkit.system import yaml_lines
 from optkit.system.yaml_lines import Document, Place

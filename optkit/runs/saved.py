@@ -14,7 +14,6 @@ from optkit.data import dataset as datasets
 from optkit.data import splits
 from optkit.data.dataset import Dataset
 from optkit.data.description import DataSpec
-from optkit.decisions.gate import Rules
 from optkit.errors import DataError, ModelError, UsageError
 from optkit.formats import bundle_manifest
 from optkit.formats import model as models
@@ -22,7 +21,10 @@ from optkit.formats.model import Model
 from optkit.formats.tensors import TensorSpec
 from optkit.measurement import worker
 from optkit.measurement.worker import Candidate
-from optkit.records.record import Comparison, DatasetRecord, Machine, ModelRecord, Row
+from optkit.records.comparison import Comparison, Row
+from optkit.records.machine import Machine
+from optkit.records.model import DatasetRecord, ModelRecord
+from optkit.records.rules import Rules
 from optkit.runs import run_folder
 from optkit.runs.recipe import Recipe
 

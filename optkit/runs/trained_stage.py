@@ -10,7 +10,7 @@ from optkit.errors import UsageError
 from optkit.formats import model as models
 from optkit.formats.model import Model
 from optkit.measurement import recording
-from optkit.records.record import Comparison
+from optkit.records.comparison import Comparison
 from optkit.records.run import Transformation
 from optkit.runs import execution, proof
 from optkit.runs.single_stage import Request, Transformed, transformed

@@ -12,8 +12,11 @@ from typing import Any
 from optkit.formats.bundle_manifest import Manifest
 from optkit.records import record as records
 from optkit.records import run as run_records
+from optkit.records.comparison import Comparison, Evaluation
 from optkit.records.explanation import Explanation
 from optkit.records.gate import Gate
+from optkit.records.machine import Doctor
+from optkit.records.model import Inspection
 from optkit.runs.recipe import Recipe
 from optkit.stages.stage import STAGES, stage_class
 
@@ -21,12 +24,12 @@ FOLDER = Path(__file__).parent
 RECORDS: dict[str, type[records.Root]] = {
     "bundle": Manifest,
     "cache": run_records.Cache,
-    "comparison": records.Comparison,
-    "doctor": records.Doctor,
-    "evaluation": records.Evaluation,
+    "comparison": Comparison,
+    "doctor": Doctor,
+    "evaluation": Evaluation,
     "explanation": Explanation,
     "gate": Gate,
-    "inspection": records.Inspection,
+    "inspection": Inspection,
     "plan": run_records.Plan,
     "run": run_records.Run,
     "transformation": run_records.Transformation,

@@ -12,7 +12,7 @@ from optkit.measurement import comparison, workload
 from optkit.measurement.quality import Recording
 from optkit.measurement.worker import Candidate
 from optkit.metrics import metric as metrics
-from optkit.records.record import Comparison
+from optkit.records.comparison import Comparison
 from optkit.runs.recipe import Recipe
 
 _LOOK_SECONDS = 0.5

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from optkit.decisions import choice
 from optkit.decisions.choice import Wish
-from optkit.records.record import QualityRecord, Row
+from optkit.records.comparison import QualityRecord, Row
 from optkit.records.search import Phase, TrialRecord
 from optkit.runs.chain import FLOAT, Chain
 from optkit.search.proposals import FUSED, HALF, quantize_of

@@ -25,8 +25,8 @@ from optkit.measurement import worker
 from optkit.measurement.worker import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress
+from optkit.records.comparison import Comparison, Row
 from optkit.records.layers import LayerRecord, Sensitivity
-from optkit.records.record import Comparison, Row
 from optkit.records.run import StageRecord
 from optkit.records.search import Phase, TrialRecord
 from optkit.runs import pipeline

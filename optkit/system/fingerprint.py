@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from optkit.records.record import GpuRecord, LibraryRecord, Machine
+from optkit.records.machine import GpuRecord, LibraryRecord, Machine
 from optkit.system import cgroup, nvidia_smi
 
 LIBRARIES = {

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optkit.records.record import GpuRecord
+from optkit.records.machine import GpuRecord
 from optkit.system import cgroup, nvidia_smi
 
 _ROOT = Path("/")

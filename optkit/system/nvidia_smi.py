@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 from optkit import units
-from optkit.records.record import GpuRecord, GpuState
+from optkit.records.machine import GpuRecord, GpuState
 
 _NAMES = ("name", "memory.total", "compute_cap", "driver_version")
 _STATE = (

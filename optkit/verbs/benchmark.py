@@ -12,7 +12,7 @@ from optkit.measurement.server import Demand
 from optkit.measurement.worker import TIME_LIMIT, candidate
 from optkit.metrics.statistics import PRECISION
 from optkit.progress import Progress, no_progress
-from optkit.records.record import Comparison, Scenario
+from optkit.records.comparison import Comparison, Scenario
 
 _STREAMS = 8
 """Samples that arrive together in the multi-stream scenario, as in MLPerf's."""

@@ -10,7 +10,7 @@ from optkit.measurement import comparison
 from optkit.measurement.worker import TIME_LIMIT, candidate
 from optkit.metrics.statistics import PRECISION
 from optkit.progress import Progress, no_progress
-from optkit.records.record import Comparison
+from optkit.records.comparison import Comparison
 
 
 def compare(

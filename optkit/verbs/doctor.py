@@ -14,7 +14,8 @@ from pathlib import Path
 
 from optkit import lazy
 from optkit.formats import tensorrt_engine
-from optkit.records.record import Doctor, LibraryRecord, Machine, NoteRecord, ProviderRecord
+from optkit.records.machine import Doctor, LibraryRecord, Machine, ProviderRecord
+from optkit.records.record import NoteRecord
 from optkit.system import fingerprint
 from optkit.targets.tensorrt import library as tensorrt_library
 

@@ -9,7 +9,7 @@ from optkit.data import dataset as datasets
 from optkit.measurement import comparison, quality, recording
 from optkit.measurement.worker import candidate
 from optkit.progress import Progress, no_progress
-from optkit.records.record import Evaluation
+from optkit.records.comparison import Evaluation
 from optkit.system import fingerprint
 
 

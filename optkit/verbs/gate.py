@@ -12,15 +12,16 @@ from pydantic import ValidationError
 from optkit.data import dataset as datasets
 from optkit.data.dataset import Dataset
 from optkit.decisions import gate as gate_rules
-from optkit.decisions.gate import Rules
 from optkit.errors import ModelError, OptkitError, UsageError
 from optkit.measurement import comparison, recording, worker
 from optkit.measurement.worker import TIME_LIMIT, Candidate
 from optkit.metrics.statistics import PRECISION
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
+from optkit.records.comparison import Comparison, Row
 from optkit.records.gate import Gate
-from optkit.records.record import Comparison, NoteRecord, Row
+from optkit.records.record import NoteRecord
+from optkit.records.rules import Rules
 from optkit.runs import saved
 from optkit.runs import saved as athand
 from optkit.runs.saved import Saved

@@ -15,7 +15,7 @@ from optkit.formats.tensors import Signature
 from optkit.measurement import recording
 from optkit.measurement.worker import candidate, examined
 from optkit.progress import Progress, no_progress
-from optkit.records.record import EngineLayerRecord, Inspection, Refusal, RefusedNodeRecord
+from optkit.records.model import EngineLayerRecord, Inspection, Refusal, RefusedNodeRecord
 from optkit.targets.target import TARGETS, target
 from optkit.targets.tensorrt import shape_profiles
 

@@ -22,7 +22,7 @@ from optkit.measurement.worker import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.records import sentences
-from optkit.records.record import Row
+from optkit.records.comparison import Row
 from optkit.records.run import Branch, Run, StageRecord
 from optkit.records.search import Goal, SearchRecord
 from optkit.reports import report as reports

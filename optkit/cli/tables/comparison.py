@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 from optkit import units
 from optkit.cli.console import Block, Table, Text
 from optkit.records import sentences as wording
-from optkit.records.record import Comparison, Evaluation, Interval, QualityRecord, Row
+from optkit.records.comparison import Comparison, Evaluation, QualityRecord, Row
+from optkit.records.record import Interval
 from optkit.records.run import Transformation
 
 _COLOURS = {"faster": "good:", "slower": "bad:", "inconclusive": "warn:"}

@@ -15,9 +15,9 @@ from optkit.measurement.worker import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.records import sentences as wording
+from optkit.records.comparison import Comparison, QualityRecord
 from optkit.records.explanation import QualityExplanation, SpeedExplanation
 from optkit.records.layers import LayerErrors, LossFindingRecord, Sensitivity
-from optkit.records.record import Comparison, QualityRecord
 
 SECONDS = 10.0
 """For measuring the layers one by one."""

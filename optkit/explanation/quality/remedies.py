@@ -15,8 +15,8 @@ from optkit.formats.openvino import ir
 from optkit.formats.operators import plain
 from optkit.measurement.worker import Candidate
 from optkit.quantization.quantizer import weighted_nodes
+from optkit.records.comparison import Row
 from optkit.records.layers import LayerErrors, LayerRecord, Sensitivity
-from optkit.records.record import Row
 
 _REMAINING = 0.1
 """So much of the damage may remain when the worst layers are back in float."""

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from optkit.formats.operators import WEIGHTED, Family, Operator, Profile, family, plain
+from optkit.formats.operators import WEIGHTED, Operator, Profile, family, plain
+from optkit.records.explanation import Family
 
 _CONVERSIONS = re.compile(r"(de|^|_|/|\.)quantize(linear)?|/fq_|fakequantize", re.IGNORECASE)
 """Names of layers that several operators may share."""

@@ -20,6 +20,7 @@ from optkit.measurement import profiling
 from optkit.measurement.worker import Candidate, Worker
 from optkit.progress import Progress, no_progress
 from optkit.records import sentences as wording
+from optkit.records.comparison import Comparison, Row
 from optkit.records.explanation import (
     FamilyRecord,
     FindingRecord,
@@ -28,7 +29,6 @@ from optkit.records.explanation import (
     ProfileRecord,
     SpeedExplanation,
 )
-from optkit.records.record import Comparison, Row
 from optkit.system import fingerprint
 from optkit.targets.target import target
 

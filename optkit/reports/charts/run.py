@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from optkit import units
 from optkit.records import sentences
-from optkit.records.record import Comparison, Row
+from optkit.records.comparison import Comparison, Row
 from optkit.records.run import Run
 from optkit.reports import summary, svg
 from optkit.reports.svg import Chart

@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from optkit import units
+from optkit.records.comparison import Comparison, Row
 from optkit.records.layers import LayerRecord
-from optkit.records.record import Comparison, Interval, Row
+from optkit.records.record import Interval
 from optkit.records.run import Run
 from optkit.records.search import SearchRecord, TrialRecord
 from optkit.reports import svg

@@ -6,7 +6,8 @@ import csv
 import io
 from typing import Any
 
-from optkit.records.record import Interval, Row
+from optkit.records.comparison import Row
+from optkit.records.record import Interval
 from optkit.records.run import Run
 
 

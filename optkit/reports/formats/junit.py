@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from optkit.records import sentences
-from optkit.records.record import Comparison, Row
+from optkit.records.comparison import Comparison, Row
 from optkit.records.run import Branch, Run
 from optkit.reports import junit_xml
 from optkit.reports.junit_xml import Case
