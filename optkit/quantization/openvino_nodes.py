@@ -12,7 +12,8 @@ from typing import Any
 
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph
-from optkit.quantization.quantizer import QUANTIZABLE, Engine, known_as, prepared, simplified
+from optkit.quantization.quantizer import QUANTIZABLE, known_as, prepared, simplified
+from optkit.system.native import Engine
 
 WEIGHTED = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 _BETWEEN = (

@@ -6,7 +6,6 @@ import contextlib
 import io
 import logging
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,13 +15,14 @@ from typing import Any, Literal
 
 from optkit import lazy
 from optkit.data.dataset import Dataset
-from optkit.errors import OptkitError, StageError
+from optkit.errors import StageError
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph, nodes
 from optkit.formats.tensors import Arrays
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.quantization.half import widen
+from optkit.system.native import Engine
 from optkit.targets.onnxruntime import providers
 
 QUANTIZERS = {
@@ -40,21 +40,30 @@ QUANTIZERS = {
 }
 """By engine and method."""
 
+
 QUANTIZABLE = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """Operators whose integer kernels win; what lies between them is cheaper left in float than converted twice."""
+
 
 RECURRENT = ("LSTM", "GRU", "RNN")
 """Operators with weights that few methods know."""
 
+
 _ABSORBED = ("Relu", "Clip")
 """Integers of the right range cut values off by themselves; ranges taken before the cut would waste theirs."""
+
 
 _FUSED = "/MatMulAddFusion"
 """What onnxruntime adds to the name of a MatMul when it makes a Gemm of it and the Add behind it."""
 
+
 Floats = Literal["float32", "fp16", "bf16"]
 """The types that operators outside integers may compute in."""
+
+
 Calibrate = Literal["minmax", "entropy", "percentile", "mean"]
+
+
 CALIBRATES = {
     "onnxruntime": ("minmax", "entropy", "percentile"),
     "nncf": ("minmax", "mean", "percentile"),
@@ -62,31 +71,15 @@ CALIBRATES = {
     "tensorrt": ("minmax", "entropy", "percentile"),
 }
 """The ways to calibrate that an engine knows."""
+
+
 ModelType = Literal["auto", "transformer", "none"]
+
+
 Preset = Literal["mixed", "performance"]
+
+
 BiasCorrection = Literal["fast", "accurate", "none"]
-
-
-@dataclass
-class Engine:
-    """A library at work, by its name, and the seconds spent inside it."""
-
-    name: str = "the engine"
-    seconds: float = 0.0
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Inside, only the library's code runs: what it raises (engines raise anything) becomes a StageError."""
-        started = time.perf_counter()
-        try:
-            yield
-        except (OptkitError, OSError, MemoryError):
-            raise
-        except Exception as error:  # noqa: BLE001  as said
-            reason = " ".join(str(error).split())[:200]
-            raise StageError(f"{self.name} cannot do it: {type(error).__name__}: {reason}") from None
-        finally:
-            self.seconds += time.perf_counter() - started
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from optkit.formats.onnx import nodes as graph_nodes
 from optkit.measurement import parity
 from optkit.measurement.parity import Tolerance
 from optkit.notes import Note
-from optkit.quantization.quantizer import Engine, silent
+from optkit.quantization.quantizer import silent
 from optkit.stages.stage import Context, Outcome, Stage
+from optkit.system.native import Engine
 
 _CONTRIBUTED = "com.microsoft"
 _SHARED = ("num_heads", "scale", "mask_filter_value")

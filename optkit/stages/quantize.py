@@ -19,7 +19,6 @@ from optkit.quantization.quantizer import (
     QUANTIZERS,
     BiasCorrection,
     Calibrate,
-    Engine,
     Floats,
     ModelType,
     Preset,
@@ -28,6 +27,7 @@ from optkit.quantization.quantizer import (
 )
 from optkit.stages import quantization_aware
 from optkit.stages.stage import Context, Interrupted, Outcome, Stage
+from optkit.system.native import Engine
 from optkit.training import lesson as lessons
 from optkit.training.schedule import Schedule
 

@@ -17,7 +17,7 @@ import numpy as np
 from optkit import lazy
 from optkit.formats.tensors import Array
 from optkit.formats.torch import outputs as torch_outputs
-from optkit.quantization.quantizer import Engine
+from optkit.system.native import Engine
 from optkit.training.pruning import attention_heads
 from optkit.training.pruning.attention_heads import Heads
 from optkit.training.samples import Drawn
