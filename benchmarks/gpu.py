@@ -20,7 +20,7 @@ import optkit
 from optkit import units
 from optkit.data import dataset as datasets
 from optkit.errors import MISSING, OptkitError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.measurement import comparison, worker
 from optkit.measurement.worker import Candidate
 from optkit.records.comparison import Row
@@ -68,7 +68,7 @@ def narrow(case: zoo.Case, folder: Path, types: str) -> Candidate:
 
 
 def table(case: zoo.Case, folder: Path, batch: int, seconds: float) -> Iterator[str]:
-    dataset = datasets.open(case.data, models.open(case.model).signature.inputs)
+    dataset = datasets.open(case.data, opening.open(case.model).signature.inputs)
     found = comparison.side_by_side(
         list(forms(case, folder)), dataset=dataset, metric=case.metric, batch=batch, seconds=seconds
     )

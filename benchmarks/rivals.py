@@ -22,7 +22,7 @@ from optkit import units
 from optkit.data import splits
 from optkit.data.dataset import Dataset
 from optkit.decisions import choice
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.tensors import Arrays
 from optkit.measurement import comparison, worker
 from optkit.measurement.worker import Candidate
@@ -125,7 +125,7 @@ def duel(case: zoo.Case, tried: list[Tried], rows: dict[str, Shown], seconds: fl
 
 def parts(case: zoo.Case) -> tuple[Dataset, Dataset, Dataset]:
     """The samples that all tools calibrate with, those that optkit decides by, those that it proves its result on."""
-    inputs = models.open(case.model).signature.inputs
+    inputs = opening.open(case.model).signature.inputs
     parts = splits.parts(case.data, case.calibration, inputs, calibration_samples=CALIBRATION)
     return (parts.calibration, *splits.divide(parts.evaluation))
 
@@ -175,7 +175,7 @@ def openvino_default(model: Path) -> Candidate:
     """Threads and latency as for all; the precision as OpenVINO chooses it."""
     options = target("openvino").default_options(threads=THREADS)
     del options["INFERENCE_PRECISION_HINT"]
-    return Candidate("", models.open(model), "openvino", options)
+    return Candidate("", opening.open(model), "openvino", options)
 
 
 def olive_auto_opt(olive: Path, model: Path, to: Path) -> Candidate:

@@ -13,7 +13,7 @@ from torch import nn
 from torch_files import CODE, X, code_in, exported, network, old_layout, save
 
 from optkit.errors import ModelError, UsageError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.torch import loading
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -35,7 +35,7 @@ def same(loaded: Any, net: nn.Module) -> bool:
 
 
 def test_a_module_of_torch_layers_opens_in_eval_mode(net: nn.Module, tmp_path: Path) -> None:
-    opened = models.open(save(net.train(), tmp_path / "m.pt"))
+    opened = opening.open(save(net.train(), tmp_path / "m.pt"))
     loaded = loading.load(opened)
     assert opened.format == "module"
     assert not loaded.training
@@ -44,12 +44,12 @@ def test_a_module_of_torch_layers_opens_in_eval_mode(net: nn.Module, tmp_path: P
 
 def test_a_transformer_layer_with_its_activation_opens(tmp_path: Path) -> None:
     layer = nn.TransformerEncoderLayer(8, 2, activation="gelu")
-    assert isinstance(loading.load(models.open(save(layer, tmp_path / "m.pt"))), nn.TransformerEncoderLayer)
+    assert isinstance(loading.load(opening.open(save(layer, tmp_path / "m.pt"))), nn.TransformerEncoderLayer)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".onnx", ""])
 def test_a_state_dict_opens_whatever_its_name(net: nn.Module, code: str, tmp_path: Path, suffix: str) -> None:
-    opened = models.open(save(net.state_dict(), tmp_path / f"weights{suffix}"), code=code)
+    opened = opening.open(save(net.state_dict(), tmp_path / f"weights{suffix}"), code=code)
     assert opened.format == "state-dict"
     assert same(loading.load(opened), net)
 
@@ -70,24 +70,24 @@ def test_checkpoints_are_unwrapped(
     net: nn.Module, code: str, tmp_path: Path, wrap: Callable[[dict[str, Any]], Any]
 ) -> None:
     path = save(wrap(net.state_dict()), tmp_path / "c.pth")
-    assert same(loading.load(models.open(path, code=code)), net)
+    assert same(loading.load(opening.open(path, code=code)), net)
 
 
 def test_a_state_dict_of_torch_before_1_6_opens(net: nn.Module, code: str, tmp_path: Path) -> None:
     path = save(net.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    assert same(loading.load(models.open(path, code=code)), net)
+    assert same(loading.load(opening.open(path, code=code)), net)
 
 
 def test_safetensors_open_with_code(net: nn.Module, code: str, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file(net.state_dict(), tmp_path / "w.safetensors")
-    assert same(loading.load(models.open(tmp_path / "w.safetensors", code=code)), net)
+    assert same(loading.load(opening.open(tmp_path / "w.safetensors", code=code)), net)
 
 
 def test_torchscript_tells_the_inputs_of_its_trace(net: nn.Module, tmp_path: Path) -> None:
     torch.jit.trace(net, X).save(tmp_path / "t.pt")
-    opened = models.open(tmp_path / "t.pt")
+    opened = opening.open(tmp_path / "t.pt")
     assert opened.format == "torchscript"
     assert opened.signature is not None
     assert [str(spec) for spec in opened.signature.inputs] == ["input:float32[batch,1,8,8]"]
@@ -96,8 +96,8 @@ def test_torchscript_tells_the_inputs_of_its_trace(net: nn.Module, tmp_path: Pat
 
 def test_scripted_torchscript_has_no_signature(net: nn.Module, tmp_path: Path) -> None:
     torch.jit.script(net).save(tmp_path / "s.pt")
-    assert models.open(tmp_path / "s.pt").signature is None
-    given = models.open(tmp_path / "s.pt", inputs=("x:float32[batch,1,8,8]",)).signature
+    assert opening.open(tmp_path / "s.pt").signature is None
+    given = opening.open(tmp_path / "s.pt", inputs=("x:float32[batch,1,8,8]",)).signature
     assert given is not None
     assert given.batch_dim == "batch"
 
@@ -114,7 +114,7 @@ def test_an_exported_program_tells_its_dynamic_dimensions(tmp_path: Path) -> Non
     feed = (torch.ones(2, 5, dtype=torch.int64), torch.ones(2, 5, dtype=torch.int64))
     program = torch.export.export(Two(), feed, dynamic_shapes={"ids": shapes, "mask": shapes})
     torch.export.save(program, tmp_path / "two.pt2")
-    opened = models.open(tmp_path / "two.pt2")
+    opened = opening.open(tmp_path / "two.pt2")
     assert opened.format == "exported-program"
     assert opened.signature is not None
     ids, mask = opened.signature.inputs
@@ -125,7 +125,7 @@ def test_an_exported_program_tells_its_dynamic_dimensions(tmp_path: Path) -> Non
 
 def test_an_exported_program_of_torch_2_7_opens(net: nn.Module, tmp_path: Path) -> None:
     program = torch.export.export(net, (X,), dynamic_shapes=({0: torch.export.Dim("n")},))
-    opened = models.open(old_layout(program, tmp_path / "old.pt2"))
+    opened = opening.open(old_layout(program, tmp_path / "old.pt2"))
     assert opened.format == "exported-program"
     assert opened.signature is not None
     assert opened.signature.batch_dim == "batch"
@@ -135,7 +135,7 @@ def test_an_exported_program_of_torch_2_7_opens(net: nn.Module, tmp_path: Path) 
 
 
 def test_a_state_dict_without_code_says_how_to_give_it(net: nn.Module, tmp_path: Path) -> None:
-    opened = models.open(save(net.state_dict(), tmp_path / "w.pth"))
+    opened = opening.open(save(net.state_dict(), tmp_path / "w.pth"))
     with pytest.raises(ModelError, match="no module to put them in") as error:
         loading.load(opened)
     assert "--code FILE.py:CALLABLE" in (error.value.hint or "")
@@ -155,34 +155,34 @@ def test_code_that_does_not_fit_is_told_in_one_line(
 ) -> None:
     path = save(net.state_dict(), tmp_path / "w.pth")
     with pytest.raises(ModelError, match=message):
-        loading.load(models.open(path, code=code.replace("build", function)))
+        loading.load(opening.open(path, code=code.replace("build", function)))
 
 
 def test_weights_that_the_module_does_not_have_are_named(net: nn.Module, code: str, tmp_path: Path) -> None:
     path = save(net.state_dict() | {"extra.weight": torch.ones(1)}, tmp_path / "w.pth")
     with pytest.raises(ModelError, match=r"unexpected: extra.weight"):
-        loading.load(models.open(path, code=code))
+        loading.load(opening.open(path, code=code))
 
 
 @pytest.mark.parametrize("spelling", ["net.py", "nowhere.py:build", "net:build", "net.py:", "net.py:a b"])
 def test_code_that_is_spelled_wrong_is_refused_on_opening(net: nn.Module, tmp_path: Path, spelling: str) -> None:
     path = save(net.state_dict(), tmp_path / "w.pth")
     with pytest.raises(UsageError):
-        models.open(path, code=spelling)
+        opening.open(path, code=spelling)
 
 
 def test_an_unknown_callable_is_answered_with_the_nearest(net: nn.Module, code: str, tmp_path: Path) -> None:
     path = save(net.state_dict(), tmp_path / "w.pth")
     with pytest.raises(UsageError, match="has no callable 'biuld'") as error:
-        loading.load(models.open(path, code=code.replace("build", "biuld")))
+        loading.load(opening.open(path, code=code.replace("build", "biuld")))
     assert "'build'" in (error.value.hint or "")
 
 
 def test_a_change_of_the_code_is_a_change_of_the_digest(net: nn.Module, code: str, tmp_path: Path) -> None:
     path = save(net.state_dict(), tmp_path / "w.pth")
-    before = models.open(path, code=code).digest
+    before = opening.open(path, code=code).digest
     Path(code.rpartition(":")[0]).write_text(CODE + "\n# wider\n")
-    assert models.open(path, code=code).digest != before
+    assert opening.open(path, code=code).digest != before
 
 
 def test_code_finds_the_modules_beside_it(net: nn.Module, tmp_path: Path) -> None:
@@ -192,14 +192,14 @@ def test_code_finds_the_modules_beside_it(net: nn.Module, tmp_path: Path) -> Non
     (folder / "net.py").write_text("from layers_of_mine import build\n")
     path = save(net.state_dict(), tmp_path / "w.pth")
     before = list(sys.path)
-    assert same(loading.load(models.open(path, code=f"{folder / 'net.py'}:build")), net)
+    assert same(loading.load(opening.open(path, code=f"{folder / 'net.py'}:build")), net)
     assert sys.path == before
 
 
 @pytest.mark.parametrize("value", [torch.ones(3), {"epoch": 3}, [1, 2], {"loss": 0.5, "name": "x"}])
 def test_a_torch_file_that_holds_no_model_says_what_it_holds(tmp_path: Path, value: Any) -> None:
     with pytest.raises(ModelError, match="not a model: it holds"):
-        models.open(save(value, tmp_path / "v.pt"))
+        opening.open(save(value, tmp_path / "v.pt"))
 
 
 @pytest.mark.parametrize("form", ["module", "state", "legacy", "script", "exported", "safetensors"])
@@ -209,7 +209,7 @@ def test_a_truncated_file_is_one_line(net: nn.Module, code: str, tmp_path: Path,
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(ModelError) as error:
-        loading.load(models.open(path, code=code))
+        loading.load(opening.open(path, code=code))
     assert "\n" not in error.value.message
 
 

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import optkit as ok
 from optkit.errors import StageError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.onnx import graph
 from optkit.formats.onnx import nodes as graph_nodes
 from optkit.formats.openvino import stable_names
@@ -22,7 +22,7 @@ FETCHED = Path(__file__).parent.parent / "sample_models" / "fetched"
 
 @pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
 def test_an_excluded_convolution_stays_in_float_and_an_unknown_name_is_told(target, samples, tmp_path):
-    path, _ = simplified(models.open(samples / "model.onnx"), tmp_path, Engine())
+    path, _ = simplified(opening.open(samples / "model.onnx"), tmp_path, Engine())
     nodes = weighted_nodes(graph.load(path))
     for number, node in enumerate((nodes[0], nodes[len(nodes) // 2], nodes[-1])):
         output = tmp_path / f"{number}{'.xml' if target == 'openvino' else '.onnx'}"
@@ -39,7 +39,7 @@ def test_an_excluded_convolution_stays_in_float_and_an_unknown_name_is_told(targ
 def test_onnxruntime_does_not_quantize_an_excluded_convolution_by_itself(samples, tmp_path):
     import onnxruntime
 
-    path, _ = simplified(models.open(samples / "model.onnx"), tmp_path, Engine())
+    path, _ = simplified(opening.open(samples / "model.onnx"), tmp_path, Engine())
     nodes = weighted_nodes(graph.load(path))
     options = {"calibration": samples / "calibration.npz", "calibration_samples": 20, "measure": False}
     excluded = [node.name for node in nodes[1:4]]
@@ -69,7 +69,7 @@ def transformer(tmp_path_factory):
 @pytest.mark.skipif(not FETCHED.is_dir(), reason="run sample_models/fetch.py first")
 @pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
 def test_an_excluded_product_of_a_transformer_stays_in_float(target, transformer, tmp_path):
-    path, _ = simplified(models.open(transformer), tmp_path, Engine())
+    path, _ = simplified(opening.open(transformer), tmp_path, Engine())
     nodes = weighted_nodes(graph.load(path))
     output = tmp_path / f"out{'.xml' if target == 'openvino' else '.onnx'}"
     options = {"calibration": FETCHED.parent / "minilm" / "texts.yaml", "calibration_samples": 4, "measure": False}
@@ -87,7 +87,7 @@ def in_float(path, source, nodes, folder):
         return [node.name for node in nodes if found[node.name].input[1] not in rounded]
     openvino = pytest.importorskip("openvino")
     names = openvino_nodes.operations(
-        [node.name for node in nodes], models.open(source), stable_names.read(source), folder
+        [node.name for node in nodes], opening.open(source), stable_names.read(source), folder
     )
     found = {each.get_friendly_name(): each for each in openvino.Core().read_model(path).get_ops()}
     products = {

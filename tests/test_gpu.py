@@ -6,7 +6,7 @@ import pytest
 
 import optkit as package
 from optkit.errors import OptkitError, TargetError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.measurement import loadgen
@@ -149,7 +149,7 @@ def test_more_memory_than_there_is_is_one_line(runtime):
 
 @cuda_build
 def test_onnxruntime_computes_on_cuda_what_it_computes_on_the_cpu(runtime, samples):
-    opened, images = models.open(samples / "model.onnx"), np.load(samples / "evaluation.npz")["x"][:64]
+    opened, images = opening.open(samples / "model.onnx"), np.load(samples / "evaluation.npz")["x"][:64]
     onnx_runtime = target("onnxruntime")
     with onnx_runtime.open(opened, onnx_runtime.default_options()) as running:
         expected = running.run({"x": images})["logits"]
@@ -201,7 +201,7 @@ def test_an_engine_computes_what_the_cpu_does(samples, engines, precision, share
         expected = opened.run({"x": images})["logits"]
     if not (engines / precision).exists():
         pytest.skip(f"compute capability {cuda.compute_capability()} has no {precision}")
-    opened = models.open(engines / precision)
+    opened = opening.open(engines / precision)
     with target("tensorrt").open(opened, opened.options | {"cuda_graph": cuda_graph}) as running:
         for count in (64, 8, 64):  # other shapes between, as in a server
             found = running.run({"x": images[:count]})["logits"]
@@ -212,7 +212,7 @@ def test_an_engine_computes_what_the_cpu_does(samples, engines, precision, share
 
 def test_an_engine_without_copies_takes_no_longer(samples, engines):
     images = np.load(samples / "evaluation.npz")["x"][:64].astype(np.float32)
-    opened, medians = models.open(engines / "fp16"), []
+    opened, medians = opening.open(engines / "fp16"), []
     for copies in (True, False):
         with target("tensorrt").open(opened, opened.options | {"copies": copies}) as running:
             medians.append(np.median(loadgen.one_by_one(running, [{"x": images}], 200)[100:]))

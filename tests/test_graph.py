@@ -14,8 +14,13 @@ from onnx.external_data_helper import set_external_data
 
 from optkit.errors import ModelError, OutputError
 from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.onnx import graph
 from optkit.formats.onnx import nodes as graph_nodes
+from optkit.formats.onnx import signature as signature_module
+from optkit.formats.onnx.quantized import quantized
+from optkit.formats.onnx.signature import dtype_name, infer_shapes
+from optkit.formats.onnx.upgrade import constants_to_initializers, upgrade
 from optkit.formats.tensors import TensorSpec
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -99,7 +104,7 @@ def test_tensors_in_constant_nodes_and_subgraphs_are_found(conditional: onnx.Mod
 
 def test_inputs_that_initializers_fill_are_no_inputs(linear: onnx.ModelProto) -> None:
     linear.graph.input.append(info("w", [4, 3]))
-    signature = graph.signature(linear)
+    signature = signature_module.signature(linear)
     assert [str(spec) for spec in (*signature.inputs, *signature.outputs)] == [
         "x:float32[batch,4]",
         "y:float32[batch,3]",
@@ -109,8 +114,8 @@ def test_inputs_that_initializers_fill_are_no_inputs(linear: onnx.ModelProto) ->
 @pytest.mark.parametrize("nameless", [None, "?", "-1", "None", -1, 0])
 def test_nameless_dimensions_get_names_of_their_own(nameless: Any) -> None:
     proto = build([helper.make_node("Relu", ["x"], ["y"])], [info("x", [nameless, 3, nameless])], [info("y", None)])
-    assert graph.signature(proto).inputs == (TensorSpec("x", "float32", ("batch", 3, "x_2")),)
-    assert graph.signature(proto).outputs == (TensorSpec("y", "float32", None),)
+    assert signature_module.signature(proto).inputs == (TensorSpec("x", "float32", ("batch", 3, "x_2")),)
+    assert signature_module.signature(proto).outputs == (TensorSpec("y", "float32", None),)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +127,7 @@ def test_nameless_dimensions_get_names_of_their_own(nameless: Any) -> None:
     ],
 )  # fmt: skip
 def test_dtypes_are_named_as_numpy_does(kind: int, name: str) -> None:
-    assert graph.dtype_name(kind) == name
+    assert dtype_name(kind) == name
 
 
 # --- a workable state -------------------------------------------------------------------------------------------------
@@ -133,7 +138,7 @@ def test_older_opsets_are_converted_without_changing_a_bit(opset: int) -> None:
     weights = [tensor("w", np.random.default_rng(0).normal(size=(2, 1, 3, 3)))]
     nodes = [helper.make_node("Conv", ["x", "w"], ["h"]), helper.make_node("Softmax", ["h"], ["y"], axis=1)]
     proto = build(nodes, [info("x", ["n", 1, 8, 8])], [info("y", ["n", 2, 6, 6])], weights, opset=opset)
-    upgraded, changed = graph.upgrade(proto)
+    upgraded, changed = upgrade(proto)
     x = np.random.default_rng(1).normal(size=(2, 1, 8, 8)).astype("float32")
     assert changed
     assert graph.opset_of(upgraded) == 17
@@ -142,14 +147,14 @@ def test_older_opsets_are_converted_without_changing_a_bit(opset: int) -> None:
 
 
 def test_a_recent_opset_stays(linear: onnx.ModelProto) -> None:
-    assert graph.upgrade(linear) == (linear, False)
+    assert upgrade(linear) == (linear, False)
 
 
 def test_a_model_that_cannot_be_converted_stays_as_it_is() -> None:
     nodes = [helper.make_node("Relu", ["x"], ["h"]), helper.make_node("NoSuchThing", ["h"], ["y"])]
     proto = build(nodes, [info("x", [1])], [info("y", [1])], opset=9)
     before = proto.SerializeToString()
-    assert graph.upgrade(proto)[1] is False
+    assert upgrade(proto)[1] is False
     assert proto.SerializeToString() == before
 
 
@@ -162,7 +167,7 @@ def test_weights_of_old_files_are_inputs_no_more_after_the_upgrade() -> None:
         opset=9,
     )
     proto.ir_version = 3
-    upgraded, _ = graph.upgrade(proto)
+    upgraded, _ = upgrade(proto)
     assert [value.name for value in upgraded.graph.input] == ["x"]
     assert upgraded.ir_version >= 4
 
@@ -170,7 +175,7 @@ def test_weights_of_old_files_are_inputs_no_more_after_the_upgrade() -> None:
 def test_constants_become_initializers_of_the_graph_they_are_in(conditional: onnx.ModelProto) -> None:
     x = np.ones(2, "float32")
     before = [run(conditional, x=x, flag=flag).tolist() for flag in (True, False)]
-    assert graph.constants_to_initializers(conditional) == 3
+    assert constants_to_initializers(conditional) == 3
     assert "Constant" not in graph_nodes.operators(conditional)
     assert not conditional.graph.initializer
     assert [run(conditional, x=x, flag=flag).tolist() for flag in (True, False)] == before
@@ -184,13 +189,13 @@ def test_constants_that_are_outputs_or_strings_stay() -> None:
         helper.make_node("Constant", [], ["i"], value_int=3),
     ]
     proto = build(nodes, [], [info("y", [1])])
-    assert graph.constants_to_initializers(proto) == 2
+    assert constants_to_initializers(proto) == 2
     assert graph_nodes.operators(proto) == {"Constant": 2}
     assert {each.name: each.data_type for each in proto.graph.initializer} == {"f": FLOAT, "i": INT64}
 
 
 def test_shapes_are_inferred_where_they_can_be(linear: onnx.ModelProto) -> None:
-    assert [value.name for value in graph.infer_shapes(linear).graph.value_info] == ["h"]
+    assert [value.name for value in infer_shapes(linear).graph.value_info] == ["h"]
 
 
 # --- quantized already ------------------------------------------------------------------------------------------------
@@ -219,19 +224,19 @@ def with_nodes(*names: str, domain: str = "", **attributes: Any) -> onnx.ModelPr
     ],
 )
 def test_a_quantized_model_is_recognized(proto: onnx.ModelProto, expected: str | None) -> None:
-    assert graph.quantized(proto) == expected
+    assert quantized(proto) == expected
 
 
 def test_half_precision_is_recognized() -> None:
     proto = build([helper.make_node("Relu", ["w"], ["y"])], [], [info("y", [9])], [tensor("w", np.ones(9), "float16")])
-    assert graph.quantized(proto) == "float16"
+    assert quantized(proto) == "float16"
 
 
 def test_a_quantized_subgraph_is_recognized() -> None:
     inner = helper.make_graph([helper.make_node("MatMulInteger", ["x", "x"], ["t"])], "t", [], [info("t", [1])])
     node = helper.make_node("If", ["f"], ["y"], then_branch=inner, else_branch=branch("e", 1))
     proto = build([node], [info("f", [], BOOL), info("x", [1])], [info("y", [1])])
-    assert graph.quantized(proto) == "dynamic int8 (MatMulInteger)"
+    assert quantized(proto) == "dynamic int8 (MatMulInteger)"
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -257,10 +262,10 @@ def test_external_data_beside_the_model_is_read(linear: onnx.ModelProto, tmp_pat
 
 def test_external_data_counts_in_size_and_digest(linear: onnx.ModelProto, tmp_path: Path) -> None:
     (tmp_path / "w.data").write_bytes(linear.graph.initializer[0].raw_data)
-    opened = models.open(external(linear, tmp_path / "m.onnx", "w.data"))
+    opened = opening.open(external(linear, tmp_path / "m.onnx", "w.data"))
     assert opened.size_bytes == (tmp_path / "m.onnx").stat().st_size + 48
     (tmp_path / "w.data").write_bytes(bytes(48))
-    assert models.open(tmp_path / "m.onnx").digest != opened.digest
+    assert opening.open(tmp_path / "m.onnx").digest != opened.digest
 
 
 @pytest.mark.parametrize("location", ["../w.data", "/etc/hostname", "a/../../w.data", "..\\w.data", ""])
@@ -268,7 +273,7 @@ def test_external_data_elsewhere_is_refused(linear: onnx.ModelProto, tmp_path: P
     (tmp_path / "w.data").write_bytes(bytes(48))
     (tmp_path / "folder").mkdir()
     path = external(linear, tmp_path / "folder" / "m.onnx", location)
-    for read in (graph.load, models.open):
+    for read in (graph.load, opening.open):
         with pytest.raises(ModelError, match="outside the model's folder"):
             read(path)
 
@@ -278,7 +283,7 @@ def test_external_data_behind_a_link_is_refused(linear: onnx.ModelProto, tmp_pat
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "w.data").symlink_to(tmp_path / "secret")
     with pytest.raises(ModelError, match="outside the model's folder"):
-        models.open(external(linear, tmp_path / "folder" / "m.onnx", "w.data"))
+        opening.open(external(linear, tmp_path / "folder" / "m.onnx", "w.data"))
 
 
 def test_external_data_in_a_subgraph_is_checked_too(conditional: onnx.ModelProto, tmp_path: Path) -> None:
@@ -288,19 +293,19 @@ def test_external_data_in_a_subgraph_is_checked_too(conditional: onnx.ModelProto
     weight.data_location = TensorProto.EXTERNAL
     (tmp_path / "m.onnx").write_bytes(conditional.SerializeToString())
     with pytest.raises(ModelError, match="outside the model's folder"):
-        models.open(tmp_path / "m.onnx")
+        opening.open(tmp_path / "m.onnx")
 
 
 def test_missing_external_data_is_named(linear: onnx.ModelProto, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"w.data: missing"):
-        models.open(external(linear, tmp_path / "m.onnx", "w.data"))
+        opening.open(external(linear, tmp_path / "m.onnx", "w.data"))
 
 
 @pytest.mark.parametrize("place", [{"offset": 0, "length": 49}, {"offset": 40, "length": 40}])
 def test_truncated_external_data_is_named(linear: onnx.ModelProto, tmp_path: Path, place: dict[str, int]) -> None:
     (tmp_path / "w.data").write_bytes(bytes(48))
     with pytest.raises(ModelError, match=r"w.data: truncated"):
-        models.open(external(linear, tmp_path / "m.onnx", "w.data", **place))
+        opening.open(external(linear, tmp_path / "m.onnx", "w.data", **place))
 
 
 def test_saving_replaces_in_one_step_and_leaves_nothing_else(linear: onnx.ModelProto, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from torch import nn
 from torch_files import X, code_in, exported, network, old_layout, save
 
 from optkit.errors import ModelError, UntrustedError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.torch import loading
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -88,17 +88,17 @@ def test_a_hostile_pickle_never_runs(
         holder = net
     path = save(holder, tmp_path / "h.pt", _use_new_zipfile_serialization=not legacy)
     with pytest.raises(ModelError):
-        loading.load(models.open(path))
+        loading.load(opening.open(path))
     assert not sentinel.exists()
     with suppress(ModelError):  # with code, only the weights are taken; whether they suffice or not, nothing runs
-        loading.load(models.open(path, code=code))
+        loading.load(opening.open(path, code=code))
     assert not sentinel.exists()
 
 
 def test_the_error_names_what_the_pickle_asks_for_and_both_ways_on(net: nn.Module, tmp_path: Path) -> None:
     path = save({"state_dict": net.state_dict(), "f": Hostile(os.system, "true")}, tmp_path / "h.pt")
     with pytest.raises(UntrustedError, match=r"asks for posix.system") as error:
-        models.open(path)
+        opening.open(path)
     assert "--code FILE.py:CALLABLE" in (error.value.hint or "")
     assert "--trust" in (error.value.hint or "")
 
@@ -145,7 +145,7 @@ def test_nested_names_do_not_lead_out_of_torch_nn(
     path = raw_module(tmp_path / "m.pt", b"\x80" + bytes([protocol]) + body)
     for given in (None, code):
         with pytest.raises(ModelError):
-            loading.load(models.open(path, code=given))
+            loading.load(opening.open(path, code=given))
     assert not sentinel.exists()
 
 
@@ -153,13 +153,13 @@ def test_a_dictionary_that_holds_itself_is_refused(net: nn.Module, tmp_path: Pat
     state: dict[str, Any] = dict(net.state_dict())
     state["model"] = state
     with pytest.raises(ModelError, match="it holds itself"):
-        models.open(save(state, tmp_path / "m.pt"))
+        opening.open(save(state, tmp_path / "m.pt"))
 
 
 def test_a_module_of_a_class_of_ones_own_is_named(tmp_path: Path) -> None:
     path = save(nn.Sequential(Own()), tmp_path / "m.pt")
     with pytest.raises(UntrustedError, match=r"asks for .*test_hostile_files.Own"):
-        models.open(path)
+        opening.open(path)
 
 
 class Own(nn.Module):
@@ -194,7 +194,7 @@ def test_code_takes_the_weights_out_of_a_module_of_foreign_classes(tmp_path: Pat
     source = nn.Sequential(Own())
     path = save({"model": source, "epoch": 1} if wrapped else source, tmp_path / "m.pt")
     (tmp_path / "own.py").write_text(OWN)
-    opened = models.open(path, code=f"{tmp_path / 'own.py'}:build")
+    opened = opening.open(path, code=f"{tmp_path / 'own.py'}:build")
     assert opened.format == "state-dict"
     x = torch.ones(1, 4)
     assert torch.equal(loading.load(opened)(x), source(x))
@@ -202,25 +202,25 @@ def test_code_takes_the_weights_out_of_a_module_of_foreign_classes(tmp_path: Pat
 
 def test_trust_loads_a_module_of_foreign_classes(tmp_path: Path) -> None:
     path = save(nn.Sequential(Own()), tmp_path / "m.pt")
-    assert isinstance(loading.load(models.open(path, trust=True))[0], Own)
+    assert isinstance(loading.load(opening.open(path, trust=True))[0], Own)
 
 
 def test_trust_does_run_what_the_file_asks_for(net: nn.Module, tmp_path: Path, sentinel: Path) -> None:
     net.note = Hostile(os.system, f"touch {sentinel}")  # type: ignore[assignment]
-    loading.load(models.open(save(net, tmp_path / "m.pt"), trust=True))
+    loading.load(opening.open(save(net, tmp_path / "m.pt"), trust=True))
     assert sentinel.exists()
 
 
 def test_trust_says_which_module_is_missing(tmp_path: Path) -> None:
     path = raw_module(tmp_path / "m.pt", b"\x80\x02cgone_with_the_wind\nNet\n)\x81.")
     with pytest.raises(ModelError, match="'gone_with_the_wind'"):
-        loading.load(models.open(path, trust=True))
+        loading.load(opening.open(path, trust=True))
 
 
 def test_a_plain_pickle_is_no_model(tmp_path: Path, sentinel: Path) -> None:
     (tmp_path / "p.pt").write_bytes(pickle.dumps(Hostile(os.system, f"touch {sentinel}")))
     with pytest.raises(ModelError, match=r"a pickle that torch.save did not write"):
-        models.open(tmp_path / "p.pt", trust=True)
+        opening.open(tmp_path / "p.pt", trust=True)
     assert not sentinel.exists()
 
 
@@ -245,7 +245,7 @@ def torch_bytes(value: Any) -> bytes:
 
 def opens_without_running(path: Path, sentinel: Path) -> None:
     with pytest.raises(ModelError):
-        loading.load(models.open(path)).module()(X)
+        loading.load(opening.open(path)).module()(X)
     assert not sentinel.exists()
 
 
@@ -334,14 +334,14 @@ def hostile_edits(command: str) -> dict[str, Callable[[dict[str, Any]], None]]:
 def test_python_smuggled_into_a_program_never_runs(net: nn.Module, tmp_path: Path, sentinel: Path, kind: str) -> None:
     path = edited(net, tmp_path, hostile_edits(f"touch {sentinel}")[kind])
     with pytest.raises(UntrustedError, match="could run code"):
-        models.open(path)
+        opening.open(path)
     opens_without_running(path, sentinel)
 
 
 def test_the_attacks_on_programs_are_real(net: nn.Module, tmp_path: Path, sentinel: Path) -> None:
     path = edited(net, tmp_path, hostile_edits(f"touch {sentinel}")["expression"])
     with suppress(ModelError):
-        loading.load(models.open(path, trust=True))
+        loading.load(opening.open(path, trust=True))
     assert sentinel.exists()
 
 
@@ -353,7 +353,7 @@ def test_objects_and_compiled_code_in_a_program_are_refused(net: nn.Module, tmp_
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(f"e/{name}", b"\x80\x02.")
     with pytest.raises(UntrustedError):
-        models.open(path)
+        opening.open(path)
 
 
 def test_an_archive_with_two_entries_of_a_name_is_refused(net: nn.Module, tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_an_archive_with_two_entries_of_a_name_is_refused(net: nn.Module, tmp_pa
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("e/models/model.json", b"{}")
     with pytest.raises(ModelError, match="two entries of one name"):
-        models.open(path)
+        opening.open(path)
 
 
 @pytest.mark.parametrize("source", ["torch.save(x, '{0}')", "torch . \\\n from_file('{0}', True, 4)"])
@@ -374,7 +374,7 @@ def test_torchscript_that_touches_files_is_refused(tmp_path: Path, sentinel: Pat
 
     path = rewritten(tmp_path / "t.pt", tmp_path / "h.pt", change)
     with pytest.raises(UntrustedError, match=r"asks for torch.(save|from_file)"):
-        models.open(path)
+        opening.open(path)
     assert not sentinel.exists()
 
 
@@ -387,5 +387,5 @@ def test_hostile_pickles_in_torchscript_never_run(net: nn.Module, tmp_path: Path
         if entry == "extra.pkl":
             archive.writestr("t/extra.pkl", data)
     with suppress(ModelError):
-        loading.load(models.open(path))
+        loading.load(opening.open(path))
     assert not sentinel.exists()

@@ -10,7 +10,7 @@ from optkit.data import dataset as datasets
 from optkit.errors import StageError
 from optkit.explanation.quality import causes as quality_causes
 from optkit.explanation.quality.layer_errors import layer_errors
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.measurement.worker import candidate
 from optkit.records.layers import LayerErrorRecord, LayerErrors, RangeRecord
 
@@ -55,9 +55,9 @@ def quantized(source, target, calibration, path):
 
 
 def compare(baseline, quantized, target, samples, calibration=None):
-    opened = models.open(baseline)
+    opened = opening.open(baseline)
     evaluation, known = (path and datasets.open(path, opened.signature.inputs) for path in (samples, calibration))
-    pair = (candidate(models.open(path), target=target) for path in (baseline, quantized))
+    pair = (candidate(opening.open(path), target=target) for path in (baseline, quantized))
     return layer_errors(*pair, evaluation, calibration=known)
 
 

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from optkit.errors import ModelError, SignatureError, UsageError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.system import digests
 
@@ -64,30 +64,30 @@ def bundle_of(file: Path, **changes: Any) -> Path:
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.pt", "model", "model.xml"])
 def test_an_onnx_file_is_known_by_its_content(file: Path, name: str) -> None:
-    opened = models.open(file.rename(file.with_name(name)))
+    opened = opening.open(file.rename(file.with_name(name)))
     assert (opened.format, opened.signature) == ("onnx", SIGNATURE)
 
 
 @pytest.mark.openvino
 def test_openvino_ir_tells_its_signature_and_counts_its_weights(ir: Path) -> None:
-    opened = models.open(ir)
+    opened = opening.open(ir)
     assert (opened.format, opened.signature) == ("openvino", SIGNATURE)
     assert opened.size_bytes == ir.stat().st_size + ir.with_suffix(".bin").stat().st_size
 
 
 @pytest.mark.openvino
 def test_the_weights_of_an_ir_count_in_its_digest(ir: Path) -> None:
-    before = models.open(ir).digest
+    before = opening.open(ir).digest
     ir.with_suffix(".bin").write_bytes(bytes(48))
-    assert models.open(ir).digest != before
+    assert opening.open(ir).digest != before
 
 
 def test_a_bundle_opens_as_the_model_in_it_with_its_options(file: Path) -> None:
-    opened = models.open(bundle_of(file))
+    opened = opening.open(bundle_of(file))
     assert opened.path == file.parent / "bundle" / "model.onnx"
     assert (opened.format, opened.target, opened.options) == ("onnx", "onnxruntime", {"intra_op_num_threads": 1})
     assert opened.signature == SIGNATURE
-    assert opened.digest == models.open(file).digest
+    assert opened.digest == opening.open(file).digest
 
 
 def test_a_changed_bundle_does_not_open(file: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_changed_bundle_does_not_open(file: Path) -> None:
     with (folder / "model.onnx").open("ab") as stream:
         stream.write(b"\0")
     with pytest.raises(ModelError, match="changed since the bundle was made"):
-        models.open(folder)
+        opening.open(folder)
 
 
 def test_an_onnx_file_opens_without_importing_torch(file: Path) -> None:
@@ -112,25 +112,25 @@ def test_an_onnx_file_opens_without_importing_torch(file: Path) -> None:
 
 def test_a_missing_file_is_answered_with_the_nearest(file: Path) -> None:
     with pytest.raises(ModelError, match=r"modle.onnx: no such file") as error:
-        models.open(file.with_name("modle.onnx"))
+        opening.open(file.with_name("modle.onnx"))
     assert error.value.hint == f"did you mean {file}?"
 
 
 def test_a_missing_folder_is_no_crash(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file"):
-        models.open(tmp_path / "nowhere" / "model.onnx")
+        opening.open(tmp_path / "nowhere" / "model.onnx")
 
 
 def test_a_folder_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"a folder without manifest.json is not a bundle"):
-        models.open(tmp_path)
+        opening.open(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.pt", "model.xml"])
 def test_an_empty_file_is_said_to_be_empty(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(ModelError, match="the file is empty"):
-        models.open(tmp_path / name)
+        opening.open(tmp_path / name)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.8, 0.99])
@@ -138,7 +138,7 @@ def test_a_truncated_onnx_file_says_so(file: Path, share: float) -> None:
     whole = file.read_bytes()
     file.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(ModelError, match="damaged or truncated ONNX file"):
-        models.open(file)
+        opening.open(file)
 
 
 @pytest.mark.parametrize(
@@ -158,19 +158,19 @@ def test_a_truncated_onnx_file_says_so(file: Path, share: float) -> None:
 def test_a_renamed_file_is_told_what_it_is(tmp_path: Path, content: bytes, kind: str, name: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError, match=f"not a model.*{kind}"):
-        models.open(tmp_path / name)
+        opening.open(tmp_path / name)
 
 
 def test_an_npz_is_no_model(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x=np.ones(3))
     with pytest.raises(ModelError, match="a zip archive, but not torch's"):
-        models.open(tmp_path / "data.npz")
+        opening.open(tmp_path / "data.npz")
 
 
 @pytest.mark.openvino
 def test_the_weights_of_an_ir_lead_to_its_model(ir: Path) -> None:
     with pytest.raises(ModelError, match="not a model") as error:
-        models.open(ir.with_suffix(".bin"))
+        opening.open(ir.with_suffix(".bin"))
     assert error.value.hint == f"the model is beside it: {ir}"
 
 
@@ -179,10 +179,10 @@ def test_missing_and_truncated_weights_of_an_ir_are_named(ir: Path) -> None:
     weights = ir.with_suffix(".bin")
     weights.write_bytes(weights.read_bytes()[:20])
     with pytest.raises(ModelError, match=r"model.bin: truncated"):
-        models.open(ir)
+        opening.open(ir)
     weights.unlink()
     with pytest.raises(ModelError, match=r"model.bin: missing"):
-        models.open(ir)
+        opening.open(ir)
 
 
 LAUGHS = """<?xml version="1.0"?><!DOCTYPE net [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>
@@ -205,20 +205,20 @@ OUTSIDE = """<?xml version="1.0"?><!DOCTYPE net [<!ENTITY a SYSTEM "file:///etc/
 def test_hostile_and_foreign_xml_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "m.xml").write_text(text)
     with pytest.raises(ModelError, match=message):
-        models.open(tmp_path / "m.xml")
+        opening.open(tmp_path / "m.xml")
 
 
 def test_xml_in_another_encoding_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.xml").write_bytes(b"<?xml version='1.0' encoding='utf-16'?>" + LAUGHS.encode("utf-16"))
     with pytest.raises(ModelError):
-        models.open(tmp_path / "m.xml")
+        opening.open(tmp_path / "m.xml")
 
 
 # --- signatures given -------------------------------------------------------------------------------------------------
 
 
 def test_an_input_given_refines_the_one_in_the_file(file: Path) -> None:
-    opened = models.open(file, inputs=("x:float32[8,4]",))
+    opened = opening.open(file, inputs=("x:float32[8,4]",))
     assert opened.signature == Signature((TensorSpec("x", "float32", (8, 4)),), SIGNATURE.outputs)
 
 
@@ -234,9 +234,9 @@ def test_an_input_given_refines_the_one_in_the_file(file: Path) -> None:
 )
 def test_an_input_that_does_not_fit_the_file_is_refused(file: Path, text: str, message: str) -> None:
     with pytest.raises(SignatureError, match=message):
-        models.open(file, inputs=(text,))
+        opening.open(file, inputs=(text,))
 
 
 def test_an_input_that_is_spelled_wrong_is_refused(file: Path) -> None:
     with pytest.raises(UsageError, match="is not NAME:DTYPE"):
-        models.open(file, inputs=("x",))
+        opening.open(file, inputs=("x",))

@@ -14,7 +14,7 @@ from onnx_files import save
 import optkit as ok
 from optkit.data import dataset as datasets
 from optkit.errors import StageError, UsageError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.quantization.half import limits as half_limits
 from optkit.stages.quantize import Quantize
 from optkit.stages.stage import Context
@@ -27,7 +27,7 @@ SAMPLES = Path(__file__).parent.parent / "sample_models"
 def narrowed(path, folder, precision="fp16", samples=None, **fields):
     """The outcome of the stage for tensorrt, in a folder of its own; ``samples`` are feeds, or a file of them."""
     workdir = Path(tempfile.mkdtemp(dir=folder))
-    opened = models.open(path)
+    opened = opening.open(path)
     if isinstance(samples, dict):
         np.savez(workdir / "samples.npz", **samples)
         samples = workdir / "samples.npz"
@@ -120,7 +120,7 @@ def test_the_sample_is_half_its_size_and_keeps_its_ends(precision, samples, tmp_
     assert done.model.size_bytes < 0.55 * (samples / "model.onnx").stat().st_size
     assert (done.engine, done.method) == ("tensorrt", f"{precision} convert")
     assert cosine(done, "logits") > 0.999
-    assert done.model.signature == models.open(samples / "model.onnx").signature
+    assert done.model.signature == opening.open(samples / "model.onnx").signature
 
 
 def test_the_sample_in_float16_is_as_accurate(samples, tmp_path):

@@ -19,7 +19,7 @@ from optkit.decisions import choice
 from optkit.decisions.choice import Wish
 from optkit.errors import OutputError, UsageError
 from optkit.explanation.quality import layer_order
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.measurement import worker
@@ -363,7 +363,7 @@ def test_transformers_are_tried_in_both_of_nncfs_schemes_and_other_ranges_come_l
 
 def test_on_tensorrt_narrow_floats_are_tried_and_threads_are_not(samples):
     recipe = Recipe(model=ModelSpec(path="m"), targets=["tensorrt"])
-    proposals = replace(proposals_for("Conv"), recipe=recipe, model=models.open(samples / "model.onnx"))
+    proposals = replace(proposals_for("Conv"), recipe=recipe, model=opening.open(samples / "model.onnx"))
     chains = proposals.broad(fused=False)
     assert [each.name for each in chains] == ["fp16", "bf16", "int8", "int8, fp16 between"]
     assert [quantize_of(each).floats for each in chains[2:]] == ["float32", "fp16"]
@@ -374,7 +374,7 @@ def test_on_tensorrt_narrow_floats_are_tried_and_threads_are_not(samples):
 @pytest.mark.parametrize(("target", "trained"), [("openvino", "int8 trained"), ("tensorrt", None)])
 def test_training_is_proposed_for_targets_that_it_makes_integers_for(samples, target, trained):
     recipe = Recipe(model=ModelSpec(path="m"), targets=[target])
-    module = replace(models.open(samples / "model.onnx"), format="module")
+    module = replace(opening.open(samples / "model.onnx"), format="module")
     found = replace(proposals_for("Conv"), recipe=recipe, model=module).recovered(
         Chain("int8", target, (Quantize(method="static"),))
     )

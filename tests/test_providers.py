@@ -11,7 +11,7 @@ import pytest
 
 from optkit import lazy
 from optkit.errors import MissingDeviceError, UsageError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.measurement import warnings as measurement_warnings
 from optkit.measurement.worker import Candidate, candidate
 from optkit.stages.compile import Compile
@@ -28,7 +28,7 @@ needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
 @pytest.fixture
 def cnn(samples):
-    return models.open(samples / "model.onnx")
+    return opening.open(samples / "model.onnx")
 
 
 @pytest.fixture

@@ -71,10 +71,10 @@ def test_minilm_finds_the_news_nearest_to_a_sentence(tmp_path):
     description = texts.replace("../fetched/minilm/texts.jsonl", "pair.jsonl").replace("../fetched", str(FETCHED))
     (tmp_path / "pair.yaml").write_text(description)
     from optkit.data import dataset as datasets
-    from optkit.formats import model as models
+    from optkit.formats import opening
     from optkit.formats.torch import loading
 
-    opened = models.open(FETCHED / "minilm" / "model.safetensors", inputs=TOKENS, code=f"{FOLDER}/minilm/net.py:build")
+    opened = opening.open(FETCHED / "minilm" / "model.safetensors", inputs=TOKENS, code=f"{FOLDER}/minilm/net.py:build")
     import torch
 
     feed = next(datasets.open(tmp_path / "pair.yaml", opened.signature.inputs).batches(3)).feed

@@ -10,7 +10,7 @@ from optkit.data import dataset as datasets
 from optkit.errors import StageError
 from optkit.explanation.quality import switchable_layers
 from optkit.explanation.quality.sensitivity import sensitivity
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.onnx import graph
 from optkit.formats.openvino import stable_names
 from optkit.quantization import affine, openvino_nodes
@@ -51,7 +51,7 @@ def save(path, nodes, weights, shape=("batch", WIDTH), opset=17, inputs=("x",)):
 
 
 def measure(path, samples, **options):
-    opened = models.open(path)
+    opened = opening.open(path)
     return sensitivity(opened, datasets.open(samples, opened.signature.inputs), **options)
 
 
@@ -128,7 +128,7 @@ def test_a_range_always_holds_zero_and_is_never_empty():
 
 def test_the_sample_is_measured_in_seconds_under_names_that_exclude_takes(samples, tmp_path):
     found = measure(samples / "model.onnx", samples / "calibration.npz", seconds=10)
-    path, _ = simplified(models.open(samples / "model.onnx"), tmp_path, Engine())
+    path, _ = simplified(opening.open(samples / "model.onnx"), tmp_path, Engine())
     assert sorted(layer.name for layer in found.layers) == sorted(
         node.name for node in weighted_nodes(graph.load(path))
     )
@@ -200,7 +200,7 @@ def test_a_product_with_its_weight_first_is_a_layer_where_asked_for_and_can_be_l
     assert mel.nncf_only
     assert mel.operations == WIDTH**3
     assert mel.damage > 0
-    opened = models.open(tmp_path / "model.onnx")
+    opened = opening.open(tmp_path / "model.onnx")
     network = stable_names.read(opened.path)
     assert openvino_nodes.operations(["mel"], opened, network, tmp_path) == {"mel": ("mel",)}
 

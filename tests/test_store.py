@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from optkit.data import dataset as datasets
 from optkit.errors import OutputError, StageError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.notes import Note
 from optkit.runs import execution, store
 from optkit.runs.pipeline import step
@@ -37,7 +37,7 @@ def net(path, scale=1.0):
         [numpy_helper.from_array(weights, "w")],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), path)
-    return models.open(path)
+    return opening.open(path)
 
 
 class Scale(Stage):
@@ -109,7 +109,7 @@ def test_an_entry_holds_all_that_the_stage_said(kept, source):
     assert entry.model.path.parent == entry.folder
     assert (entry.model.target, entry.model.options) == ("fake", {"a": 1})
     assert entry.model.signature == source.signature
-    assert models.open(entry.model.path).digest == entry.model.digest
+    assert opening.open(entry.model.path).digest == entry.model.digest
     record = entry.record
     assert (record.engine, record.method, record.engine_seconds, record.facts) == ("numpy", "multiply", 0.1, {"n": 1})
     assert [note.text for note in record.notes] == ["scaled"]
@@ -119,7 +119,7 @@ def test_an_entry_holds_all_that_the_stage_said(kept, source):
 
 def test_an_entry_tells_the_source_of_this_run_not_of_the_first(kept, source, tmp_path):
     step(Scale(), source, CONTEXT, kept)
-    moved = models.open(shutil.copy(source.path, tmp_path / "moved.onnx"))
+    moved = opening.open(shutil.copy(source.path, tmp_path / "moved.onnx"))
     again = step(Scale(), moved, CONTEXT, kept)
     assert again.record.cached
     assert again.record.source.path == str(moved.path)
@@ -165,7 +165,7 @@ class TestTheKey:
         assert len(keys) == 8
 
     def test_leaves_out_where_the_model_lies_and_what_only_evaluates(self, source, tmp_path):
-        moved = models.open(shutil.copy(source.path, tmp_path / "moved.onnx"))
+        moved = opening.open(shutil.copy(source.path, tmp_path / "moved.onnx"))
         np.savez(tmp_path / "data.npz", x=np.zeros((5, 4), np.float32))
         data = datasets.open(tmp_path / "data.npz")
         assert self.key(moved) == self.key(source)

@@ -16,8 +16,7 @@ from onnx_files import nodes_of
 import optkit as package
 from optkit.errors import MissingDeviceError, MissingLibraryError, ModelError, TargetError, UsageError
 from optkit.explanation import commands
-from optkit.formats import model as models
-from optkit.formats import tensorrt_engine
+from optkit.formats import opening, tensorrt_engine
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.measurement.worker import Candidate
 from optkit.runs import proof
@@ -325,17 +324,17 @@ def test_a_library_that_finds_no_gpu_refuses_nothing(narrow, monkeypatch):
         raise MissingDeviceError("TensorRT 11.0 does not start")
 
     monkeypatch.setattr(proof, "examined", missing)
-    assert list(proof._refused(models.open(narrow["int8"][0]), "tensorrt")) == []
+    assert list(proof._refused(opening.open(narrow["int8"][0]), "tensorrt")) == []
 
 
 @pytest.mark.parametrize(
     ("types", "flags"), [("int8", "--int8 "), ("int8-fp16", "--int8 --fp16 "), ("fp8-bf16", "--fp8 --bf16 ")]
 )
 def test_a_command_to_paste_makes_the_same_types(samples, narrow, types, flags):
-    made = models.open(narrow[types][0])
+    made = opening.open(narrow[types][0])
     told = package.inspect(narrow[types][0]).quantized
     command = commands.quantize(
-        models.open(samples / "model.onnx"), Candidate(types, made, "tensorrt", {}), told, data="d.npz"
+        opening.open(samples / "model.onnx"), Candidate(types, made, "tensorrt", {}), told, data="d.npz"
     )
     assert f"model.onnx {flags}--target tensorrt --method static" in command
 
@@ -657,9 +656,9 @@ def test_a_build_tells_how_far_it_is_and_ends_with_ctrl_c(samples, tmp_path):
 def test_an_engine_says_whose_it_is(samples, tmp_path):
     package.compile(samples / "model.onnx", tmp_path / "bundle", target="tensorrt", compute_capability=["8.6", "12.0"])
     engine = tmp_path / "bundle/model.engine"
-    opened = models.open(engine)
+    opened = opening.open(engine)
     assert (opened.format, opened.signature) == ("tensorrt", None)
-    assert models.open(tmp_path / "bundle").signature.inputs[0].name == "x"
+    assert opening.open(tmp_path / "bundle").signature.inputs[0].name == "x"
     assert "for compute capability 8.6, 12.0" in package.inspect(engine).producer
     foreign = tmp_path / "foreign.engine"
     foreign.write_bytes(b"ptrt" + bytes(200))
@@ -669,7 +668,7 @@ def test_an_engine_says_whose_it_is(samples, tmp_path):
     broken = tmp_path / "broken.engine"
     broken.write_bytes(engine.read_bytes()[:-1])
     with pytest.raises(ModelError, match="a damaged engine"):
-        models.open(broken)
+        opening.open(broken)
 
 
 def test_an_engine_without_its_gpu_is_a_missing_device(samples, tmp_path):
@@ -691,7 +690,7 @@ def test_a_gpu_that_the_library_does_not_know_is_a_missing_device(samples, monke
         return
     assert reason.startswith(f"{tensorrt_library.name()} knows no compute capability 9.0, only 7.5, 8.0, 8.6, 8.9")
     with pytest.raises(MissingDeviceError, match=r"knows no compute capability 9\.0") as caught:
-        target("tensorrt").open(models.open(samples / "model.onnx"), {})
+        target("tensorrt").open(opening.open(samples / "model.onnx"), {})
     assert "pip install tensorrt" in caught.value.hint
 
 

@@ -16,6 +16,7 @@ from optkit.data import dataset as datasets
 from optkit.errors import ModelError, OutputError, SignatureError, StageError, UsageError
 from optkit.formats.onnx import graph
 from optkit.formats.onnx import nodes as graph_nodes
+from optkit.formats.onnx.signature import signature
 from optkit.quantization import qdq, quantizer
 from optkit.quantization.methods import onnxruntime_static
 from optkit.quantization.quantizer import Request
@@ -35,7 +36,7 @@ def test_every_torch_form_exports_with_its_dynamic_batch_and_computes_the_same(n
     if name == "weights.pth":
         extra = {"code": f"{samples / 'net.py'}:build", "inputs": ("x:float32[batch,1,28,28]",)}
     done = optkit.export(samples / name, tmp_path / "out.onnx", data=samples / "evaluation.npz", **extra)
-    shape = graph.signature(onnx.load(tmp_path / "out.onnx")).inputs[0].shape
+    shape = signature(onnx.load(tmp_path / "out.onnx")).inputs[0].shape
     if name != "program.pt2":  # whose dimension torch has named itself
         assert shape[0] == "batch"
     assert isinstance(shape[0], str)

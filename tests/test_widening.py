@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.quantization.quantizer import prepared, weighted_nodes
 
 
@@ -47,7 +47,7 @@ def answers(path, feed):
 
 def test_a_model_made_float32_computes_the_same_and_shows_its_weights(tmp_path):
     path = halves(tmp_path / "model.onnx")
-    ready = prepared(models.open(path))
+    ready = prepared(opening.open(path))
     assert {node.name for node in weighted_nodes(ready.proto)} == {"conv", "product"}
     assert any("half precision" in note.text for note in ready.notes)
     onnx.checker.check_model(ready.proto, full_check=True)

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.errors import UsageError
-from optkit.formats import bundle_manifest
-from optkit.formats import model as models
+from optkit.formats import bundle_manifest, opening
 from optkit.formats.bundle_manifest import MadeBy, Manifest, Speedup
 from optkit.formats.model import Model
 from optkit.formats.tensors import Arrays, Signature, check_feed
@@ -56,7 +55,7 @@ def write(
             made_by=_made_by(stages),
         )
         (inside / bundle_manifest.FILE_NAME).write_text(written.to_json() + "\n")
-    return models.open(folder)
+    return opening.open(folder)
 
 
 def _made_by(stages: Sequence[StageRecord]) -> MadeBy:

@@ -82,16 +82,18 @@ def _engine(model: Model) -> Contents:
 
 def _onnx(model: Model) -> Contents:
     from optkit.formats.onnx import graph, nodes
+    from optkit.formats.onnx import quantized as quantized_module
+    from optkit.formats.onnx.signature import dtype_name
 
     proto, tally = graph.load(model.path), _Tally()
     for tensor in nodes.tensors(proto):
-        dtype = graph.dtype_name(tensor.data_type)
+        dtype = dtype_name(tensor.data_type)
         tally.add(dtype, tuple(tensor.dims), _array(tensor, model) if dtype in _WITH_ZEROS else None)
     return Contents(
         operators=nodes.operators(proto),
         precisions=tally.precisions,
         sparsity=tally.sparsity,
-        quantized=graph.quantized(proto),
+        quantized=quantized_module.quantized(proto),
         opsets=graph.opsets(proto),
         producer=f"{proto.producer_name} {proto.producer_version}".strip() or None,
         notes=tuple(_onnx_notes(proto)),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from optkit.formats.model import Model
 from optkit.formats.onnx import fusion_map, graph
+from optkit.formats.onnx import quantized as quantized_module
 from optkit.formats.openvino import ir
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def of(model: Model) -> Layers:
     """The layers of ``model``. Raises ModelError."""
     if model.format == "onnx":
         proto = graph.parse(model.path)
-        return Layers(graph.quantized(proto), _by_name(proto.graph))
+        return Layers(quantized_module.quantized(proto), _by_name(proto.graph))
     if model.format == "openvino":
         return Layers(ir.quantized(ir.read(model.path)))
     return Layers()

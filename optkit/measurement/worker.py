@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from optkit.errors import MissingDeviceError, TargetError, UsageError, WorkerError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.formats.operators import Profile
 from optkit.formats.tensors import Arrays, Signature, check_feed
@@ -78,7 +78,7 @@ def candidate(
         model, asked = source, target
     else:
         path, suffix = _split(str(source))
-        model, asked = models.open(path, inputs=inputs, code=code, trust=trust), suffix or target
+        model, asked = opening.open(path, inputs=inputs, code=code, trust=trust), suffix or target
     name = asked or model.target or _DEFAULT_TARGETS.get(model.format, "torch")
     runtime = _fitting(model, name)
     if runs:

@@ -18,6 +18,7 @@ from optkit.data.dataset import Dataset
 from optkit.errors import StageError
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph, nodes
+from optkit.formats.onnx.upgrade import constants_to_initializers, upgrade
 from optkit.formats.tensors import Arrays
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
@@ -171,10 +172,10 @@ def prepared(model: Model) -> Prepared:
     proto = graph.load(model.path)
     notes = []
     old = graph.opset_of(proto)
-    proto, upgraded = graph.upgrade(proto)
+    proto, upgraded = upgrade(proto)
     if upgraded:
         notes.append(Note(f"opset {old} raised to {graph.opset_of(proto)}: scales per channel need 13"))
-    moved = graph.constants_to_initializers(proto)
+    moved = constants_to_initializers(proto)
     if moved:
         notes.append(Note(f"{moved} weights moved from Constant nodes to initializers, where quantizers look"))
     halves = widen.widened(proto)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from optkit.errors import OutputError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.model import Model, files_of
 from optkit.formats.onnx import graph
 from optkit.measurement import recording
@@ -53,7 +53,7 @@ def place(model: Model, destination: Path, *, force: bool = False) -> Model:
         else:
             for file in files_of(model.path, model.format):
                 shutil.copyfile(file, folder / destination.with_suffix(file.suffix).name)
-    placed = models.open(destination, code=model.code, trust=model.trusted)
+    placed = opening.open(destination, code=model.code, trust=model.trusted)
     return replace(placed, signature=model.signature, target=model.target, options=model.options)
 
 

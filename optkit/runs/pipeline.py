@@ -15,8 +15,7 @@ from optkit.decisions import choice
 from optkit.decisions import gate as gate_rules
 from optkit.deployment import bundle
 from optkit.errors import OptkitError
-from optkit.formats import bundle_manifest
-from optkit.formats import model as models
+from optkit.formats import bundle_manifest, opening
 from optkit.formats.bundle_manifest import Speedup
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.measurement import comparison, recording, worker
@@ -105,7 +104,7 @@ def opened(recipe: Recipe) -> Candidate:
         target(name).version()
         worker.check_present(target(name))
     spec = recipe.model
-    model = models.open(spec.path, inputs=tuple(spec.inputs), code=spec.code, trust=spec.trust)
+    model = opening.open(spec.path, inputs=tuple(spec.inputs), code=spec.code, trust=spec.trust)
     return worker.candidate(model, threads=recipe.benchmark.threads)
 
 

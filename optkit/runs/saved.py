@@ -15,8 +15,7 @@ from optkit.data import splits
 from optkit.data.dataset import Dataset
 from optkit.data.description import DataSpec
 from optkit.errors import DataError, ModelError, UsageError
-from optkit.formats import bundle_manifest
-from optkit.formats import model as models
+from optkit.formats import bundle_manifest, opening
 from optkit.formats.model import Model
 from optkit.formats.tensors import TensorSpec
 from optkit.measurement import worker
@@ -143,7 +142,7 @@ def dataset(saved: Saved, given: str | Path | None, inputs: Sequence[TensorSpec]
 def _model(saved: Saved, wanted: ModelRecord, inputs: tuple[str, ...], code: str | None, trust: bool) -> Model:
     places = _places(saved, wanted.path, ModelError)
     for place in places:
-        model = models.open(place, inputs=inputs, code=code, trust=trust)
+        model = opening.open(place, inputs=inputs, code=code, trust=trust)
         if model.digest == wanted.digest:
             return model
     raise ModelError(f"{places[0]}: {_CHANGED}")

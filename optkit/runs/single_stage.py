@@ -11,7 +11,7 @@ from pathlib import Path
 
 from optkit.data import splits
 from optkit.data.splits import Parts
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
@@ -67,7 +67,7 @@ class Transformed:
 @contextmanager
 def transformed(stage: Stage, request: Request) -> Iterator[Transformed]:
     """Carry out ``stage``; its files last as long as the context. Raises OptkitError."""
-    source = models.open(request.path, inputs=request.inputs, code=request.code, trust=request.trust)
+    source = opening.open(request.path, inputs=request.inputs, code=request.code, trust=request.trust)
     parts = split(request, source, calibrates=stage.needs_calibration, trains=stage.trains)
     with tempfile.TemporaryDirectory(prefix="optkit-") as name:
         context = Context(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from optkit.errors import UsageError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.model import Model
 from optkit.measurement import recording
 from optkit.records.comparison import Comparison
@@ -34,7 +34,7 @@ def carried_out(
     best so far is written all the same. Raises OptkitError, KeyboardInterrupt.
     """
     source = Path(request.path)
-    opened = models.open(source, code=request.code, trust=request.trust)
+    opened = opening.open(source, code=request.code, trust=request.trust)
     suffix = ".pt" if stage.makes(opened) == "module" else ".safetensors"
     destination = output or source.with_name(f"{source.stem}-{stage.name}{suffix}")
     atomic.claim(destination, force=force, suffixes=(suffix, ".onnx"))

@@ -21,6 +21,7 @@ from optkit.explanation.speed import explain as speed_explanation
 from optkit.explanation.speed import remedies as speed_remedies
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.formats.onnx import graph, nodes
+from optkit.formats.onnx.quantized import quantized
 from optkit.measurement import worker
 from optkit.measurement.worker import Candidate
 from optkit.notes import Note
@@ -155,7 +156,7 @@ class Search:
         if self.exported.format != "onnx":
             return frozenset(), None
         proto = graph.parse(self.exported.path)
-        return frozenset(nodes.operators(proto)), graph.quantized(proto)
+        return frozenset(nodes.operators(proto)), quantized(proto)
 
     def _broad(self, proposals: Proposals) -> list[Chain]:
         """The methods in their plain form, for a model that is not in integers already."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from optkit.errors import UsageError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.model import Model
 from optkit.notes import Note
 from optkit.stages.stage import Context, Outcome, Stage
@@ -61,7 +61,7 @@ class Compile(Stage):
         compiled = runtime.compile(model, options, context.workdir, context.progress)
         seconds = time.monotonic() - started
         result = replace(
-            models.open(compiled.path), signature=model.signature, target=context.target, options=compiled.options
+            opening.open(compiled.path), signature=model.signature, target=context.target, options=compiled.options
         )
         notes = tuple(Note(text) for text in compiled.notes)
         return Outcome(result, notes, context.target, "compile", seconds, compiled.facts)

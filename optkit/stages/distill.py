@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from optkit.errors import StageError, UsageError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.formats.torch import loading
 from optkit.formats.torch import saving as torch_saving
@@ -63,7 +63,7 @@ class Distill(Schedule, Stage):
 
     def makes(self, model: Model) -> str:
         if self.student is not None:
-            return models.open(self.student, code=self.student_code or model.code, trust=model.trusted).format
+            return opening.open(self.student, code=self.student_code or model.code, trust=model.trusted).format
         return model.format if self.student_code is None else "state-dict"
 
     @property
@@ -138,7 +138,7 @@ class Distill(Schedule, Stage):
     def _student(self, model: Model, context: Context, lesson: Lesson) -> tuple[Model, Any, Structure | None, Note]:
         """The model that the student is a form of, its module, which layers are left of it, and what it is."""
         if self.student is not None:
-            source = models.open(self.student, code=self.student_code or model.code, trust=model.trusted)
+            source = opening.open(self.student, code=self.student_code or model.code, trust=model.trusted)
             source = replace(source, signature=source.signature or model.signature)
             lessons.check(source, context, "distill")
             return source, loading.load(source), None, Note(f"the student is {source.path.name}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from optkit.errors import OptkitError, SignatureError, UsageError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.formats.onnx import graph
 from optkit.formats.tensors import Arrays, Signature
@@ -118,7 +118,7 @@ class Export(Stage):
     ) -> Outcome:
         seconds = time.monotonic() - started
         graph.save(proto, context.workdir / "model.onnx")
-        result = models.open(context.workdir / "model.onnx")
+        result = opening.open(context.workdir / "model.onnx")
         signature = source.signature or Signature(())
         feeds, origin = parity.feeds(signature, context.evaluation or context.calibration, size=example.size)
         agreement = parity.prove(source, result, signature, feeds, Tolerance(self.rtol, self.atol))

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from optkit import lazy
 from optkit.errors import OptkitError, SignatureError, StageError, UsageError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph
 from optkit.formats.onnx import nodes as graph_nodes
@@ -52,7 +52,7 @@ class Fuse(Stage):
             raise StageError("no attention, normalization or GELU to fuse")
         path = context.workdir / "model.onnx"
         graph.save(proto, path)
-        result = models.open(path)
+        result = opening.open(path)
         notes = [Note("fused: " + ", ".join(f"{count} x {name}" for name, count in sorted(counts.items())))]
         notes.append(_proven(model, result, context))
         return Outcome(result, tuple(notes), engine.name, "fuse", engine.seconds, dict(counts))

@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from optkit.errors import UsageError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.formats.onnx import graph, nodes
+from optkit.formats.onnx.quantized import quantized
 from optkit.formats.openvino import ir
 from optkit.notes import Note
 from optkit.quantization.quantizer import (
@@ -191,7 +192,7 @@ class Quantize(Schedule, Stage):
         )
         done = quantizer(engine, method)(request)
         result = replace(
-            models.open(done.path),
+            opening.open(done.path),
             signature=model.signature,
             target=context.target if done.options else model.target,
             options=model.options | done.options,
@@ -248,7 +249,7 @@ def _quantized(model: Model) -> str | None:
         return None
     if model.format == "openvino":
         return ir.quantized(ir.read(model.path))
-    found = graph.quantized(graph.parse(model.path))
+    found = quantized(graph.parse(model.path))
     return None if found == "float16" else found
 
 

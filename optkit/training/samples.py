@@ -9,7 +9,7 @@ from typing import Any
 
 from optkit.data.dataset import Batch, Dataset
 from optkit.formats.tensors import TensorSpec
-from optkit.formats.torch import onnx_export
+from optkit.formats.torch import outputs as torch_outputs
 from optkit.progress import Progress, no_progress
 from optkit.system import fingerprint
 
@@ -76,7 +76,7 @@ class Samples:
 
         known = batch.labels is not None and batch.labels.dtype.kind in "iubf"
         labels = torch.from_numpy(batch.labels.copy()) if batch.labels is not None and known else None
-        return list(onnx_export.tensors(batch.feed, self.inputs)), labels
+        return list(torch_outputs.tensors(batch.feed, self.inputs)), labels
 
     def _read(self, progress: Progress) -> list[Any] | None:
         """All samples, the labels last, or ``None`` where they would take too much memory."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from optkit import lazy
 from optkit.errors import MissingLibraryError, OptkitError, UsageError
-from optkit.formats import contents
+from optkit.formats import contents, opening
 from optkit.formats import model as models
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature
@@ -38,7 +38,7 @@ def inspect(
     for name in targets:
         if name not in TARGETS:
             lazy.resolve(TARGETS, name, kind="target")
-    opened = model if isinstance(model, Model) else models.open(model, inputs=inputs, code=code, trust=trust)
+    opened = model if isinstance(model, Model) else opening.open(model, inputs=inputs, code=code, trust=trust)
     sizes = _sizes(opened, targets, shapes)
     found = contents.of(opened)
     return Inspection(

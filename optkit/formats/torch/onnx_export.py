@@ -22,17 +22,32 @@ from optkit.formats.torch import outputs as torch_outputs
 
 if TYPE_CHECKING:
     import onnx
+from optkit.formats.torch.outputs import tensors
 
 SIZES = (64, 32, 224, 128, 16, 8)
 """Sizes tried for made-up inputs, for dynamic dimensions other than the first; models have limits of their own."""
+
+
 _BATCH = 2
 """torch takes a size of one for a fixed one."""
+
+
 _TRACED_BATCH = 3
+
+
 _TRACED_OPSETS = 20
 """The newest opset that torch's tracing exporter writes."""
+
+
 _REFINEMENTS = 5
+
+
 _FIX = re.compile(r"^  (\w+) = (.+)$", re.MULTILINE)
+
+
 _PLACEHOLDER = re.compile(r"result_\d+_of_\d+")
+
+
 _FIXED_HINT = "the model's code depends on this size; give it as a number in --input"
 
 
@@ -87,13 +102,6 @@ def _doubled(feed: Arrays, signature: Signature) -> Arrays:
     if signature.batch_dim is None or any(len(array) != 1 for array in feed.values()):
         return feed
     return {name: np.concatenate([array, array]) for name, array in feed.items()}
-
-
-def tensors(feed: Arrays, inputs: Sequence[TensorSpec]) -> tuple[Any, ...]:
-    """The feed as torch takes it: in the order of the inputs, in their dtypes."""
-    import torch
-
-    return tuple(torch.from_numpy(feed[spec.name].copy()).to(getattr(torch, spec.dtype)) for spec in inputs)
 
 
 def _run(loaded: Any, tensors: tuple[Any, ...]) -> Any:

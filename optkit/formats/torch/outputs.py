@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from optkit.formats.tensors import Arrays, TensorSpec
+
+if TYPE_CHECKING:
+    pass
 
 
 def named(outputs: Any) -> dict[str, Any]:
@@ -63,3 +68,10 @@ def flat(module: Any, inputs: tuple[Any, ...], outputs: Any) -> Any:
             return tuple(named(self.inner(*given)).values())
 
     return torch.jit.freeze(torch.jit.trace(Flat().eval(), inputs, check_trace=False))
+
+
+def tensors(feed: Arrays, inputs: Sequence[TensorSpec]) -> tuple[Any, ...]:
+    """The feed as torch takes it: in the order of the inputs, in their dtypes."""
+    import torch
+
+    return tuple(torch.from_numpy(feed[spec.name].copy()).to(getattr(torch, spec.dtype)) for spec in inputs)

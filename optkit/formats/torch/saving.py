@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit import lazy
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.model import Model
 from optkit.formats.torch import archive as torch_archive
 from optkit.formats.torch import loading, structure
@@ -29,7 +29,7 @@ def write(module: Any, source: Model, folder: Path, layers: Structure | None = N
         structure.clip(module, layers.ranges if layers else {})
         path = folder / "model.pt"
         torch.save(module, path)
-        written = models.open(path, trust=source.trusted)
+        written = opening.open(path, trust=source.trusted)
         return replace(written, signature=source.signature)
     path = folder / "model.safetensors"
     changed = _changed(module, source, layers or Structure())
@@ -39,7 +39,7 @@ def write(module: Any, source: Model, folder: Path, layers: Structure | None = N
     # Tied weights are written twice: the format has no word for them, and building the module ties them again.
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in module.state_dict().items()}
     lazy.require("safetensors.torch", extra="torch").save_file(tensors, str(path), metadata=notes)
-    return replace(models.open(path, code=source.code, trust=source.trusted), signature=source.signature)
+    return replace(opening.open(path, code=source.code, trust=source.trusted), signature=source.signature)
 
 
 def _changed(module: Any, source: Model, layers: Structure) -> Structure:

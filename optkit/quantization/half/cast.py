@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from optkit.formats.onnx.graph import infer_shapes, opset_of
+from optkit.formats.onnx.graph import opset_of
 from optkit.formats.onnx.nodes import DEFAULT_DOMAINS, inside
+from optkit.formats.onnx.signature import infer_shapes
 from optkit.formats.tensors import Array
 
 FLOAT = 1

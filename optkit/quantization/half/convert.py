@@ -10,6 +10,7 @@ from typing import Any
 from optkit.errors import StageError
 from optkit.formats.onnx import graph
 from optkit.formats.onnx.nodes import walk
+from optkit.formats.onnx.upgrade import upgrade
 from optkit.notes import Note
 from optkit.quantization.half import limits as half_limits
 from optkit.quantization.half import verify as half_verify
@@ -83,7 +84,7 @@ def converted(request: Request, proto: Any, *, types: str) -> Converted:
 
 def _at_opset_of_narrow_pairs(proto: Any, request: Request) -> Any:
     """The graph at an opset whose Q/DQ take float16. For bfloat16 nobody asks of which version a node is."""
-    proto, _ = graph.upgrade(proto, _SCALED_OPSET)
+    proto, _ = upgrade(proto, _SCALED_OPSET)
     if graph.opset_of(proto) < _SCALED_OPSET:
         raise StageError(
             f"{request.model.path}: Q/DQ in float16 need opset {_SCALED_OPSET}, which this graph cannot be brought to",

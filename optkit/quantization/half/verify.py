@@ -16,7 +16,7 @@ import numpy as np
 from optkit import units
 from optkit.data.dataset import Batch, Dataset
 from optkit.errors import MetricError, StageError
-from optkit.formats import model as models
+from optkit.formats import opening
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph
 from optkit.formats.tensors import Array, Arrays
@@ -70,7 +70,7 @@ def reference(model: Model, folder: Path) -> Model:
         return model
     path = folder / model.path.name
     graph.save(proto, path)
-    return models.open(path)
+    return opening.open(path)
 
 
 def _widen_attributes(node: Any, narrow: Narrow) -> None:

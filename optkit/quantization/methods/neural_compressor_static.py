@@ -11,6 +11,7 @@ from optkit.formats.onnx import graph, nodes
 from optkit.formats.onnx import nodes as graph_nodes
 from optkit.formats.tensors import Array, Signature
 from optkit.formats.torch import loading, onnx_export
+from optkit.formats.torch import outputs as torch_outputs
 from optkit.notes import Note
 from optkit.quantization import embeddings
 from optkit.quantization.quantizer import Quantized, Request, silent
@@ -65,7 +66,7 @@ def _calibrated(engine: Any, captured: Any, request: Request) -> Any:
     inputs = request.model.signature.inputs if request.model.signature else ()
     for feed in request.feeds():
         with request.engine.running(), torch.no_grad():
-            observed(*onnx_export.tensors(feed, inputs))
+            observed(*torch_outputs.tensors(feed, inputs))
     with request.engine.running():
         return engine.convert(observed)
 

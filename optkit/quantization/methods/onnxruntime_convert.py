@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 from optkit.formats.onnx import graph, nodes
+from optkit.formats.onnx.signature import infer_shapes
 from optkit.notes import Note
 from optkit.quantization.quantizer import Quantized, Request, prepared
 
@@ -19,7 +20,7 @@ def quantize(request: Request) -> Quantized:
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
     ready = prepared(request.model)
-    proto, notes = graph.infer_shapes(ready.proto), ready.notes
+    proto, notes = infer_shapes(ready.proto), ready.notes
     blocked = [*DEFAULT_OP_BLOCK_LIST, *request.exclude]
     with request.engine.running(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one line per weight below the smallest half, which becomes zero

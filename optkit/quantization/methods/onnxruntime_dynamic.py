@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from optkit.formats.onnx import graph
+from optkit.formats.onnx.signature import infer_shapes
 from optkit.notes import Note
 from optkit.quantization import embeddings
 from optkit.quantization.quantizer import (
@@ -27,7 +28,7 @@ def quantize(request: Request) -> Quantized:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     ready = prepared(request.model)
-    proto, notes = graph.infer_shapes(ready.proto), ready.notes
+    proto, notes = infer_shapes(ready.proto), ready.notes
     chosen = [node for node in _candidates(proto) if not request.excludes(node)]
     if not chosen:
         hint = "give --data for static INT8, or --method weight-only"

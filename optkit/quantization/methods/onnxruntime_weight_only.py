@@ -9,6 +9,7 @@ import numpy as np
 
 from optkit.errors import StageError
 from optkit.formats.onnx import graph
+from optkit.formats.onnx.signature import infer_shapes
 from optkit.notes import Note
 from optkit.quantization import embeddings
 from optkit.quantization.quantizer import Quantized, Request, prepared, weighted_nodes
@@ -22,7 +23,7 @@ _MIN_ELEMENTS = 1024
 def quantize(request: Request) -> Quantized:
     """Quantize constant weights. Raises StageError where there are none of use."""
     ready = prepared(request.model)
-    proto, notes = graph.infer_shapes(ready.proto), ready.notes
+    proto, notes = infer_shapes(ready.proto), ready.notes
     changed, told = _blocks(proto, request) if request.bits == 4 else _channels(proto, request)
     tables = embeddings.quantize(changed, request)
     path = request.workdir / "model.onnx"

@@ -11,6 +11,7 @@ import numpy as np
 
 from optkit.errors import StageError
 from optkit.formats.onnx import graph, nodes
+from optkit.formats.onnx.upgrade import upgrade
 from optkit.formats.tensors import Array
 from optkit.notes import Note
 from optkit.quantization import qdq
@@ -50,7 +51,7 @@ def quantize(request: Request) -> Quantized:
         raise nothing_to_quantize("static FP8", proto, _OPERATORS, request, hint)
     ranges = qdq.ranges(path, proto, request)
     notes += (*request.unknown(proto), *kept_in_float(proto, chosen, request), *_NOTES)
-    proto, _ = graph.upgrade(proto, _OPSET)
+    proto, _ = upgrade(proto, _OPSET)
     if graph.opset_of(proto) < _OPSET:
         raise StageError(f"{request.model.path}: FP8 needs opset {_OPSET}, which this graph cannot be brought to")
     proto.ir_version = max(proto.ir_version, _IR_VERSION)

@@ -10,6 +10,7 @@ from typing import Any
 
 from optkit.errors import MissingDeviceError, TargetError, UsageError
 from optkit.formats.onnx import graph
+from optkit.formats.onnx.signature import name_dimensions
 from optkit.lazy import did_you_mean
 from optkit.progress import Progress, no_progress
 from optkit.targets.target import EngineLayer, RefusedNode
@@ -53,7 +54,7 @@ class Network:
         self._definition = self._builder.create_network(0 if typed is None else 1 << int(typed))
         self._parser = library.OnnxParser(self._definition, self.log)  # which owns the weights
         proto = graph.parse(path)
-        if graph.name_dimensions(proto):
+        if name_dimensions(proto):
             parsed = self._parser.parse(proto.SerializeToString(), str(path))
         else:
             parsed = self._parser.parse_from_file(str(path))
