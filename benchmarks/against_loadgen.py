@@ -21,7 +21,8 @@ import numpy as np
 from fingerprint import fingerprint
 
 from optkit.formats.tensors import Arrays, synthetic_feed
-from optkit.measurement import child, loadgen, server, worker
+from optkit.measurement import candidate as candidates
+from optkit.measurement import child, loadgen, server
 from optkit.measurement.workload import Workload
 from optkit.metrics import statistics
 from optkit.system.noise import Watch
@@ -172,7 +173,7 @@ def their_highest_rate(
 
 
 def highest_rates(
-    candidate: worker.Candidate, session: Session, feed: Arrays, limit: float, seconds: float, patterns: int
+    candidate: candidates.Candidate, session: Session, feed: Arrays, limit: float, seconds: float, patterns: int
 ) -> tuple[list[float], list[float]]:
     """Queries per second within the limit of the p99: MLPerf's and ours, in turns.
 
@@ -193,9 +194,9 @@ def highest_rates(
     return theirs, ours
 
 
-def opened(path: Path) -> tuple[worker.Candidate, Arrays, Session]:
+def opened(path: Path) -> tuple[candidates.Candidate, Arrays, Session]:
     """A model with one thread, a feed for it, and a session that is warm."""
-    candidate = worker.candidate(path, threads=1)
+    candidate = candidates.candidate(path, threads=1)
     feed = synthetic_feed(candidate.model.signature.inputs)
     session = target("onnxruntime").open(candidate.model, candidate.options)
     loadgen.one_by_one(session, [feed], 300)

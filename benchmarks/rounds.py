@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from optkit.measurement import comparison, worker
-from optkit.measurement.worker import Candidate
+from optkit.measurement import candidate as candidates
+from optkit.measurement import comparison
+from optkit.measurement.candidate import Candidate
 
 FILE = Path("runs") / "rounds.jsonl"
 """Where the comparisons of ``same_model.py`` and ``power.py`` are kept for ``coverage.py``; not committed."""
@@ -54,7 +55,7 @@ def compare(
 
 def same(path: Path, threads: int) -> tuple[Candidate, Candidate]:
     """A model and itself."""
-    both = worker.candidate(path, threads=threads)
+    both = candidates.candidate(path, threads=threads)
     return both, both
 
 

@@ -8,8 +8,10 @@ import slowed
 from fingerprint import fingerprint
 
 from optkit import units
-from optkit.measurement import worker, workload
-from optkit.measurement.worker import Candidate, Worker
+from optkit.measurement import candidate as candidates
+from optkit.measurement import workload
+from optkit.measurement.candidate import Candidate
+from optkit.measurement.worker import Worker
 
 RATE = 200.0
 QUERIES = 2000
@@ -27,7 +29,7 @@ def p99s(candidate: Candidate) -> tuple[float, float]:
 
 def main() -> None:
     slowed.install()
-    plain = worker.candidate(models.CNN, target="slowed", threads=1)
+    plain = candidates.candidate(models.CNN, target="slowed", threads=1)
     stalled = replace(plain, options=plain.options | {"stall": STALL})
     print(fingerprint(), "\n")
     print(f"{QUERIES:,} queries, {RATE:g} a second in the open loop.\n")

@@ -8,8 +8,8 @@ import pytest
 
 from optkit.formats.model import Model
 from optkit.measurement import warnings as measurement_warnings
+from optkit.measurement.candidate import Candidate
 from optkit.measurement.timing import Measurement, Timing
-from optkit.measurement.worker import Candidate
 from optkit.records.record import Interval
 from optkit.system import cgroup
 from optkit.system.noise import Conditions, Watch

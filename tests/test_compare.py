@@ -19,7 +19,7 @@ from optkit.errors import DataError, SignatureError, UsageError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.measurement import comparison
-from optkit.measurement.worker import Candidate
+from optkit.measurement.candidate import Candidate
 from optkit.records import sentences as wording
 from optkit.records.comparison import Comparison, Evaluation
 from optkit.targets.fake import Fake

@@ -29,7 +29,7 @@ from optkit.formats.model import Model
 from optkit.formats.operators import Operator, Profile
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.measurement import comparison
-from optkit.measurement.worker import Candidate
+from optkit.measurement.candidate import Candidate
 from optkit.progress import no_progress
 from optkit.records import sentences
 from optkit.records.comparison import QualityRecord, Row

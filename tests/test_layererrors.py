@@ -11,7 +11,7 @@ from optkit.errors import StageError
 from optkit.explanation.quality import causes as quality_causes
 from optkit.explanation.quality.layer_errors import layer_errors
 from optkit.formats import opening
-from optkit.measurement.worker import candidate
+from optkit.measurement.candidate import candidate
 from optkit.records.layers import LayerErrorRecord, LayerErrors, RangeRecord
 
 WIDTH = 16

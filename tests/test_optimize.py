@@ -22,8 +22,9 @@ from optkit.explanation.quality import layer_order
 from optkit.formats import opening
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
+from optkit.measurement import candidate as candidates
 from optkit.measurement import worker
-from optkit.measurement.worker import Candidate
+from optkit.measurement.candidate import Candidate
 from optkit.records.comparison import QualityRecord, Row
 from optkit.records.layers import LayerRecord, Sensitivity
 from optkit.records.model import ModelRecord
@@ -556,7 +557,7 @@ def test_a_torch_model_that_nothing_beats_stays_as_it_is(samples, few, tmp_path)
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_torch_compile_computes_the_same(samples):
-    eager = worker.candidate(samples / "program.pt2", threads=1)
+    eager = candidates.candidate(samples / "program.pt2", threads=1)
     (chain,) = replace(proposals_for(), model=eager.model, native="torch").baselines()
     feed = {"x": np.random.default_rng(0).random((2, 1, 28, 28), np.float32)}
     with worker.Worker(eager) as first, worker.Worker(replace(eager, options=eager.options | chain.options)) as second:

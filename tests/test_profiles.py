@@ -8,7 +8,7 @@ from onnx_files import nodes_of, save
 
 from optkit.formats.operators import family, plain, precision
 from optkit.measurement import profiling
-from optkit.measurement.worker import candidate
+from optkit.measurement.candidate import candidate
 from optkit.verbs.quantize import quantize
 
 

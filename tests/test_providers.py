@@ -13,7 +13,7 @@ from optkit import lazy
 from optkit.errors import MissingDeviceError, UsageError
 from optkit.formats import opening
 from optkit.measurement import warnings as measurement_warnings
-from optkit.measurement.worker import Candidate, candidate
+from optkit.measurement.candidate import Candidate, candidate
 from optkit.stages.compile import Compile
 from optkit.targets.onnxruntime import providers
 from optkit.targets.target import target

@@ -10,7 +10,7 @@ from optkit.errors import DataError, MetricError, SignatureError, TargetError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.measurement import quality
-from optkit.measurement.worker import Candidate
+from optkit.measurement.candidate import Candidate
 from optkit.targets.fake import Fake
 
 SAMPLES = 101

@@ -13,7 +13,8 @@ from optkit.errors import MissingDeviceError, SignatureError, TargetError, Usage
 from optkit.formats.model import Model
 from optkit.formats.openvino import stable_names
 from optkit.formats.tensors import Signature, TensorSpec
-from optkit.measurement.worker import Candidate, Worker
+from optkit.measurement.candidate import Candidate
+from optkit.measurement.worker import Worker
 from optkit.targets.target import TARGETS, target
 
 RUNTIMES = ["onnxruntime", "openvino"]

@@ -18,7 +18,7 @@ from optkit.errors import MissingDeviceError, MissingLibraryError, ModelError, T
 from optkit.explanation import commands
 from optkit.formats import opening, tensorrt_engine
 from optkit.formats.tensors import Signature, TensorSpec
-from optkit.measurement.worker import Candidate
+from optkit.measurement.candidate import Candidate
 from optkit.runs import proof
 from optkit.stages.compile import Compile
 from optkit.targets import cuda

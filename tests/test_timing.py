@@ -9,8 +9,8 @@ from optkit.errors import TargetError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.measurement import timing
+from optkit.measurement.candidate import Candidate
 from optkit.measurement.timing import Task
-from optkit.measurement.worker import Candidate
 from optkit.targets.fake import Fake
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("y", "float32", ("batch", 3)),))

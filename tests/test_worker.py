@@ -13,7 +13,8 @@ import pytest
 from optkit.errors import TargetError, UsageError, WorkerError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
-from optkit.measurement.worker import Candidate, Worker, candidate
+from optkit.measurement.candidate import Candidate, candidate
+from optkit.measurement.worker import Worker
 from optkit.targets.fake import Fake
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("logits", "float32", ("batch", 3)),))

@@ -90,7 +90,7 @@ def load(path: str | Path) -> Session:
     ``optkit.load(bundle).run({"x": array})`` gives outputs by name. Raises ModelError, TargetError,
     MissingLibraryError.
     """
-    from optkit.measurement.worker import candidate
+    from optkit.measurement.candidate import candidate
 
     chosen = candidate(path)
     session = target(chosen.target).open(chosen.model, chosen.options)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from optkit.formats.model import Model
-from optkit.measurement.worker import Candidate
+from optkit.measurement.candidate import Candidate
 
 _METHODS = (("dynamic", "dynamic"), ("QDQ", "static"), ("static", "static"), ("weight-only", "weight-only"))
 

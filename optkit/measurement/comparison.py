@@ -11,9 +11,9 @@ from optkit.errors import UsageError
 from optkit.measurement import quality, timing, workload
 from optkit.measurement import recording as records
 from optkit.measurement import warnings as measurement_warnings
+from optkit.measurement.candidate import Candidate
 from optkit.measurement.quality import Assessment, Recording
 from optkit.measurement.timing import Task, Timing
-from optkit.measurement.worker import Candidate
 from optkit.metrics.statistics import PRECISION
 from optkit.progress import Progress, no_progress
 from optkit.records.comparison import Comparison, Row, Scenario

@@ -16,9 +16,10 @@ from optkit.data.dataset import Dataset
 from optkit.errors import DataError, OptkitError
 from optkit.measurement import comparison, recording, timing, workload
 from optkit.measurement import warnings as measurement_warnings
+from optkit.measurement.candidate import Candidate
 from optkit.measurement.quality import Assessment
 from optkit.measurement.timing import Task, Timing
-from optkit.measurement.worker import Candidate, Worker
+from optkit.measurement.worker import Worker
 from optkit.measurement.workload import Workload
 from optkit.metrics.statistics import PRECISION
 from optkit.notes import Note

@@ -11,7 +11,7 @@ from optkit.data.dataset import Dataset
 from optkit.errors import ParityError, StageError, TargetError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Array, Arrays, Signature, synthetic_feed
-from optkit.measurement import worker
+from optkit.measurement import candidate as candidates
 from optkit.measurement.worker import Worker
 
 BATCHES = (1, 5)
@@ -96,7 +96,7 @@ def prove(
     Raises ParityError where they differ by more than ``tolerance``, StageError where the source itself fails.
     """
     skipped: tuple[str, ...] = ()
-    with Worker(worker.candidate(source)) as expected, _opened(result) as actual:
+    with Worker(candidates.candidate(source)) as expected, _opened(result) as actual:
         pairs = [(feed, _run_source(expected, feed, signature)) for feed in given]
         shorter = shortened(given[-1], signature)
         if shorter is not None:
@@ -118,7 +118,7 @@ def prove(
 
 def _opened(result: Model) -> Worker:
     try:
-        return Worker(worker.candidate(result))
+        return Worker(candidates.candidate(result))
     except TargetError as error:
         raise StageError(
             f"the export is no model that runs: {error.message}",

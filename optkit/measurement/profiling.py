@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from optkit.errors import UsageError
 from optkit.formats.operators import Profile
 from optkit.formats.tensors import Arrays
-from optkit.measurement.worker import Candidate, Worker
+from optkit.measurement.candidate import Candidate
+from optkit.measurement.worker import Worker
 from optkit.targets.target import target
 
 SECONDS = 1.0

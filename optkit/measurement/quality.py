@@ -15,7 +15,8 @@ from typing import Any
 from optkit.data.dataset import Batch, Dataset
 from optkit.errors import MetricError, OptkitError
 from optkit.formats.tensors import Array, Arrays
-from optkit.measurement.worker import Candidate, Worker
+from optkit.measurement.candidate import Candidate
+from optkit.measurement.worker import Worker
 from optkit.metrics import metric as metrics
 from optkit.metrics.metric import Metric
 from optkit.progress import Progress, no_progress

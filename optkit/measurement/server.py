@@ -18,9 +18,10 @@ from optkit import units
 from optkit.data.dataset import Dataset
 from optkit.errors import OptkitError, TargetError, UsageError
 from optkit.measurement import comparison, offline, recording, workload
+from optkit.measurement.candidate import Candidate
 from optkit.measurement.quality import Assessment
 from optkit.measurement.warnings import of_conditions, of_session
-from optkit.measurement.worker import Candidate, Worker
+from optkit.measurement.worker import Worker
 from optkit.measurement.workload import Workload
 from optkit.metrics import latency, statistics
 from optkit.notes import Note

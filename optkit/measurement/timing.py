@@ -19,7 +19,8 @@ from typing import Any
 
 from optkit.errors import OptkitError
 from optkit.formats.tensors import Arrays
-from optkit.measurement.worker import Candidate, Worker
+from optkit.measurement.candidate import Candidate
+from optkit.measurement.worker import Worker
 from optkit.metrics import latency as latencies
 from optkit.metrics import statistics
 from optkit.progress import Progress, no_progress

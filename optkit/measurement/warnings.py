@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from optkit import units
+from optkit.measurement.candidate import Candidate
 from optkit.measurement.timing import Measurement, Timing
-from optkit.measurement.worker import Candidate
 from optkit.metrics import statistics
 from optkit.notes import Note
 from optkit.system import cgroup

@@ -9,7 +9,7 @@ from itertools import islice
 from optkit.data.dataset import Dataset
 from optkit.errors import DataError, SignatureError
 from optkit.formats.tensors import Arrays, Signature, synthetic_feed
-from optkit.measurement.worker import Candidate
+from optkit.measurement.candidate import Candidate
 from optkit.notes import Note
 
 _FEEDS = 8

@@ -18,8 +18,9 @@ from optkit.errors import OptkitError
 from optkit.formats import bundle_manifest, opening
 from optkit.formats.bundle_manifest import Speedup
 from optkit.formats.model import TORCH_FORMATS, Model
-from optkit.measurement import comparison, recording, worker
-from optkit.measurement.worker import Candidate
+from optkit.measurement import candidate as candidates
+from optkit.measurement import comparison, recording
+from optkit.measurement.candidate import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.records.comparison import Comparison, Row
@@ -102,10 +103,10 @@ def opened(recipe: Recipe) -> Candidate:
     """The recipe's model as the baseline of all measurements; every target is there. Raises OptkitError."""
     for name in recipe.targets:
         target(name).version()
-        worker.check_present(target(name))
+        candidates.check_present(target(name))
     spec = recipe.model
     model = opening.open(spec.path, inputs=tuple(spec.inputs), code=spec.code, trust=spec.trust)
-    return worker.candidate(model, threads=recipe.benchmark.threads)
+    return candidates.candidate(model, threads=recipe.benchmark.threads)
 
 
 def plan(recipe: Recipe, recipe_path: str | Path, *, cache: Store | None = None) -> Plan:
@@ -244,7 +245,7 @@ def _carry_out(chain: Chain, prepared: Prepared, folder: Path, cache: Store, pro
             model = entry.model
         place = folder / run_folder.BUNDLES / chain.bundle
         bundled = bundle.write(place, model, stages=result.stages, force=True)
-        result.candidate = replace(worker.candidate(bundled), name=chain.title)
+        result.candidate = replace(candidates.candidate(bundled), name=chain.title)
     except OptkitError as error:
         result.error = error
     return result

@@ -10,7 +10,8 @@ from pathlib import Path
 from optkit.errors import MissingDeviceError, MissingLibraryError, OptkitError
 from optkit.formats.model import Model
 from optkit.measurement import comparison, recording
-from optkit.measurement.worker import candidate, examined
+from optkit.measurement.candidate import candidate
+from optkit.measurement.worker import examined
 from optkit.notes import Note
 from optkit.quantization.half import verify as half_verify
 from optkit.quantization.half.probe import AS_WRITTEN

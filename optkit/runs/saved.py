@@ -18,8 +18,8 @@ from optkit.errors import DataError, ModelError, UsageError
 from optkit.formats import bundle_manifest, opening
 from optkit.formats.model import Model
 from optkit.formats.tensors import TensorSpec
-from optkit.measurement import worker
-from optkit.measurement.worker import Candidate
+from optkit.measurement import candidate as candidates
+from optkit.measurement.candidate import Candidate
 from optkit.records.comparison import Comparison, Row
 from optkit.records.machine import Machine
 from optkit.records.model import DatasetRecord, ModelRecord
@@ -106,7 +106,7 @@ def candidate(
     inputs: tuple[str, ...] = (),
     code: str | None = None,
     trust: bool = False,
-    time_limit: float = worker.TIME_LIMIT,
+    time_limit: float = candidates.TIME_LIMIT,
 ) -> Candidate:
     """The model of ``row`` to be run as it was: on its target, with its options, ``threads`` or else its own.
 
@@ -120,7 +120,7 @@ def candidate(
     )
     options = _without_all_cores(row.options, saved.comparison.machine)
     as_it_was = replace(model, signature=signature, target=row.target, options=options)
-    found = worker.candidate(as_it_was, threads=threads or saved.comparison.threads, time_limit=time_limit)
+    found = candidates.candidate(as_it_was, threads=threads or saved.comparison.threads, time_limit=time_limit)
     return replace(found, name=row.name)
 
 

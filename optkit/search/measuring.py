@@ -9,8 +9,8 @@ from functools import cached_property
 from optkit.data.dataset import Dataset
 from optkit.formats.tensors import Arrays, Signature
 from optkit.measurement import comparison, workload
+from optkit.measurement.candidate import Candidate
 from optkit.measurement.quality import Recording
-from optkit.measurement.worker import Candidate
 from optkit.metrics import metric as metrics
 from optkit.records.comparison import Comparison
 from optkit.runs.recipe import Recipe

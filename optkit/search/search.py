@@ -22,8 +22,8 @@ from optkit.explanation.speed import remedies as speed_remedies
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.formats.onnx import graph, nodes
 from optkit.formats.onnx.quantized import quantized
-from optkit.measurement import worker
-from optkit.measurement.worker import Candidate
+from optkit.measurement import candidate as candidates
+from optkit.measurement.candidate import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress
 from optkit.records.comparison import Comparison, Row
@@ -139,7 +139,7 @@ class Search:
             stages.append(entry.record)
             model = entry.model
         target = chain.target if model.target is None else None
-        candidate = worker.candidate(model, target=target, threads=self.recipe.benchmark.threads)
+        candidate = candidates.candidate(model, target=target, threads=self.recipe.benchmark.threads)
         options = candidate.options | chain.options
         return Made(replace(candidate, name=chain.title, options=options), stages)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from optkit.errors import StageError
 from optkit.formats.model import Model
-from optkit.measurement import timing, worker, workload
+from optkit.measurement import candidate as candidate_module
+from optkit.measurement import timing, workload
 from optkit.measurement.timing import Task
 from optkit.records.record import Interval
 from optkit.stages.stage import Context, stage_class
@@ -37,7 +38,7 @@ class Pace:
             model = self.write(module, Path(name))
             after = _export(model, self.context, Path(name) / "onnx")
             candidates = [
-                worker.candidate(each, target=self.context.target, threads=self.context.threads)
+                candidate_module.candidate(each, target=self.context.target, threads=self.context.threads)
                 for each in (self._exported, after)
             ]
             feeds = workload.of(candidates, self.context.training, 1, self.context.seed).feeds

@@ -20,7 +20,7 @@ from optkit.formats.torch import loading
 from optkit.formats.torch import saving as torch_saving
 from optkit.formats.torch.structure import Structure
 from optkit.lazy import did_you_mean
-from optkit.measurement import worker
+from optkit.measurement import candidate as candidates
 from optkit.notes import Note
 from optkit.records.record import Interval
 from optkit.stages.measured_speedup import Pace
@@ -94,7 +94,7 @@ class Prune(Schedule, Stage):
         if self.sparsity is not None and self.target_speedup is not None:
             raise UsageError("sparsity and target_speedup both say how much to cut", hint="give one of them")
         if self.target_speedup:
-            worker.check_present(target(context.target))
+            candidates.check_present(target(context.target))
         if self.pattern == "structured" and not (self.sparsity or self.target_speedup or self.drop_layers):
             raise UsageError(
                 "nothing says how much to cut", hint="--sparsity 0.5, --target-speedup 1.5 or --drop-layers 2"

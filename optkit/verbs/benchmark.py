@@ -8,8 +8,8 @@ from pathlib import Path
 from optkit.data import dataset as datasets
 from optkit.errors import UsageError
 from optkit.measurement import comparison, offline, server
+from optkit.measurement.candidate import TIME_LIMIT, candidate
 from optkit.measurement.server import Demand
-from optkit.measurement.worker import TIME_LIMIT, candidate
 from optkit.metrics.statistics import PRECISION
 from optkit.progress import Progress, no_progress
 from optkit.records.comparison import Comparison, Scenario

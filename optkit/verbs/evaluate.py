@@ -7,7 +7,7 @@ from pathlib import Path
 
 from optkit.data import dataset as datasets
 from optkit.measurement import comparison, quality, recording
-from optkit.measurement.worker import candidate
+from optkit.measurement.candidate import candidate
 from optkit.progress import Progress, no_progress
 from optkit.records.comparison import Evaluation
 from optkit.system import fingerprint

@@ -11,8 +11,8 @@ from optkit.explanation.quality import explain as quality_explanation
 from optkit.explanation.quality.remedies import Given
 from optkit.explanation.speed import explain as speed_explanation
 from optkit.measurement import comparison, profiling, recording, workload
-from optkit.measurement.worker import TIME_LIMIT
-from optkit.measurement.worker import candidate as as_candidate
+from optkit.measurement.candidate import TIME_LIMIT
+from optkit.measurement.candidate import candidate as as_candidate
 from optkit.progress import Progress, no_progress
 from optkit.records.explanation import Explanation, SpeedExplanation
 from optkit.system import fingerprint

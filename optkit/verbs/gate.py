@@ -13,8 +13,9 @@ from optkit.data import dataset as datasets
 from optkit.data.dataset import Dataset
 from optkit.decisions import gate as gate_rules
 from optkit.errors import ModelError, OptkitError, UsageError
-from optkit.measurement import comparison, recording, worker
-from optkit.measurement.worker import TIME_LIMIT, Candidate
+from optkit.measurement import candidate as candidates
+from optkit.measurement import comparison, recording
+from optkit.measurement.candidate import TIME_LIMIT, Candidate
 from optkit.metrics.statistics import PRECISION
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
@@ -106,7 +107,7 @@ class _Measuring:
 
     def opened(self, source: str | Path, place: dict[str, Any]) -> Candidate:
         """A model to be measured, on the target and device of ``place``."""
-        return worker.candidate(source, **place, threads=self.threads, **self.opening)
+        return candidates.candidate(source, **place, threads=self.threads, **self.opening)
 
     def judged(self, pair: Sequence[Candidate], dataset: Dataset | None, rules: Rules, notes: Sequence[Note]) -> Gate:
         """Measure the baseline, and beside it the candidate where that is another, and judge the last of them."""

@@ -13,7 +13,8 @@ from optkit.formats import model as models
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature
 from optkit.measurement import recording
-from optkit.measurement.worker import candidate, examined
+from optkit.measurement.candidate import candidate
+from optkit.measurement.worker import examined
 from optkit.progress import Progress, no_progress
 from optkit.records.model import EngineLayerRecord, Inspection, Refusal, RefusedNodeRecord
 from optkit.targets.target import TARGETS, target

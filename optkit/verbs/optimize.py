@@ -18,7 +18,7 @@ from optkit.errors import DataError, MissingLibraryError, OptkitError, UsageErro
 from optkit.formats.bundle_manifest import Speedup
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.measurement import offline, recording
-from optkit.measurement.worker import Candidate
+from optkit.measurement.candidate import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.records import sentences

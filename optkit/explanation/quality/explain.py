@@ -11,7 +11,7 @@ from optkit.explanation.quality import layer_errors, sensitivity
 from optkit.explanation.quality import remedies as quality_remedies
 from optkit.explanation.quality.remedies import Given, Loss
 from optkit.formats import layers as model_layers
-from optkit.measurement.worker import Candidate
+from optkit.measurement.candidate import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.records import sentences as wording

@@ -23,7 +23,8 @@ from optkit.explanation.quality.intermediates import Layer, Point
 from optkit.explanation.quality.quantized_ranges import Span
 from optkit.formats.operators import family
 from optkit.formats.tensors import Array, Arrays
-from optkit.measurement.worker import Candidate, Worker
+from optkit.measurement.candidate import Candidate
+from optkit.measurement.worker import Worker
 from optkit.metrics import fidelity
 from optkit.progress import Progress, no_progress
 from optkit.records.layers import LayerErrorRecord, LayerErrors, RangeRecord

@@ -22,7 +22,8 @@ from optkit.explanation.quality.switchable_layers import ERRORS, HIGHS, LOWS, SI
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph
 from optkit.formats.tensors import Array, Arrays
-from optkit.measurement.worker import Candidate, Worker
+from optkit.measurement.candidate import Candidate
+from optkit.measurement.worker import Worker
 from optkit.metrics import fidelity
 from optkit.progress import Progress, no_progress
 from optkit.quantization import affine

@@ -9,7 +9,7 @@ from optkit.explanation.speed.alignment import Pair, total
 from optkit.explanation.speed.integer_regions import Island
 from optkit.formats.layers import Layer, Layers
 from optkit.formats.operators import Operator, Profile, plain
-from optkit.measurement.worker import Candidate
+from optkit.measurement.candidate import Candidate
 from optkit.system import fingerprint
 
 _WORTH = 0.02

@@ -17,7 +17,8 @@ from optkit.formats.onnx import fusion_map, graph
 from optkit.formats.operators import Operator, Profile
 from optkit.formats.tensors import Arrays
 from optkit.measurement import profiling
-from optkit.measurement.worker import Candidate, Worker
+from optkit.measurement.candidate import Candidate
+from optkit.measurement.worker import Worker
 from optkit.progress import Progress, no_progress
 from optkit.records import sentences as wording
 from optkit.records.comparison import Comparison, Row
