@@ -14,7 +14,8 @@ from optkit.formats import opening
 from optkit.formats.onnx import graph
 from optkit.formats.openvino import stable_names
 from optkit.quantization import affine, openvino_nodes
-from optkit.quantization.quantizer import simplified, weighted_nodes
+from optkit.quantization.preparation import simplified
+from optkit.quantization.selection import weighted_nodes
 from optkit.system.native import Engine
 
 WIDTH = 16

@@ -8,7 +8,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import optkit
 from optkit.formats import opening
-from optkit.quantization.quantizer import prepared, weighted_nodes
+from optkit.quantization.preparation import prepared
+from optkit.quantization.selection import weighted_nodes
 
 
 def halves(path):

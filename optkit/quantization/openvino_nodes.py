@@ -12,7 +12,9 @@ from typing import Any
 
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph
-from optkit.quantization.quantizer import QUANTIZABLE, known_as, prepared, simplified
+from optkit.quantization.preparation import prepared, simplified
+from optkit.quantization.quantizer import known_as
+from optkit.quantization.selection import QUANTIZABLE
 from optkit.system.native import Engine
 
 WEIGHTED = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")

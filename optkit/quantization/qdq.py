@@ -18,7 +18,8 @@ from optkit.errors import StageError
 from optkit.formats.onnx import graph
 from optkit.formats.tensors import Arrays
 from optkit.notes import Note
-from optkit.quantization.quantizer import Request, absorbed, silent, weighted_nodes
+from optkit.quantization.quantizer import Request, silent
+from optkit.quantization.selection import absorbed, weighted_nodes
 
 _AT_ONCE = {"minmax": 32, "entropy": 1, "percentile": 1}
 """Feeds collected at a time: the calibrator keeps what they gave until it returns, two numbers for each tensor with

@@ -17,7 +17,8 @@ from optkit.formats.openvino import stable_names
 from optkit.formats.operators import family
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.quantization.openvino_nodes import WEIGHTED, constant
-from optkit.quantization.quantizer import QUANTIZABLE, prepared
+from optkit.quantization.preparation import prepared
+from optkit.quantization.selection import QUANTIZABLE
 
 LAYERS = (*QUANTIZABLE, *WEIGHTED)
 """The operators of layers, in ONNX and in OpenVINO."""

@@ -14,7 +14,7 @@ from optkit.formats.onnx import graph, nodes
 from optkit.formats.openvino import ir
 from optkit.formats.operators import plain
 from optkit.measurement.candidate import Candidate
-from optkit.quantization.quantizer import weighted_nodes
+from optkit.quantization.selection import weighted_nodes
 from optkit.records.comparison import Row
 from optkit.records.layers import LayerErrors, LayerRecord, Sensitivity
 

@@ -28,7 +28,7 @@ from optkit.metrics import fidelity
 from optkit.progress import Progress, no_progress
 from optkit.quantization import affine
 from optkit.quantization.affine import Affine
-from optkit.quantization.quantizer import simplified
+from optkit.quantization.preparation import simplified
 from optkit.records.layers import LayerRecord, Sensitivity
 from optkit.system import fingerprint
 from optkit.system.native import Engine

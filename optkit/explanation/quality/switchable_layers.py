@@ -18,7 +18,7 @@ from optkit.formats.onnx import nodes as graph_nodes
 from optkit.formats.tensors import Array
 from optkit.quantization import affine
 from optkit.quantization.affine import Affine
-from optkit.quantization.quantizer import absorbed, weighted_nodes
+from optkit.quantization.selection import absorbed, weighted_nodes
 
 SWITCHES = "optkit_switches"
 """The graph's additional input, ``bool[layers]``: which of them are quantized."""

@@ -12,7 +12,7 @@ from optkit.explanation.speed import alignment
 from optkit.explanation.speed.alignment import Pair, total
 from optkit.explanation.speed.case import Case, Side
 from optkit.formats.operators import Operator, plain
-from optkit.quantization.quantizer import QUANTIZABLE
+from optkit.quantization.selection import QUANTIZABLE
 from optkit.records.explanation import FindingRecord
 
 _SLOWER = 1.1

@@ -10,7 +10,7 @@ from optkit.explanation import commands
 from optkit.explanation.speed.case import Case, Side
 from optkit.formats.openvino import ir
 from optkit.formats.operators import Operator, plain
-from optkit.quantization.quantizer import QUANTIZABLE
+from optkit.quantization.selection import QUANTIZABLE
 from optkit.records.explanation import FindingRecord
 
 _MOST = 12

@@ -7,7 +7,8 @@ import warnings
 from optkit.formats.onnx import graph, nodes
 from optkit.formats.onnx.signature import infer_shapes
 from optkit.notes import Note
-from optkit.quantization.quantizer import Quantized, Request, prepared
+from optkit.quantization.preparation import prepared
+from optkit.quantization.quantizer import Quantized, Request
 
 _CPU = Note(
     "FP16 halves the file; on a CPU onnxruntime casts to float32 and back, so it is hardly ever faster there",

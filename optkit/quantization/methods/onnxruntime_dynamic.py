@@ -8,15 +8,9 @@ from optkit.formats.onnx import graph
 from optkit.formats.onnx.signature import infer_shapes
 from optkit.notes import Note
 from optkit.quantization import embeddings
-from optkit.quantization.quantizer import (
-    Quantized,
-    Request,
-    kept_in_float,
-    nothing_to_quantize,
-    prepared,
-    silent,
-    weighted_nodes,
-)
+from optkit.quantization.preparation import prepared
+from optkit.quantization.quantizer import Quantized, Request, silent
+from optkit.quantization.selection import kept_in_float, nothing_to_quantize, weighted_nodes
 
 _RECURRENT = ("LSTM",)
 _OPERATORS = ("MatMul", "Gemm")

@@ -7,17 +7,10 @@ from typing import Any
 from optkit.formats.onnx import graph, nodes
 from optkit.notes import Note
 from optkit.quantization import embeddings, qdq
+from optkit.quantization.preparation import simplified
 from optkit.quantization.qdq import Scheme
-from optkit.quantization.quantizer import (
-    QUANTIZABLE,
-    Quantized,
-    Request,
-    absorbed,
-    kept_in_float,
-    nothing_to_quantize,
-    simplified,
-    weighted_nodes,
-)
+from optkit.quantization.quantizer import Quantized, Request
+from optkit.quantization.selection import QUANTIZABLE, absorbed, kept_in_float, nothing_to_quantize, weighted_nodes
 from optkit.system import fingerprint
 
 _REQUANTIZED = ("Conv", "ConvTranspose", "Gemm")

@@ -12,7 +12,9 @@ from optkit.formats.onnx import graph
 from optkit.formats.onnx.signature import infer_shapes
 from optkit.notes import Note
 from optkit.quantization import embeddings
-from optkit.quantization.quantizer import Quantized, Request, prepared, weighted_nodes
+from optkit.quantization.preparation import prepared
+from optkit.quantization.quantizer import Quantized, Request
+from optkit.quantization.selection import weighted_nodes
 
 _BLOCK = 32
 """Weights that share a scale in INT4: the smallest block, and so the most accurate, that all kernels support."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from optkit.formats.onnx import graph
 from optkit.quantization.half import convert as half_precision
-from optkit.quantization.quantizer import Quantized, Request, prepared
+from optkit.quantization.preparation import prepared
+from optkit.quantization.quantizer import Quantized, Request
 
 
 def quantize(request: Request) -> Quantized:

@@ -16,14 +16,9 @@ from optkit.formats.tensors import Array
 from optkit.notes import Note
 from optkit.quantization import qdq
 from optkit.quantization.half import convert as half_precision
-from optkit.quantization.quantizer import (
-    Quantized,
-    Request,
-    kept_in_float,
-    nothing_to_quantize,
-    simplified,
-    weighted_nodes,
-)
+from optkit.quantization.preparation import simplified
+from optkit.quantization.quantizer import Quantized, Request
+from optkit.quantization.selection import kept_in_float, nothing_to_quantize, weighted_nodes
 
 _OPERATORS = ("Conv", "MatMul", "Gemm")
 _OPSET = 19

@@ -11,16 +11,10 @@ from typing import Any
 from optkit.formats.onnx import graph
 from optkit.quantization import qdq
 from optkit.quantization.half import convert as half_precision
+from optkit.quantization.preparation import simplified
 from optkit.quantization.qdq import Scheme
-from optkit.quantization.quantizer import (
-    QUANTIZABLE,
-    Quantized,
-    Request,
-    kept_in_float,
-    nothing_to_quantize,
-    simplified,
-    weighted_nodes,
-)
+from optkit.quantization.quantizer import Quantized, Request
+from optkit.quantization.selection import QUANTIZABLE, kept_in_float, nothing_to_quantize, weighted_nodes
 
 _OPERATORS = tuple(name for name in QUANTIZABLE if name != "ConvTranspose")
 """TensorRT-RTX computes a ConvTranspose in float whatever surrounds it, and makes its weights float at each run."""

@@ -1,0 +1,73 @@
+"""Graphs brought to the state that quantizers work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optkit.formats.model import Model
+from optkit.formats.onnx import graph, nodes
+from optkit.formats.onnx.upgrade import constants_to_initializers, upgrade
+from optkit.notes import Note
+from optkit.quantization.half import widen
+from optkit.quantization.quantizer import silent
+from optkit.system.native import Engine
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An ONNX graph that quantizers can work on; ``changed`` tells whether it is still what the model's file holds."""
+
+    proto: Any
+    notes: tuple[Note, ...]
+    changed: bool
+
+
+def prepared(model: Model) -> Prepared:
+    """Bring the model's graph to a recent opset, its weights to initializers, and give every node a name."""
+    proto = graph.load(model.path)
+    notes = []
+    old = graph.opset_of(proto)
+    proto, upgraded = upgrade(proto)
+    if upgraded:
+        notes.append(Note(f"opset {old} raised to {graph.opset_of(proto)}: scales per channel need 13"))
+    moved = constants_to_initializers(proto)
+    if moved:
+        notes.append(Note(f"{moved} weights moved from Constant nodes to initializers, where quantizers look"))
+    halves = widen.widened(proto)
+    if halves:
+        notes.append(
+            Note(f"{halves} tensors in half precision made float32: there are no integer kernels around halves")
+        )
+    named = _name_nodes(proto)
+    return Prepared(proto, tuple(notes), upgraded or halves > 0 or moved > 0 or named > 0)
+
+
+def simplified(model: Model, workdir: Path, engine: Engine) -> tuple[Path, tuple[Note, ...]]:
+    """The graph with batch norms folded and constants computed, as ONNX Runtime would do on loading it.
+
+    The path of its file below ``workdir``, and notes. Static INT8 works on it: ``exclude`` names nodes of it.
+    """
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    ready, source, path = prepared(model), model.path, workdir / "simplified.onnx"
+    if ready.changed:
+        source = workdir / "prepared.onnx"
+        graph.save(ready.proto, source)  # given a graph instead of a file, the engine takes its weights away
+    with engine.running(), silent():
+        try:
+            quant_pre_process(source, path, skip_symbolic_shape=True, verbose=0)
+        except Exception:  # noqa: BLE001  an optional step: the graph as it stands can be quantized too
+            return source, ready.notes
+    return path, ready.notes
+
+
+def _name_nodes(proto: Any) -> int:
+    """Name the nodes that have no name; how many those were."""
+    taken = {node.name for node in nodes.walk(proto)}
+    nameless = [(index, node) for index, node in enumerate(proto.graph.node) if not node.name]
+    for index, node in nameless:
+        name = f"{node.op_type}_{index}"
+        node.name = name if name not in taken else f"{name}_unnamed"
+    return len(nameless)
