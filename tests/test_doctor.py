@@ -9,7 +9,7 @@ import pytest
 import optkit as api
 from optkit.records.machine import GpuRecord, LibraryRecord
 from optkit.system import fingerprint
-from optkit.verbs.doctor import Runtime, of_cpu, of_gpus, of_libraries, tried
+from optkit.targets.diagnosis import Runtime, of_cpu, of_gpus, of_libraries, tried
 
 
 @pytest.fixture
