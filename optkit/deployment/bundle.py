@@ -5,19 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from optkit.errors import UsageError
 from optkit.formats import bundle_manifest, opening
 from optkit.formats.bundle_manifest import MadeBy, Manifest, Speedup
 from optkit.formats.model import Model
-from optkit.formats.tensors import Arrays, Signature, check_feed
+from optkit.formats.tensors import Signature
 from optkit.measurement import recording
 from optkit.records.comparison import QualityRecord
 from optkit.records.run import StageRecord
 from optkit.system import atomic, digests
 from optkit.system.fingerprint import fingerprint
-from optkit.targets.target import Session, target
 
 
 def write(
@@ -63,35 +61,3 @@ def _made_by(stages: Sequence[StageRecord]) -> MadeBy:
     steps = [{"stage": stage.stage, "engine": stage.engine, "method": stage.method} | stage.fields for stage in stages]
     versions = {library.name: library.version for library in here.libraries if library.version}
     return MadeBy(stages=steps, versions=versions, machine=here)
-
-
-class Checked(Session):
-    """A session that refuses a feed that does not fit, before the runtime sees it."""
-
-    def __init__(self, session: Session, signature: Signature) -> None:
-        self._session = session
-        self.signature = signature
-
-    def run(self, feed: Arrays) -> Arrays:
-        """Outputs by name. Raises SignatureError for a feed that does not fit, TargetError from the runtime."""
-        check_feed(feed, self.signature.inputs, where="feed")
-        return self._session.run(feed)
-
-    def facts(self) -> dict[str, Any]:
-        return self._session.facts()
-
-    def close(self) -> None:
-        self._session.close()
-
-
-def load(path: str | Path) -> Session:
-    """Open a bundle, or any model file on its own target, in this process.
-
-    ``optkit.load(bundle).run({"x": array})`` gives outputs by name. Raises ModelError, TargetError,
-    MissingLibraryError.
-    """
-    from optkit.measurement.candidate import candidate
-
-    chosen = candidate(path)
-    session = target(chosen.target).open(chosen.model, chosen.options)
-    return Checked(session, chosen.model.signature or session.signature)

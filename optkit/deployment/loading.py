@@ -1,0 +1,41 @@
+"""``optkit.load``: a bundle opened as a session whose inputs are checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from optkit.formats.tensors import Arrays, Signature, check_feed
+from optkit.targets.target import Session, target
+
+
+class Checked(Session):
+    """A session that refuses a feed that does not fit, before the runtime sees it."""
+
+    def __init__(self, session: Session, signature: Signature) -> None:
+        self._session = session
+        self.signature = signature
+
+    def run(self, feed: Arrays) -> Arrays:
+        """Outputs by name. Raises SignatureError for a feed that does not fit, TargetError from the runtime."""
+        check_feed(feed, self.signature.inputs, where="feed")
+        return self._session.run(feed)
+
+    def facts(self) -> dict[str, Any]:
+        return self._session.facts()
+
+    def close(self) -> None:
+        self._session.close()
+
+
+def load(path: str | Path) -> Session:
+    """Open a bundle, or any model file on its own target, in this process.
+
+    ``optkit.load(bundle).run({"x": array})`` gives outputs by name. Raises ModelError, TargetError,
+    MissingLibraryError.
+    """
+    from optkit.measurement.candidate import candidate
+
+    chosen = candidate(path)
+    session = target(chosen.target).open(chosen.model, chosen.options)
+    return Checked(session, chosen.model.signature or session.signature)
