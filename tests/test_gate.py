@@ -17,8 +17,8 @@ from optkit.records.model import ModelRecord
 from optkit.records.record import Interval
 from optkit.records.rules import Rules
 from optkit.records.run import Run
+from optkit.runs.gating import rules_of
 from optkit.system import fingerprint
-from optkit.verbs.gate import rules_of
 
 
 def interval(value, low, high):

@@ -67,9 +67,9 @@ def gate(
     Without a rule, the candidate must not be worse than the baseline.
     """
     from optkit.reports import gate as gate_report
+    from optkit.runs.gating import rules_of
     from optkit.system import atomic
     from optkit.verbs.gate import gate as verb
-    from optkit.verbs.gate import rules_of
 
     rules = rules_of(
         max_drop=max_drop,

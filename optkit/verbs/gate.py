@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from optkit.data import dataset as datasets
-from optkit.data.dataset import Dataset
-from optkit.decisions import gate as gate_rules
-from optkit.errors import ModelError, OptkitError, UsageError
-from optkit.measurement import candidate as candidates
-from optkit.measurement import comparison, recording
-from optkit.measurement.candidate import TIME_LIMIT, Candidate
+from optkit.errors import UsageError
+from optkit.measurement.candidate import TIME_LIMIT
 from optkit.metrics.statistics import PRECISION
-from optkit.notes import Note
 from optkit.progress import Progress, no_progress
-from optkit.records.comparison import Comparison, Row
 from optkit.records.gate import Gate
-from optkit.records.record import NoteRecord
 from optkit.records.rules import Rules
-from optkit.runs import saved
-from optkit.runs import saved as athand
-from optkit.runs.saved import Saved
-from optkit.system import fingerprint
-
-_LONGER = 3.0
-"""How many times as long is measured when an inconclusive gate tries again."""
-_SIDE_BY_SIDE = ("single-stream", "multi-stream")
-_EXAMPLE = "optkit gate CANDIDATE --baseline BASELINE --data DATA, or --record RUN/record.json"
-_NAME_IT = "name the model itself: --baseline MODEL"
-
-
-def rules_of(**limits: object) -> Rules:
-    """The rules with these limits. Raises UsageError that names the option."""
-    try:
-        return Rules.model_validate(limits)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        option = f"--{first['loc'][0]}".replace("_", "-")
-        said = str(first["msg"]).removeprefix("Value error, ")
-        raise UsageError(f"{option} {limits[str(first['loc'][0])]}: {said}", hint="optkit gate --help") from None
+from optkit.runs.gating import _EXAMPLE, _fresh, _Measuring, _of_record
 
 
 def gate(
@@ -87,155 +55,3 @@ def gate(
     if candidate is None or baseline is None:
         raise UsageError("a gate compares a candidate with a baseline", hint=_EXAMPLE)
     return _fresh(candidate, baseline, {"target": target, "device": device}, rules, measuring)
-
-
-@dataclass(frozen=True)
-class _Measuring:
-    """How to measure, as the options say."""
-
-    data: str | Path | None
-    metric: str | None
-    threads: int | None
-    batch: int
-    seconds: float
-    precision: float
-    seed: int
-    retry: bool
-    progress: Progress
-    opening: dict[str, Any]
-    """What opens models that need it: inputs, code, trust, time limit."""
-
-    def opened(self, source: str | Path, place: dict[str, Any]) -> Candidate:
-        """A model to be measured, on the target and device of ``place``."""
-        return candidates.candidate(source, **place, threads=self.threads, **self.opening)
-
-    def judged(self, pair: Sequence[Candidate], dataset: Dataset | None, rules: Rules, notes: Sequence[Note]) -> Gate:
-        """Measure the baseline, and beside it the candidate where that is another, and judge the last of them."""
-        for factor in (1.0, _LONGER) if self.retry else (1.0,):
-            compared = comparison.side_by_side(
-                pair,
-                dataset=dataset,
-                metric=self.metric,
-                max_drop=rules.max_drop if dataset else None,
-                batch=self.batch,
-                seconds=factor * self.seconds,
-                precision=self.precision / factor,
-                seed=self.seed,
-                threads=self.threads,
-                progress=self.progress,
-            )
-            found = _judged(compared, compared.rows[-1], rules, [*recording.of_notes(notes), *compared.notes])
-            if not _may_change(found):
-                break
-        return found
-
-
-def _fresh(
-    candidate: str | Path, baseline: str | Path, place: dict[str, Any], rules: Rules, measuring: _Measuring
-) -> Gate:
-    notes: list[Note] = []
-    if saved.is_record(Path(baseline)):
-        found = saved.read(Path(baseline))
-        measuring = replace(measuring, threads=measuring.threads or found.comparison.threads)
-        first, note = _stood_for(found, Path(baseline), measuring)
-        notes.append(note)
-    else:
-        first = measuring.opened(baseline, place)
-    signature = first.model.signature
-    inputs = None if signature is None else signature.inputs
-    dataset = None if measuring.data is None else datasets.open(measuring.data, inputs)
-    return measuring.judged([first, measuring.opened(candidate, place)], dataset, rules, notes)
-
-
-def _stood_for(found: Saved, path: Path, measuring: _Measuring) -> tuple[Candidate, Note]:
-    """The model that a record stands for as a baseline to measure: a saved figure never is one."""
-    row = _only(found, path)
-    try:
-        baseline = athand.candidate(found, row, threads=measuring.threads, **measuring.opening)
-    except OptkitError as error:
-        raise ModelError(
-            f"{path}: a saved figure is no baseline, and the model behind it, {row.title}, is not at hand: "
-            f"{error.message}",
-            hint=_NAME_IT,
-        ) from None
-    return baseline, Note(f"{path} stands for {row.title}, measured now: a saved figure is no baseline")
-
-
-def _only(found: Saved, path: Path) -> Row:
-    """The row that a record stands for: the one that the run chose, the only candidate, or the only model at all."""
-    rows = found.comparison.rows
-    if found.chosen is None and len(rows) > 2:
-        raise UsageError(f"{path}: compares {len(rows) - 1} candidates and chose none of them", hint=_NAME_IT)
-    return rows[0] if len(rows) == 1 else gate_rules.chosen(found.comparison, found.chosen)
-
-
-def _of_record(path: Path, name: str | None, rules: Rules, measuring: _Measuring) -> Gate:
-    found = saved.read(path)
-    compared, rules = found.comparison, rules.over(found.rules)
-    row = gate_rules.chosen(compared, name or found.chosen)
-    differences = fingerprint.differences(compared.machine, fingerprint.fingerprint())
-    if not differences:
-        return _judged(compared, row, rules, compared.notes)
-    elsewhere = f"measured on another machine ({'; '.join(differences)})"
-    try:
-        pair, dataset = _at_hand(found, row, rules, measuring)
-    except OptkitError as error:
-        return _from_elsewhere(path, row, rules, compared, elsewhere, error.message)
-    note = Note(f"{path}: {elsewhere}; both models are at hand and were measured anew, here", level="warning")
-    return _as_recorded(measuring, compared, dataset).judged(pair, dataset, rules, [note])
-
-
-def _from_elsewhere(path: Path, row: Row, rules: Rules, compared: Comparison, elsewhere: str, missing: str) -> Gate:
-    """The ratios of another machine's record. Raises UsageError where a rule is about more than ratios."""
-    absolute = gate_rules.ABSOLUTE & set(rules.given)
-    if absolute:
-        raise UsageError(
-            f"{path}: {elsewhere}, where {', '.join(sorted(absolute))} mean nothing, and it cannot be "
-            f"measured anew here: {missing}",
-            hint="judge ratios only, or measure again: optkit gate CANDIDATE --baseline BASELINE",
-        )
-    notes = recording.of_notes([Note(f"{path}: {elsewhere}; not measured anew: {missing}", level="warning")])
-    return _judged(compared, row, rules, [*compared.notes, *notes])
-
-
-def _at_hand(found: Saved, row: Row, rules: Rules, measuring: _Measuring) -> tuple[list[Candidate], Dataset | None]:
-    """The baseline, the row where it is another, and the data, which only rules about quality insist on.
-
-    Raises OptkitError, which names what is missing or changed.
-    """
-    if found.comparison.scenario not in _SIDE_BY_SIDE:
-        raise UsageError(f"its scenario, {found.comparison.scenario}, is none that a gate measures")
-    rows = [found.comparison.rows[0], *([] if row.baseline else [row])]
-    pair = [athand.candidate(found, each, threads=measuring.threads, **measuring.opening) for each in rows]
-    signature = pair[0].model.signature
-    try:
-        return pair, athand.dataset(found, measuring.data, None if signature is None else signature.inputs)
-    except OptkitError:
-        if not rules.given or rules.max_drop is not None:
-            raise
-        return pair, None
-
-
-def _as_recorded(measuring: _Measuring, compared: Comparison, dataset: Dataset | None) -> _Measuring:
-    """Measuring as it was done for the record."""
-    metric = next((row.quality.metric for row in compared.rows if row.quality), None)
-    threads = measuring.threads or compared.threads
-    return replace(measuring, metric=metric if dataset else None, batch=compared.batch, threads=threads)
-
-
-def _may_change(found: Gate) -> bool:
-    """Whether a longer measurement may end otherwise: the same data shows the same loss again."""
-    open_rules = [rule.rule for rule in found.rules if rule.verdict == "inconclusive"]
-    return found.verdict == "inconclusive" and any(rule != "max-drop" for rule in open_rules)
-
-
-def _judged(compared: Comparison, row: Row, rules: Rules, notes: list[NoteRecord]) -> Gate:
-    judged = gate_rules.judgement(rules, compared, row)
-    return Gate(
-        candidate=judged.candidate,
-        baseline=judged.baseline,
-        verdict=judged.verdict,
-        rules=judged.rules,
-        comparison=compared,
-        notes=notes,
-    )
