@@ -1,0 +1,247 @@
+"""The result of a search: calibration data chosen before it, the bundle and the reports written after it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from optkit.data import splits
+from optkit.decisions import choice
+from optkit.decisions.choice import Wish
+from optkit.deployment import bundle
+from optkit.errors import DataError, MissingLibraryError, OptkitError, UsageError, surviving
+from optkit.formats.bundle_manifest import Speedup
+from optkit.formats.model import TORCH_FORMATS, Model
+from optkit.measurement import offline, recording
+from optkit.measurement.candidate import Candidate
+from optkit.notes import Note
+from optkit.progress import Progress
+from optkit.records import sentences
+from optkit.records.comparison import Row
+from optkit.records.run import Branch, Run, StageRecord
+from optkit.records.search import SearchRecord
+from optkit.reports import report as reports
+from optkit.runs import pipeline, run_folder
+from optkit.runs.chain import Chain
+from optkit.runs.recipe import Recipe
+from optkit.runs.store import Store
+from optkit.search import journal as searchfolder
+from optkit.search.measuring import SearchParts
+from optkit.search.proposals import quantize_of, with_options
+from optkit.search.ranking import Ranking
+from optkit.search.search import Search
+from optkit.system import fingerprint
+from optkit.targets.target import target
+from optkit.version import VERSION
+
+TARGETS = ("onnxruntime", "openvino", "tensorrt")
+
+
+_BUDGET = 600.0
+
+
+_REPORTS = {"md": "markdown", "html": "html"}
+
+
+_MOST_SAMPLES, _FEWEST_SAMPLES = 128, 32
+"""To calibrate with, where nobody says how many."""
+
+
+_SMALL = 50_000_000
+"""Bytes of a model from which on it calibrates on fewer than the most."""
+
+
+_LOAD_SECONDS = 5.0
+"""How long sessions at once are measured for the goal throughput at most."""
+
+
+class _Optimizing:
+    """One search from its data to its bundle."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        calibration_samples: int | None,
+        wish: Wish,
+        budget: float,
+        bundle: Path,
+        force: bool,
+        progress: Progress,
+    ) -> None:
+        self.recipe, self.calibration_samples, self.wish, self.budget = recipe, calibration_samples, wish, budget
+        self.bundle, self.folder, self.force = bundle, searchfolder.beside(bundle), force
+        self.progress = progress
+        self.started, self.begun = datetime.now(UTC), time.monotonic()
+
+    def run(self) -> Run:
+        """Search, compare, choose, deliver."""
+        baseline = pipeline.opened(self.recipe)
+        samples = self.calibration_samples or _calibration_samples(baseline.model)
+        self.recipe = self.recipe.model_copy(update={"calibration_samples": samples})
+        parts, notes = _parts(self.recipe, baseline.model)
+        cache = Store()
+        journal = searchfolder.prepare(self.folder, self._settings(baseline.model, parts), force=self.force)
+        if journal.resumed:
+            notes.append(Note(f"goes on after {journal.resumed} results of a search that was killed"))
+        ranking = Ranking(self.wish, self.recipe.max_drop, baseline.model.size_bytes)
+        search = Search(
+            self.recipe, baseline, parts, ranking, self.budget, cache, journal, self.progress, started=self.begun
+        )
+        with cache.using():
+            search.explore()
+            compared = search.conclude()
+            best, told = choice.choose(compared, self.wish, refused=ranking.refused(compared.rows))
+            notes += [*told, *self._limits(best)]
+            chain, stages, delivered = self._deliver(search, best)
+        recipe = self._recipe(chain)
+        record = Run(
+            recipe=recipe.document(),
+            recipe_path=str(self.folder / run_folder.RECIPE),
+            optkit=VERSION,
+            started=self.started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            seconds=time.monotonic() - self.begun,
+            model=recording.of_model(baseline.model),
+            training=parts.training and recording.of_dataset(parts.training),
+            calibration=parts.calibration and recording.of_dataset(parts.calibration),
+            evaluation=compared.data or recording.of_dataset(parts.evaluation),
+            branches=[Branch(target=best.target, stages=stages, bundle=str(self.bundle) if delivered else None)],
+            comparison=compared,
+            chosen=best.title,
+            search=self._searched(search, chain),
+            machine=fingerprint.fingerprint(),
+            notes=recording.of_notes([*notes, *search.notes]),
+        )
+        texts = {f"report.{suffix}": reports.render(record, name) for suffix, name in _REPORTS.items()}
+        searchfolder.finish(self.folder, recipe, record, texts)
+        return record
+
+    def _settings(self, model: Model, parts: SearchParts) -> dict[str, Any]:
+        """All that the figures of a look depend on; what of it changes makes a killed search begin anew."""
+        here = fingerprint.settled(fingerprint.fingerprint())
+        samples = [
+            part and part.digest for part in (parts.calibration, parts.selection, parts.evaluation, parts.training)
+        ]
+        wish = [self.wish.goal, self.wish.max_size, self.wish.max_p99]
+        return {"version": VERSION, "recipe": self.recipe.document(), "model": model.digest, "data": samples} | {
+            "wish": wish,
+            "machine": here,
+        }
+
+    def _limits(self, best: Row) -> list[Note]:
+        if self.wish.allows(best):
+            return []
+        return [Note("nothing that was tried keeps the limits", best.title, "warning", "limits")]
+
+    def _deliver(self, search: Search, best: Row) -> tuple[Chain | None, list[StageRecord], bool]:
+        """Write the chosen row's bundle; its chain and stages, none for the model that came in."""
+        if best.baseline:
+            return None, [], self._deliver_baseline(search)
+        chain = next(trial.chain for trial in search.ranking.trials if trial.chain.title == best.title)
+        made = search.make(chain)
+        candidate = made.candidate
+        if self.wish.goal == "throughput":
+            candidate, chain = self._in_parallel(search, candidate, chain)
+        speedup = None
+        if best.speedup is not None:
+            ratio, name = best.speedup, search.baseline.name
+            speedup = Speedup(ratio=ratio.value, low=ratio.low, high=ratio.high, baseline=name)
+        model = replace(candidate.model, options=candidate.options)
+        bundle.write(self.bundle, model, stages=made.stages, quality=best.quality, speedup=speedup, force=self.force)
+        return chain, made.stages, True
+
+    def _in_parallel(self, search: Search, candidate: Candidate, chain: Chain) -> tuple[Candidate, Chain]:
+        """The result with the sessions (streams) and threads that do most samples a second; notes say so."""
+        benchmark = self.recipe.benchmark
+        try:
+            with surviving():
+                found = offline.side_by_side(
+                    [search.baseline, replace(candidate, name=chain.name)],
+                    dataset=search.parts.evaluation,
+                    batches=[benchmark.batch],
+                    threads=benchmark.threads,
+                    seconds=min(benchmark.seconds, _LOAD_SECONDS),
+                    seed=self.recipe.seed,
+                    progress=self.progress,
+                )
+        except OptkitError as error:  # the result is there, and needs no more than one session
+            search.notes.append(Note(f"not measured with sessions at once: {error.message}", level="warning"))
+            return candidate, chain
+        search.notes += [Note(f"all sessions at work, {sentences.load(row, found)}") for row in found.rows]
+        load = found.rows[-1].load
+        if load is None:
+            return candidate, chain
+        options = target(chain.target).parallel_options(threads=load.threads, sessions=load.sessions)
+        return replace(candidate, options=candidate.options | options), with_options(chain, options)
+
+    def _deliver_baseline(self, search: Search) -> bool:
+        """The model that came in, in a bundle; a torch file makes none."""
+        found = search.baseline
+        if found.model.format in TORCH_FORMATS:
+            search.notes.append(
+                Note(f"the result is the model that came in, {found.model.path}; a torch file makes no bundle")
+            )
+            return False
+        model = replace(found.model, target=found.target, options=found.options)
+        bundle.write(self.bundle, model, stages=(), force=self.force)
+        return True
+
+    def _recipe(self, chain: Chain | None) -> Recipe:
+        """What makes the result again without searching."""
+        if chain is None:
+            return self.recipe
+        return self.recipe.model_copy(update={"targets": [chain.target], "stages": list(chain.stages)})
+
+    def _searched(self, search: Search, chain: Chain | None) -> SearchRecord:
+        quantized = None if chain is None else quantize_of(chain)
+        return SearchRecord(
+            goal=self.wish.goal,
+            budget=self.budget,
+            max_size=self.wish.max_size,
+            max_p99=self.wish.max_p99,
+            trials=[trial.record for trial in search.ranking.trials],
+            sensitivity=search.sensitivity,
+            in_float=list(quantized.exclude) if quantized else [],
+            selection=recording.of_dataset(search.parts.selection),
+            ended=search.ended,
+        )
+
+
+def _calibration_samples(model: Model) -> int:
+    """Fewer for large models, which take long over each."""
+    affordable = int(_MOST_SAMPLES * _SMALL / max(1, model.size_bytes))
+    return min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, affordable))
+
+
+def _installed() -> list[str]:
+    """The targets whose libraries are there, and the devices that they run on."""
+    return [name for name in TARGETS if _absence(name) is None]
+
+
+def _absence(name: str) -> str | None:
+    """Why nothing can be measured on a target here."""
+    runtime = target(name)
+    try:
+        runtime.version()
+    except MissingLibraryError as error:
+        return error.message
+    return runtime.absence()
+
+
+def _parts(recipe: Recipe, model: Model) -> tuple[SearchParts, list[Note]]:
+    """The samples to calibrate, to decide and to prove with; and what to know about them. Raises DataError."""
+    parts = pipeline.data_parts(recipe, model, calibrates=True, trains=recipe.train is not None)
+    calibration, rest, training = parts.calibration, parts.evaluation, parts.training
+    if rest is None:
+        raise UsageError("a search needs data", hint="give --data DATA")
+    if model.signature is not None:
+        for part in filter(None, (calibration, rest, training)):
+            part.check(model.signature.inputs)
+    try:
+        selection, evaluation = splits.divide(rest, seed=recipe.seed)
+    except DataError:
+        note = Note("too few samples: the result is proven on those that it was chosen by", level="warning")
+        return SearchParts(calibration, rest, rest, training), [note]
+    return SearchParts(calibration, selection, evaluation, training), []
