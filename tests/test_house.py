@@ -26,9 +26,12 @@ FILES = sorted(
     if path.name not in ("__init__.py", "__main__.py") and (path.parent != PACKAGE or path.stem in DOORSTEP)
 )
 TABLES = (
-    "optkit.stages.stage:STAGES", "optkit.targets.target:TARGETS", "optkit.quantization.quantizer:QUANTIZERS", "optkit.data.dataset:SOURCES",
+    "optkit.stages.stage:STAGES",
+    "optkit.targets.target:TARGETS",
+    "optkit.quantization.quantizer:QUANTIZERS",
+    "optkit.data.dataset:SOURCES",
     "optkit.reports.report:REPORTS",
-)  # fmt: skip
+)
 STAGE_OPTIONS = {
     "precision": {"int8", "fp8", "fp16", "bf16", "int4"},
     "floats": {"fp16", "bf16"},
@@ -74,6 +77,38 @@ def test_files_form_no_circle():
     while ends := {module for module, others in arrows.items() if not others & set(arrows)}:
         arrows = {module: others for module, others in arrows.items() if module not in ends}
     assert not arrows
+
+
+def test_every_room_has_its_charter_and_nothing_else_in_its_init():
+    charters = {}
+    for init in PACKAGE.glob("*/**/__init__.py"):
+        tree = ast.parse(init.read_text())
+        assert len(tree.body) == 1, init
+        charters[init.parent.relative_to(PACKAGE).as_posix()] = ast.get_docstring(tree)
+    assert all(charters.values())
+    assert {room: charters[room] for room in ROOMS} == ROOMS
+    assert {room for room in charters if "/" not in room} == set(ROOMS)
+
+
+def test_rooms_are_neither_cupboards_nor_halls():
+    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"} == DOORSTEP
+    assert len([path for path in PACKAGE.iterdir() if path.is_file()]) <= 10
+    for room in {path.parent for path in FILES} - {PACKAGE, PACKAGE / "cli", PACKAGE / "verbs"}:
+        assert len(list(room.glob("*.py"))) - 1 <= 15, room
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_members_of_a_family_do_not_import_each_other(table):
+    members = {entry.partition(":")[0].removeprefix("optkit.").replace(".", "/") for entry in entries(table).values()}
+    for member in members:
+        others = members - {member}
+        assert not others & set(imported(PACKAGE / f"{member}.py")), member
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_family_lives_whole_in_its_room(table):
+    room = table.split(".")[1]
+    assert {entry.split(".")[1] for entry in entries(table).values()} == {room}
 
 
 def entries(table):
