@@ -11,11 +11,12 @@ import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped
 
 from optkit.metrics import statistics
+from optkit.notes import Note
 from optkit.records.comparison import Comparison, LatencyRecord, QualityRecord, Row
 from optkit.records.gate import Judgement, RuleRecord
 from optkit.records.machine import LibraryRecord, Machine
 from optkit.records.model import DatasetRecord, ModelRecord
-from optkit.records.record import Interval, NoteRecord
+from optkit.records.record import Interval
 from optkit.records.run import Branch, Run, StageRecord
 from optkit.reports import report as reports
 
@@ -103,7 +104,7 @@ def stage(name, before, after, *, target=None, engine=None, method=None, cached=
 
 def branch(target, status="ok", reason=None):
     small, ready = model("quantized.onnx", 338_000), model("compiled.onnx", 341_000)
-    left = NoteRecord(where="Conv_0", text="kept in float: the first layer, sensitivity 0.41", level="info")
+    left = Note(where="Conv_0", text="kept in float: the first layer, sensitivity 0.41", level="info")
     steps = [stage("quantize", FLOAT, small, target=target, engine="onnxruntime", method="static", notes=[left])]
     if status == "ok":
         steps.append(stage("compile", small, ready, target=target, engine=target, cached=True))
@@ -135,7 +136,7 @@ def sample(**changes):
         comparison=comparison,
         chosen="int8 on openvino",
         machine=MACHINE,
-        notes=[NoteRecord(text="compile was added to the stages, so that there is a bundle")],
+        notes=[Note(text="compile was added to the stages, so that there is a bundle")],
     )
     return run.model_copy(update=changes)
 

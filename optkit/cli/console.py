@@ -17,7 +17,8 @@ from optkit.errors import OptkitError
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
-    from optkit.records.record import NoteRecord, Root
+    from optkit.notes import Note
+    from optkit.records.record import Root
 
 Progress = Callable[[str, int, int | None], None]
 DETAIL = " · "
@@ -82,7 +83,7 @@ class Console:
         """A line on stderr for another program, as it is."""
         sys.stderr.write(line + "\n")
 
-    def notes(self, notes: Sequence[NoteRecord]) -> None:
+    def notes(self, notes: Sequence[Note]) -> None:
         """Notes of a record, on stderr. In human mode they are not repeated in the answer."""
         for note in notes:
             where = f"{note.where}: " if note.where else ""

@@ -78,7 +78,7 @@ def side_by_side(
         max_drop=max_drop,
         machine=fingerprint.fingerprint(),
         seconds=time.monotonic() - started,
-        notes=records.of_notes([*work.notes, *measurement_warnings.of(measured, seconds=seconds, precision=precision)]),
+        notes=[*work.notes, *measurement_warnings.of(measured, seconds=seconds, precision=precision)],
     )
 
 

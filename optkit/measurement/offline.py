@@ -81,7 +81,7 @@ def side_by_side(
         precision=precision,
         machine=fingerprint.fingerprint(),
         seconds=time.monotonic() - started,
-        notes=recording.of_notes(notes),
+        notes=list(notes),
     )
 
 

@@ -1,16 +1,14 @@
-"""From what is open in memory to its record: models, signatures, datasets, notes."""
+"""From what is open in memory to its record: models, signatures, datasets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from optkit.data.dataset import Dataset
 from optkit.data.splits import Parts
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
-from optkit.notes import Note
 from optkit.records.model import DatasetRecord, ModelRecord, SignatureRecord, TensorRecord
-from optkit.records.record import NoteRecord
 
 
 def of_model(model: Model) -> ModelRecord:
@@ -44,11 +42,6 @@ def of_parts(parts: Parts) -> dict[str, DatasetRecord | None]:
     """The records of training, calibration and evaluation data, under these names."""
     named = {"training": parts.training, "calibration": parts.calibration, "evaluation": parts.evaluation}
     return {name: None if part is None else of_dataset(part) for name, part in named.items()}
-
-
-def of_notes(notes: Iterable[Note]) -> list[NoteRecord]:
-    """Notes as records, in order."""
-    return [NoteRecord(text=note.text, where=note.where, level=note.level, kind=note.kind) for note in notes]
 
 
 def _tensors(specs: Sequence[TensorSpec]) -> list[TensorRecord]:

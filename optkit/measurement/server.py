@@ -106,7 +106,7 @@ def one_by_one(
         rounds=1,
         machine=fingerprint.fingerprint(),
         seconds=time.monotonic() - started,
-        notes=recording.of_notes([*work.notes, *machines, *cautioned]),
+        notes=[*work.notes, *machines, *cautioned],
     )
 
 

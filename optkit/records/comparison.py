@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from optkit.notes import Note
 from optkit.records.machine import Machine
 from optkit.records.model import DatasetRecord, ModelRecord
-from optkit.records.record import Interval, NoteRecord, Record, Root
+from optkit.records.record import Interval, Record, Root
 
 
 class QualityRecord(Record):
@@ -109,7 +110,7 @@ class Row(Record):
     memory_bytes: int | None = None
     quality: QualityRecord | None = None
     facts: dict[str, Any] = Field(default_factory=dict)
-    notes: list[NoteRecord] = Field(default_factory=list)
+    notes: list[Note] = Field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -143,4 +144,4 @@ class Comparison(Root):
     max_drop: float | None = None
     machine: Machine
     seconds: float
-    notes: list[NoteRecord] = Field(default_factory=list)
+    notes: list[Note] = Field(default_factory=list)

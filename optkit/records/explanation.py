@@ -6,11 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
+from optkit.notes import Note
 from optkit.records.comparison import Comparison
 from optkit.records.layers import LayerErrors, Sensitivity
 from optkit.records.machine import Machine
 from optkit.records.model import DatasetRecord
-from optkit.records.record import NoteRecord, Record, Root
+from optkit.records.record import Record, Root
 
 
 class OperatorRecord(Record):
@@ -122,7 +123,7 @@ class Explanation(Root):
     data: DatasetRecord | None = None
     machine: Machine
     seconds: float
-    notes: list[NoteRecord] = Field(default_factory=list)
+    notes: list[Note] = Field(default_factory=list)
 
 
 Family = Literal[

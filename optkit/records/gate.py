@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from optkit.notes import Note
 from optkit.records.comparison import Comparison
-from optkit.records.record import Interval, NoteRecord, Record, Root
+from optkit.records.record import Interval, Record, Root
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 
@@ -39,4 +40,4 @@ class Gate(Judgement, Root):
 
     schema_: Literal["optkit.gate/1"] = Field("optkit.gate/1", alias="schema")
     comparison: Comparison
-    notes: list[NoteRecord] = Field(default_factory=list)
+    notes: list[Note] = Field(default_factory=list)

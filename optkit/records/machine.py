@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from optkit.records.record import NoteRecord, Record, Root
+from optkit.notes import Note
+from optkit.records.record import Record, Root
 
 
 class LibraryRecord(Record):
@@ -82,4 +83,4 @@ class Doctor(Root):
     machine: Machine
     targets: list[LibraryRecord]
     providers: list[ProviderRecord] = Field(default_factory=list)
-    notes: list[NoteRecord] = Field(default_factory=list)
+    notes: list[Note] = Field(default_factory=list)

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from optkit.records.record import NoteRecord, Record, Root
+from optkit.notes import Note
+from optkit.records.record import Record, Root
 
 
 class TensorRecord(Record):
@@ -89,4 +90,4 @@ class Inspection(Root):
     quantized: str | None = None
     """How the model is quantized already; null when it is not."""
     targets: list[Refusal] = Field(default_factory=list)
-    notes: list[NoteRecord] = Field(default_factory=list)
+    notes: list[Note] = Field(default_factory=list)

@@ -6,8 +6,6 @@ Each root record has a ``schema``. History: ``optkit.*/1``, the first.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict
 
 
@@ -32,13 +30,3 @@ class Interval(Record):
     low: float
     high: float
     confidence: float = 0.95
-
-
-class NoteRecord(Record):
-    """One line for the user: what was chosen, assumed or left alone."""
-
-    text: str
-    where: str | None = None
-    level: Literal["info", "warning"] = "info"
-    kind: str | None = None
-    """A word for programs: ``noisy-neighbour``; the cautions of docs/measuring.md have one."""

@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from optkit.notes import Note
 from optkit.records.comparison import Comparison
 from optkit.records.gate import Judgement
 from optkit.records.machine import Machine
 from optkit.records.model import DatasetRecord, ModelRecord
-from optkit.records.record import NoteRecord, Record, Root
+from optkit.records.record import Record, Root
 from optkit.records.search import SearchRecord
 
 
@@ -28,7 +29,7 @@ class StageRecord(Record):
     engine_seconds: float | None = None
     source: ModelRecord
     result: ModelRecord
-    notes: list[NoteRecord] = Field(default_factory=list)
+    notes: list[Note] = Field(default_factory=list)
     facts: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -41,7 +42,7 @@ class Transformation(Root):
     training: DatasetRecord | None = None
     calibration: DatasetRecord | None = None
     comparison: Comparison | None = None
-    notes: list[NoteRecord] = Field(default_factory=list)
+    notes: list[Note] = Field(default_factory=list)
 
 
 class Branch(Record):
@@ -77,7 +78,7 @@ class Run(Root):
     gate: Judgement | None = None
     """How the chosen row did by the rules of the recipe's ``gate``; null where the recipe has none."""
     machine: Machine
-    notes: list[NoteRecord] = Field(default_factory=list)
+    notes: list[Note] = Field(default_factory=list)
 
 
 class PlannedStage(Record):
@@ -91,7 +92,7 @@ class PlannedStage(Record):
     key: str | None = None
     cached: bool | None = None
     refused: str | None = None
-    notes: list[NoteRecord] = Field(default_factory=list)
+    notes: list[Note] = Field(default_factory=list)
 
 
 class PlannedBranch(Record):
@@ -113,7 +114,7 @@ class Plan(Root):
     calibration: DatasetRecord | None = None
     evaluation: DatasetRecord | None = None
     branches: list[PlannedBranch]
-    notes: list[NoteRecord] = Field(default_factory=list)
+    notes: list[Note] = Field(default_factory=list)
 
 
 class CacheEntry(Record):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from optkit.notes import Note
 from optkit.records.gate import Gate, Judgement
-from optkit.records.record import NoteRecord
 from optkit.reports import junit_xml
 
 _MARKS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "❔ inconclusive"}
@@ -17,7 +17,7 @@ def junit(gate: Gate) -> str:
     return junit_xml.render("optkit gate", junit_xml.of_rules(gate.candidate, gate.rules), gate.comparison.seconds)
 
 
-def markdown(judged: Judgement, notes: Iterable[NoteRecord] = ()) -> str:
+def markdown(judged: Judgement, notes: Iterable[Note] = ()) -> str:
     """For a CI job's summary page."""
     lines = [
         f"### {_MARKS[judged.verdict]}: {_plain(judged.candidate)} against {_plain(judged.baseline)}",

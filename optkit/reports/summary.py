@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from optkit import units
+from optkit.notes import Note
 from optkit.records import sentences
 from optkit.records.comparison import Comparison, Row
 from optkit.records.gate import Judgement, Verdict
 from optkit.records.machine import Machine
 from optkit.records.model import DatasetRecord
-from optkit.records.record import NoteRecord
 from optkit.records.run import Branch, PlannedStage, Run, StageRecord
 
 Tone = Literal["", "good", "bad", "warn"]
@@ -134,7 +134,7 @@ def notes(run: Run) -> list[str]:
     return [_note(note) for note in all_notes(run)]
 
 
-def all_notes(run: Run) -> list[NoteRecord]:
+def all_notes(run: Run) -> list[Note]:
     """The notes of the run, its stages and its rows; what is not the run's own names its stage or row."""
     found = list(run.notes)
     for branch in run.branches:
@@ -269,9 +269,9 @@ def _data_cells(record: DatasetRecord) -> list[Cell]:
     return [Cell(text) for text in texts]
 
 
-def _placed(note: NoteRecord, name: str) -> NoteRecord:
-    return note.model_copy(update={"where": f"{name}: {note.where}" if note.where else name})
+def _placed(note: Note, name: str) -> Note:
+    return replace(note, where=f"{name}: {note.where}" if note.where else name)
 
 
-def _note(note: NoteRecord) -> str:
+def _note(note: Note) -> str:
     return f"{note.where}: {note.text}" if note.where else note.text

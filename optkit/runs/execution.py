@@ -36,7 +36,7 @@ def carry_out(stage: Stage, model: Model, context: Context, *, key: str = "") ->
         engine_seconds=outcome.engine_seconds,
         source=recording.of_model(model),
         result=recording.of_model(outcome.model),
-        notes=recording.of_notes(outcome.notes),
+        notes=list(outcome.notes),
         facts=outcome.facts,
     )
 

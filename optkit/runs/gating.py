@@ -14,13 +14,12 @@ from optkit.data.dataset import Dataset
 from optkit.decisions import gate as gate_rules
 from optkit.errors import ModelError, OptkitError, UsageError
 from optkit.measurement import candidate as candidates
-from optkit.measurement import comparison, recording
+from optkit.measurement import comparison
 from optkit.measurement.candidate import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress
 from optkit.records.comparison import Comparison, Row
 from optkit.records.gate import Gate
-from optkit.records.record import NoteRecord
 from optkit.records.rules import Rules
 from optkit.runs import saved
 from optkit.runs import saved as athand
@@ -86,7 +85,7 @@ class _Measuring:
                 threads=self.threads,
                 progress=self.progress,
             )
-            found = _judged(compared, compared.rows[-1], rules, [*recording.of_notes(notes), *compared.notes])
+            found = _judged(compared, compared.rows[-1], rules, [*notes, *compared.notes])
             if not _may_change(found):
                 break
         return found
@@ -156,7 +155,7 @@ def _from_elsewhere(path: Path, row: Row, rules: Rules, compared: Comparison, el
             f"measured anew here: {missing}",
             hint="judge ratios only, or measure again: optkit gate CANDIDATE --baseline BASELINE",
         )
-    notes = recording.of_notes([Note(f"{path}: {elsewhere}; not measured anew: {missing}", level="warning")])
+    notes = [Note(f"{path}: {elsewhere}; not measured anew: {missing}", level="warning")]
     return _judged(compared, row, rules, [*compared.notes, *notes])
 
 
@@ -191,7 +190,7 @@ def _may_change(found: Gate) -> bool:
     return found.verdict == "inconclusive" and any(rule != "max-drop" for rule in open_rules)
 
 
-def _judged(compared: Comparison, row: Row, rules: Rules, notes: list[NoteRecord]) -> Gate:
+def _judged(compared: Comparison, row: Row, rules: Rules, notes: list[Note]) -> Gate:
     judged = gate_rules.judgement(rules, compared, row)
     return Gate(
         candidate=judged.candidate,

@@ -120,7 +120,7 @@ def plan(recipe: Recipe, recipe_path: str | Path, *, cache: Store | None = None)
         model=recording.of_model(prepared.model),
         **recording.of_parts(prepared.parts),
         branches=branches,
-        notes=recording.of_notes(prepared.notes),
+        notes=list(prepared.notes),
     )
 
 
@@ -158,7 +158,7 @@ def run(
         chosen=best.title,
         gate=None if recipe.gate is None else gate_rules.judgement(recipe.gate, compared, best),
         machine=fingerprint.fingerprint(),
-        notes=recording.of_notes([*prepared.notes, *notes]),
+        notes=[*prepared.notes, *notes],
     )
     reports = {"report.md": reporting.render(record, "markdown"), "report.html": reporting.render(record, "html")}
     run_folder.finish(folder, record, reports)

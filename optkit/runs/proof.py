@@ -16,7 +16,6 @@ from optkit.notes import Note
 from optkit.quantization.half import verify as half_verify
 from optkit.quantization.half.probe import AS_WRITTEN
 from optkit.records.comparison import Comparison, Row
-from optkit.records.record import NoteRecord
 from optkit.runs.single_stage import Transformed
 from optkit.targets.target import target
 
@@ -36,12 +35,12 @@ def compared(done: Transformed, after: Model, metric: str | None, max_drop: floa
         found = _side_by_side(done, meant, metric, max_drop, None)
     before, result = found.rows
     told = f"quality is computed on the CPU, by {_REFERENCE}, and no speed was measured: {absence}"
-    note = NoteRecord(text=told, where=done.request.target, level="warning")
+    note = Note(text=told, where=done.request.target, level="warning")
     rows = [before, result.model_copy(update={"model": recording.of_model(after)})]
     return found.model_copy(update={"rows": rows, "notes": [*found.notes, note, *_refused(after, done.request.target)]})
 
 
-def _refused(model: Model, target_name: str) -> Iterator[NoteRecord]:
+def _refused(model: Model, target_name: str) -> Iterator[Note]:
     """A warning where a target that cannot run here, but can read models, does not take this one."""
     try:
         refused = [
@@ -57,7 +56,7 @@ def _refused(model: Model, target_name: str) -> Iterator[NoteRecord]:
         text = (
             f"{target_name} does not take the result: {refused[0]}{more}; optkit inspect --target {target_name} tells"
         )
-        yield NoteRecord(text=text, where=target_name, level="warning")
+        yield Note(text=text, where=target_name, level="warning")
 
 
 def _side_by_side(

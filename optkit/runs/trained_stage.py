@@ -59,7 +59,7 @@ def carried_out(
             stage=done.record.model_copy(update={"result": recording.of_model(placed)}),
             **{name: record for name, record in recording.of_parts(done.parts).items() if name != "evaluation"},
             comparison=found,
-            notes=recording.of_notes([*done.notes, *(proof.verdict(found) if found else ())]),
+            notes=[*done.notes, *(proof.verdict(found) if found else ())],
         )
 
 

@@ -112,7 +112,7 @@ class _Optimizing:
             chosen=best.title,
             search=self._searched(search, chain),
             machine=fingerprint.fingerprint(),
-            notes=recording.of_notes([*notes, *search.notes]),
+            notes=[*notes, *search.notes],
         )
         texts = {f"report.{suffix}": reports.render(record, name) for suffix, name in _REPORTS.items()}
         searchfolder.finish(self.folder, recipe, record, texts)

@@ -18,7 +18,7 @@ from optkit import lazy
 from optkit.data.dataset import Dataset
 from optkit.errors import UsageError
 from optkit.formats.model import Model
-from optkit.notes import Note
+from optkit.notes import Note as Note
 from optkit.progress import Progress, no_progress
 
 STAGES = {

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from optkit import lazy
 from optkit.formats import tensorrt_engine
+from optkit.notes import Note
 from optkit.records.machine import LibraryRecord, Machine, ProviderRecord
-from optkit.records.record import NoteRecord
 from optkit.system import fingerprint
 from optkit.targets.tensorrt import library as tensorrt_library
 
@@ -65,7 +65,7 @@ def _imported(module: str) -> tuple[str | None, str | None]:
     return done.stdout.strip() or None, None
 
 
-def tried_providers() -> tuple[list[ProviderRecord], list[NoteRecord]]:
+def tried_providers() -> tuple[list[ProviderRecord], list[Note]]:
     """Open a session on each execution provider of onnxruntime, in a process that this may crash; what to do where
     one fails.
     """
@@ -76,10 +76,10 @@ def tried_providers() -> tuple[list[ProviderRecord], list[NoteRecord]]:
     done = _run(f"{code}; print(json.dumps(list(states())))")
     if done is None or done.returncode:
         reason = f"no answer within {_TIME_LIMIT} s" if done is None else _reason(done, "when its providers are tried")
-        return [], [NoteRecord(text=reason, where="onnxruntime", level="warning")]
+        return [], [Note(text=reason, where="onnxruntime", level="warning")]
     answers = json.loads(done.stdout.splitlines()[-1])
     found = [ProviderRecord(name=name, error=error, hint=hint) for name, error, hint in answers]
-    return found, [NoteRecord(text=each.hint, where=each.name) for each in found if each.hint]
+    return found, [Note(text=each.hint, where=each.name) for each in found if each.hint]
 
 
 def _run(code: str) -> subprocess.CompletedProcess[str] | None:
@@ -102,7 +102,7 @@ def _reason(done: subprocess.CompletedProcess[str], when: str) -> str:
     return lines[-1] if lines else f"ends with exit code {done.returncode} {when}"
 
 
-def of_libraries(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[NoteRecord]:
+def of_libraries(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[Note]:
     """What is missing, with the command that brings it; what is broken; what gets in each other's way."""
     missing: dict[str, list[str]] = {}
     for library in (*targets, *here.libraries):
@@ -111,38 +111,38 @@ def of_libraries(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[No
     for extra, names in missing.items():
         one = "is" if len(set(names)) == 1 else "are"
         text = f"{', '.join(dict.fromkeys(names))} {one} not installed: pip install 'optkit[{extra}]'"
-        yield NoteRecord(text=text)
+        yield Note(text=text)
     for target in targets:
         if target.error not in (None, _NOT_INSTALLED):
             text = f"is installed and does not work: {target.error}"
-            yield NoteRecord(text=text, where=target.name, level="warning")
+            yield Note(text=text, where=target.name, level="warning")
     if all(fingerprint.version(name) for name in ("onnxruntime", "onnxruntime-gpu")):
         text = "onnxruntime and onnxruntime-gpu overwrite each other's files: uninstall both, install one"
-        yield NoteRecord(text=text, where="onnxruntime", level="warning")
+        yield Note(text=text, where="onnxruntime", level="warning")
 
 
-def of_cpu(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[NoteRecord]:
+def of_cpu(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[Note]:
     """What the processor means for quantized models."""
     if fingerprint.saturates(here.isa):
         text = "no VNNI: INT8 sums saturate on this CPU, so the same INT8 file computes something else than elsewhere"
-        yield NoteRecord(text=f"{text}, and INT8 gains less speed", where="CPU", level="warning")
+        yield Note(text=f"{text}, and INT8 gains less speed", where="CPU", level="warning")
     working = {target.name for target in targets if target.error is None}
     if "openvino" in working and fingerprint.computes_bf16(here.isa):
         text = "this CPU has bf16, and OpenVINO chooses it by itself; optkit sets the precision that it measured"
-        yield NoteRecord(text=text, where="openvino")
+        yield Note(text=text, where="openvino")
 
 
-def of_gpus(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[NoteRecord]:
+def of_gpus(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[Note]:
     """What tensorrt is here, and whether it fits the GPUs."""
     working = next((each for each in targets if each.name == "tensorrt" and each.error is None), None)
     if working is None or working.version == fingerprint.version("tensorrt"):
         return
     known = tensorrt_engine.CAPABILITIES
-    yield NoteRecord(
+    yield Note(
         text=f"it is TensorRT-RTX, which builds engines without a GPU, for compute capability {', '.join(known)}",
         where="tensorrt",
     )
     for gpu in here.gpus:
         if gpu.compute_capability not in known:
             text = f"TensorRT-RTX knows no compute capability {gpu.compute_capability}: install tensorrt in its place"
-            yield NoteRecord(text=text, where=gpu.name, level="warning")
+            yield Note(text=text, where=gpu.name, level="warning")

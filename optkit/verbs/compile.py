@@ -51,4 +51,4 @@ def compile(
     with transformed(wanted, request) as done:
         written = bundle.write(Path(output), done.outcome.model, stages=done.stages, force=force)
         stage = done.record.model_copy(update={"result": recording.of_model(written)})
-        return Transformation(output=str(output), stage=stage, notes=recording.of_notes(done.notes))
+        return Transformation(output=str(output), stage=stage, notes=list(done.notes))

@@ -92,7 +92,7 @@ def explain(
         data=None if dataset is None else recording.of_dataset(dataset),
         machine=fingerprint.fingerprint(),
         seconds=time.monotonic() - started,
-        notes=[*compared.notes, *recording.of_notes(notes)],
+        notes=[*compared.notes, *notes],
     )
 
 

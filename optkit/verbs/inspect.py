@@ -52,7 +52,7 @@ def inspect(
         sparsity=found.sparsity,
         quantized=found.quantized,
         targets=_refusals(opened, targets, sizes, progress),
-        notes=recording.of_notes(found.notes),
+        notes=list(found.notes),
     )
 
 

@@ -111,7 +111,7 @@ def quantize(
             training=done.parts.training and recording.of_dataset(done.parts.training),
             calibration=done.parts.calibration and recording.of_dataset(done.parts.calibration),
             comparison=compared,
-            notes=recording.of_notes([*done.notes, *(proof.verdict(compared) if compared else ())]),
+            notes=[*done.notes, *(proof.verdict(compared) if compared else ())],
         )
 
 

@@ -11,8 +11,8 @@ from optkit import errors
 
 if TYPE_CHECKING:
     from optkit.cli.console import Console, Table, Text
+    from optkit.notes import Note
     from optkit.records.gate import Judgement, Verdict
-    from optkit.records.record import NoteRecord
 
 _CODES = {"pass": errors.DONE, "fail": errors.GATE_FAILS, "inconclusive": errors.GATE_INCONCLUSIVE}
 
@@ -22,7 +22,7 @@ def exit_code(verdict: Verdict) -> int:
     return _CODES[verdict]
 
 
-def announce(judged: Judgement, notes: Sequence[NoteRecord], console: Console) -> None:
+def announce(judged: Judgement, notes: Sequence[Note], console: Console) -> None:
     """Where GitHub Actions runs this: the job's summary page, and an annotation for each rule that did not pass."""
     from optkit.reports import gate as gate_report
 
