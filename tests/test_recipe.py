@@ -285,12 +285,26 @@ class TestSettings:
         assert message in caught.value.message
 
 
+def properties_of(schema, place=""):
+    """The place and the schema of every property, however deep."""
+    children = schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list) else ()
+    for key, child in children:
+        if key == "properties":
+            yield from ((f"{place}.{name}", each) for name, each in child.items())
+        yield from properties_of(child, f"{place}.{key}")
+
+
 class TestTheSchema:
     schema = property(lambda self: published.recipe_schema())
 
     def test_every_file_is_what_the_code_says(self):
         written = {file.name: file.read_text() for file in published.FOLDER.glob("*.json")}
         assert written == published.texts(), "run: python -m optkit.schemas.published"
+
+    @pytest.mark.parametrize("name", published.texts())
+    def test_every_property_is_described(self, name):
+        found = json.loads((published.FOLDER / name).read_text())
+        assert not [place for place, schema in properties_of(found) if not schema.get("description", "").strip()]
 
     def test_a_recipe_and_its_document_are_valid(self, written):
         import yaml

@@ -1,4 +1,4 @@
-"""What a data description says: the ``.yaml`` that ``--data`` takes, and the ``data:`` of a recipe."""
+"""The data description: the ``.yaml`` that ``--data`` takes, and the ``data:`` of a recipe."""
 
 from __future__ import annotations
 
@@ -20,31 +20,40 @@ Encoding = Literal["input_ids", "attention_mask", "token_type_ids"]
 class Block(BaseModel):
     """A frozen, strict part of a description: an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class Images(Block):
-    """From an image file to the model's input: resize, then ``(pixel * scale - mean) / std``.
-
-    ``size`` is the height and width that the model takes (one number for a square); left out, it comes from the model.
-    ``fit`` says how a picture of another shape gets there: ``crop`` scales its shorter side to ``resize`` (by default
-    to ``size``) and cuts the middle out, ``stretch`` ignores the proportions, ``pad`` fills the border with black.
-    ``scale`` is 1/255 for float inputs and 1 for integer ones. ``classes`` gives the folders' order; left out, they are
-    sorted by name, or by number where all are numbers.
-    """
+    """Preprocessing from an image file to the model's input: resize, then ``(pixel * scale - mean) / std``."""
 
     size: Positive | Annotated[list[Positive], Field(min_length=2, max_length=2)] | None = None
+    """Height and width of the model's input in pixels, one number for a square; by default the model's own."""
     fit: Literal["crop", "stretch", "pad"] = "crop"
+    """The way to bring a picture of another shape to ``size``: ``crop`` scales its shorter side to ``resize`` and cuts
+    the middle out, ``stretch`` ignores the proportions, ``pad`` fills the border with black.
+    """
     resize: Positive | None = None
+    """Pixels of the shorter side before ``fit: crop`` cuts; by default just enough to fill ``size``."""
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    """Resampling filter for resizing."""
     color: Literal["RGB", "BGR", "L"] = "RGB"
+    """Order of the channels; ``L`` is one channel of grey."""
     layout: Literal["NCHW", "NHWC"] = "NCHW"
+    """Order of the axes: channels before or behind height and width."""
     scale: float | None = None
+    """Factor on pixels, which are 0 to 255; by default 1/255 for float inputs and 1 for integer inputs."""
     mean: Channels = 0.0
+    """Mean to subtract after scaling, one number or one for each channel."""
     std: Channels = 1.0
+    """Standard deviation to divide by, one number or one for each channel; not 0."""
     dtype: Literal["float32", "float16", "uint8", "int8"] | None = None
+    """Dtype of the input; by default the model's own."""
     input: str | None = None
+    """Name that the model's input must have; left out, any. Images are for models with one input."""
     classes: list[str] | None = None
+    """Names of the folders in the order of the class numbers; by default sorted by name, or by number where all are
+    numbers.
+    """
 
     @model_validator(mode="after")
     def _channels_fit(self) -> Self:
@@ -60,28 +69,33 @@ class Images(Block):
 
 
 class Text(Block):
-    """From lines of text to the model's inputs, by a ``tokenizer.json``.
-
-    ``text``, ``pair`` and ``label`` name columns (of a ``.csv``) or keys (of a ``.jsonl``). ``padding: max_length``
-    brings all texts to one length; ``none`` leaves each its own, one text at a time. ``inputs`` renames: ``{ids:
-    input_ids}`` feeds the model's input ``ids``.
-    """
+    """Preprocessing from lines of text to the model's inputs, by a ``tokenizer.json``."""
 
     tokenizer: str
+    """File of the tokenizer, ``tokenizer.json``."""
     text: str = "text"
+    """Column (``.csv``) or key (``.jsonl``) of the text."""
     pair: str | None = None
+    """Column or key of the second text of a pair; left out, there is one text."""
     label: str | None = None
+    """Column or key of the label, a number or a word; left out, the data has no labels."""
     max_length: Positive = 128
+    """Number of tokens that a text is cut to."""
     padding: Literal["max_length", "none"] = "max_length"
+    """``max_length`` pads all texts to one length; ``none`` leaves each its own length, one text at a time."""
     inputs: dict[str, Encoding] = Field(default_factory=dict)
+    """The tokenizer's output for an input of another name: ``{ids: input_ids}`` feeds the model's input ``ids``."""
 
 
 class DataSpec(Block):
-    """Where data lies and, for images and text, how it becomes the model's inputs."""
+    """The place of the data and, for images and text, the preprocessing."""
 
     path: str
+    """File or folder of the data, or ``FILE.py:CALLABLE``."""
     images: Images | None = None
+    """Preprocessing of a folder of images."""
     text: Text | None = None
+    """Preprocessing of a file of texts."""
 
     @model_validator(mode="after")
     def _one_block(self) -> Self:
@@ -90,13 +104,13 @@ class DataSpec(Block):
         return self
 
     def beside(self, folder: Path) -> DataSpec:
-        """The same description with relative paths taken from ``folder``."""
+        """Return the description with relative paths taken from ``folder``."""
         text = self.text and self.text.model_copy(update={"tokenizer": str(folder / self.text.tokenizer)})
         return self.model_copy(update={"path": str(folder / self.path), "text": text})
 
 
 def read(file: Path) -> DataSpec:
-    """The description in a ``.yaml``; its relative paths are relative to that file. Raises DataError."""
+    """Read the description in a ``.yaml``; its relative paths are relative to that file. Raises DataError."""
     document = yaml_lines.read(file, DataError)
     if not isinstance(document.content, dict):
         raise DataError(f"{document.where(())}: a data description is a mapping of keys to values", hint=EXAMPLE)

@@ -14,7 +14,7 @@ from optkit.errors import UsageError
 from optkit.metrics.statistics import MARGIN
 from optkit.records import sentences
 from optkit.records.comparison import Comparison, Row
-from optkit.records.gate import Judgement, RuleRecord, Verdict
+from optkit.records.gate import GateVerdict, Judgement, RuleRecord
 from optkit.records.record import Interval
 from optkit.records.rules import Rules
 
@@ -48,7 +48,7 @@ def judge(rules: Rules, comparison: Comparison, candidate: Row) -> list[RuleReco
     return [_RULES[name](baseline, candidate, limit) for name, limit in rules.given.items()]
 
 
-def overall(rules: list[RuleRecord]) -> Verdict:
+def overall(rules: list[RuleRecord]) -> GateVerdict:
     """The worst verdict."""
     found = {rule.verdict for rule in rules}
     return "fail" if "fail" in found else "inconclusive" if "inconclusive" in found else "pass"
@@ -163,11 +163,11 @@ _RULES: dict[str, Callable[[Row, Row, float], RuleRecord]] = {
 }
 
 
-def _at_most(found: Interval, limit: float) -> Verdict:
+def _at_most(found: Interval, limit: float) -> GateVerdict:
     return "pass" if found.high <= limit else "fail" if found.low > limit else "inconclusive"
 
 
-def _at_least(found: Interval, limit: float) -> Verdict:
+def _at_least(found: Interval, limit: float) -> GateVerdict:
     return "pass" if found.low >= limit else "fail" if found.high < limit else "inconclusive"
 
 
@@ -175,7 +175,7 @@ def _exactly(value: float) -> Interval:
     return Interval(value=value, low=value, high=value)
 
 
-def _record(rule: str, ended: Verdict, figure: Interval, limit: float, unit: Any, reason: str) -> RuleRecord:
+def _record(rule: str, ended: GateVerdict, figure: Interval, limit: float, unit: Any, reason: str) -> RuleRecord:
     return RuleRecord(rule=rule, verdict=ended, figure=figure, limit=limit, unit=unit, reason=reason)
 
 

@@ -1,4 +1,4 @@
-"""What a bundle says of itself: ``manifest.json``, read and checked. Nothing in a bundle is believed before it fits."""
+"""The manifest of a bundle, ``manifest.json``: read, and every file checked against it before it is used."""
 
 from __future__ import annotations
 
@@ -20,42 +20,56 @@ _REMAKE = "make it again: optkit compile MODEL --target TARGET -o BUNDLE"
 
 
 class Speedup(Record):
-    """Time of ``baseline`` over the bundle's time, with its interval."""
+    """The speed-up over a baseline, with its 95 % interval."""
 
     ratio: float
+    """Time of the baseline over the bundle's time; above 1 is faster."""
     low: float
+    """The interval's lower end."""
     high: float
+    """The interval's upper end."""
     baseline: str
+    """The model that it is compared with."""
 
 
 class MadeBy(Record):
-    """How the bundle came about: each stage with its fields, the versions and the machine."""
+    """The origin of a bundle."""
 
     stages: list[dict[str, Any]] = Field(default_factory=list)
+    """The stages in order, each with ``stage``, ``engine``, ``method`` and its options; empty without any."""
     versions: dict[str, str] = Field(default_factory=dict)
+    """Versions of the installed libraries, by name."""
     machine: Machine | None = None
+    """The machine that the bundle was made on; null where unknown."""
 
 
 class Manifest(Root):
-    """All that one needs to know to run a bundle, with optkit or without."""
+    """All that is needed to run a bundle, with optkit or without."""
 
     schema_: Literal["optkit.bundle/1"] = Field("optkit.bundle/1", alias="schema")
+    """Kind of the record and version of its format."""
     target: str
+    """The target that the bundle runs on."""
     model: str
     """The model's file, relative to the bundle."""
     format: Literal["module", "state-dict", "torchscript", "exported-program", "onnx", "openvino", "tensorrt"]
+    """The format of the model's file."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Every runtime option that matters, spelled as the runtime spells it."""
     signature: SignatureRecord
+    """The model's inputs and outputs."""
     quality: QualityRecord | None = None
+    """The quality that was measured; null where none was."""
     speedup: Speedup | None = None
+    """The speed-up that was measured; null where none was, and for the baseline itself."""
     digests: dict[str, str]
-    """SHA-256 of every file, by its path relative to the bundle."""
+    """SHA-256 of every file, in hexadecimal, by its path relative to the bundle."""
     made_by: MadeBy = Field(default_factory=MadeBy)
+    """The origin of the bundle."""
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of the bundle at ``folder``, its files checked against their digests.
+    """Read the manifest of the bundle at ``folder`` and check its files against their digests.
 
     Raises ModelError for a manifest that is missing, broken or of another schema, a path that leaves the folder, a
     file that is missing, not listed or changed.
@@ -70,7 +84,7 @@ def read(folder: Path) -> Manifest:
 
 
 def signature(record: SignatureRecord) -> Signature:
-    """The signature that ``record`` describes."""
+    """Return the signature that ``record`` describes."""
     return Signature(_specs(record.inputs), _specs(record.outputs))
 
 
@@ -86,7 +100,7 @@ def _parse(path: Path) -> Manifest:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The file ``name`` of the bundle; it may lead out of the folder neither by its path nor by a link."""
+    """Return the path of the file ``name`` of the bundle. Raises ModelError if its path or a link leads out of it."""
     relative = PurePosixPath(name)
     root, path = folder.resolve(), folder / name
     if relative.is_absolute() or ".." in relative.parts or not path.resolve().is_relative_to(root):

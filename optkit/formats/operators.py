@@ -1,4 +1,4 @@
-"""Operators as a runtime executed them: what each took, in which precision, and which layers of the model it is."""
+"""Operators as a runtime executed them: time, precision, and the layers of the model that are fused into each."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from optkit.records.explanation import Family
 
 WEIGHTED: tuple[Family, ...] = ("convolution", "matrix product", "recurrent")
-"""Where nearly all arithmetic is, and what quantizers turn into integers."""
+"""The families with nearly all arithmetic; quantizers turn their layers into integers."""
 
 
 _INTEGERS = ("int8", "int4")
 
 
-# Runtimes name operators each in their way (QLinearConv, NhwcFusedConv, Deconvolution); the first that fits counts.
+# Each runtime has names of its own (QLinearConv, NhwcFusedConv, Deconvolution); the first pattern that fits counts.
 _FAMILIES: tuple[tuple[Family, str], ...] = (
     ("conversion", r"^(|de|dynamic)quantize(linear)?$|^cast|^reorder|^convert|^fake(quantize|convert)$|^memcpy"),
     ("recurrent", r"lstm|gru|rnn"),
@@ -38,58 +38,62 @@ _FAMILIES: tuple[tuple[Family, str], ...] = (
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator of the graph that a runtime made of a model, with mean seconds per inference.
-
-    ``kind`` is the runtime's own word (``QLinearConv``, ``Reorder``), ``kernel`` what carried it out (a provider, a
-    primitive). ``layers`` are the nodes of the model's file that it is, the one with most arithmetic first; ``tensors``
-    are those nodes' outputs. ``sources`` are the operators that it takes its inputs from.
-    """
+    """One operator of the graph that a runtime executes."""
 
     name: str
+    """The operator's name in the executed graph; unique in a profile."""
     kind: str
+    """The runtime's word for the operator: ``QLinearConv``, ``Reorder``."""
     seconds: float
+    """Mean seconds per inference."""
     precision: str
+    """The dtype that it computes in, ``int8`` also for unsigned integers; of a conversion both: ``float32 to int8``."""
     kernel: str = ""
+    """The provider or primitive that carried it out; empty where the runtime does not say."""
     layers: tuple[str, ...] = ()
+    """Names of the nodes of the model's file that are fused into it, the one with most arithmetic first."""
     tensors: tuple[str, ...] = ()
+    """Outputs of those nodes."""
     sources: tuple[str, ...] = ()
+    """Names of the operators that its inputs come from."""
 
     @property
     def family(self) -> Family:
+        """The sort of work that it does."""
         return family(self.kind)
 
     @property
     def integer(self) -> bool:
-        """Whether its arithmetic is in integers of 8 bits or less."""
+        """True if its arithmetic is in integers of 8 bits or less."""
         return self.precision in _INTEGERS and self.family != "conversion"
 
     @property
     def weighted(self) -> bool:
-        """Whether it is one of those with nearly all arithmetic."""
+        """True if it belongs to the families with nearly all arithmetic."""
         return self.family in WEIGHTED
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The operators of an inference in the order of execution, over so many ``inferences`` after warming up.
-
-    ``seconds`` is an inference while it was watched, which takes a little longer than unwatched.
-    """
+    """An inference taken apart into its operators."""
 
     operators: tuple[Operator, ...]
+    """The operators, in the order of execution."""
     inferences: int
+    """Number of profiled inferences, warm-up aside."""
     seconds: float
+    """Mean seconds of a profiled inference, which takes a little longer than without profiling."""
 
 
 def family(kind: str) -> Family:
-    """What sort of work an operator does, so that runtimes can be compared."""
+    """Return the sort of work that an operator of this kind does, so that runtimes can be compared."""
     return next((name for name, pattern in _FAMILIES if re.search(pattern, kind.lower())), "other")
 
 
 def precision(kind: str, inputs: list[str], outputs: list[str]) -> str:
-    """What an operator computes in, by the dtypes of what goes in and comes out: ``int8`` for signed and unsigned.
+    """Return the dtype that an operator computes in, by the dtypes of its inputs and outputs.
 
-    A conversion has two: ``float32 to int8``.
+    ``int8`` stands for signed and unsigned integers. A conversion has two dtypes: ``float32 to int8``.
     """
     given, made = _dtype(inputs[:1]), _dtype(outputs[:1])
     if family(kind) == "conversion":
@@ -105,5 +109,7 @@ def _dtype(dtypes: list[str]) -> str:
 
 
 def plain(layer: str) -> str:
-    """A layer's name without what optimizers add: OpenVINO splits biases off, onnxruntime's quantizer adds a suffix."""
+    """Strip from a layer's name the affixes of optimizers: OpenVINO splits biases off, onnxruntime's quantizer adds a
+    suffix.
+    """
     return re.sub(r"^fused |(/WithoutBiases)?(/Dequantization\w+)?(_quant)?$", "", layer)

@@ -24,7 +24,7 @@ from optkit.measurement.workload import Workload
 from optkit.metrics.statistics import PRECISION
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
-from optkit.records.comparison import Comparison, LoadRecord, Row, Trial
+from optkit.records.comparison import Comparison, LoadRecord, LoadTrial, Row
 from optkit.system import cgroup, fingerprint
 
 _TRIAL_SECONDS = 0.3
@@ -104,8 +104,8 @@ class _Search:
     batches: Sequence[int]
     seed: int
     reached: int = 1
-    trials: list[Trial] = field(default_factory=list)
-    best: Trial | None = None
+    trials: list[LoadTrial] = field(default_factory=list)
+    best: LoadTrial | None = None
     error: OptkitError | None = None
     notes: list[Note] = field(default_factory=list)
 
@@ -172,7 +172,7 @@ class _Search:
         self.notes = list(dict.fromkeys([*self.notes, *notes]))
         return work
 
-    def _add(self, trial: Trial) -> None:
+    def _add(self, trial: LoadTrial) -> None:
         self.trials.append(trial)
         if (trial.throughput or 0.0) > ((self.best and self.best.throughput) or 0.0):
             self.best = trial
@@ -180,20 +180,20 @@ class _Search:
     def _failed(self, error: OptkitError, sessions: int, threads: int) -> None:
         """A way that failed is a trial with a reason; larger batches of it are not tried."""
         self.error = error
-        self.trials.append(Trial(batch=self.reached, sessions=sessions, threads=threads, reason=error.message))
+        self.trials.append(LoadTrial(batch=self.reached, sessions=sessions, threads=threads, reason=error.message))
         if self.batches:
             self.notes.append(Note(f"batch {self.reached} failed: {error.message}", self.candidate.name, "warning"))
 
-    def _best(self) -> Trial:
+    def _best(self) -> LoadTrial:
         if self.best is None:
             raise ValueError("nothing was tried yet")
         return self.best
 
 
-def _trial(worker: Worker, work: Workload, sessions: int, threads: int) -> Trial:
+def _trial(worker: Worker, work: Workload, sessions: int, threads: int) -> LoadTrial:
     """A short look at one way: once to warm up, then for as long as a look takes."""
     worker.load(work.feeds)
     once = min(worker.drain(sessions), worker.drain(sessions))
     count = sessions * max(2, math.ceil(_TRIAL_SECONDS / once))
     rate = count * work.batch / worker.drain(count)
-    return Trial(batch=work.batch, sessions=sessions, threads=threads, throughput=rate)
+    return LoadTrial(batch=work.batch, sessions=sessions, threads=threads, throughput=rate)

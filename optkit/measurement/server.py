@@ -26,7 +26,7 @@ from optkit.measurement.workload import Workload
 from optkit.metrics import latency, statistics
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
-from optkit.records.comparison import Comparison, LoadRecord, Row, Trial
+from optkit.records.comparison import Comparison, LoadRecord, LoadTrial, Row
 from optkit.system import fingerprint, noise
 from optkit.system.noise import Watch
 
@@ -135,7 +135,7 @@ class _Serving:
     watch: Watch
     progress: Progress = no_progress
     spent: float = 0.0
-    trials: list[Trial] = field(default_factory=list)
+    trials: list[LoadTrial] = field(default_factory=list)
     held: float | None = None
     refused: float | None = None
     latencies: list[float] = field(default_factory=list)
@@ -167,7 +167,7 @@ class _Serving:
     def p99(self) -> float:
         return float(np.quantile(self.latencies, _QUANTILE)) if self.latencies else float("inf")
 
-    def row(self, trials: list[Trial]) -> Row:
+    def row(self, trials: list[LoadTrial]) -> Row:
         """What was found, with everything that was tried."""
         load = LoadRecord(
             sessions=self.sessions,
@@ -269,5 +269,5 @@ class _Serving:
         self.trials.append(self._trial(rate=rate, p99=p99, kept=kept))
         return kept
 
-    def _trial(self, **found: Any) -> Trial:
-        return Trial(batch=self.work.batch, sessions=self.sessions, threads=self.threads, **found)
+    def _trial(self, **found: Any) -> LoadTrial:
+        return LoadTrial(batch=self.work.batch, sessions=self.sessions, threads=self.threads, **found)

@@ -101,7 +101,7 @@ class Timing:
     latency: LatencyRecord | None = None
     throughput: Interval | None = None
     speedup: Interval | None = None
-    verdict: statistics.Verdict | None = None
+    verdict: statistics.SpeedVerdict | None = None
     ratios: list[list[float]] = field(default_factory=list)
     memory_bytes: int | None = None
     facts: dict[str, Any] = field(default_factory=dict)

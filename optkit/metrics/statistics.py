@@ -14,7 +14,7 @@ from optkit.records.record import Interval
 Numbers = Sequence[float] | np.ndarray
 Launches = Sequence[Numbers]
 """A value for each round of each launch."""
-Verdict = Literal["faster", "slower", "no difference", "inconclusive"]
+SpeedVerdict = Literal["faster", "slower", "no difference", "inconclusive"]
 
 TAIL = 5
 """How many samples must lie beyond a quantile for it to be reported: 50 for p90, 100 for p95, 500 for p99."""
@@ -132,7 +132,7 @@ def expanded_tail(tail: float, count: int) -> float:
     return NormalDist().cdf(-student(1.0 - tail, count - 1) * math.sqrt(count / (count - 1)))
 
 
-def verdict(interval: Interval, *, margin: float = MARGIN) -> Verdict:
+def verdict(interval: Interval, *, margin: float = MARGIN) -> SpeedVerdict:
     """What the interval of a speed-up says.
 
     ``no difference``: all of it lies within the margin of one. ``faster``, ``slower``: all of it lies beyond the

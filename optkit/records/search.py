@@ -1,4 +1,4 @@
-"""The record of a search: every candidate with its figures or its reason, and what was decided about it."""
+"""The record of a search: every candidate with its figures or its error, and what was decided about it."""
 
 from __future__ import annotations
 
@@ -13,41 +13,56 @@ from optkit.records.record import Record
 
 Goal = Literal["latency", "throughput", "size", "memory"]
 Phase = Literal["float", "broad", "trimmed", "repair", "mixed", "trained", "options"]
-"""Float on each target; the methods in their plain form; these without the layers that integers slow down; another
-method where one lost too much; layers that lose most given back to float; more of them, where too few samples tell of a
-loss; what training makes of the best; runtime options."""
+"""Phases of a search, in order: the float model on each target; each method in its plain form; the same without the
+layers that integers slow down; another method where one lost too much; the most damaged layers in float; training; and
+runtime options."""
 
 
 class TrialRecord(Record):
-    """One candidate: the stages that make it, what a short look at it showed, and what became of it.
-
-    The look's quality is on the selection samples, which the final comparison does not use. ``speed`` is the baseline's
-    fastest inference over this one's: too short a look for an interval, but the steadiest figure on a busy machine.
-    """
+    """One candidate: its stages, the figures of a short look, and the decision about it."""
 
     phase: Phase
+    """The phase of the search that proposed it: ``float`` (not quantized), ``broad`` (a method in its plain form),
+    ``trimmed`` (without the layers that integers slow down), ``repair`` (another method in place of one that lost too
+    much), ``mixed`` (the most damaged layers in float), ``trained`` (pruned or fine-tuned), ``options`` (other runtime
+    options).
+    """
     stages: list[dict[str, Any]]
+    """The stages that make it, each as one name with the fields that differ from their defaults."""
     row: Row
+    """Figures of the look, measured on the selection samples, which the final comparison does not use."""
     speed: float | None = None
+    """The baseline's fastest inference over this one's, above 1 is faster: the steadiest figure of a look that is too
+    short for an interval. Null where the candidate failed.
+    """
     seconds: float
-    """What making it and looking at it took."""
+    """Seconds to make the candidate and to look at it; of candidates that share a look, an equal part each."""
     after: float = 0.0
-    """Seconds from the beginning of the search to its figures."""
+    """Seconds from the beginning of the search to the end of the look."""
     decision: str = ""
+    """The reason why the candidate is in the final comparison, or is not."""
     final: bool = False
+    """True if the candidate is in the final comparison."""
 
 
 class SearchRecord(Record):
-    """What was looked for, everything that was tried, and why the search ended."""
+    """The goal of a search, all that was tried, and the reason why it ended."""
 
     goal: Goal
+    """The figure that the result is to be best at: latency, throughput, size on disk, or peak memory."""
     budget: float
+    """Seconds that the search was given."""
     max_size: int | None = None
+    """The largest size allowed on disk, in bytes; null where none was given."""
     max_p99: float | None = None
+    """The largest 99 % quantile of the latency allowed, in seconds; null where none was given."""
     trials: list[TrialRecord] = Field(default_factory=list)
+    """Every candidate, in the order in which it was tried."""
     sensitivity: Sensitivity | None = None
-    """What INT8 does to each layer, where a fast candidate lost too much."""
+    """The damage that INT8 does to each layer; null unless a fast candidate lost too much."""
     in_float: list[str] = Field(default_factory=list)
-    """The layers that the result gives back to float."""
+    """Names of the layers that the result keeps in float."""
     selection: DatasetRecord
+    """The samples that decisions were made on."""
     ended: str
+    """The reason why the search ended: the time was up, or nothing was left to try."""

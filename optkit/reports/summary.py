@@ -10,13 +10,13 @@ from optkit import units
 from optkit.notes import Note
 from optkit.records import sentences
 from optkit.records.comparison import Comparison, Row
-from optkit.records.gate import Judgement, Verdict
+from optkit.records.gate import GateVerdict, Judgement
 from optkit.records.machine import Machine
 from optkit.records.model import DatasetRecord
 from optkit.records.run import Branch, PlannedStage, Run, StageRecord
 
 Tone = Literal["", "good", "bad", "warn"]
-VERDICT_TONES: dict[Verdict, Tone] = {"pass": "good", "fail": "bad", "inconclusive": "warn"}
+VERDICT_TONES: dict[GateVerdict, Tone] = {"pass": "good", "fail": "bad", "inconclusive": "warn"}
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,13 @@ class ModelSpec(Block):
     """The model that comes in. The keys are the options ``--input``, ``--code`` and ``--trust``."""
 
     path: str
+    """File of the model."""
     inputs: list[str] = Field(default_factory=list)
-    """``NAME:DTYPE[DIM,DIM]`` where the file does not tell."""
+    """Inputs as ``NAME:DTYPE[DIM,DIM]``, where the file does not tell them."""
     code: str | None = None
     """``FILE.py:CALLABLE`` that builds the module of a state dict."""
     trust: bool = False
-    """Whether a pickled file may run its code."""
+    """True to let a pickled file run its code."""
 
     def beside(self, folder: Path) -> ModelSpec:
         """The same with relative paths taken from ``folder``."""
@@ -49,12 +50,16 @@ class ModelSpec(Block):
 
 
 class Benchmark(Block):
-    """How the results are measured."""
+    """Settings of the measurement of the results."""
 
     seconds: float = Field(10.0, gt=0)
+    """Seconds that each model is timed at most."""
     precision: float = Field(PRECISION, gt=0)
+    """Half width of the speed-up's interval, as a share of its value, at which timing stops."""
     threads: Annotated[int, Field(gt=0)] | None = None
+    """Threads of a session; by default all cores."""
     batch: Annotated[int, Field(gt=0)] = 1
+    """Samples per inference."""
 
 
 _Data = Annotated[DataSpec, BeforeValidator(_path_alone, json_schema_input_type=str | DataSpec)]
@@ -63,24 +68,32 @@ _Targets = Annotated[list[str], Field(min_length=1)]
 
 
 class Recipe(Block):
-    """What a run does."""
+    """A model, its data, the stages to apply, and the measurement of the result."""
 
     model: Annotated[ModelSpec, BeforeValidator(_path_alone, json_schema_input_type=str | ModelSpec)]
+    """The model that comes in: its file, or a mapping."""
     data: _Data | None = None
-    """Split into calibration and evaluation parts, unless ``calibration`` is given."""
+    """Data, split into calibration and evaluation parts unless ``calibration`` is given."""
     train: _Data | None = None
-    """What stages that train learn from; split off ``data`` where it is not given."""
+    """Data that stages which train learn from; split off ``data`` where it is not given."""
     calibration: _Data | None = None
+    """Data that calibration ranges are taken from; split off ``data`` where it is not given."""
     calibration_samples: Annotated[int, Field(gt=0)] = 300
+    """Number of calibration samples at most."""
     seed: int = 0
+    """Seed of all random choices: the split of the data, training, resampling."""
     metric: str | None = None
+    """``METRIC`` or ``METRIC:OUTPUT``; by default accuracy for classes, mae for real labels, cosine without labels."""
     max_drop: Annotated[float, Field(ge=0)] | None = None
     """The largest loss allowed, in the metric's own units."""
     targets: _Targets = Field(default_factory=lambda: ["onnxruntime"])
+    """Runtimes to make the result for, each a branch of its own."""
     stages: _Stages = Field(default_factory=list)
+    """Transformations in order: a stage's name, or one with its fields."""
     benchmark: Benchmark = Benchmark()
+    """Duration, precision, threads and batch size of the measurement."""
     gate: Rules | None = None
-    """What the result must keep. Without a rule in it: not be worse than the baseline."""
+    """Rules that the result must keep; without a rule in it, the result must not be worse than the baseline."""
 
     @property
     def bound(self) -> float | None:

@@ -42,16 +42,20 @@ _ENGINES = (
 
 
 class Stored(Root):
-    """What an entry says of itself. Paths are relative to its folder."""
+    """The record of an entry, in its folder. Paths are relative to the folder."""
 
     schema_: Literal["optkit.store/1"] = Field("optkit.store/1", alias="schema")
+    """Kind of the record and version of its format."""
     stage: StageRecord
+    """The stage as it was carried out."""
     target: str | None = None
+    """The target that the result was compiled for; null where it was not compiled."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """Runtime options of a compiled result."""
     code: str | None = None
-    """The code of a state dict, where it is another's than its source's."""
+    """``FILE.py:CALLABLE`` of a state dict; null where it is the source's."""
     files: dict[str, str]
-    """SHA-256 by file."""
+    """SHA-256 of every file, by its path."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""JSON Schemas of recipes and of all records, published as files beside this module.
+"""JSON schemas of recipes and of all records, published as files beside this module.
 
 ``python -m optkit.schemas.published`` writes them anew from the code.
 """
@@ -38,13 +38,13 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def texts() -> dict[str, str]:
-    """Every schema as text, by its file's name."""
+    """Return every schema as JSON text, by its file's name."""
     schemas = {"recipe": recipe_schema()} | {name: _record_schema(record) for name, record in RECORDS.items()}
     return {f"{name}.schema.json": json.dumps(schema, indent=2) + "\n" for name, schema in schemas.items()}
 
 
 def recipe_schema() -> dict[str, Any]:
-    """What a recipe may hold; each stage with its own keys."""
+    """Return the schema of a recipe, each stage with its own keys."""
     schema = Recipe.model_json_schema(mode="validation")
     definitions = schema.setdefault("$defs", {})
     for name in STAGES:
@@ -56,11 +56,11 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def _stage(name: str) -> dict[str, Any]:
-    """One stage's name with its fields."""
-    fields = {"anyOf": [{"$ref": f"#/$defs/{name}"}, {"type": "null"}]}
+    """Return the schema of one stage's name with its fields."""
+    fields = {"anyOf": [{"$ref": f"#/$defs/{name}"}, {"type": "null"}], "description": f"The fields of {name}."}
     return {"type": "object", "properties": {name: fields}, "required": [name], "additionalProperties": False}
 
 
 def _record_schema(record: type[records.Root]) -> dict[str, Any]:
-    """What a record holds once written: every key, as nothing is left out."""
+    """Return the schema of a record as it is written."""
     return {"$schema": _DIALECT, **record.model_json_schema(mode="serialization", by_alias=True)}

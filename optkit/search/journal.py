@@ -32,8 +32,11 @@ class _Entry(Record):
     """A line: a trial under the key of its candidate, or the sensitivity of all layers."""
 
     key: str
+    """Digest of the candidate's stages and options, or ``sensitivity``."""
     trial: TrialRecord | None = None
+    """The candidate's trial; null in the line of the sensitivity."""
     sensitivity: Sensitivity | None = None
+    """The sensitivity of all layers; null in the line of a trial."""
 
 
 class Journal:

@@ -12,12 +12,12 @@ from optkit import errors
 if TYPE_CHECKING:
     from optkit.cli.console import Console, Table, Text
     from optkit.notes import Note
-    from optkit.records.gate import Judgement, Verdict
+    from optkit.records.gate import GateVerdict, Judgement
 
 _CODES = {"pass": errors.DONE, "fail": errors.GATE_FAILS, "inconclusive": errors.GATE_INCONCLUSIVE}
 
 
-def exit_code(verdict: Verdict) -> int:
+def exit_code(verdict: GateVerdict) -> int:
     """What a script sees."""
     return _CODES[verdict]
 
