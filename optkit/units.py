@@ -7,11 +7,11 @@ import math
 UNKNOWN = "-"
 _SECONDS = {"us": 1e6, "ms": 1e3, "s": 1.0}
 _MINUTES = 120.0
-"""From how many seconds on a time is shown in minutes."""
+"""Seconds from which on a time is shown in minutes."""
 
 
 def seconds(value: float | None) -> str:
-    """``0.00123`` -> ``1.23 ms``."""
+    """Format seconds: ``0.00123`` as ``1.23 ms``."""
     if value is None:
         return UNKNOWN
     for limit, unit in ((1e-3, "us"), (1.0, "ms"), (_MINUTES, "s")):
@@ -22,7 +22,7 @@ def seconds(value: float | None) -> str:
 
 
 def seconds_interval(value: float, low: float, high: float) -> str:
-    """``0.573 ms (0.570 to 0.581)``: all three in the value's unit, with its digits."""
+    """Format seconds with their interval: ``0.573 ms (0.570 to 0.581)``, all in the value's unit, with its digits."""
     if value >= _MINUTES:
         return f"{seconds(value)} ({seconds(low)} to {seconds(high)})"
     text, unit = seconds(value).split()
@@ -32,7 +32,7 @@ def seconds_interval(value: float, low: float, high: float) -> str:
 
 
 def size(value: float | None) -> str:
-    """``1234567`` bytes -> ``1.23 MB`` (powers of 1000)."""
+    """Format bytes: ``1234567`` as ``1.23 MB`` (powers of 1000)."""
     if value is None:
         return UNKNOWN
     number = float(value)
@@ -44,74 +44,74 @@ def size(value: float | None) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """``1.9234`` -> ``1.92x``."""
+    """Format a ratio: ``1.9234`` as ``1.92x``."""
     return UNKNOWN if value is None else f"{value:.2f}x"
 
 
 def interval(low: float, high: float) -> str:
-    """The interval of a ratio: ``1.87 to 1.96``."""
+    """Format the interval of a ratio: ``1.87 to 1.96``."""
     return f"{low:.2f} to {high:.2f}"
 
 
 def ratio_interval(value: float, low: float, high: float) -> str:
-    """``1.92x (1.87 to 1.96)``."""
+    """Format a ratio with its interval: ``1.92x (1.87 to 1.96)``."""
     return f"{ratio(value)} ({interval(low, high)})"
 
 
 def quality_interval(value: float, low: float, high: float) -> str:
-    """``0.9312 (0.9101 to 0.9502)``."""
+    """Format a metric's value with its interval: ``0.9312 (0.9101 to 0.9502)``."""
     return f"{quality(value)} ({quality(low)} to {quality(high)})"
 
 
 def quality(value: float | None) -> str:
-    """A metric's value, four digits behind the point: ``0.9312``."""
+    """Format a metric's value with four digits behind the point: ``0.9312``."""
     return UNKNOWN if value is None else f"{value:.4f}"
 
 
 def rate_interval(value: float, low: float, high: float) -> str:
-    """``4728 (4600 to 4864)``, in samples or queries per second."""
+    """Format samples or queries per second with their interval: ``4728 (4600 to 4864)``."""
     return f"{_three_digits(value)} ({_three_digits(low)} to {_three_digits(high)})"
 
 
 def rate(value: float | None) -> str:
-    """Samples per second."""
+    """Format samples or queries per second: ``4728/s``."""
     return UNKNOWN if value is None else f"{_three_digits(value)}/s"
 
 
 def one_digit(value: float) -> str:
-    """A rough number, rounded up to its first digit: ``43`` -> ``50``."""
+    """Round a number above 0 up to its first digit and format it: ``43`` as ``50``."""
     step = 10.0 ** math.floor(math.log10(value))
     return f"{math.ceil(round(value / step, 9)) * step:g}"
 
 
 def count(value: int | None) -> str:
-    """``23500000`` -> ``23,500,000``."""
+    """Format a count: ``23500000`` as ``23,500,000``."""
     return UNKNOWN if value is None else f"{value:,}"
 
 
 def percent(value: float | None) -> str:
-    """A share of one: ``0.25`` -> ``25.0 %``."""
+    """Format a share of one: ``0.25`` as ``25.0 %``."""
     return UNKNOWN if value is None else f"{value * 100:.1f} %"
 
 
 def small_percent(value: float) -> str:
-    """A share of one that may be next to nothing, three digits of it: ``0.000312`` -> ``0.0312 %``."""
+    """Format a tiny share of one with three digits: ``0.000312`` as ``0.0312 %``."""
     return f"{value * 100:.3g} %"
 
 
 def p_value(value: float) -> str:
-    """``p = 0.042``, ``p < 0.001``."""
+    """Format a p-value: ``p = 0.042``, ``p < 0.001``."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def parse_seconds(text: object) -> float:
-    """``20ms`` -> 0.02; a bare number is seconds. Raises ValueError."""
+    """Parse a time into seconds: ``20ms`` is 0.02, a bare number is seconds. Raises ValueError."""
     factors = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
     return _parsed(text, factors, "a time, for example 20ms")
 
 
 def parse_bytes(text: object) -> int:
-    """``500MB`` -> 500,000,000 (powers of 1000); a bare number is bytes. Raises ValueError."""
+    """Parse a size into bytes: ``500MB`` is 500,000,000 (powers of 1000), a bare number is bytes. Raises ValueError."""
     return round(_parsed(text, {"B": 1, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9}, "a size, for example 500MB"))
 
 

@@ -118,7 +118,7 @@ def check_folder(run, beside):
     assert Run.model_validate_json((beside / "record.json").read_bytes()) == run
     assert not (beside / "trials.jsonl").exists()
     assert "Speed-up against loss" in (beside / "report.html").read_text()
-    assert "What was tried" in (beside / "report.md").read_text()
+    assert "## Candidates" in (beside / "report.md").read_text()
 
 
 def check_made_again(folder):

@@ -1,4 +1,4 @@
-"""Which row of a comparison is the result: the best inside the bound, and the baseline where nothing beats it."""
+"""The choice of a comparison's result: the best row inside the bound, or the baseline where nothing beats it."""
 
 from __future__ import annotations
 
@@ -12,34 +12,38 @@ from optkit.records.comparison import Comparison, QualityRecord, Row
 from optkit.records.search import Goal
 
 _NEGLIGIBLE = 0.01
-"""The loss of fidelity to the baseline's outputs that passes where nobody gave a bound: cosine 0.99, 99 % agreement."""
+"""The loss of fidelity to the baseline's outputs that passes without a given bound: cosine 0.99, 99 % agreement."""
 _BOUNDED = ("cosine", "agreement")
 """Measures of fidelity that have the same meaning for every model."""
 _ALIKE = 0.97
-"""The share of the highest speed-up that a smaller file may cost."""
+"""The share of the highest speed-up that a smaller file must reach to be preferred."""
 _LESS_MEMORY = 0.98
-"""The share of the baseline's peak memory from which on it counts as less: peaks of one model differ by a per cent."""
+"""The share of the baseline's peak memory below which a peak counts as less: those of one model differ by 1 %."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What the result is to be best at, and hard limits: bytes on disk, seconds of the p99."""
+    """The goal of a search, and hard limits."""
 
     goal: Goal = "latency"
+    """The figure that the result is to be best at."""
     max_size: int | None = None
+    """The largest size allowed on disk, in bytes."""
     max_p99: float | None = None
+    """The largest 99 % quantile of the latency allowed, in seconds."""
 
     def allows(self, row: Row) -> bool:
-        """Whether the row keeps the limits; a figure that is not known keeps none."""
+        """Return True if the row keeps the limits; an unknown figure keeps none."""
         if self.max_size is not None and _size_bytes(row) > self.max_size:
             return False
         p99 = row.latency.p99 if row.latency else None
         return self.max_p99 is None or (p99 is not None and p99 <= self.max_p99)
 
     def beats(self, row: Row, baseline: Row) -> bool:
-        """Whether the row is better at the goal and not slower; where the baseline breaks a limit, any that does not.
+        """Return True if the row is better at the goal and not slower than the baseline.
 
-        For speed that is to be faster, or smaller at no difference in speed.
+        For the goals of speed, better is faster, or smaller at no difference in speed. Where the baseline breaks a
+        limit, every row that keeps the limits beats it.
         """
         if row.status == "failed":
             return False
@@ -52,7 +56,7 @@ class Wish:
         return less and row.speed_verdict in ("faster", "no difference")
 
     def best(self, rows: Sequence[Row], baseline: Row) -> Row:
-        """The best of the rows; where the intervals cannot tell the fastest apart, the smallest of them."""
+        """Return the best of the rows; of the fastest, where intervals cannot tell them apart, the smallest."""
         if self.goal == "size":
             return min(rows, key=_size_bytes, default=baseline)
         if self.goal == "memory":
@@ -61,10 +65,10 @@ class Wish:
 
 
 def choose(comparison: Comparison, wish: Wish | None = None, *, refused: Sequence[Row] = ()) -> tuple[Row, list[Note]]:
-    """The best candidate that beats the baseline inside the bound, else the baseline; and what to know about it.
+    """Return the best candidate that beats the baseline inside the bound, else the baseline, and notes on the choice.
 
-    Without ``max_drop`` the bound is that the loss must not be clearly above nothing. Rows that are ``refused`` lost
-    too much on other samples.
+    Without ``max_drop`` the interval of the loss must reach down to 0. ``refused`` are rows that lost too much on other
+    samples.
     """
     wish = wish or Wish()
     baseline, *others = comparison.rows
@@ -75,7 +79,7 @@ def choose(comparison: Comparison, wish: Wish | None = None, *, refused: Sequenc
 
 
 def inside(quality: QualityRecord | None, max_drop: float | None) -> bool:
-    """Whether the loss is inside the bound; where no quality was asked for, it is."""
+    """Return True if the loss is inside the bound; without a measured loss it is."""
     if quality is None or quality.loss is None:
         return True
     if max_drop is not None:
@@ -90,8 +94,9 @@ def _needs_less(row: Row, baseline: Row) -> bool:
 
 
 def _fastest(rows: Sequence[Row]) -> list[Row]:
-    """The rows whose speed-up may be the highest, as far as the intervals tell, and is next to it in any case: where
-    little was measured, intervals are wide.
+    """Return the rows whose interval overlaps that of the highest speed-up and whose value is at least 97 % of it.
+
+    The second condition counts where little was measured and intervals are wide.
     """
     top = max(rows, key=speed, default=None)
     if top is None or top.speedup is None:
@@ -101,7 +106,7 @@ def _fastest(rows: Sequence[Row]) -> list[Row]:
 
 
 def speed(row: Row) -> float:
-    """The speed-up over the baseline; 1 for the baseline itself."""
+    """Return the speed-up over the baseline; 1 for the baseline itself."""
     return row.speedup.value if row.speedup else 1.0
 
 
@@ -122,7 +127,7 @@ def _quality_unknown(best: Row) -> list[Note]:
 def _left_out(
     best: Row, better: Sequence[Row], within: Sequence[Row], max_drop: float | None, refused: Sequence[Row]
 ) -> list[Note]:
-    """Why a faster row is not the result."""
+    """Note for each faster row why it is not the result."""
     bound = f"max_drop {max_drop:g}" if max_drop is not None else "the bound that holds where no max_drop is given"
     faster = [row for row in better if row not in within and speed(row) > speed(best)]
     said = {id(row): "with the samples that it was looked at on, its loss" for row in refused}

@@ -1,7 +1,8 @@
 """The release gate's rules over a comparison, each ending in pass, fail or inconclusive.
 
-A figure with an interval passes when all of the interval is inside the limit, and fails when all of it is outside. What
-lies between is inconclusive: the data cannot tell. A figure without an interval (size, peak memory) has none.
+A figure with an interval passes when all of the interval is inside the limit, and fails when all of it is outside;
+otherwise it is inconclusive, as the data cannot tell. A figure without an interval (size, peak memory) only passes or
+fails.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from optkit.records.record import Interval
 from optkit.records.rules import Rules
 
 NOT_WORSE = 0.01
-"""The loss that counts as none where no rule says more: of metrics that lie between 0 and 1 in their own units, of
-others as a share of the baseline's value."""
+"""The loss that passes when no rules are given: in the metric's own units where it lies between 0 and 1, else as a
+share of the baseline's value."""
 
 
 ABSOLUTE = frozenset({"max_p99", "min_throughput", "max_memory"})
@@ -31,14 +32,14 @@ _UP_TO_ONE = ("accuracy", "top5", "f1", "cosine", "agreement", "pearson", "spear
 
 
 def judgement(rules: Rules, comparison: Comparison, candidate: Row) -> Judgement:
-    """How ``candidate``, a row of the comparison, does by the rules."""
+    """Judge ``candidate``, a row of the comparison, by the rules."""
     judged = judge(rules, comparison, candidate)
     baseline = comparison.rows[0].title
     return Judgement(candidate=candidate.title, baseline=baseline, verdict=overall(judged), rules=judged)
 
 
 def judge(rules: Rules, comparison: Comparison, candidate: Row) -> list[RuleRecord]:
-    """Every rule that was given; where none was, that the candidate is not worse than the baseline."""
+    """Judge every rule that was given; where none was, that the candidate is not worse than the baseline."""
     baseline = comparison.rows[0]
     candidate = _against_itself(candidate) if candidate.baseline else candidate
     if candidate.status == "failed":
@@ -49,14 +50,15 @@ def judge(rules: Rules, comparison: Comparison, candidate: Row) -> list[RuleReco
 
 
 def overall(rules: list[RuleRecord]) -> GateVerdict:
-    """The worst verdict."""
+    """Return the worst verdict."""
     found = {rule.verdict for rule in rules}
     return "fail" if "fail" in found else "inconclusive" if "inconclusive" in found else "pass"
 
 
 def chosen(comparison: Comparison, name: str | None) -> Row:
-    """The candidate called ``name``, by its name or title, or the baseline by its title; the only candidate where no
-    name is given. Raises UsageError.
+    """Return the candidate called ``name``, by its name or title, or the baseline by its title.
+
+    Without a name it is the only candidate. Raises UsageError.
     """
     others = [row for row in comparison.rows if not row.baseline]
     found = [row for row in others if name in (None, row.name, row.title)]
@@ -71,7 +73,7 @@ def chosen(comparison: Comparison, name: str | None) -> Row:
 
 
 def _against_itself(baseline: Row) -> Row:
-    """The baseline as a candidate: exactly as fast as itself, and without a loss."""
+    """Return the baseline as a candidate: exactly as fast as itself, and without a loss."""
     quality = baseline.quality and baseline.quality.model_copy(update={"loss": _exactly(0.0)})
     return baseline.model_copy(update={"speedup": _exactly(1.0), "quality": quality})
 

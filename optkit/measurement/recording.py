@@ -1,4 +1,4 @@
-"""From what is open in memory to its record: models, signatures, datasets."""
+"""Records of models, signatures and datasets that are open in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from optkit.records.model import DatasetRecord, ModelRecord, SignatureRecord, Te
 
 
 def of_model(model: Model) -> ModelRecord:
-    """The model's record; its size includes the files beside it."""
+    """Return the model's record; its size includes the files beside it."""
     return ModelRecord(
         path=str(model.path),
         format=model.format,
@@ -23,12 +23,12 @@ def of_model(model: Model) -> ModelRecord:
 
 
 def of_signature(signature: Signature) -> SignatureRecord:
-    """The signature's record."""
+    """Return the signature's record."""
     return SignatureRecord(inputs=_tensors(signature.inputs), outputs=_tensors(signature.outputs))
 
 
 def of_dataset(dataset: Dataset) -> DatasetRecord:
-    """The dataset's record; computing its digest reads all of it."""
+    """Return the dataset's record; computing its digest reads every sample."""
     return DatasetRecord(
         path=str(dataset.source.path),
         part=dataset.part,
@@ -39,7 +39,7 @@ def of_dataset(dataset: Dataset) -> DatasetRecord:
 
 
 def of_parts(parts: Parts) -> dict[str, DatasetRecord | None]:
-    """The records of training, calibration and evaluation data, under these names."""
+    """Return the records of training, calibration and evaluation data, under these names."""
     named = {"training": parts.training, "calibration": parts.calibration, "evaluation": parts.evaluation}
     return {name: None if part is None else of_dataset(part) for name, part in named.items()}
 

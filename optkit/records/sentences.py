@@ -1,4 +1,4 @@
-"""What a comparison says, in sentences: the same ones on the terminal and in reports."""
+"""A comparison in sentences: the same ones on the terminal and in reports."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ _NAMED = 3
 
 
 def names(given: Sequence[str]) -> str:
-    """``a, b, c and 4 more``: as many as a sentence bears."""
+    """List the first three names and the number of the others: ``a, b, c and 4 more``."""
     left = len(given) - _NAMED
     return ", ".join(given[:_NAMED]) + (f" and {left} more" if left > 0 else "")
 
 
 def cause(text: str, foremost: Sequence[str]) -> str:
-    """A cause with the few that add the most to it."""
+    """Add to a cause the layers that contribute most."""
     return f"{text}; above all {names(foremost)}" if foremost else text
 
 
 def speed(row: Row) -> str:
-    """``1.92x faster (95 %: 1.87 to 1.96)``, ``1.16x slower``, ``no difference (95 %: 0.99 to 1.01)``; no ratio: what
-    it is.
+    """Describe a row's speed: ``1.92x faster (95 %: 1.87 to 1.96)``, ``no difference (95 %: 0.99 to 1.01)``.
+
+    A row without a speed-up is ``failed``, ``baseline`` or ``-``.
     """
     if row.status == "failed":
         return "failed"
@@ -39,7 +40,7 @@ def speed(row: Row) -> str:
 
 
 def load(row: Row, comparison: Comparison) -> str:
-    """What a model stood under the load of the offline or the server scenario, in a sentence."""
+    """Describe a row of the offline or the server scenario in a sentence."""
     if row.status == "failed" or row.load is None:
         return f"{row.title} failed: {row.reason}"
     if comparison.scenario == "offline":
@@ -60,13 +61,13 @@ def _sessions(load: LoadRecord) -> str:
 
 
 def beyond(row: Row, max_drop: float | None) -> bool:
-    """Whether the row's loss is larger than allowed."""
+    """Return True if the row's loss is larger than ``max_drop``, in the metric's units."""
     loss = row.quality.loss if row.quality else None
     return max_drop is not None and loss is not None and loss.value > max_drop
 
 
 def evidence(quality: QualityRecord) -> str:
-    """``McNemar p = 0.454, losses from 0.0080 on would show``: how sure the loss is; nothing where that is unknown."""
+    """Describe the evidence of a loss: ``McNemar p = 0.454, losses from 0.0080 on would show``; may be empty."""
     shown = f"losses from {units.quality(quality.detectable)} on would show" if quality.detectable else ""
     if quality.p_value is None:
         return shown
@@ -74,7 +75,7 @@ def evidence(quality: QualityRecord) -> str:
 
 
 def verdict(row: Row, comparison: Comparison) -> str:
-    """One candidate against the baseline, in a sentence."""
+    """Describe one candidate against the baseline in a sentence."""
     batches = {other.batch for other in comparison.rows}
     name = f"{row.name} on {row.target}" + (f" at batch {row.batch}" if len(batches) > 1 else "")
     if row.status == "failed":
@@ -91,7 +92,10 @@ def _size(row: Row, baseline: Row) -> str:
 
 
 def lost(row: Row, max_drop: float | None) -> str:
-    """``accuracy 0.8900, loss 0.0310 (0.0190 to 0.0430), McNemar p < 0.001``, and how that is to ``max_drop``."""
+    """Describe a loss with its evidence, and compare it with ``max_drop``.
+
+    For example ``accuracy 0.8900, loss 0.0310 (0.0190 to 0.0430), McNemar p < 0.001: beyond --max-drop 0.01``.
+    """
     quality = row.quality
     if quality is None or quality.loss is None:
         return ""

@@ -1,4 +1,4 @@
-"""The gate's record as other tools read it: JUnit XML, a Markdown summary, annotations of GitHub Actions."""
+"""The gate's record for CI systems: JUnit XML, a Markdown summary, annotations of GitHub Actions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _LEVELS = {"fail": "error", "inconclusive": "warning"}
 
 
 def junit(gate: Gate) -> str:
-    """A test suite with a case for each rule."""
+    """Return a JUnit test suite with a case for each rule."""
     return junit_xml.render("optkit gate", junit_xml.of_rules(gate.candidate, gate.rules), gate.comparison.seconds)
 
 
 def markdown(judged: Judgement, notes: Iterable[Note] = ()) -> str:
-    """For a CI job's summary page."""
+    """Return Markdown for a CI job's summary page."""
     lines = [
         f"### {_MARKS[judged.verdict]}: {_plain(judged.candidate)} against {_plain(judged.baseline)}",
         "",
@@ -32,7 +32,7 @@ def markdown(judged: Judgement, notes: Iterable[Note] = ()) -> str:
 
 
 def github(judged: Judgement) -> list[str]:
-    """Annotations: workflow commands of GitHub Actions: a line for each rule that did not pass."""
+    """Return annotations, workflow commands of GitHub Actions: a line for each rule that did not pass."""
     return [
         f"::{_LEVELS[rule.verdict]} title=optkit gate%3A {rule.rule}::{_escaped(rule.reason)}"
         for rule in judged.rules

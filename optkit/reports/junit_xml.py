@@ -11,26 +11,30 @@ from xml.etree import ElementTree
 from optkit.records.gate import RuleRecord
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold in any spelling, as terminal colours in a runtime's message."""
+"""Characters that XML 1.0 cannot hold even escaped, such as terminal colours in a runtime's message."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One case: ``passed``, ``failure`` (judged and not good enough), ``error`` (did not run) or ``skipped``."""
+    """One test case."""
 
     group: str
+    """The name that CI systems group cases by: a target, or the candidate."""
     name: str
+    """The case's name: a rule, or a row."""
     ending: Literal["passed", "failure", "error", "skipped"]
+    """``failure`` is judged and not good enough; ``error`` did not run."""
     text: str
+    """The message of the case."""
 
 
 def of_rules(candidate: str, rules: Sequence[RuleRecord]) -> list[Case]:
-    """A case for each rule; an inconclusive one is skipped, as the format knows no third end."""
+    """Return a case for each rule; an inconclusive rule is skipped, as JUnit has no third outcome."""
     return [_of_rule(candidate, rule) for rule in rules]
 
 
 def render(suite: str, cases: Sequence[Case], seconds: float) -> str:
-    """The suite as a document."""
+    """Return the suite as an XML document; ``seconds`` is the time of all cases."""
     endings = [case.ending for case in cases]
     totals = {
         "tests": str(len(cases)),

@@ -17,6 +17,6 @@ REPORTS = {
 
 
 def render(run: Run, format: str) -> str:
-    """The report in ``format``. Raises UsageError for an unknown one."""
+    """Return the report of ``run`` as text in ``format``. Raises UsageError for an unknown format."""
     renderer: Callable[[Run], str] = lazy.resolve(REPORTS, format, kind="format of reports")
     return renderer(run)

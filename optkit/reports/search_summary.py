@@ -1,4 +1,4 @@
-"""What a search says, as text: every candidate with its figures or its reason, and the layers by their damage."""
+"""A search as text: every candidate with its figures or its error, and the layers by their damage."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _MOST_LAYERS = 20
 
 
 def trials_sheet(search: SearchRecord) -> Sheet:
-    """Every candidate, in the order in which it was tried; speed and loss are those of a short look."""
+    """Return every candidate, in the order in which it was tried; speed and loss are those of a short look."""
     quality = next((trial.row.quality for trial in search.trials if trial.row.quality), None)
     columns = ["candidate", "target", "size", "speed-up", f"loss of {quality.metric}" if quality else "loss"]
-    return Sheet([*columns, "took", "what became of it"], [_cells(trial) for trial in search.trials])
+    return Sheet([*columns, "time", "decision"], [_cells(trial) for trial in search.trials])
 
 
 def layers_sheet(search: SearchRecord) -> Sheet | None:
-    """The layers that INT8 damages most."""
+    """Return the layers that INT8 damages most; ``None`` where none were measured."""
     if search.sensitivity is None:
         return None
     columns = ["layer", "operator", "damage alone", "multiplications", "in the result"]
@@ -27,7 +27,7 @@ def layers_sheet(search: SearchRecord) -> Sheet | None:
 
 
 def ended(search: SearchRecord) -> str:
-    """``12 candidates in 3 min 10 s of 10 min; the search ended because nothing was left that could win``."""
+    """Summarize a search: ``12 candidates made and looked at in 3 min 10 s; nothing was left that could win``."""
     count = len(search.trials)
     seconds = units.seconds(sum(trial.seconds for trial in search.trials))
     return f"{count} candidate{'s' if count != 1 else ''} made and looked at in {seconds}; {search.ended}"

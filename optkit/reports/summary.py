@@ -1,4 +1,4 @@
-"""What a run says, as text: headline, figures, tables. The terminal and all reports show the same words."""
+"""A run as text: headline, figures, tables. The terminal and all reports show the same words."""
 
 from __future__ import annotations
 
@@ -21,39 +21,48 @@ VERDICT_TONES: dict[GateVerdict, Tone] = {"pass": "good", "fail": "bad", "inconc
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell and whether it is good news."""
+    """A table's cell."""
 
     text: str
+    """The text to show."""
     tone: Tone = ""
+    """``good`` or ``bad`` news, ``warn`` for doubt; empty for a plain figure."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table; ``marked`` is the row that stands out."""
+    """A table."""
 
     columns: Sequence[str]
+    """The headings."""
     rows: Sequence[Sequence[Cell]]
+    """The rows, each with a cell for every column."""
     marked: int | None = None
+    """Index of the row that stands out, from 0; ``None`` for none."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of the result: what it is, its value, and what to hold it against."""
+    """One figure of the result."""
 
     label: str
+    """The figure's name: ``speed``, ``size``, ``memory``, or the metric."""
     value: str
+    """The value with its unit."""
     detail: str
+    """The interval, the baseline's value, or the number of samples."""
     tone: Tone = ""
+    """``good`` or ``bad`` news; empty for a plain figure."""
 
 
 def chosen(run: Run) -> Row | None:
-    """The row that is the run's result."""
+    """Return the row that is the run's result; ``None`` where there is none."""
     rows = run.comparison.rows if run.comparison else []
     return next((row for row in rows if row.title == run.chosen), None)
 
 
 def headline(run: Run) -> str:
-    """The run's result in a line."""
+    """Summarize the run's result in a line."""
     row = chosen(run)
     if row is None or run.comparison is None:
         reasons = [f"{branch.target}: {branch.reason}" for branch in run.branches if branch.reason]
@@ -66,7 +75,7 @@ def headline(run: Run) -> str:
 
 
 def figures(run: Run) -> list[Figure]:
-    """The result against the baseline: speed, size, quality, memory."""
+    """Return the result's figures against the baseline: speed, size, quality, memory."""
     row = chosen(run)
     if row is None or run.comparison is None:
         return []
@@ -81,7 +90,7 @@ def figures(run: Run) -> list[Figure]:
 
 
 def comparison_sheet(comparison: Comparison, marked: str | None = None) -> Sheet:
-    """Every row with what was measured of it."""
+    """Return every row with its measured figures; ``marked`` is the title of the row that stands out."""
     assessed = next((row.quality for row in comparison.rows if row.quality), None)
     columns = ["model", "target", "size", "median", "p99", "speed-up (95 %)", "memory"]
     columns += [assessed.metric, "loss (95 %)"] if assessed else []
@@ -91,18 +100,18 @@ def comparison_sheet(comparison: Comparison, marked: str | None = None) -> Sheet
 
 
 def verdicts(comparison: Comparison) -> list[str]:
-    """A sentence for each candidate."""
+    """Return a sentence for each candidate."""
     return [sentences.verdict(row, comparison) for row in comparison.rows if not row.baseline]
 
 
 def gate_line(judged: Judgement) -> str:
-    """``int8 on openvino against model.onnx on onnxruntime: pass``."""
+    """Summarize a judgement: ``int8 on openvino against model.onnx on onnxruntime: pass``."""
     other = "itself" if judged.candidate == judged.baseline else judged.baseline
     return f"{judged.candidate} against {other}: {judged.verdict}"
 
 
 def gate_sheet(judged: Judgement) -> Sheet:
-    """Every rule with how it ended and why."""
+    """Return every rule with its verdict and the reason."""
     rows = [
         [Cell(rule.rule), Cell(rule.verdict, VERDICT_TONES[rule.verdict]), Cell(rule.reason)] for rule in judged.rules
     ]
@@ -110,13 +119,13 @@ def gate_sheet(judged: Judgement) -> Sheet:
 
 
 def stages_sheet(branch: Branch) -> Sheet:
-    """What was done for one target, stage by stage."""
+    """Return the stages of one target, a row each."""
     columns = ["stage", "by", "size before", "size after", "time"]
     return Sheet(columns, [[Cell(text) for text in stage_line(stage)] for stage in branch.stages])
 
 
 def stage_line(stage: StageRecord) -> list[str]:
-    """``quantize int8 | onnxruntime, static | 1.24 MB | 338 kB | 1.90 s``."""
+    """Return the cells of a stage: ``quantize int8 | onnxruntime, static | 1.24 MB | 338 kB | 1.90 s``."""
     by = ", ".join(text for text in (stage.engine, stage.method) if text) or units.UNKNOWN
     time = f"{units.seconds(stage.seconds)}, from the store" if stage.cached else units.seconds(stage.seconds)
     before, after = units.size(stage.source.size_bytes), units.size(stage.result.size_bytes)
@@ -124,18 +133,18 @@ def stage_line(stage: StageRecord) -> list[str]:
 
 
 def stage_title(stage: StageRecord | PlannedStage) -> str:
-    """``quantize int8``: the stage with the precision that it brings, where it brings one."""
+    """Name a stage with its precision, if it has one: ``quantize int8``."""
     precision = stage.fields.get("precision")
     return f"{stage.stage} {precision}" if isinstance(precision, str) else stage.stage
 
 
 def notes(run: Run) -> list[str]:
-    """All notes, each with its place, none twice."""
+    """Return all notes as text, each with its place, none twice."""
     return [_note(note) for note in all_notes(run)]
 
 
 def all_notes(run: Run) -> list[Note]:
-    """The notes of the run, its stages and its rows; what is not the run's own names its stage or row."""
+    """Collect the notes of the run, its stages and its rows; those of a stage or a row name it as their place."""
     found = list(run.notes)
     for branch in run.branches:
         for stage in branch.stages:
@@ -148,7 +157,7 @@ def all_notes(run: Run) -> list[Note]:
 
 
 def data_sheet(run: Run) -> Sheet | None:
-    """Which samples were used for what."""
+    """Return the samples of each part of the data; ``None`` without data."""
     used = [record for record in (run.training, run.calibration, run.evaluation) if record is not None]
     if not used:
         return None
@@ -156,7 +165,7 @@ def data_sheet(run: Run) -> Sheet | None:
 
 
 def machine_facts(machine: Machine) -> list[tuple[str, str]]:
-    """What the figures depend on besides the models."""
+    """Return names and texts of the machine's features that figures depend on; empty ones are left out."""
     cores = f"{machine.cores_allowed:g} of {machine.cores} cores"
     memory = f"{units.size(machine.memory_allowed_bytes)} of {units.size(machine.memory_bytes)} memory"
     libraries = [f"{library.name} {library.version}" for library in machine.libraries if library.version]
@@ -172,7 +181,7 @@ def machine_facts(machine: Machine) -> list[tuple[str, str]]:
 
 
 def measured(comparison: Comparison) -> str:
-    """How the figures came about, in a sentence."""
+    """Describe the measurement in a sentence."""
     threads = (
         f"{comparison.threads} thread{'s' if comparison.threads != 1 else ''}" if comparison.threads else "all cores"
     )
@@ -184,7 +193,7 @@ def measured(comparison: Comparison) -> str:
 
 
 def recipe_text(run: Run) -> str:
-    """The recipe as YAML, every default made explicit."""
+    """Return the recipe as YAML, every default made explicit."""
     import yaml
 
     return yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True).strip()

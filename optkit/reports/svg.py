@@ -1,6 +1,6 @@
-"""Drawing a picture for a report: axes, marks and labels, and the SVG that is put into a page.
+"""Charts for a report: axes, marks and labels, and the SVG element for a page.
 
-Colours and fonts are the page's: matplotlib draws with stand-ins, and these become CSS variables, so that one picture
+Colours and fonts are the page's: matplotlib draws with stand-ins, and these become CSS variables, so that one chart
 is readable on light and on dark. Same drawing, same bytes.
 """
 
@@ -37,15 +37,18 @@ RATIOS = (0.05, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture with its heading and what it shows, in words."""
+    """A chart for a page."""
 
     title: str
+    """The heading."""
     caption: str
+    """The legend below it."""
     svg: str
+    """The ``<svg>`` element."""
 
 
 def lines(figure: Figure, names: Sequence[str]) -> Any:
-    """Axes with a line of its own for each name, from the top."""
+    """Add axes with a line for each name, from the top."""
     axes = figure.add_subplot()
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
@@ -58,23 +61,29 @@ def lines(figure: Figure, names: Sequence[str]) -> Any:
 
 
 def ticks(axes: Any, ticks: Sequence[float], text: Callable[[float], str]) -> None:
+    """Set the ticks of the horizontal axis, labelled by ``text``."""
     axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
 
 
 def dot(axes: Any, number: int, value: float, low: float, high: float, colour: str) -> None:
+    """Draw a value as a dot with its interval on line ``number``."""
     axes.plot([low, high], [number, number], color=colour, linewidth=2.4, solid_capstyle="round", alpha=0.55)
     axes.plot([value], [number], marker="o", markersize=7, color=colour, markeredgecolor=SURFACE, markeredgewidth=1.4)
 
 
 def label(axes: Any, x: float, number: int, text: str) -> None:
+    """Write ``text`` right of ``x`` on line ``number``."""
     behind = {"facecolor": SURFACE, "edgecolor": "none", "pad": 1.5}
     axes.annotate(text, (x, number), xytext=(8, 0), textcoords="offset points", va="center", color=INK, bbox=behind)
 
 
 def svg(name: str, title: str, words: str, draw: Callable[[Figure], None], lines: int, *, inches: float = 0.36) -> str:
-    """The picture as an ``<svg>`` element that names itself, without anything that differs between two runs."""
+    """Return the chart as an ``<svg>`` element with ``title`` and, for screen readers, ``words``.
+
+    Nothing in it differs between two runs. ``name`` is unique in a page; the height follows from ``lines``.
+    """
     out = io.StringIO()
     with rc_context(_SETTINGS):
         figure = Figure(figsize=(_WIDTH, 0.55 + inches * lines), layout="constrained", facecolor="none")

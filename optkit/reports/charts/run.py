@@ -1,4 +1,4 @@
-"""Pictures of a run as SVG to be put into a page: same record, same bytes."""
+"""Charts of a run as SVG elements for a page: same record, same bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from optkit.reports.svg import Chart
 
 
 def charts(run: Run) -> list[Chart]:
-    """All pictures that the record has the figures for."""
+    """Draw all charts that the record has the figures for."""
     drawn: list[Chart | None] = []
     if run.comparison is not None:
         drawn += [_speedup(run.comparison), _latency(run.comparison), _quality(run.comparison)]
@@ -137,13 +137,13 @@ def _size(run: Run) -> Chart | None:
 
 
 def _sizes(run: Run) -> list[tuple[str | None, str, int]]:
-    """Target, stage and size of every result, what the targets share only once."""
+    """Return target, stage and bytes of every result; a result that targets share comes once."""
     stages = {stage.key: stage for branch in run.branches for stage in branch.stages}
     return [(stage.target, summary.stage_title(stage), stage.result.size_bytes) for stage in stages.values()]
 
 
 def _bound(comparison: Comparison) -> float | None:
-    """The worst value that ``max_drop`` allows."""
+    """Return the worst value of the metric that ``max_drop`` allows; ``None`` without a bound."""
     quality = comparison.rows[0].quality
     if quality is None or comparison.max_drop is None:
         return None
@@ -151,7 +151,7 @@ def _bound(comparison: Comparison) -> float | None:
 
 
 def _ridge(axes: Any, number: int, row: Row) -> None:
-    """A histogram that stands on the row's line."""
+    """Draw a histogram that stands on the row's line."""
     latency = row.latency
     if latency is None:
         return

@@ -1,4 +1,4 @@
-"""Pictures of a search: what every candidate brings and costs, and what INT8 does to each layer."""
+"""Charts of a search: speed-up against loss of every candidate, and the damage of INT8 by layer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INCHES = 3.4
 
 
 def charts(run: Run) -> list[Chart]:
-    """What the record of a search has figures for; nothing for other runs."""
+    """Draw all charts that the record of a search has figures for; none for other runs."""
     if run.search is None or run.comparison is None:
         return []
     found = [_front(run.search, run.comparison, run.chosen), _layers(run.search)]
@@ -29,7 +29,7 @@ def charts(run: Run) -> list[Chart]:
 
 
 def _front(search: SearchRecord, comparison: Comparison, chosen: str | None) -> Chart | None:
-    """Speed-up against loss: looks as small dots, finalists with the intervals of the final comparison."""
+    """Draw speed-up against loss: looks as small dots, finalists with the intervals of the final comparison."""
     looks = [place for place in map(_look, search.trials) if place]
     finals = [row for row in comparison.rows if _place(row)]
     if not looks and not finals:
@@ -92,11 +92,11 @@ def _layers(search: SearchRecord) -> Chart | None:
     caption = "The relative error of the outputs when one layer alone is quantized to INT8, the worst first."
     words = "; ".join(f"{layer.name}: {layer.damage:.2g}" for layer in worst)
     picture = svg.svg("layers", "Damage by layer", words, draw, len(worst), inches=0.24)
-    return Chart("What INT8 does to each layer", caption, picture)
+    return Chart("Damage of INT8 by layer", caption, picture)
 
 
 def _look(trial: TrialRecord) -> tuple[float, float] | None:
-    """Where a look saw a candidate that is not in the final comparison."""
+    """Return speed-up and loss of a look; ``None`` without both, and for a candidate of the final comparison."""
     loss = trial.row.quality.loss if trial.row.quality else None
     return (trial.speed, loss.value) if trial.speed and loss and not trial.final else None
 
@@ -107,7 +107,7 @@ def _place(row: Row) -> tuple[float, float] | None:
 
 
 def _cross(axes: object, row: Row, colour: str) -> None:
-    """A dot with the intervals of both figures."""
+    """Draw a dot with the intervals of both figures."""
     speedup, loss = row.speedup, row.quality.loss if row.quality else None
     if speedup is None or loss is None:
         return
@@ -122,7 +122,7 @@ def _ends(interval: Interval) -> list[list[float]]:
 
 
 def _linear(losses: list[float], bound: float | None) -> float:
-    """Below which loss the axis is linear: around the bound, or the least loss that is above nothing."""
+    """Return the loss below which the axis is linear: the bound, or the power of ten of the least loss above 0."""
     least = min((loss for loss in losses if loss > 0), default=0.01)
     return bound or 10 ** math.floor(math.log10(least))
 

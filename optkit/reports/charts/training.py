@@ -1,4 +1,4 @@
-"""How training went, stage by stage: curves of the losses and of the metric, and the same as a table."""
+"""Charts and a table of the trainings of a run: losses and metric, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from optkit.reports.summary import Cell, Sheet
 from optkit.reports.svg import Chart
 
 _LINES = 6
-"""The height of a picture, in lines of the other charts."""
+"""The height of a chart, in lines of the other charts."""
 _APART = 5.0
-"""Points that the names of two lines move away from each other, which may end in one place."""
+"""Points by which the names of two lines move apart, as the lines may end in one place."""
 
 
 def charts(run: Run) -> list[Chart]:
-    """A picture for each stage that trained."""
+    """Draw a chart for each stage that trained."""
     return [_curves(stage, number) for number, stage in enumerate(_trained(run))]
 
 
 def sheet(run: Run) -> Sheet | None:
-    """A line for each training: its epochs, the best of them, and how good that was."""
+    """Return a row for each training: its epochs, the best of them, and the losses of that one."""
     rows = [_row(stage, course) for stage in _trained(run) for course in stage.facts["training"] if course["epochs"]]
-    columns = ["stage", "training", "epochs", "best", "held-out loss", "metric", "learning rate", "took"]
+    columns = ["stage", "training", "epochs", "best", "held-out loss", "metric", "learning rate", "time"]
     return Sheet(columns, rows) if rows else None
 
 
 def _trained(run: Run) -> Iterator[StageRecord]:
-    """The stages that trained, those that targets share only once."""
+    """Return the stages that trained; a stage that targets share comes once."""
     stages = {stage.key: stage for branch in run.branches for stage in branch.stages}
     return (stage for stage in stages.values() if stage.facts.get("training"))
 
@@ -95,7 +95,7 @@ def _line(axes: Any, steps: list[int], values: list[float], colour: str, name: s
 
 
 def _finish(axes: Any, courses: list[dict[str, Any]]) -> None:
-    """Whole epochs below, where one training ends and the next begins, and the weights that were kept."""
+    """Mark whole epochs, the border between two trainings, and the weights that were kept."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y")
     for side in ("top", "right"):

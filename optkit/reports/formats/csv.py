@@ -1,4 +1,4 @@
-"""A line for each row of the comparison: plain numbers in seconds and bytes, for a spreadsheet."""
+"""A run as CSV for a spreadsheet: a line for each row of the comparison, numbers in seconds and bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from optkit.records.run import Run
 
 
 def render(run: Run) -> str:
-    """The comparison as CSV with a header; a header alone where nothing was compared."""
+    """Return the comparison as CSV with a header; the header alone where nothing was compared."""
     out = io.StringIO()
     writer = csv.DictWriter(out, list(_values(_NOTHING)), lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""A run as one HTML page that needs nothing else: no script, no request, pictures inline."""
+"""A run as one self-contained HTML page: no script, no request, pictures inline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from optkit.reports.charts import training as training_charts
 
 
 def render(run: Run) -> str:
-    """The page. Everything out of the record is escaped."""
+    """Return the page. Everything out of the record is escaped."""
     environment = Environment(
         loader=PackageLoader("optkit", "reports/formats"),
         autoescape=True,

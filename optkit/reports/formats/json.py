@@ -1,4 +1,4 @@
-"""The record itself."""
+"""A run as its record."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from optkit.records.run import Run
 
 
 def render(run: Run) -> str:
-    """The record as it lies in the run's folder."""
+    """Return the record as JSON, as in the run's folder."""
     return run.to_json() + "\n"

@@ -10,7 +10,7 @@ from optkit.reports.junit_xml import Case
 
 
 def render(run: Run) -> str:
-    """A case for each rule of the run's gate; without a gate, for each result that it made."""
+    """Return a case for each rule of the run's gate; without a gate, for each row of the comparison or each branch."""
     return junit_xml.render(f"optkit run {run.recipe_path}", _cases(run), run.seconds)
 
 

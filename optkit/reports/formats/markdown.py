@@ -1,4 +1,4 @@
-"""A run as Markdown: for a pull request, an issue, a README."""
+"""A run as Markdown, for a pull request, an issue or a README."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from optkit.reports.summary import Sheet
 
 
 def render(run: Run) -> str:
-    """The report."""
-    environment = Environment(  # noqa: S701  Markdown has no tags to escape; ``cell`` sees to the rest
+    """Return the report."""
+    environment = Environment(  # noqa: S701  Markdown has no tags to escape; ``cell`` escapes the rest
         loader=PackageLoader("optkit", "reports/formats"),
         trim_blocks=True,
         lstrip_blocks=True,
@@ -28,7 +28,7 @@ def render(run: Run) -> str:
 
 
 def _sheet(sheet: Sheet) -> str:
-    """A table; the marked row in bold."""
+    """Return a table in Markdown; the marked row is bold."""
     lines = [_line(sheet.columns), "|" + " --- |" * len(sheet.columns)]
     for number, row in enumerate(sheet.rows):
         cells = [_cell(cell.text) for cell in row]
@@ -41,5 +41,5 @@ def _line(cells: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that neither ends its cell nor starts a tag."""
+    """Escape text so that it neither ends its cell nor starts a tag."""
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
