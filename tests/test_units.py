@@ -1,5 +1,7 @@
 """Numbers as text, and text as numbers."""
 
+from datetime import datetime, timedelta, timezone
+
 import pytest
 
 from optkit import units
@@ -21,6 +23,11 @@ def test_a_time_with_its_interval_is_in_one_unit(value, low, high, text):
 @pytest.mark.parametrize(("value", "text"), [(43, "50"), (40, "40"), (0.31, "0.4"), (1000, "1000"), (1001, "2000")])
 def test_a_rough_number_is_rounded_up(value, text):
     assert units.one_digit(value) == text
+
+
+def test_a_timestamp_is_in_utc_whatever_the_zone():
+    noon = datetime(2026, 1, 31, 12, 0, 0, 987_654, tzinfo=timezone(timedelta(hours=2)))
+    assert units.timestamp(noon) == "2026-01-31T10:00:00Z"
 
 
 def test_a_rate_with_its_interval():

@@ -1,14 +1,23 @@
-"""Records of models, signatures and datasets that are open in memory."""
+"""Records of models, signatures, datasets and runs that are open in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
+from optkit import units
 from optkit.data.dataset import Dataset
 from optkit.data.splits import Parts
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
+from optkit.notes import Note
+from optkit.records.comparison import Comparison
 from optkit.records.model import DatasetRecord, ModelRecord, SignatureRecord, TensorRecord
+from optkit.records.run import Branch, Run
+from optkit.system import fingerprint
+from optkit.version import VERSION
 
 
 def of_model(model: Model) -> ModelRecord:
@@ -42,6 +51,43 @@ def of_parts(parts: Parts) -> dict[str, DatasetRecord | None]:
     """Return the records of training, calibration and evaluation data, under these names."""
     named = {"training": parts.training, "calibration": parts.calibration, "evaluation": parts.evaluation}
     return {name: None if part is None else of_dataset(part) for name, part in named.items()}
+
+
+def of_run(
+    recipe: dict[str, Any],
+    recipe_path: str | Path,
+    model: Model,
+    parts: Parts,
+    *,
+    started: datetime,
+    seconds: float,
+    branches: Sequence[Branch],
+    comparison: Comparison,
+    chosen: str,
+    notes: Sequence[Note],
+) -> Run:
+    """Return the record of a run on this machine that ``started`` then and took ``seconds``.
+
+    ``recipe`` is the recipe's document and ``chosen`` the title of the row that is the result. The evaluation data is
+    that of the comparison, which may be a part of what was given.
+    """
+    data = of_parts(parts)
+    return Run(
+        recipe=recipe,
+        recipe_path=str(recipe_path),
+        optkit=VERSION,
+        started=units.timestamp(started),
+        seconds=seconds,
+        model=of_model(model),
+        training=data["training"],
+        calibration=data["calibration"],
+        evaluation=comparison.data or data["evaluation"],
+        branches=list(branches),
+        comparison=comparison,
+        chosen=chosen,
+        machine=fingerprint.fingerprint(),
+        notes=list(notes),
+    )
 
 
 def _tensors(specs: Sequence[TensorSpec]) -> list[TensorRecord]:

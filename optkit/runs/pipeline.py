@@ -32,9 +32,8 @@ from optkit.runs.chain import FLOAT, Chain
 from optkit.runs.recipe import Recipe
 from optkit.runs.store import Entry, Store
 from optkit.stages.stage import Context, Stage
-from optkit.system import atomic, fingerprint
+from optkit.system import atomic
 from optkit.targets.target import target
-from optkit.version import VERSION
 
 _NOWHERE = Path("nowhere")
 """The workdir of a stage that is only planned."""
@@ -145,21 +144,20 @@ def run(
     best, notes = choice.choose(compared)
     _prove(compared.rows, results, folder)
     notes += _deliver(prepared, best, results, folder)
-    record = Run(
-        recipe=recipe.document(),
-        recipe_path=str(recipe_path),
-        optkit=VERSION,
-        started=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+    record = recording.of_run(
+        recipe.document(),
+        recipe_path,
+        prepared.model,
+        prepared.parts,
+        started=started,
         seconds=time.monotonic() - begun,
-        model=recording.of_model(prepared.model),
-        **recording.of_parts(prepared.parts),
         branches=[_branch(result) for result in results if result.chain.name != FLOAT],
         comparison=compared,
         chosen=best.title,
-        gate=None if recipe.gate is None else gate_rules.judgement(recipe.gate, compared, best),
-        machine=fingerprint.fingerprint(),
         notes=[*prepared.notes, *notes],
     )
+    if recipe.gate is not None:
+        record = record.model_copy(update={"gate": gate_rules.judgement(recipe.gate, compared, best)})
     reports = {"report.md": reporting.render(record, "markdown"), "report.html": reporting.render(record, "html")}
     run_folder.finish(folder, record, reports)
     return record

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.data import splits
+from optkit.data.splits import Parts
 from optkit.decisions import choice
 from optkit.decisions.choice import Wish
 from optkit.deployment import bundle
@@ -97,23 +98,18 @@ class _Optimizing:
             notes += [*told, *self._limits(best)]
             chain, stages, delivered = self._deliver(search, best)
         recipe = self._recipe(chain)
-        record = Run(
-            recipe=recipe.document(),
-            recipe_path=str(self.folder / run_folder.RECIPE),
-            optkit=VERSION,
-            started=self.started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        record = recording.of_run(
+            recipe.document(),
+            self.folder / run_folder.RECIPE,
+            baseline.model,
+            Parts(parts.training, parts.calibration, parts.evaluation),
+            started=self.started,
             seconds=time.monotonic() - self.begun,
-            model=recording.of_model(baseline.model),
-            training=parts.training and recording.of_dataset(parts.training),
-            calibration=parts.calibration and recording.of_dataset(parts.calibration),
-            evaluation=compared.data or recording.of_dataset(parts.evaluation),
             branches=[Branch(target=best.target, stages=stages, bundle=str(self.bundle) if delivered else None)],
             comparison=compared,
             chosen=best.title,
-            search=self._searched(search, chain),
-            machine=fingerprint.fingerprint(),
             notes=[*notes, *search.notes],
-        )
+        ).model_copy(update={"search": self._searched(search, chain)})
         texts = {f"report.{suffix}": reports.render(record, name) for suffix, name in _REPORTS.items()}
         searchfolder.finish(self.folder, recipe, record, texts)
         return record

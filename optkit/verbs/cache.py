@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
+from optkit import units
 from optkit.errors import UsageError
 from optkit.lazy import did_you_mean
 from optkit.records.run import Cache, CacheEntry
@@ -49,5 +50,5 @@ def _record(store: Store, removed: Sequence[Listed]) -> Cache:
 
 
 def _entry(entry: Listed) -> CacheEntry:
-    used = datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    used = units.timestamp(datetime.fromtimestamp(entry.used, UTC))
     return CacheEntry(key=entry.key, stage=entry.stage, target=entry.target, size_bytes=entry.size_bytes, used=used)
