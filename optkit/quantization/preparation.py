@@ -35,7 +35,7 @@ def prepared(model: Model) -> Prepared:
     moved = constants_to_initializers(proto)
     if moved:
         notes.append(Note(f"{moved} weights moved from Constant nodes to initializers, where quantizers look"))
-    halves = widen.widened(proto)
+    halves = widen.widen(proto)
     if halves:
         notes.append(
             Note(f"{halves} tensors in half precision made float32: there are no integer kernels around halves")

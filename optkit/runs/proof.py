@@ -14,7 +14,7 @@ from optkit.measurement.candidate import candidate
 from optkit.measurement.worker import examined
 from optkit.notes import Note
 from optkit.quantization.half import verify as half_verify
-from optkit.quantization.half.probe import AS_WRITTEN
+from optkit.quantization.half.verify import AS_WRITTEN
 from optkit.records.comparison import Comparison, Row
 from optkit.runs.single_stage import Transformed
 from optkit.targets.target import target

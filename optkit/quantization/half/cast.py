@@ -1,12 +1,15 @@
-"""Single precision made half in the graph itself, for runtimes that take each operator's precision from there.
+"""Cast insertion: the float32 operators of an ONNX graph in float16 or bfloat16.
 
-onnxruntime's converter knows no bfloat16, and keeps in float32 what its own kernels lack.
+For runtimes that take each operator's precision from the graph. onnxruntime's converter knows no bfloat16, and keeps
+the operators in float32 that its own kernels lack.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,41 +20,106 @@ from optkit.formats.tensors import Array
 
 FLOAT = 1
 """``onnx.TensorProto.FLOAT``."""
-_MAKING = ("Cast", "ConstantOfShape")
-"""Operators that make floats of what are none, of the type that an attribute says."""
-_LACKING = {"float16": (), "bfloat16": ("ConvTranspose", "GRU", "HardSwish", "Mish")}
-"""Operators that ONNX has in a narrow type and TensorRT not: its parser refuses them, or its builder has no kernel."""
-_MOVING = ("Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
-"""Operators that compute nothing."""
+_CREATORS = ("Cast", "ConstantOfShape")
+"""Operators that make floats of other dtypes, in the dtype that an attribute names."""
 _SHOWN = 1024
-"""Elements up to which inference sees a constant's values: more tell it nothing, and models have any size."""
+"""Elements up to which shape inference sees a constant's values. Larger ones hold no shapes, and cost memory."""
 
 
 @dataclass(frozen=True)
-class Narrow:
-    """A floating-point type of 16 bits: ONNX's number for it, its largest value and its least of full precision."""
+class HalfType:
+    """A floating-point type of 16 bits."""
 
     name: str
-    number: int
+    elem_type: int
+    """ONNX's number of it, as in ``onnx.TensorProto.DataType``."""
     largest: float
-    least: float
+    """The largest finite value."""
+    smallest: float
+    """The smallest normal value: those below it are subnormal, and have fewer significant bits."""
 
 
-FLOAT16 = Narrow("float16", 10, 65504.0, 2.0**-14)
-BFLOAT16 = Narrow("bfloat16", 16, 2.0**127 * (2 - 2.0**-7), 2.0**-126)
-NARROWS = {"fp16": FLOAT16, "bf16": BFLOAT16}
-"""By what the user calls them."""
+FLOAT16 = HalfType("float16", 10, 65504.0, 2.0**-14)
+BFLOAT16 = HalfType("bfloat16", 16, 2.0**127 * (2 - 2.0**-7), 2.0**-126)
+HALF_TYPES = {"fp16": FLOAT16, "bf16": BFLOAT16}
+"""By the names of the option."""
 
 
 @dataclass(frozen=True)
-class Narrowed:
-    """A graph with narrow operators, and its narrow tensors by name, constants aside."""
+class HalfGraph:
+    """A model whose operators compute in ``half``, and the names of its 16-bit tensors, constants aside."""
 
     proto: Any
+    half: HalfType
     tensors: frozenset[str]
 
 
-def dtypes(proto: Any) -> dict[str, int]:
+@dataclass(eq=False)
+class Operator:
+    """A node of the main graph; for each input and output, True where it is float32 and may be 16-bit instead."""
+
+    node: Any
+    inputs: list[bool]
+    outputs: list[bool]
+
+
+class FloatGraph:
+    """The main graph of a float32 model that is to compute in ``half``, with producer and consumers of each tensor."""
+
+    def __init__(self, proto: Any, half: HalfType) -> None:
+        self.proto, self.half = proto, half
+        self.dtypes = infer_dtypes(proto)
+        # The early versions lack bfloat16 for Conv and others; runtimes that have it do not ask for a node's version.
+        self._version = None if half is BFLOAT16 else opset_of(proto)
+        self.operators = [self._operator(node) for node in proto.graph.node]
+        self.producers = {name: each for each in self.operators for name in each.node.output if name}
+        self.consumers: defaultdict[str, list[Operator]] = defaultdict(list)
+        for each in self.operators:
+            for name in dict.fromkeys(each.node.input):
+                self.consumers[name].append(each)
+
+    def is_float(self, name: str) -> bool:
+        """Tell whether a tensor is float32."""
+        return self.dtypes.get(name) == FLOAT
+
+    def _operator(self, node: Any) -> Operator:
+        if node.domain not in DEFAULT_DOMAINS:
+            return Operator(node, [False] * len(node.input), [False] * len(node.output))
+        takes, gives = _parameters(node.op_type, self._version, self.half)
+        inputs, outputs = self._able(node.input, takes), self._able(node.output, gives)
+        if node.op_type == "LayerNormalization":
+            outputs[1:] = [False] * (len(outputs) - 1)  # stash_type says float32
+        if node.op_type not in _CREATORS and not any(map(self.is_float, node.input)):
+            outputs = [False] * len(outputs)
+        return Operator(node, inputs, outputs)
+
+    def _able(self, names: Sequence[str], allowed: tuple[bool, ...]) -> list[bool]:
+        last = len(allowed) - 1  # the last parameter may be variadic
+        return [self.is_float(name) and allowed[min(place, last)] for place, name in enumerate(names)]
+
+
+@functools.cache
+def _parameters(op_type: str, version: int | None, half: HalfType) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
+    """For each input and output in ONNX's definition of an operator, True where it may be of the half type.
+
+    ``version`` is an opset; None stands for the newest.
+    """
+    from onnx import defs
+
+    try:
+        schema = defs.get_schema(op_type) if version is None else defs.get_schema(op_type, version)
+    except defs.SchemaError:
+        return (False,), (False,)
+    fitting = {
+        each.type_param_str for each in schema.type_constraints if f"tensor({half.name})" in each.allowed_type_strs
+    }
+    inputs, outputs = (
+        tuple(each.type_str in fitting for each in formal) or (False,) for formal in (schema.inputs, schema.outputs)
+    )
+    return inputs, outputs
+
+
+def infer_dtypes(proto: Any) -> dict[str, int]:
     """ONNX's numbers of the dtypes of the main graph's tensors, as far as they can be inferred."""
     from onnx import helper
 
@@ -76,195 +144,133 @@ def dtypes(proto: Any) -> dict[str, int]:
     return {name: number for name, number in found.items() if number}
 
 
-def unable(proto: Any, narrow: Narrow, known: dict[str, int]) -> dict[int, str]:
-    """Why nodes of the main graph that compute float32 cannot do so in the narrow type, by their place in it."""
-    found = {}
-    for place, node in enumerate(proto.graph.node):
-        touched = [name for name in (*node.input, *node.output) if name]
-        if next(inside(node), None) is not None:
-            found[place] = "control flow stays whole"
-        elif any(name not in known for name in touched):
-            found[place] = "not all of its tensors are of known dtypes"
-        elif any(known[name] == FLOAT for name in touched) and not any(map(any, _slots(proto, node, narrow, known))):
-            found[place] = f"ONNX has none in {narrow.name}"
-        elif node.op_type in _LACKING[narrow.name]:
-            found[place] = f"TensorRT has none in {narrow.name}"
-    why = "before a GRU in float32, as TensorRT builds none behind a cast to that"
-    wide = [place for place in found if proto.graph.node[place].op_type == "GRU"]
-    return dict.fromkeys(_before(proto, known, wide), why) | found
+def insert_casts(graph: FloatGraph, kept: Collection[Operator]) -> HalfGraph:
+    """A copy in which the operators compute in 16 bits, except those in ``kept``.
 
-
-def _before(proto: Any, known: dict[str, int], places: list[int]) -> set[int]:
-    """The places of what makes the floats that the nodes at ``places`` take in, up to where those are computed."""
-    nodes = proto.graph.node
-    makers = {name: place for place, node in enumerate(nodes) for name in node.output if known.get(name) == FLOAT}
-    waiting, found = [nodes[place].input[0] for place in places], set()
-    while waiting:
-        maker = makers.get(waiting.pop())
-        if maker is not None and maker not in found:
-            found.add(maker)
-            waiting += nodes[maker].input if nodes[maker].op_type in _MOVING else ()
-    return found
-
-
-def _slots(proto: Any, node: Any, narrow: Narrow, known: dict[str, int]) -> tuple[list[bool], list[bool]]:
-    """Which inputs and which outputs of a node are float32 now and can be narrow."""
-    schema = _schema(proto, node, narrow)
-    if schema is None:
-        return [False] * len(node.input), [False] * len(node.output)
-    fitting = {
-        each.type_param_str for each in schema.type_constraints if f"tensor({narrow.name})" in each.allowed_type_strs
-    }
-
-    def able(names: Any, formal: Any) -> list[bool]:
-        last = len(formal) - 1  # the last may be variadic
-        return [
-            known.get(name) == FLOAT and formal[min(place, last)].type_str in fitting
-            for place, name in enumerate(names)
-        ]
-
-    outputs = able(node.output, schema.outputs)
-    if node.op_type == "LayerNormalization":
-        outputs[1:] = [False] * (len(outputs) - 1)  # stash_type says float32
-    if node.op_type not in _MAKING and all(known.get(name) != FLOAT for name in node.input):
-        outputs = [False] * len(outputs)
-    return able(node.input, schema.inputs), outputs
-
-
-def _schema(proto: Any, node: Any, narrow: Narrow) -> Any:
-    """ONNX's definition of a node's operator: the model's version, or the newest for bfloat16.
-
-    The early ones lack bfloat16 for Conv and others, but runtimes that have it do not ask of which version a node is.
+    ``kept`` includes the operators that have no 16-bit form (``narrowlimits.unsupported``). Inputs and outputs of the
+    graph keep their dtypes. A tensor that is computed in one type and read in the other is cast once. Tensors keep
+    their names, except outputs. Constants beyond the range of the half type saturate.
     """
-    from onnx import defs
-
-    if node.domain not in DEFAULT_DOMAINS:
-        return None
-    try:
-        return defs.get_schema(node.op_type) if narrow is BFLOAT16 else defs.get_schema(node.op_type, opset_of(proto))
-    except defs.SchemaError:
-        return None
+    return _CastInsertion(graph, kept).result()
 
 
-def narrowed(proto: Any, narrow: Narrow, keep: Collection[int], known: dict[str, int]) -> Narrowed:
-    """A copy in which the float32 operators compute in the narrow type, but for those at the places of ``keep``.
+class _CastInsertion:
+    """The tensors that are computed and read in each of the two types, and the nodes with casts between them."""
 
-    ``keep`` holds what ``unable`` names, ``known`` is what ``dtypes`` tells. Inputs and outputs of the graph stay as
-    they are. A tensor that is computed in one type and taken in the other is cast once. Tensors keep their names,
-    outputs aside. Constants beyond the narrow type's range become its largest or lowest value.
-    """
-    return _Rewrite(proto, narrow, keep, known).done()
-
-
-class _Rewrite:
-    """The work of ``narrowed``: in which types tensors are computed and taken, and then the nodes with casts."""
-
-    def __init__(self, proto: Any, narrow: Narrow, keep: Collection[int], known: dict[str, int]) -> None:
-        self._proto, self._narrow = proto, narrow
-        given = {value.name for value in proto.graph.input}
+    def __init__(self, graph: FloatGraph, kept: Collection[Operator]) -> None:
+        self._proto, self._half = graph.proto.graph, graph.half
+        self._model = graph.proto
+        given = {value.name for value in self._proto.input}
         self._constants = {
             tensor.name
-            for tensor in proto.graph.initializer
-            if tensor.data_type == FLOAT and tensor.name not in given  # what is both can be overridden
+            for tensor in self._proto.initializer
+            if tensor.data_type == FLOAT and tensor.name not in given  # an input's initializer is its default
         }
-        self._outputs = {value.name for value in proto.graph.output}
-        self._slots = [
-            ([False] * len(node.input), [False] * len(node.output))
-            if place in keep
-            else _slots(proto, node, narrow, known)
-            for place, node in enumerate(proto.graph.node)
+        self._outputs = {value.name for value in self._proto.output}
+        self._operators = [
+            Operator(each.node, [False] * len(each.inputs), [False] * len(each.outputs)) if each in kept else each
+            for each in graph.operators
         ]
         self._computed: set[str] = set()
-        self._taken: dict[bool, set[str]] = {True: set(), False: set(self._outputs)}
-        for node, (inputs, outputs) in zip(proto.graph.node, self._slots, strict=True):
-            self._computed.update(name for name, able in zip(node.output, outputs, strict=True) if able)
-            for name, able in zip(node.input, inputs, strict=True):
-                self._taken[able].add(name)
-            self._taken[False].update(_captured(node))
-        self._names = {name for node in proto.graph.node for name in (node.name, *node.output, *_captured(node))}
-        self._names |= {value.name for value in proto.graph.input} | {t.name for t in proto.graph.initializer}
+        """Tensors that are computed in the half type."""
+        self._read: dict[bool, set[str]] = {True: set(), False: set(self._outputs)}
+        """Tensors that are read in the half type (True), and as they were (False)."""
+        self._names = {*given, *(tensor.name for tensor in self._proto.initializer)}
+        for each in self._operators:
+            node, outer = each.node, outer_names(each.node)
+            self._computed.update(name for name, half in zip(node.output, each.outputs, strict=True) if half)
+            for name, half in zip(node.input, each.inputs, strict=True):
+                self._read[half].add(name)
+            self._read[False] |= outer
+            self._names |= {node.name, *node.output, *outer}
         self._others: dict[str, str] = {}
 
-    def done(self) -> Narrowed:
-        graph = self._proto.graph
-        changed = type(self._proto)()
-        changed.CopyFrom(self._proto)
-        del changed.graph.node[:], changed.graph.value_info[:], changed.graph.initializer[:]
-        for tensor in graph.initializer:
+    def result(self) -> HalfGraph:
+        changed = _copied(self._model, "graph")
+        changed.graph.CopyFrom(_copied(self._proto, "node", "value_info", "initializer"))
+        for tensor in self._proto.initializer:
             changed.graph.initializer.extend(self._stored(tensor))
-        for name in dict.fromkeys(value.name for value in graph.input):
+        for name in dict.fromkeys(value.name for value in self._proto.input):
             changed.graph.node.extend(self._casts(name))
-        for node, slots in zip(graph.node, self._slots, strict=True):
-            changed.graph.node.append(self._rewritten(node, *slots))
-            for name in node.output:
+        for each in self._operators:
+            changed.graph.node.append(self._rewritten(each))
+            for name in each.node.output:
                 changed.graph.node.extend(self._casts(name))
-        return Narrowed(changed, frozenset(self._name(name, narrow=True) for name in self._narrow_tensors()))
+        tensors = self._computed | (self._read[True] - self._constants)
+        return HalfGraph(changed, self._half, frozenset(self._name(name, half=True) for name in tensors))
 
-    def _narrow_tensors(self) -> set[str]:
-        return self._computed | (self._taken[True] - self._constants)
-
-    def _name(self, name: str, *, narrow: bool) -> str:
-        """What a float tensor is called in one of the two types."""
+    def _name(self, name: str, *, half: bool) -> str:
+        """The name of a float tensor in one of the two types."""
         if name in self._constants:
-            own = not narrow or name not in self._taken[False]
+            own = not half or name not in self._read[False]
         elif name in self._outputs:
-            own = not narrow
+            own = not half
         else:
-            own = narrow == (name in self._computed)
+            own = half == (name in self._computed)
         if own or not name:
             return name
         if name not in self._others:
-            self._others[name] = self._fresh(f"{name}_{self._narrow.name if narrow else 'float32'}")
+            self._others[name] = self._unused(f"{name}_{self._half.name if half else 'float32'}")
         return self._others[name]
 
-    def _fresh(self, name: str) -> str:
+    def _unused(self, name: str) -> str:
         while name in self._names:
             name += "_"
         self._names.add(name)
         return name
 
     def _stored(self, tensor: Any) -> Iterator[Any]:
-        wide, narrow = (tensor.name in self._taken[able] for able in (False, True))
-        if tensor.name not in self._constants or wide or not narrow:
+        """An initializer in each of the types that it is read in."""
+        half = tensor.name in self._constants and tensor.name in self._read[True]
+        if not half or tensor.name in self._read[False]:
             yield tensor
-        if tensor.name in self._constants and narrow:
-            yield narrow_tensor(tensor, self._narrow, self._name(tensor.name, narrow=True))
+        if half:
+            yield to_half(tensor, self._half, self._name(tensor.name, half=True))
 
     def _casts(self, name: str) -> Iterator[Any]:
-        """The Cast of a tensor to the type that it is not computed in, where it is taken in that."""
+        """The Cast of a tensor to the type that it is not computed in, if it is read in that."""
         from onnx import helper
 
-        narrow = name in self._computed
-        if name in self._taken[not narrow]:
-            source, result = self._name(name, narrow=narrow), self._name(name, narrow=not narrow)
-            number = FLOAT if narrow else self._narrow.number
-            yield helper.make_node("Cast", [source], [result], self._fresh(f"{result}_cast"), to=number)
+        half = name in self._computed
+        if name in self._read[not half]:
+            source, result = self._name(name, half=half), self._name(name, half=not half)
+            elem_type = FLOAT if half else self._half.elem_type
+            yield helper.make_node("Cast", [source], [result], self._unused(f"{result}_cast"), to=elem_type)
 
-    def _rewritten(self, node: Any, inputs: list[bool], outputs: list[bool]) -> Any:
+    def _rewritten(self, operator: Operator) -> Any:
         from onnx import helper
 
-        changed = type(node)()
-        changed.CopyFrom(node)
-        changed.input[:] = [self._name(name, narrow=able) for name, able in zip(node.input, inputs, strict=True)]
-        changed.output[:] = [self._name(name, narrow=able) for name, able in zip(node.output, outputs, strict=True)]
-        renamed = {name: self._name(name, narrow=False) for name in _captured(node)}
-        for graph in inside(changed):
-            for inner in graph.node:
-                inner.input[:] = [renamed.get(name, name) for name in inner.input]
-            for value in graph.output:
-                value.name = renamed.get(value.name, value.name)
-        if changed.op_type == "ConstantOfShape" and any(outputs) and not changed.attribute:
-            changed.attribute.append(helper.make_attribute("value", helper.make_tensor("zero", FLOAT, [1], [0.0])))
-        for attribute in changed.attribute if any(outputs) else ():
-            if attribute.name in ("to", "dtype") and attribute.i == FLOAT:
-                attribute.i = self._narrow.number
-            elif attribute.HasField("t") and attribute.t.data_type == FLOAT:
-                attribute.t.CopyFrom(narrow_tensor(attribute.t, self._narrow, attribute.t.name))
+        changed = type(operator.node)()
+        changed.CopyFrom(operator.node)
+        for names, halves in ((changed.input, operator.inputs), (changed.output, operator.outputs)):
+            names[:] = [self._name(name, half=half) for name, half in zip(names, halves, strict=True)]
+        rename_outer(changed, {name: self._name(name, half=False) for name in outer_names(changed)})
+        if any(operator.outputs):
+            if changed.op_type == "ConstantOfShape" and not changed.attribute:
+                zero = helper.make_tensor("zero", FLOAT, [1], [0.0])
+                changed.attribute.append(helper.make_attribute("value", zero))
+            half = self._half
+            set_elem_type(changed, FLOAT, half.elem_type, lambda tensor: to_half(tensor, half, tensor.name))
         return changed
 
 
-def _captured(node: Any) -> set[str]:
-    """Names of tensors that subgraphs of a node take from around it."""
+def _copied(message: Any, *without: str) -> Any:
+    """A copy of a protobuf message without some fields. Copied and then cleared, weights would stay in memory."""
+    copied = type(message)()
+    for field, value in message.ListFields():
+        if field.name in without:
+            continue
+        if hasattr(value, "extend"):
+            getattr(copied, field.name).extend(value)
+        elif hasattr(value, "CopyFrom"):
+            getattr(copied, field.name).CopyFrom(value)
+        else:
+            setattr(copied, field.name, value)
+    return copied
+
+
+def outer_names(node: Any) -> set[str]:
+    """Names of the tensors that a node's subgraphs read from the graph around them."""
     used: set[str] = set()
     own: set[str] = set()
     for graph in inside(node):
@@ -276,29 +282,52 @@ def _captured(node: Any) -> set[str]:
     return used - own
 
 
-def narrow_tensor(tensor: Any, narrow: Narrow, name: str) -> Any:
-    """A float32 tensor in the narrow type: rounded to the nearest, what is beyond its range to the end of that."""
+def rename_outer(node: Any, names: Mapping[str, str]) -> None:
+    """Rename, in place, the tensors that a node's subgraphs read from the graph around them."""
+    renamed = {name: names[name] for name in outer_names(node) & names.keys()}
+    for graph in inside(node):
+        for each in graph.node:
+            each.input[:] = [renamed.get(name, name) for name in each.input]
+        for value in graph.output:
+            value.name = renamed.get(value.name, value.name)
+
+
+def set_elem_type(node: Any, before: int, after: int, convert: Callable[[Any], Any]) -> None:
+    """Change the dtype of a node's result where an attribute names or holds it, in place."""
+    for attribute in node.attribute:
+        if attribute.name in ("to", "dtype") and attribute.i == before:
+            attribute.i = after
+        elif attribute.HasField("t") and attribute.t.data_type == before:
+            attribute.t.CopyFrom(convert(attribute.t))
+
+
+def to_half(tensor: Any, half: HalfType, name: str) -> Any:
+    """A float32 tensor in the half type: rounded to the nearest, ties to even, and saturated at the end of the range.
+
+    Infinities and NaN stay.
+    """
     import numpy as np
     from onnx import numpy_helper
 
     values = numpy_helper.to_array(tensor)
-    values = np.where(np.isfinite(values), np.clip(values, -narrow.largest, narrow.largest), values)
-    if narrow is BFLOAT16:  # which numpy has not: the upper half of the bits
+    values = np.where(np.isfinite(values), np.clip(values, -half.largest, half.largest), values)
+    if half is BFLOAT16:  # numpy has none: it is the upper half of the bits
         bits = np.ascontiguousarray(values, "<f4").view("<u4")
-        upper = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")  # halves go to the even neighbour
+        upper = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
         raw = np.where(np.isnan(values), np.uint16(0x7FC0), upper).tobytes()
     else:
         raw = values.astype("<f2").tobytes()
-    return type(tensor)(name=name, dims=tensor.dims, data_type=narrow.number, raw_data=raw)
+    return type(tensor)(name=name, dims=tensor.dims, data_type=half.elem_type, raw_data=raw)
 
 
-def widened_tensor(tensor: Any) -> Any:
-    """A tensor of a narrow type in float32, to the last bit."""
+def to_float32(tensor: Any) -> Any:
+    """A 16-bit tensor in float32, without loss."""
     import numpy as np
     from onnx import numpy_helper
 
-    if tensor.data_type == FLOAT16.number:
+    if tensor.data_type == FLOAT16.elem_type:
         values: Array = numpy_helper.to_array(tensor).astype(np.float32)
     else:
-        values = (np.frombuffer(tensor.raw_data, "<u2").astype("<u4") << 16).view("<f4").reshape(tensor.dims)
+        bits = np.frombuffer(tensor.raw_data, "<u2") if tensor.raw_data else np.asarray(tensor.int32_data)
+        values = (bits.astype("<u4") << 16).view("<f4").reshape(tensor.dims)
     return numpy_helper.from_array(values, tensor.name)

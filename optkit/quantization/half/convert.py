@@ -1,127 +1,123 @@
-"""A float32 graph in 16 bits, but for what they cannot hold, and beside what it was on samples of its data."""
+"""Conversion of a float32 graph to 16 bits: range analysis, cast insertion, and verification on samples."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from optkit.data.dataset import Dataset
 from optkit.errors import StageError
 from optkit.formats.onnx import graph
 from optkit.formats.onnx.nodes import walk
 from optkit.formats.onnx.upgrade import upgrade
 from optkit.notes import Note
 from optkit.quantization.half import limits as half_limits
-from optkit.quantization.half import verify as half_verify
-from optkit.quantization.half.cast import FLOAT, FLOAT16, NARROWS, Narrow, dtypes, narrowed, unable
+from optkit.quantization.half.cast import FLOAT16, HALF_TYPES, FloatGraph, HalfType, Operator, insert_casts
 from optkit.quantization.half.limits import PAIRS
-from optkit.quantization.half.probe import probed
+from optkit.quantization.half.verify import Conversion, probe
 from optkit.quantization.quantizer import Request
 
+_FILE = "model.onnx"
 _MOST_SAMPLES = 32
-"""Every tensor of each is looked at: ranges settle soon, and a margin is for the rest."""
+"""Every tensor of each is examined: ranges settle soon, and a margin is for the other samples."""
 _SCALED_OPSET = 19
-"""From which on ONNX has Q/DQ around float16."""
+"""The first opset with Q/DQ around float16."""
 _ASKED_FOR = "asked for with exclude"
 
 
-def written(request: Request, proto: Any) -> tuple[Path, tuple[Note, ...], dict[str, Any]]:
-    """The path of a quantized graph's file, what it leaves in float in the type asked for; notes and facts of that.
+def save(request: Request, proto: Any) -> tuple[Path, tuple[Note, ...], dict[str, Any]]:
+    """Write a quantized graph, with its float operators in ``request.floats``; return its path, notes and facts.
 
-    What ``request`` excludes is kept from 8 bits, and narrow like the rest. Raises as ``converted`` does.
+    ``request.exclude`` keeps layers from 8 bits, not from 16. Raises as ``convert`` does.
     """
-    path = request.workdir / "model.onnx"
-    if request.floats not in NARROWS:
-        graph.save(proto, path)
-        return path, (), {}
-    made = converted(replace(request, exclude=()), proto, types=f"8 bits and {request.floats}")
-    graph.save(made.proto, path)
-    return path, made.notes, {"floats": request.floats, "kept_in_float32": made.kept}
+    if request.floats in HALF_TYPES:
+        path, notes, facts = convert(replace(request, exclude=()), proto, types=f"8 bits and {request.floats}")
+        return path, notes, {"floats": request.floats} | facts
+    path = request.workdir / _FILE
+    graph.save(proto, path)
+    return path, (), {}
 
 
-@dataclass(frozen=True)
-class Converted:
-    """The graph, how many of its operators stay float32, and what the user should know."""
+def convert(request: Request, proto: Any, *, types: str) -> tuple[Path, tuple[Note, ...], dict[str, Any]]:
+    """Write a graph of the request's model in the 16 bits of ``request.floats``; return its path, notes and facts.
 
-    proto: Any
-    kept: int
-    notes: tuple[Note, ...]
-
-
-def converted(request: Request, proto: Any, *, types: str) -> Converted:
-    """A graph of the request's model in the 16 bits of ``request.floats``; ``proto`` itself is changed.
-
-    With data, ranges are measured and the outputs compared with the model's; ``types`` is what the graph is then said
-    to be in. Raises StageError where nothing can be narrow, or an output would become NaN or infinite, and TargetError
-    where the CPU cannot run what is to be measured.
+    ``proto`` itself is changed. With data, ranges are measured and the outputs compared with the model's; ``types``
+    names the types of the result for the user. Raises StageError where no operator can be 16-bit, or an output would
+    become NaN or infinite, and TargetError where onnxruntime cannot run the graphs on the CPU.
     """
-    narrow = NARROWS[request.floats]
-    if narrow is FLOAT16 and any(node.op_type in PAIRS for node in walk(proto)):
-        proto = _at_opset_of_narrow_pairs(proto, request)
-        half_limits.lift_scales(proto)
-    known = dtypes(proto)
-    notes = _masks(half_limits.shrink_masks(proto, narrow), narrow)
+    half = HALF_TYPES[request.floats]
+    if half is FLOAT16 and any(node.op_type in PAIRS for node in walk(proto)):
+        proto = _with_half_pairs(proto, request)
+        half_limits.raise_scales(proto)
+    notes = _masks(half_limits.shrink_masks(proto, half), half)
+    before = FloatGraph(proto, half)
     samples = request.calibration.take(_MOST_SAMPLES) if request.calibration else None
-    keep = _kept(proto, narrow, known, replace(request, calibration=samples))
+    kept = _kept(before, request, samples)
     with request.engine.running():
-        made = narrowed(proto, narrow, keep, known)
-    if not made.tensors:
-        why = Counter(keep.values()).most_common(1)
-        told = f"; of most operators: {why[0][0]}" if why else ""
-        raise StageError(
-            f"{request.model.path}: nothing in it can be {narrow.name}{told}",
-            hint="optkit inspect shows the model's operators",
-        )
-    notes += _reasons(proto, keep)
+        after = insert_casts(before, kept)
+    if not after.tensors:
+        raise _nothing_to_convert(request, half, kept)
+    notes += _reasons(kept)
     if samples is None:
-        text = "without data, neither are ranges known nor outputs compared: give --data"
-        notes += (Note(text, level="warning"),)
+        notes += (Note("without data, ranges are not measured and outputs not compared: give --data", level="warning"),)
     else:
-        notes += half_verify.compare(request.model, types, proto, made, narrow, samples, request.workdir)
-    return Converted(made.proto, len(keep), notes)
+        notes += Conversion(request.model, proto, after, types).verify(samples, request.workdir)
+    path = request.workdir / _FILE
+    graph.save(after.proto, path)
+    return path, notes, {"kept_in_float32": len(kept)}
 
 
-def _at_opset_of_narrow_pairs(proto: Any, request: Request) -> Any:
-    """The graph at an opset whose Q/DQ take float16. For bfloat16 nobody asks of which version a node is."""
+def _with_half_pairs(proto: Any, request: Request) -> Any:
+    """The graph at an opset whose Q/DQ take float16; runtimes with bfloat16 do not ask for a node's version."""
     proto, _ = upgrade(proto, _SCALED_OPSET)
     if graph.opset_of(proto) < _SCALED_OPSET:
         raise StageError(
-            f"{request.model.path}: Q/DQ in float16 need opset {_SCALED_OPSET}, which this graph cannot be brought to",
+            f"{request.model.path}: Q/DQ in float16 need opset {_SCALED_OPSET}, to which this graph cannot be upgraded",
             hint="--bf16 instead of --fp16",
         )
     return proto
 
 
-def _kept(proto: Any, narrow: Narrow, known: dict[str, int], request: Request) -> dict[int, str]:
-    """The nodes that stay float32, by their place in the main graph, and why."""
-    found = half_limits.delicate(proto, known)
-    if narrow is FLOAT16:
-        computed = _peaks(proto, known, request)
-        found |= half_limits.beyond(proto, narrow, half_limits.weights(proto), computed)
-    found |= {place: _ASKED_FOR for place, node in enumerate(proto.graph.node) if request.excludes(node)}
-    found |= unable(proto, narrow, known)
-    return found | half_limits.layers_of(proto, found)
+def _nothing_to_convert(request: Request, half: HalfType, kept: dict[Operator, str]) -> StageError:
+    why = Counter(kept.values()).most_common(1)
+    most = f"; most frequent reason: {why[0][0]}" if why else ""
+    return StageError(
+        f"{request.model.path}: no operator of it can be {half.name}{most}",
+        hint="optkit inspect shows the model's operators",
+    )
 
 
-def _peaks(proto: Any, known: dict[str, int], request: Request) -> dict[str, float]:
-    """The largest magnitudes of what the float32 graph computes on the calibration samples."""
+def _kept(before: FloatGraph, request: Request, samples: Dataset | None) -> dict[Operator, str]:
+    """The operators that stay float32, with the reason."""
+    found = half_limits.sensitive(before)
+    if before.half is FLOAT16:
+        measured = _peaks(before, replace(request, calibration=samples))
+        found |= half_limits.out_of_range(before, measured)
+    found |= {each: _ASKED_FOR for each in before.operators if request.excludes(each.node)}
+    found |= half_limits.unsupported(before)
+    return found | half_limits.in_kernels_of(before, found)
+
+
+def _peaks(before: FloatGraph, request: Request) -> dict[str, float]:
+    """The largest magnitudes of the float32 graph's tensors on the calibration samples."""
     peaks = half_limits.Peaks()
     if request.calibration is not None:
-        names = tuple(name for node in proto.graph.node for name in node.output if known.get(name) == FLOAT)
-        with probed(request.model, proto, request.workdir, names) as tensors:
+        names = tuple(filter(before.is_float, before.producers))
+        with probe(request.model, before.proto, request.workdir, names) as tensors:
             for feed in request.feeds():
                 peaks.add(feed | tensors(feed))
     return peaks.largest
 
 
-def _masks(count: int, narrow: Narrow) -> tuple[Note, ...]:
+def _masks(count: int, half: HalfType) -> tuple[Note, ...]:
     if not count:
         return ()
-    text = f"{count} constants that stand for infinity, as in masks, made small enough that {narrow.name} adds to them"
+    text = f"{count} constants that stand for infinity, as in masks, made small enough that sums stay in {half.name}"
     return (Note(text),)
 
 
-def _reasons(proto: Any, keep: dict[int, str]) -> tuple[Note, ...]:
-    counts = Counter((proto.graph.node[place].op_type, why) for place, why in keep.items())
+def _reasons(kept: dict[Operator, str]) -> tuple[Note, ...]:
+    counts = Counter((operator.node.op_type, why) for operator, why in kept.items())
     return tuple(Note(f"{count} x {kind} kept in float32: {why}") for (kind, why), count in counts.items())

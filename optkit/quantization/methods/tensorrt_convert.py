@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from optkit.formats.onnx import graph
 from optkit.quantization.half import convert as half_precision
 from optkit.quantization.preparation import prepared
 from optkit.quantization.quantizer import Quantized, Request
 
 
 def quantize(request: Request) -> Quantized:
-    """Write the graph in 16 bits, but for what they cannot hold; with data, ranges are measured and outputs compared.
+    """Write the graph in 16 bits, except operators that overflow or underflow; with data, measure ranges and compare.
 
-    Raises StageError where nothing can be narrow, or an output would become NaN or infinite, and TargetError where the
-    CPU cannot run what is to be measured.
+    Raises StageError where no operator can be 16-bit, or an output would become NaN or infinite, and TargetError where
+    onnxruntime cannot run the graphs on the CPU.
     """
     ready = prepared(request.model)
     unknown = request.unknown(ready.proto)
-    made = half_precision.converted(request, ready.proto, types=request.floats)
-    path = request.workdir / "model.onnx"
-    graph.save(made.proto, path)
-    return Quantized(path, notes=(*ready.notes, *unknown, *made.notes), facts={"kept_in_float32": made.kept})
+    path, notes, facts = half_precision.convert(request, ready.proto, types=request.floats)
+    return Quantized(path, notes=(*ready.notes, *unknown, *notes), facts=facts)

@@ -51,7 +51,7 @@ def quantize(request: Request) -> Quantized:
         raise StageError(f"{request.model.path}: FP8 needs opset {_OPSET}, which this graph cannot be brought to")
     proto.ir_version = max(proto.ir_version, _IR_VERSION)
     _Pairs(proto, ranges).put_around({node.name for node in chosen})
-    result, halved, more = half_precision.written(request, proto)
+    result, halved, more = half_precision.save(request, proto)
     facts = {"quantized_nodes": len(chosen), "calibrate": request.calibrate} | more
     return Quantized(result, notes=(*notes, *halved), facts=facts)
 

@@ -37,7 +37,7 @@ def quantize(request: Request) -> Quantized:
         symmetric=True, biases=False, batched=True, giving_float=QUANTIZABLE, also=_shortcuts(proto, chosen)
     )
     quantized, fallback = qdq.inserted(proto, ranges, chosen, request, scheme)
-    result, halved, more = half_precision.written(request, quantized)
+    result, halved, more = half_precision.save(request, quantized)
     facts = {"quantized_nodes": len(chosen), "calibrate": request.calibrate} | more
     return Quantized(result, notes=(*notes, *fallback, *left, *halved), facts=facts)
 
