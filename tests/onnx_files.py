@@ -19,4 +19,4 @@ def save(path, nodes, inputs, outputs, weights=None, opset=17):
 
 
 def nodes_of(path, *kinds):
-    return {fusion_map.title(node) for node in onnx.load(path).graph.node if node.op_type in kinds}
+    return {fusion_map.node_name(node) for node in onnx.load(path).graph.node if node.op_type in kinds}

@@ -264,7 +264,7 @@ def test_a_layer_with_float_weights_is_in_float_whatever_comes_in(tmp_path):
         {"y": [4, 4]},
         constants | {"s": np.array(1, np.float32), "z": np.array(0, np.int8)},
     )
-    found = model_layers.of(Model(tmp_path / "m.onnx", "onnx", "")).by_name
+    found = model_layers.read_layers(Model(tmp_path / "m.onnx", "onnx", "")).by_name
     assert (found["in_integers"].quantized, found["in_float"].quantized) == (True, False)
 
 

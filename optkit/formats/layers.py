@@ -1,4 +1,4 @@
-"""What a model's file says of its layers, so that their times can be understood: constant weights, groups, integers."""
+"""Layers of a model as its file describes them: constant weight, depthwise, quantized; they help to explain times."""
 
 from __future__ import annotations
 
@@ -16,25 +16,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layer:
-    """A node of the file. ``quantized`` says that the file wants it computed in integers."""
+    """A node of the model's file."""
 
     name: str
     kind: str
+    """Its operator type, such as ``Conv``."""
     constant_weight: bool
+    """True if its second input is the same in every inference."""
     depthwise: bool
+    """True for a grouped convolution whose output channels see one input channel each."""
     quantized: bool
+    """True if the file asks for integer arithmetic: an integer operator, or a weight from DequantizeLinear."""
 
 
 @dataclass(frozen=True)
 class Layers:
-    """All layers by name, and how the model is quantized. An OpenVINO model tells no more than that."""
+    """The layers of a model."""
 
     quantized: str | None = None
+    """The quantization scheme of the model, such as ``static int8``; ``None`` if it is in float."""
     by_name: dict[str, Layer] = field(default_factory=dict)
+    """The layers of an ONNX model; empty for other formats."""
 
 
-def of(model: Model) -> Layers:
-    """The layers of ``model``. Raises ModelError."""
+def read_layers(model: Model) -> Layers:
+    """Read the layers of ``model`` from its file. Raises ModelError."""
     if model.format == "onnx":
         proto = graph.parse(model.path)
         return Layers(quantized_module.quantized(proto), _by_name(proto.graph))
@@ -49,7 +55,7 @@ def _by_name(found: onnx.GraphProto) -> dict[str, Layer]:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in found.initializer}
     layers = {}
     for node in found.node:
-        name = fusion_map.title(node)
+        name = fusion_map.node_name(node)
         made_by = [makers[each].op_type for each in list(node.input[:2])[-1:] if each in makers]  # the weight, if any
         integers = "Integer" in node.op_type or node.op_type.startswith(("QLinear", "QGemm", "DynamicQuantize"))
         layers[name] = Layer(
@@ -63,7 +69,7 @@ def _by_name(found: onnx.GraphProto) -> dict[str, Layer]:
 
 
 def _depthwise(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], makers: dict[str, onnx.NodeProto]) -> bool:
-    """Whether each output channel of a convolution sees one input channel of several."""
+    """Return True if the convolution is grouped and each output channel sees one input channel."""
     groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
     if groups == 1 or len(node.input) < 2:
         return False

@@ -29,11 +29,12 @@ _KINDS = {
 
 
 def open(path: str | Path, *, inputs: tuple[str, ...] = (), code: str | None = None, trust: bool = False) -> Model:
-    """Open the model at ``path`` (a file, or the folder of a bundle) and find out what it is.
+    """Open the model at ``path`` (a file, or the folder of a bundle) and detect its format.
 
-    ``inputs`` are ``NAME:DTYPE[DIM,DIM]`` texts that give or override the signature. ``code`` counts for state dicts
-    and pickled modules only. Raises ModelError for a file that is missing, empty, truncated, renamed or of no known
-    format; UntrustedError for one that would run code.
+    ``inputs`` are texts ``NAME:DTYPE[DIM,DIM]`` that give the signature or refine it. ``code`` (``FILE.py:CALLABLE``)
+    is used for state dicts and pickled modules only. Raises ModelError for a file that is missing, empty, truncated,
+    renamed or of no known format, SignatureError for ``inputs`` that contradict the file, UntrustedError for a file
+    that would run code without ``trust``.
     """
     file = Path(path)
     given = parse_inputs(inputs)
@@ -64,7 +65,10 @@ def _open_file(path: Path, code: str | None, trust: bool) -> Model:
 def _check_whole(path: Path, size: int | None) -> None:
     found = path.stat().st_size
     if size not in (None, found):
-        raise ModelError(f"{path}: a damaged engine: {found} bytes, and it says {size}", hint="copy or build it again")
+        raise ModelError(
+            f"{path}: damaged engine: the file has {found} bytes, its header says {size}",
+            hint="copy or build it again",
+        )
 
 
 def _open_torch(path: Path, format: Format, code: str | None, trust: bool) -> Model:
@@ -147,7 +151,7 @@ def _open_bundle(folder: Path) -> Model:
 
 
 def _digest(path: Path, code: str | None) -> str:
-    """The file's digest; a state dict is only half a model, so the code that builds the other half counts too."""
+    """Hash the file and, for a state dict, ``code``: weights alone do not define a model."""
     digest = digests.sha256(path)
     if code is None:
         return digest
@@ -155,7 +159,7 @@ def _digest(path: Path, code: str | None) -> str:
 
 
 def _merged(model: Model, given: tuple[TensorSpec, ...]) -> Signature:
-    """The signature with the inputs given: they replace what a torch file tells and refine what a graph does."""
+    """Merge the ``given`` inputs into the signature: they replace a torch file's inputs and refine a graph's."""
     if model.signature is None or model.format in TORCH_FORMATS:
         return Signature(given, model.signature.outputs if model.signature else ())
     named = {spec.name: spec for spec in given}

@@ -1,4 +1,4 @@
-"""An engine's file: whose it is, as its first bytes say. It is not loaded, which needs the GPU that it is for."""
+"""The header of a TensorRT engine file. The engine itself is not loaded: that needs the GPU that it was built for."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ from dataclasses import dataclass
 
 _RTX, _PLANS = b"vtrt", (b"ptrt", b"ftrt")
 CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
-"""The compute capabilities that TensorRT-RTX builds for, in the order of their bits in a file."""
+"""Compute capabilities that TensorRT-RTX builds for, in the order of their bits in the header."""
 HEADER_BYTES = 64
 
 
 @dataclass(frozen=True)
 class Header:
-    """``size`` in bytes, ``version`` and ``capabilities`` are known of engines of TensorRT-RTX, and of no other."""
+    """The header of an engine; fields are set for engines of TensorRT-RTX only."""
 
     size: int | None = None
+    """Bytes of the whole file."""
     version: str | None = None
+    """Version of TensorRT-RTX, four numbers joined by dots."""
     capabilities: tuple[str, ...] = ()
+    """Compute capabilities that the engine was built for."""
 
 
 def header(head: bytes) -> Header | None:
-    """What the first bytes of a file tell; ``None`` where it is no engine.
+    """Parse the first bytes of a file (``HEADER_BYTES`` or more); ``None`` if it is no TensorRT engine.
 
-    The places are those of TensorRT-RTX 1.7: the whole file's size, four bytes of version, and a bit for each compute
-    capability.
+    Offsets are those of TensorRT-RTX 1.7: size of the file at 16, four version bytes at 24, one bit for each compute
+    capability at 32.
     """
     if head.startswith(_PLANS):
         return Header()

@@ -51,7 +51,7 @@ def quality(
     if row.status == "failed" or row.quality is None or row.quality.loss is None:
         return None, []
     slow = tuple(beside.leave_out) if beside and row.speed_verdict != "faster" else ()
-    loss = Loss(baseline, candidate, model_layers.of(candidate.model).quantized, row, given, slow)
+    loss = Loss(baseline, candidate, model_layers.read_layers(candidate.model).quantized, row, given, slow)
     notes: list[Note] = []
     worse = lost(row.quality)
     if loss.quantized or worse is not None:
@@ -97,7 +97,7 @@ def _compared(loss: Loss, progress: Progress) -> tuple[LayerErrors | None, list[
 
 def _measured(loss: Loss, threads: int | None, progress: Progress) -> tuple[Sensitivity | None, list[Note]]:
     """Each layer's damage, where the baseline is a float ONNX model and the candidate has integers to compute with."""
-    floating = loss.baseline.model.format == "onnx" and model_layers.of(loss.baseline.model).quantized is None
+    floating = loss.baseline.model.format == "onnx" and model_layers.read_layers(loss.baseline.model).quantized is None
     if not floating or loss.method not in ("static", "dynamic"):
         return None, []
     given, notes = loss.given, []

@@ -100,7 +100,7 @@ def taken_apart(
     for number, each in enumerate((baseline, candidate)):
         progress("watching operators", number, 2)
         found = profiling.measure(each, feeds, seconds=seconds)
-        operators = found.operators if file is None else tuple(fusion_map.completed(file, found.operators))
+        operators = found.operators if file is None else tuple(fusion_map.add_fused_nodes(file, found.operators))
         sides.append(_side(each, rows[number] if rows else None, replace(found, operators=operators)))
     (before, one), (after, other) = sides
     pairs = alignment.pairs(before.profile, after.profile)
@@ -123,7 +123,9 @@ def _side(candidate: Candidate, row: Row | None, profile: Profile) -> tuple[Side
     watched = total(profile.operators)
     scale = min(1.0, measured / watched) if watched else 1.0
     operators = tuple(replace(each, seconds=scale * each.seconds) for each in profile.operators)
-    return Side(candidate, model_layers.of(candidate.model), replace(profile, operators=operators), measured), scale
+    return Side(
+        candidate, model_layers.read_layers(candidate.model), replace(profile, operators=operators), measured
+    ), scale
 
 
 def _families(case: Case) -> list[FamilyRecord]:

@@ -1,8 +1,8 @@
-"""Which nodes of a model's file each operator of an optimized ONNX graph is.
+"""The map from the operators of an optimized ONNX graph to the nodes of the model's file that were fused into them.
 
-Runtimes fuse nodes and rename them, but what goes from one operator to the next mostly keeps its tensor's name. So an
-operator is the nodes from its outputs back to what other operators give. Where a tensor got a new name, the operator's
-own name tells the node that it came from, and what follows that node at once was fused into it.
+Runtimes fuse nodes and rename them, but most tensors between operators keep their names. So the nodes of an operator
+are found from its outputs back to the outputs of other operators. Where a tensor was renamed, the operator's own name
+contains that of its first node, and the elementwise nodes that follow directly were fused into it.
 """
 
 from __future__ import annotations
@@ -19,38 +19,45 @@ if TYPE_CHECKING:
     import onnx
 
 _CAST_AWAY = "InsertedPrecisionFreeCast_"
-"""What ONNX Runtime puts before the name of a tensor in half precision that it computes in float."""
+"""Prefix that ONNX Runtime gives to the name of a float16 tensor that it computes in float32."""
 _RENAMED = re.compile(rf"^(fused |{_CAST_AWAY})*(?P<name>.+?)(?P<blocked>_nchwc)?(_token_\d+|_\d+)?$")
-"""What ONNX Runtime makes of a node's name, or in a blocked layout of the name of the tensor that it makes."""
-_MOVING = ("ReorderInput", "ReorderOutput", "Transpose")
-"""Operators that optimizers add, and that give what they take in another layout."""
+"""Operator names of ONNX Runtime: a node's name, or its output's in a blocked layout, with prefixes and suffixes."""
+_LAYOUT_CHANGES = ("ReorderInput", "ReorderOutput", "Transpose")
+"""Operators that optimizers add to change the layout of a tensor."""
 _TRIVIAL = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Identity", "Cast", "Constant")
-"""Nodes that tell nothing of which layer an operator is, and that several layers may share."""
+"""Nodes that do not identify a layer: several layers may share them."""
 
 
 @dataclass(frozen=True)
 class Covered:
-    """An operator of the optimized graph: the nodes of the file that it is, their outputs, and who feeds it."""
+    """An operator of the optimized graph with the nodes of the file that were fused into it."""
 
     name: str
     kind: str
+    """Its operator type."""
     layers: tuple[str, ...]
+    """Names of the nodes of the file, those with much arithmetic first."""
     tensors: tuple[str, ...]
+    """Outputs of these nodes in the file."""
     sources: tuple[str, ...]
+    """Names of the operators of the optimized graph that feed it."""
 
 
-def of(source: onnx.ModelProto, executed: onnx.ModelProto) -> list[Covered]:
-    """The operators of ``executed`` with what they are in ``source``, in order; each node is one operator's."""
-    return list(_Map(source, executed).covered())
+def map_operators(source: onnx.ModelProto, executed: onnx.ModelProto) -> list[Covered]:
+    """Map each operator of ``executed`` to the nodes of ``source`` fused into it, in order of execution.
+
+    Every source node belongs to one operator at most.
+    """
+    return list(_FusionMap(source, executed).covered())
 
 
-def title(node: onnx.NodeProto) -> str:
-    """A node's name; its first output's where it has none, as OpenVINO calls it then too."""
+def node_name(node: onnx.NodeProto) -> str:
+    """Return a node's name, or its first output's if it has none (OpenVINO does the same)."""
     return str(node.name or next(iter(node.output), ""))
 
 
 def constants(graph: onnx.GraphProto) -> set[str]:
-    """Tensors that are the same in every inference: stored, or computed from stored ones alone."""
+    """Find the tensors that are the same in every inference: initializers, and values computed from them alone."""
     found = {str(tensor.name) for tensor in graph.initializer}
     for node in graph.node:
         if all(name in found for name in node.input if name) and not node.op_type.startswith("Random"):
@@ -58,13 +65,13 @@ def constants(graph: onnx.GraphProto) -> set[str]:
     return found
 
 
-def completed(source: onnx.ModelProto, operators: Sequence[Operator]) -> list[Operator]:
-    """``operators`` with the nodes of ``source`` that a runtime fused into them without saying so.
+def add_fused_nodes(source: onnx.ModelProto, operators: Sequence[Operator]) -> list[Operator]:
+    """Add to ``operators`` the nodes of ``source`` that the runtime fused into them without naming them.
 
-    OpenVINO names a chain that became one operator by its last node. So nodes that no operator names belong to the one
-    that takes what they compute.
+    OpenVINO names a fused chain by its last node only. So a node that no operator names is added to the operator that
+    consumes its output.
     """
-    named = {title(node): node for node in source.graph.node}
+    named = {node_name(node): node for node in source.graph.node}
     makers = {name: node for node in source.graph.node for name in node.output if name}
     fixed = constants(source.graph)
     owned: list[list[onnx.NodeProto]] = []
@@ -76,7 +83,7 @@ def completed(source: onnx.ModelProto, operators: Sequence[Operator]) -> list[Op
     for operator, nodes in zip(operators, owned, strict=True):
         added = list(_unnamed(nodes, makers, fixed, taken))
         tensors = (str(name) for node in added for name in node.output if name)
-        layers = (*operator.layers, *map(title, added))
+        layers = (*operator.layers, *map(node_name, added))
         found.append(replace(operator, layers=layers, tensors=(*operator.tensors, *tensors)))
     return found
 
@@ -84,7 +91,7 @@ def completed(source: onnx.ModelProto, operators: Sequence[Operator]) -> list[Op
 def _unnamed(
     nodes: Sequence[onnx.NodeProto], makers: dict[str, onnx.NodeProto], fixed: set[str], taken: set[int]
 ) -> Iterator[onnx.NodeProto]:
-    """The nodes before ``nodes`` that nobody has taken, up to those with much arithmetic; they are taken then."""
+    """Walk back from ``nodes`` over nodes not in ``taken``, as far as weighted ones, and add them to ``taken``."""
     waiting = [name for node in nodes for name in node.input]
     while waiting:
         name = waiting.pop()
@@ -97,8 +104,8 @@ def _unnamed(
             yield node
 
 
-class _Map:
-    """Both graphs, and which tensor of the file (a value of ``_same``) each tensor of the optimized graph is."""
+class _FusionMap:
+    """The source graph, the executed graph, and the source tensor (``_same``) of each tensor of the executed graph."""
 
     def __init__(self, source: onnx.ModelProto, executed: onnx.ModelProto) -> None:
         self._nodes = list(executed.graph.node)
@@ -120,28 +127,28 @@ class _Map:
     def covered(self) -> Iterator[Covered]:
         for node in self._nodes:
             outputs = [self._same[name] for name in node.output if name in self._same]
-            nodes = self._behind(outputs, weighted=family(node.op_type) in WEIGHTED)
-            telling = [each for each in nodes if each.op_type not in _TRIVIAL] or nodes
-            telling.sort(key=lambda each: family(each.op_type) not in WEIGHTED)
+            nodes = self._fused_nodes(outputs, weighted=family(node.op_type) in WEIGHTED)
+            layers = [each for each in nodes if each.op_type not in _TRIVIAL] or nodes
+            layers.sort(key=lambda each: family(each.op_type) not in WEIGHTED)
             yield Covered(
                 name=str(node.name),
                 kind=str(node.op_type),
-                layers=tuple(title(each) for each in telling),
-                tensors=tuple(str(name) for each in telling for name in each.output if name),
-                sources=tuple(title(self._makers[name]) for name in node.input if name in self._makers),
+                layers=tuple(node_name(each) for each in layers),
+                tensors=tuple(str(name) for each in layers for name in each.output if name),
+                sources=tuple(node_name(self._makers[name]) for name in node.input if name in self._makers),
             )
 
     def _find_unchanged(self) -> None:
-        """Tensors that kept their names, and what was only moved to become one of them."""
+        """Match the tensors that kept their names, and the inputs of layout changes that lead to such a tensor."""
         kept = {name: name.removeprefix(_CAST_AWAY) for name in self._makers}
         self._same = {name: own for name, own in kept.items() if own in self._producers}
         for node in reversed(self._nodes):
-            if node.op_type in _MOVING and node.name not in self._names and node.output[0] in self._same:
+            if node.op_type in _LAYOUT_CHANGES and node.name not in self._names and node.output[0] in self._same:
                 self._same.setdefault(node.input[0], self._same[node.output[0]])
         self._ends = set(self._same.values())
 
     def _find_renamed(self) -> None:
-        """In the order of execution, as what an operator can have taken in was computed before it."""
+        """Match all other tensors, in order of execution: a fused node reads only values computed before."""
         for node in self._nodes:
             for place, name in enumerate(name for name in node.output if name):
                 if name not in self._same:
@@ -157,12 +164,15 @@ class _Map:
         named = self._names.get(node.name) or self._names.get(origin)
         if named is not None and place < len(named.output):
             return self._last_fused(named.output[place])
-        if node.op_type in _MOVING:
+        if node.op_type in _LAYOUT_CHANGES:
             return self._same.get(node.input[0], str(node.input[0]))
         return name
 
     def _last_fused(self, tensor: str) -> str:
-        """What ``tensor`` has become after the nodes that are executed nowhere else and need nothing computed later."""
+        """Follow ``tensor`` through the nodes fused behind it and return the last output.
+
+        A node is fused if it alone takes the tensor, is no operator of its own and reads no value computed later.
+        """
         while True:
             self._computed.add(tensor)
             takers = self._takers[tensor]
@@ -176,10 +186,10 @@ class _Map:
         known = all(name in self._computed for name in node.input if name)
         return simple and known and not elsewhere and not self._ends & set(node.output)
 
-    def _behind(self, outputs: Sequence[str], *, weighted: bool) -> list[onnx.NodeProto]:
-        """The nodes that compute ``outputs`` from what other operators give, the first ones first.
+    def _fused_nodes(self, outputs: Sequence[str], *, weighted: bool) -> list[onnx.NodeProto]:
+        """Collect the nodes that compute ``outputs`` from the outputs of other operators, first ones first.
 
-        Only an operator that is ``weighted`` itself can be a node with much arithmetic.
+        Nodes with much arithmetic (weighted ones) are taken for an operator that is ``weighted`` itself only.
         """
         found: list[onnx.NodeProto] = []
         waiting = list(outputs)

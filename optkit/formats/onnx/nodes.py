@@ -1,4 +1,4 @@
-"""Walking ONNX graphs whole: control flow hides operators and weights in subgraphs, functions in their bodies."""
+"""Traversal of ONNX graphs, including the subgraphs of control-flow nodes and the bodies of functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEFAULT_DOMAINS = ("", "ai.onnx")
 
 
 def graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    """The main graph and every subgraph in it and in the functions."""
+    """Iterate over the main graph and every subgraph in it and in the functions."""
     yield from _with_subgraphs(proto.graph)
     for function in proto.functions:
         for graph in _subgraphs(function.node):
@@ -21,7 +21,7 @@ def graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
 
 
 def walk(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Every node: of the main graph, of subgraphs and of functions."""
+    """Iterate over every node of the main graph, of subgraphs and of functions."""
     for graph in graphs(proto):
         yield from graph.node
     for function in proto.functions:
@@ -29,13 +29,15 @@ def walk(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 
 
 def inside(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """Every subgraph of a node, those of nodes in it included."""
+    """Iterate over every subgraph of a node, nested ones included."""
     for graph in _subgraphs([node]):
         yield from _with_subgraphs(graph)
 
 
 def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor: initializers and attributes (``Constant`` nodes among them), subgraphs and functions included."""
+    """Iterate over every stored tensor: initializers and attributes (``Constant`` nodes), also of subgraphs and
+    functions.
+    """
     for graph in graphs(proto):
         yield from graph.initializer
         for sparse in graph.sparse_initializer:
@@ -69,12 +71,12 @@ def _subgraphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
 
 
 def scales_axis(node: onnx.NodeProto) -> int:
-    """The axis of the scales of a QuantizeLinear or DequantizeLinear; it may count from the end."""
+    """Return the axis of the scales of a QuantizeLinear or DequantizeLinear; negative axes count from the end."""
     return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
 
 
 def operators(proto: onnx.ModelProto) -> dict[str, int]:
-    """How often each operator occurs, the most frequent first; outside ONNX's own domain as ``domain.Operator``."""
+    """Count the nodes of each operator type, the most frequent first; ``domain.Operator`` outside ONNX's own domain."""
     counts = Counter(_operator(node) for node in walk(proto))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 

@@ -1,4 +1,4 @@
-"""Names in an ONNX graph, as users read them: outputs and dynamic dimensions; unique, as runtimes want them."""
+"""Renaming of the outputs and dynamic dimensions of an ONNX graph; names stay unique, as runtimes require."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def outputs(proto: onnx.ModelProto, names: Sequence[str]) -> None:
-    """Call the model's outputs ``names``, in order and in place; inner values of these names get others.
+    """Rename the model's outputs to ``names``, in order and in place.
 
-    Runtimes refuse a graph that defines a name twice.
+    Inner values that bear one of these names are renamed, because runtimes refuse a graph that defines a name twice.
     """
     from onnx import helper
 
@@ -32,7 +32,7 @@ def outputs(proto: onnx.ModelProto, names: Sequence[str]) -> None:
 
 
 def _apart(proto: onnx.ModelProto, taken: set[str], renamed: Mapping[str, str]) -> dict[str, str]:
-    """New names for inner values that bear a name of ``taken`` and are not an output."""
+    """Map inner values whose name is in ``taken``, and that are no output, to new names."""
     identities = {node.output[0] for node in proto.graph.node if node.name.startswith("output/")}
     inner = {name for node in nodes.walk(proto) for name in node.output}
     inner |= {tensor.name for each in nodes.graphs(proto) for tensor in each.initializer}
@@ -51,7 +51,7 @@ def _rename_values(proto: onnx.ModelProto, renamed: Mapping[str, str]) -> None:
 
 
 def dimensions(proto: onnx.ModelProto, renamed: Mapping[str, str]) -> None:
-    """Rename dynamic dimensions everywhere, in place, also inside of expressions: ``2*s77`` -> ``2*batch``."""
+    """Rename dynamic dimensions in place, in expressions too: ``2*s77`` becomes ``2*batch``."""
     for each in nodes.graphs(proto):
         for value in (*each.input, *each.output, *each.value_info):
             for dim in value.type.tensor_type.shape.dim:

@@ -1,4 +1,4 @@
-"""OpenVINO's IR: what its XML tells without OpenVINO. The file may be hostile: no entities, no references outside."""
+"""OpenVINO IR, read from its XML without OpenVINO. The file may be hostile: no entities, no references outside."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ DTYPES = {
 
 
 def weights_of(path: Path) -> Path:
-    """The file with the weights of the IR at ``path``."""
+    """Return the path of the weights (``.bin``) of the IR at ``path``."""
     return path.with_suffix(".bin")
 
 
 def read(path: Path) -> ET.Element:
-    """The root of the IR at ``path``. Raises ModelError for other XML and for a missing or truncated ``.bin``."""
+    """Parse the IR at ``path`` and return its root.
+
+    Raises ModelError for XML that is no IR, and for a missing or truncated ``.bin``.
+    """
     try:
         text = path.read_bytes().decode("utf-8")
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
@@ -44,7 +47,7 @@ def read(path: Path) -> ET.Element:
 
 
 def signature(root: ET.Element) -> Signature:
-    """Inputs and outputs; OpenVINO keeps no names of dynamic dimensions, so a first one is called ``batch``."""
+    """Return inputs and outputs. OpenVINO keeps no names of dynamic dimensions; a dynamic first axis is ``batch``."""
     layers = {layer.get("id"): layer for layer in root.iterfind("layers/layer")}
     sources = {edge.get("to-layer"): edge for edge in root.iterfind("edges/edge")}
     inputs = [layer for layer in layers.values() if layer.get("type") == "Parameter"]
@@ -57,14 +60,14 @@ def signature(root: ET.Element) -> Signature:
 
 
 def operators(root: ET.Element) -> dict[str, int]:
-    """How often each operator occurs, subgraphs included, the most frequent first."""
+    """Count the layers of each operator type, subgraphs included, the most frequent first."""
     kinds = (layer.get("type", "") for layer in root.iter("layer"))
     counts = Counter(kind for kind in kinds if kind not in ("Const", "Parameter", "Result"))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def constants(root: ET.Element) -> Iterator[tuple[str, tuple[int, ...], int]]:
-    """The dtype, the shape and the place in the weights' file of each constant."""
+    """Iterate over the constants: dtype, shape, and byte offset in the weights file."""
     for layer in root.iter("layer"):
         data = layer.find("data")
         if layer.get("type") == "Const" and data is not None:
@@ -74,13 +77,13 @@ def constants(root: ET.Element) -> Iterator[tuple[str, tuple[int, ...], int]]:
 
 
 def producer(root: ET.Element) -> str | None:
-    """The OpenVINO that wrote the model, where it says so."""
+    """Return the OpenVINO version that wrote the model, if it is recorded."""
     version = root.find("rt_info/Runtime_version")
     return None if version is None else f"OpenVINO {version.get('value', '').partition('-')[0]}".strip()
 
 
 def quantized(root: ET.Element) -> str | None:
-    """How the model is quantized already; ``None`` if it is not."""
+    """Return the quantization scheme of the model, such as ``weight-only int8``; ``None`` if it is not quantized."""
     kinds = Counter[str]()
     for dtype, shape, _ in constants(root):
         kinds[dtype] += math.prod(shape)
@@ -93,12 +96,12 @@ def quantized(root: ET.Element) -> str | None:
 
 
 def scheme(root: ET.Element) -> dict[str, str]:
-    """What NNCF was called with, as it wrote it into the model that it quantized; nothing in others."""
+    """Return the quantization parameters that NNCF recorded in the model; empty for models of other origin."""
     return {each.tag: each.get("value", "") for each in root.iterfind("rt_info/nncf/quantization/*")}
 
 
 def left_alone(root: ET.Element) -> set[str]:
-    """The operations that NNCF was told to leave in float, as it wrote them into the model."""
+    """Return the names in NNCF's ignored scope: the operations it was told to leave in float."""
     found = root.find("rt_info/nncf/quantization/ignored_scope/names")
     return set() if found is None else set(re.findall(r"'([^']*)'", found.get("value", "")))
 
@@ -116,7 +119,7 @@ def _check_weights(path: Path, root: ET.Element) -> None:
 def _source(
     layer: ET.Element, sources: dict[str | None, ET.Element], layers: dict[str | None, ET.Element]
 ) -> ET.Element:
-    """The port that feeds ``layer``, a Result."""
+    """Return the port that feeds ``layer``, a Result."""
     edge = sources[layer.get("id")]
     ports = layers[edge.get("from-layer")].iterfind("output/port")
     return next(port for port in ports if port.get("id") == edge.get("from-port"))
@@ -144,11 +147,11 @@ def _output(port: ET.Element, layer: ET.Element) -> TensorSpec:
 
 
 def _name(port: ET.Element | None, layer: ET.Element) -> str:
-    """The smallest of a tensor's names, as the openvino target takes it; the layer's name where it has none."""
+    """Return the alphabetically first of a tensor's names, as the openvino target does; the layer's if it has none."""
     names = "" if port is None else port.get("names", "")
     return min((name for name in names.split(",") if name), default=layer.get("name", ""))
 
 
 def _dim(text: str, name: str, axis: int) -> Dim:
-    """``3`` is a size; ``?``, ``-1`` and ``1..8`` are dynamic."""
+    """Parse a dimension: ``3`` is a fixed size; ``?``, ``-1`` and ``1..8`` are dynamic."""
     return int(text) if text.isdigit() else "batch" if axis == 0 else f"{name}_{axis}"

@@ -1,7 +1,7 @@
-"""Names of OpenVINO's nodes that are the same in every process.
+"""Names of OpenVINO nodes that are the same in every process.
 
-OpenVINO numbers the nodes that have no name of their own by a counter of the process, so that the same model written
-twice differs. Here they are numbered by their place in the graph; then equal results have equal digests.
+OpenVINO numbers unnamed nodes by a counter of the process, so the same model written twice differs. Here they are
+numbered by their position in the graph, so that equal models have equal digests.
 """
 
 from __future__ import annotations
@@ -14,16 +14,14 @@ from optkit.formats.openvino import reading as ir_file
 
 
 def read(path: Path) -> Any:
-    """The graph of an ONNX or IR file, before anything is derived from its names. Raises TargetError for what OpenVINO
-    cannot read.
-    """
+    """Read an ONNX or IR file and give its nodes stable names. Raises TargetError if OpenVINO cannot read it."""
     graph = ir_file.read(path)
     settle(graph)
     return graph
 
 
 def save(graph: Any, path: Path, *, half: bool = False) -> None:
-    """Write the IR; ``half`` stores weights in FP16. Raises OutputError where it cannot be written."""
+    """Write the IR; ``half`` stores weights in FP16. Raises OutputError if it cannot be written."""
     settle(graph)
     try:
         ir_file.library().save_model(graph, path, compress_to_fp16=half)
@@ -35,7 +33,7 @@ def save(graph: Any, path: Path, *, half: bool = False) -> None:
 
 
 def settle(graph: Any) -> None:
-    """Name the nodes that OpenVINO numbered by their type and place; names that the model brought stay."""
+    """Name the nodes that OpenVINO numbered after their type and position; names from the model file stay."""
     nodes = graph.get_ordered_ops()
     taken = {node.get_friendly_name() for node in nodes if not _numbered(node)}
     for place, node in enumerate(node for node in nodes if _numbered(node)):
@@ -47,5 +45,5 @@ def settle(graph: Any) -> None:
 
 
 def _numbered(node: Any) -> bool:
-    """Whether the name that the node shows is the one that OpenVINO made up."""
+    """Return True if the node's friendly name is the one that OpenVINO generated."""
     return bool(node.get_friendly_name() == node.get_name())

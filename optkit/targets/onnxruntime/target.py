@@ -135,7 +135,7 @@ class OnnxRuntime(Target):
             executed = Path(name) / "executed.onnx"
             writing = _written(options, executed, large=model.size_bytes > _PROTOBUF_LIMIT)
             traced = _traced(model.path, feeds, writing, seconds, most)
-            covered = fusion_map.of(source, graph.parse(executed))
+            covered = fusion_map.map_operators(source, graph.parse(executed))
         return trace.profile(traced, covered, watching)
 
 
