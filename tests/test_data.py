@@ -313,7 +313,7 @@ def test_user_code_may_leave_the_sample_axis_out_and_samples_are_joined(tmp_path
         ("return 3", "returns int, which yields no feeds"),
         ("yield [1, 2]", "feed 0: is list, not a feed by input names"),
         ("yield {'y': np.zeros((1, 3))}", "feed 0: input 'x' of the model is missing"),
-        ("yield {'x': object()}", "feed 0, input 'x': is object, which makes no array of numbers"),
+        ("yield {'x': object()}", "feed 0, input 'x': object cannot be converted to an array of numbers"),
         ("yield {'x': np.zeros((2, 3))}, [1]", "feed 0: 1 labels for 2 samples"),
         ("yield {'x': np.zeros((1, 3))}, 1\nyield {'x': np.zeros((1, 3))}", "feed 1: has no label, and feed 0 has one"),
         ("if False: yield", "holds no samples"),
@@ -418,7 +418,7 @@ def test_another_preprocessing_is_another_digest(tmp_path):
         ("path: nowhere\nimages: {size: 4}", "nowhere: no such file or folder", "a .yaml describing images"),
         ("path: photos\nimages: {classes: [dog]}", "the folder 'cat' is not among the classes", "dog"),
         ("path: photos\nimages: {input: img}", "the model has no input 'img'", "image"),
-        ("path: photos\nimages: {resize: 2}", "resized to 2 x 2, it does not fill 4 x 4", "raise 'resize'"),
+        ("path: photos\nimages: {resize: 2}", "resized to 2 x 2, too small to crop 4 x 4", "raise 'resize'"),
     ],
 )
 def test_a_wrong_description_is_answered_with_its_place(tmp_path, text, message, hint):
@@ -438,7 +438,7 @@ def test_a_broken_image_is_named(tmp_path):
 
 def test_a_size_that_neither_block_nor_model_tells_is_asked_for(tmp_path):
     picture(tmp_path / "photos/a.png", (0, 0, 0))
-    with pytest.raises(DataError, match="the size is not given") as caught:
+    with pytest.raises(DataError, match="no size is given") as caught:
         datasets.open(described(tmp_path, "path: photos\nimages: {}"), parse_inputs(["x:float32[n,3,h,w]"]))
     assert caught.value.hint == "write size: 224"
 
@@ -534,5 +534,5 @@ def test_a_tokenizer_that_is_none_is_refused(tmp_path):
 
 def test_an_input_that_no_tokenizer_fills_is_named(tmp_path):
     tokenizer(tmp_path)
-    with pytest.raises(DataError, match="nothing of the tokenizer's is called 'pixels'"):
+    with pytest.raises(DataError, match="the tokenizer has no output 'pixels'"):
         datasets.open(text(tmp_path, REVIEWS, "max_length: 6"), parse_inputs(["pixels:float32[n,3]"]))

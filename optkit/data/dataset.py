@@ -1,4 +1,4 @@
-"""Datasets: named arrays with a sample axis, optionally labels; read as a stream, so memory does not grow with them."""
+"""Datasets: named arrays with a sample axis and optional labels, read as a stream in constant memory."""
 
 from __future__ import annotations
 
@@ -26,54 +26,61 @@ SOURCES = {
     "text": "optkit.data.sources.text:TextFile",
     "callable": "optkit.data.sources.callable:UserCode",
 }
-"""Each is made from a ``DataSpec`` and the model's inputs, where known."""
+"""Source classes by kind of data; each is constructed from a ``DataSpec`` and the model's inputs, if known."""
 
 LABELS = "labels"
-"""The array of labels in an ``.npz``."""
+"""Name of the array of labels in an ``.npz``."""
 _CALLABLE = re.compile(r"^.+\.py:\w+$")
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some samples: one feed (sample axis first), their labels (``None`` without) and how many samples they are."""
+    """One or more samples as a single feed."""
 
     feed: Arrays
+    """Arrays by input name, the sample axis first."""
     labels: Array | None
+    """Labels of the samples; ``None`` if the data has none."""
     count: int
+    """Number of samples, without padding."""
 
 
 class Source(ABC):
-    """Where samples come from: random access to one sample at a time. Members: npz, feeds, images, text, callable."""
+    """A source of samples with random access. Members: npz, feeds, images, text, callable."""
 
     path: Path
     labelled: bool
+    """True if every sample has labels."""
     whole_feeds: bool = False
-    """Whether a sample is a whole feed that must not be joined with others (shapes may differ)."""
+    """True if each sample is a whole feed that is never joined with others (shapes may differ)."""
     variant: str = ""
-    """What the samples depend on besides their content: the preprocessing."""
+    """The preprocessing as text; part of the dataset's digest, beside the content of the samples."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def sample(self, index: int) -> Batch:
-        """Sample ``index`` with its sample axis kept (size 1), or a whole feed. Raises DataError."""
+        """Read sample ``index``, its sample axis kept (size 1), or a whole feed. Raises DataError."""
 
     def label(self, index: int) -> Array | None:
-        """The labels of sample ``index``; a source that knows a cheaper way than reading the sample overrides it."""
+        """Read the labels of sample ``index``. Sources override it if that is cheaper than reading the sample."""
         return self.sample(index).labels
 
     def where(self, index: int) -> str:
-        """How messages name sample ``index``."""
+        """Return the name of sample ``index`` for messages."""
         return f"{self.path}, sample {index}"
 
     def content(self, index: int) -> bytes:
-        """A digest of sample ``index``; computed anew by each call. Labels are not part of it: a leak is a leak."""
+        """Hash the content of sample ``index``, computed by each call.
+
+        Labels are left out: a sample with another label still leaks from one part into another.
+        """
         return digest_of(self.sample(index).feed)
 
     def identity(self, index: int) -> bytes:
-        """A digest of the sample's content: equal samples have equal digests. Computed once."""
+        """Hash the sample's content once and keep the digest; equal samples have equal digests."""
         if index not in self._identities:
             self._identities[index] = self.content(index)
         return self._identities[index]
@@ -85,12 +92,12 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A selection of samples of a source. ``part`` says which: ``all``, ``training``, ``held-out``, ``calibration``,
-    ``selection`` or ``evaluation``."""
+    """A selection of samples of a source."""
 
     source: Source
     indices: Sequence[int]
     part: str = "all"
+    """``all``, ``training``, ``held-out``, ``calibration``, ``selection`` or ``evaluation``."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -101,7 +108,7 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the selected samples' identities and labels, in order."""
+        """SHA-256 over the preprocessing and the selected samples' content and labels, in order."""
         digest = hashlib.sha256(self.source.variant.encode())
         for index in self.indices:
             digest.update(self.source.identity(index))
@@ -111,10 +118,10 @@ class Dataset:
         return digest.hexdigest()
 
     def batches(self, size: int = 1, *, pad: bool = False) -> Iterator[Batch]:
-        """The samples in order, ``size`` at a time (whole feeds stay alone; the last batch may be smaller).
+        """Iterate over the samples in order, ``size`` at a time (whole feeds one by one; the last batch may be smaller).
 
         ``pad`` fills the last feed up to ``size`` by repeating its last sample, for models of a fixed batch size;
-        its ``count`` and ``labels`` are of the real samples.
+        its ``count`` and ``labels`` are those of the real samples.
         """
         if self.source.whole_feeds:
             yield from map(self.source.sample, self.indices)
@@ -125,7 +132,7 @@ class Dataset:
             yield _joined([self.source.sample(index) for index in chosen], missing)
 
     def take(self, count: int) -> Dataset:
-        """At most ``count`` samples, spread evenly: data often lies sorted by class."""
+        """Select at most ``count`` samples, evenly spaced, since data is often sorted by class."""
         kept = min(count, len(self))
         return replace(self, indices=[self.indices[number * len(self) // kept] for number in range(kept)])
 
@@ -145,8 +152,11 @@ class Dataset:
 
 
 def open(path: str | Path | DataSpec, inputs: Sequence[TensorSpec] | None = None) -> Dataset:
-    """All samples at ``path``: ``.npz``, a folder of them, an image folder or a text file described by a ``.yaml``, or
-    ``FILE.py:CALLABLE``. ``inputs`` are the model's, needed to tell a sample axis from a whole feed. Raises DataError.
+    """Open the data at ``path``: an ``.npz``, a folder of them, a ``.yaml`` that describes an image folder or a text
+    file, or ``FILE.py:CALLABLE``.
+
+    ``inputs`` are the model's; they tell a sample axis from a whole feed. Raises DataError, and SignatureError for
+    arrays that are not the model's inputs.
     """
     spec = path if isinstance(path, DataSpec) else DataSpec(path=str(path))
     file = Path(spec.path)
@@ -159,7 +169,7 @@ def open(path: str | Path | DataSpec, inputs: Sequence[TensorSpec] | None = None
 
 
 def digest_of(feed: Arrays) -> bytes:
-    """SHA-256 of named arrays: names, dtypes, shapes and values."""
+    """Hash named arrays with SHA-256: names, dtypes, shapes and values."""
     digest = hashlib.sha256()
     for name in sorted(feed):
         array = np.ascontiguousarray(feed[name])
@@ -169,7 +179,7 @@ def digest_of(feed: Arrays) -> bytes:
 
 
 def check_names(names: Iterable[str], inputs: Sequence[TensorSpec] | None, where: str) -> None:
-    """Raise a SignatureError unless ``names`` are those of the model's inputs, where these are known."""
+    """Raise a SignatureError unless ``names`` are those of the model's inputs, if these are known."""
     if inputs is None:
         return
     given, wanted = list(names), [spec.name for spec in inputs]
@@ -187,7 +197,7 @@ def check_names(names: Iterable[str], inputs: Sequence[TensorSpec] | None, where
 
 
 def samples_in(feed: Arrays, inputs: Sequence[TensorSpec] | None) -> int:
-    """How many samples a whole feed holds: the first axis where all inputs share it, else one."""
+    """Count the samples in a whole feed: the size of the first axis if all inputs share it, else one."""
     signature = Signature(tuple(inputs or ()))
     shared = inputs is None or signature.batch_dim is not None or signature.fixed_batch is not None
     firsts = {array.shape[0] if array.ndim else 1 for array in feed.values()}
@@ -233,7 +243,7 @@ _HINTS = {
 
 
 def _near(path: Path) -> str:
-    """What a path with a typing error may have meant."""
+    """Suggest the path that a mistyped one may stand for."""
     if not path.parent.is_dir():
         return f"the folder {path.parent} does not exist"
     near = get_close_matches(path.name, [file.name for file in path.parent.iterdir()], n=1)

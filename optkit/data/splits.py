@@ -1,4 +1,4 @@
-"""Which samples train, calibrate and evaluate: parts that share none, by content and seed, not by order."""
+"""Splits of data into training, calibration and evaluation parts that share no sample, chosen by content and seed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from optkit.errors import DataError
 from optkit.formats.tensors import TensorSpec
 
 _TRAINING_SHARE = 0.8
-"""Of data that is given alone, where training is wanted."""
+"""Share of the data that trains if no training data is given apart."""
 _HELD_OUT_SHARE = 0.1
 _MOST_HELD_OUT = 2000
-"""Training is watched on a tenth of its data, and on no more samples than tell losses apart."""
+"""Training is validated on a tenth of its data, but on no more samples than it takes to tell losses apart."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Data by what it is used for."""
+    """Datasets by their use; ``None`` for a part that was neither given nor needed."""
 
     training: Dataset | None = None
     calibration: Dataset | None = None
@@ -39,31 +39,20 @@ def parts(
     calibrates: bool = True,
     trains: bool = False,
 ) -> Parts:
-    """Parts that share no sample: as given, or split off ``data``; calibration samples are taken from the training data
-    where there is some.
+    """Divide data into parts of which evaluation shares no sample with the others.
 
-    ``calibrates`` and ``trains`` say what is wanted. Raises DataError.
+    ``training`` (if ``trains``) and ``calibration`` are used if given. Otherwise training samples are split off
+    ``data``, and calibration samples (if ``calibrates``) are taken from the training part or, without one, split off
+    ``data``. The rest of ``data`` is for evaluation. Raises DataError, also for given parts that share samples.
     """
     given = None if data is None else datasets.open(data, inputs)
-    learnt = None
-    if trains:
-        if training is not None:
-            learnt = replace(datasets.open(training, inputs), part="training")
-        elif given is not None:
-            count = int(_TRAINING_SHARE * len(given))
-            learnt, given = split(given, calibration_samples=count, at_most=_TRAINING_SHARE, seed=seed)
-            learnt = replace(learnt, part="training")
-        if learnt is not None and given is not None and training is not None:
-            check_disjoint(learnt, given)
-    calibrating = None
+    learnt, given = _training(given, training, inputs, seed) if trains else (None, given)
     if calibration is not None:
         calibrating = datasets.open(calibration, inputs).take(calibration_samples)
         if given is not None:
             check_disjoint(calibrating, given)
-    elif calibrates and learnt is not None:
-        calibrating = learnt.take(calibration_samples)
-    elif calibrates and given is not None:
-        calibrating, given = split(given, calibration_samples=calibration_samples, seed=seed)
+    else:
+        calibrating, given = _calibration(learnt, given, calibration_samples, seed) if calibrates else (None, given)
     return Parts(
         learnt,
         calibrating and replace(calibrating, part="calibration"),
@@ -71,23 +60,52 @@ def parts(
     )
 
 
+def _training(
+    data: Dataset | None, training: str | Path | DataSpec | None, inputs: Sequence[TensorSpec] | None, seed: int
+) -> tuple[Dataset | None, Dataset | None]:
+    """Return the training part and the rest of ``data``: open ``training`` if it is given, else split ``data``."""
+    if training is not None:
+        opened = replace(datasets.open(training, inputs), part="training")
+        if data is not None:
+            check_disjoint(opened, data)
+        return opened, data
+    if data is None:
+        return None, None
+    count = int(_TRAINING_SHARE * len(data))
+    chosen, rest = split(data, calibration_samples=count, at_most=_TRAINING_SHARE, seed=seed)
+    return replace(chosen, part="training"), rest
+
+
+def _calibration(
+    training: Dataset | None, data: Dataset | None, count: int, seed: int
+) -> tuple[Dataset | None, Dataset | None]:
+    """Return calibration samples and the rest of ``data``: taken from ``training`` if there is one, else split off."""
+    if training is not None:
+        return training.take(count), data
+    return (None, None) if data is None else split(data, calibration_samples=count, seed=seed)
+
+
 def held_out(training: Dataset, *, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """What training learns from, and what it is watched on. Raises DataError for fewer than two different samples."""
+    """Split training data into the samples to learn from and a held-out set to validate on.
+
+    Raises DataError for fewer than two different samples.
+    """
     count = max(1, min(_MOST_HELD_OUT, int(_HELD_OUT_SHARE * len(training))))
-    watched, rest = split(training, calibration_samples=count, seed=seed)
-    return replace(rest, part="training"), replace(watched, part="held-out")
+    chosen, rest = split(training, calibration_samples=count, seed=seed)
+    return replace(rest, part="training"), replace(chosen, part="held-out")
 
 
 def split(
     dataset: Dataset, *, calibration_samples: int = 300, at_most: float = 0.5, seed: int = 0
 ) -> tuple[Dataset, Dataset]:
-    """Calibration and evaluation parts that share no sample, chosen by content and seed, not by order.
+    """Split into calibration and evaluation parts that share no sample, chosen by content and seed, not by order.
 
-    Equal samples fall into the same part. Raises DataError when there are too few samples.
+    Calibration gets at most the share ``at_most`` of the samples. Equal samples fall into the same part. Raises
+    DataError for fewer than two different samples.
     """
     groups = _equal_samples(dataset)
     if len(groups) < 2:
-        # Two is all that a split needs; whether so few samples show anything is for the intervals to say.
+        # Two are enough to split; the intervals of quality show if so few samples are enough to judge.
         raise DataError(
             f"{dataset.source.path}: too few samples to split: {len(dataset)} given, {len(groups)} different, at least "
             "2 needed",
@@ -103,16 +121,16 @@ def split(
 
 
 def divide(dataset: Dataset, *, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """Halves that share no sample: ``selection``, which decisions may use, and ``evaluation``, which none does.
+    """Split into halves that share no sample: ``selection``, for decisions, and ``evaluation``, for the final figures.
 
-    Raises DataError where there are not two different samples.
+    Raises DataError for fewer than two different samples.
     """
     chosen, rest = split(dataset, calibration_samples=len(dataset) // 2, seed=seed)
     return replace(chosen, part="selection"), rest
 
 
 def check_disjoint(calibration: Dataset, evaluation: Dataset) -> None:
-    """Raise a DataError when two given sets share a sample."""
+    """Raise a DataError if the two datasets share a sample."""
     known = _equal_samples(calibration)
     shared = [index for index in evaluation.indices if evaluation.source.identity(index) in known]
     if shared:
@@ -132,7 +150,7 @@ def _equal_samples(dataset: Dataset) -> dict[bytes, list[int]]:
 
 
 def _fill(order: Sequence[bytes], groups: dict[bytes, list[int]], wanted: int) -> list[int]:
-    """Whole groups, in order, as far as they fit into ``wanted`` samples."""
+    """Choose whole groups of equal samples, in order, that fit into ``wanted`` samples."""
     chosen: list[int] = []
     for identity in order:
         if len(chosen) + len(groups[identity]) <= wanted:

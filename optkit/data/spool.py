@@ -1,4 +1,4 @@
-"""Records kept on disk in a file that goes with the process: written once in order, read in any."""
+"""An append-only temporary file of records with random access, deleted when the process ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from array import array
 
 
 class Spool:
-    """Byte strings by index; in memory is only where each one ends."""
+    """Byte strings by index, kept on disk; memory holds the end offset of each only."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed with the spool
@@ -20,12 +20,12 @@ class Spool:
         return len(self._ends) - 1
 
     def append(self, record: bytes) -> None:
-        """Keep a record."""
+        """Append a record."""
         self._file.write(record)
         self._ends.append(self._ends[-1] + len(record))
 
     def read(self, index: int) -> bytes:
-        """The record that was the ``index``-th to be kept."""
+        """Read the record at ``index``, counted from 0 in order of appending."""
         self._file.flush()
         start, end = self._ends[index : index + 2]
         return os.pread(self._file.fileno(), end - start, start)

@@ -1,6 +1,6 @@
-"""``FILE.py:CALLABLE``: the user's own code yields feeds, or pairs of a feed and its label.
+"""Data from ``FILE.py:CALLABLE``: user code that yields feeds, or pairs of a feed and its label.
 
-It runs once, when the data is opened; what it yields is kept on disk.
+The code runs once, when the data is opened; its feeds are kept on disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ _EXAMPLE = "yield {'x': array}, or ({'x': array}, label)"
 
 
 class UserCode(Source):
-    """A feed whose arrays all lack the sample axis is one sample; equal shapes given, samples are joined in batches."""
+    """Feeds of user code. A feed whose arrays all lack the sample axis is one sample; samples of equal shapes are
+    joined to batches.
+    """
 
     labelled = False
 
@@ -71,12 +73,12 @@ class UserCode(Source):
         self._spool.append(record.getvalue())
 
     def _with_sample_axis(self, feed: Arrays) -> tuple[Arrays, bool]:
-        """The feed with a sample axis, and whether it is a sample that came without."""
+        """Add a sample axis to a feed that is one sample without it; True in the second place if so."""
         alone = bool(feed) and all(array.ndim + 1 == self._ranks.get(name) for name, array in feed.items())
         return {name: array[None] for name, array in feed.items()} if alone else feed, alone
 
     def _fits(self, feed: Arrays, alone: bool, labelled: bool, where: str) -> None:
-        """Compare a feed with the first one."""
+        """Check that a feed has the names and labels of the first one, and compare their shapes. Raises DataError."""
         if not len(self):
             check_names(feed, self._inputs, where)
             self._names, self.labelled = list(feed), labelled
@@ -93,7 +95,7 @@ class UserCode(Source):
 def _array(value: Any, where: str) -> Array:
     array = np.asarray(value)
     if array.dtype.hasobject:
-        raise DataError(f"{where}: is {type(value).__name__}, which makes no array of numbers", hint=_EXAMPLE)
+        raise DataError(f"{where}: {type(value).__name__} cannot be converted to an array of numbers", hint=_EXAMPLE)
     return array
 
 

@@ -1,4 +1,4 @@
-"""A folder of ``.npz`` files, one complete feed each; shapes may differ from file to file."""
+"""Data from a folder of ``.npz`` files, one whole feed each; shapes may differ from file to file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from optkit.formats.tensors import Array, TensorSpec
 
 
 class Feeds(Source):
-    """Files in the order of their names."""
+    """Feeds in the order of their file names."""
 
     whole_feeds = True
 
@@ -40,7 +40,7 @@ class Feeds(Source):
         return Batch(feed, self._fitting(labels, count, index), count)
 
     def _fitting(self, labels: Array | None, count: int, index: int) -> Array | None:
-        """The labels, one per sample of the feed."""
+        """Shape the labels as one per sample of the feed. Raises DataError for another number of them."""
         if labels is None:
             return None
         fitting = labels.reshape(1) if labels.ndim == 0 else labels

@@ -1,4 +1,4 @@
-"""A folder of images, with a sub-folder per class where they are labelled."""
+"""Data from a folder of images, with a sub-folder per class if they are labelled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Size = tuple[int, int]
 
 
 class ImageFolder(Source):
-    """Images in the order of classes and of names; decoded when asked for."""
+    """Images in the order of classes, then of file names; decoded on demand."""
 
     def __init__(self, spec: DataSpec, inputs: Sequence[TensorSpec] | None) -> None:
         self.path = Path(spec.path)
@@ -65,7 +65,7 @@ class ImageFolder(Source):
         return _fitted(file, colored, self._block, self._size)
 
     def _values(self, pixels: Array) -> Array:
-        """``(pixel * scale - mean) / std`` in the model's layout and dtype."""
+        """Normalize: ``(pixel * scale - mean) / std`` in the model's layout and dtype."""
         block = self._block
         channels = pixels[..., None] if block.color == "L" else pixels
         if block.color == "BGR":
@@ -82,26 +82,28 @@ class ImageFolder(Source):
 
 
 def _fitted(file: Path, picture: Image.Image, block: Images, size: Size) -> Image.Image:
-    """The picture in the height and width that the model takes."""
+    """Resize and crop the picture to the model's height and width. Raises DataError if it is too small to crop."""
     height, width = size
     method = _INTERPOLATION[block.interpolation]
     if block.fit == "stretch":
         return picture.resize((width, height), method)
     if block.fit == "pad":
         return ImageOps.pad(picture, (width, height), method, color=0)
-    # As torchvision's Resize and CenterCrop do it, to the pixel: models are trained with these.
+    # Equal to torchvision's Resize and CenterCrop, to the pixel: models are trained with these.
     short = min(picture.size)
     wanted = block.resize or max(-(-width * short // picture.width), -(-height * short // picture.height))
     sides = [wanted if side == short else int(wanted * side / short) for side in picture.size]
     resized = picture.resize((sides[0], sides[1]), method)
     if resized.width < width or resized.height < height:
-        raise DataError(f"{file}: resized to {sides[1]} x {sides[0]}, it does not fill {height} x {width}", hint=_RAISE)
+        raise DataError(
+            f"{file}: resized to {sides[1]} x {sides[0]}, too small to crop {height} x {width}", hint=_RAISE
+        )
     left, top = round((resized.width - width) / 2.0), round((resized.height - height) / 2.0)
     return resized.crop((left, top, left + width, top + height))
 
 
 def _input(block: Images, inputs: Sequence[TensorSpec] | None) -> TensorSpec:
-    """The model's input that the images go to."""
+    """Return the model's input that takes the images. Raises DataError for several inputs, SignatureError for none."""
     if inputs is None:
         return TensorSpec(block.input or "input", "float32", None)
     names = [given.name for given in inputs]
@@ -124,11 +126,11 @@ def _size(block: Images, given: TensorSpec) -> Size:
         height, width = given.shape[2:] if block.layout == "NCHW" else given.shape[1:3]
         if isinstance(height, int) and isinstance(width, int):
             return height, width
-    raise DataError(f"images: the size is not given, and {given} does not tell it", hint="write size: 224")
+    raise DataError(f"images: no size is given, and the input {given} has no fixed one", hint="write size: 224")
 
 
 def _listing(folder: Path, classes: list[str] | None) -> tuple[list[Path], list[int]]:
-    """The images, and the class of each; no classes where there are no sub-folders."""
+    """List the images and the class of each; no classes if there are no sub-folders. Raises DataError."""
     folders = [each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")]
     loose = _pictures(folder)
     if not folders:

@@ -1,4 +1,4 @@
-"""A single ``.npz``: an array per input with the sample axis first, or with an extra leading axis of whole feeds."""
+"""Data from one ``.npz``: an array per input, its first axis the samples, or an extra first axis of whole feeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from optkit.formats.tensors import Array, TensorSpec
 
 
 class Npz(Source):
-    """Rows are read from disk when asked for."""
+    """Samples of one ``.npz``; rows are read from disk on demand."""
 
     def __init__(self, spec: DataSpec, inputs: Sequence[TensorSpec] | None) -> None:
         self.path = Path(spec.path)
@@ -44,7 +44,7 @@ class Npz(Source):
         return row[0] if self.whole_feeds and row.ndim > 1 else row
 
     def _holds_feeds(self, given: TensorSpec) -> bool:
-        """Whether the array has one axis more than the input."""
+        """Return True if the array has one axis more than the input. Raises SignatureError for any other rank."""
         array = self._arrays[given.name]
         if given.shape is None or array.ndim == len(given.shape):
             return False

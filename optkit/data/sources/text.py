@@ -1,4 +1,4 @@
-"""Lines of text in a ``.jsonl`` or ``.csv``, turned into token numbers by a ``tokenizer.json``."""
+"""Data from lines of text in a ``.jsonl`` or ``.csv``, encoded as token ids by a ``tokenizer.json``."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from optkit.errors import DataError
 from optkit.formats.tensors import Array, Arrays, TensorSpec
 
 _FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-"""What a model's input is called: what the tokenizer calls it."""
+"""Usual names of model inputs, mapped to the fields of an encoding of the tokenizer."""
 
 
 class TextFile(Source):
-    """Rows in the file's order; the columns in use are kept on disk, so that any row is at hand."""
+    """Rows in the file's order; the columns in use are kept on disk for random access."""
 
     def __init__(self, spec: DataSpec, inputs: Sequence[TensorSpec] | None) -> None:
         if spec.text is None:
@@ -62,7 +62,10 @@ class TextFile(Source):
         return row
 
     def _fill(self) -> None:
-        """Keep all rows, and learn what their labels are; words become classes, numbered in their order."""
+        """Keep all rows and find the kind of their labels. Words become classes, numbered in alphabetical order.
+
+        Raises DataError for labels that are words in some rows and numbers in others.
+        """
         labels: dict[type, set[Any]] = {int: set(), float: set(), str: set()}
         for number, line in enumerate(_lines(self.path), start=1):
             where = f"{self.path}, row {number}"
@@ -81,7 +84,7 @@ class TextFile(Source):
 
 
 def _tokenizer(block: Text) -> Any:
-    """The tokenizer, with the description's lengths instead of those its file may fix."""
+    """Load the tokenizer with truncation and padding as described, not as its file has them. Raises DataError."""
     library = lazy.require("tokenizers", extra="text")
     if not Path(block.tokenizer).is_file():
         raise DataError(f"{block.tokenizer}: no such tokenizer file", hint="text: tokenizer: path/to/tokenizer.json")
@@ -99,7 +102,7 @@ def _tokenizer(block: Text) -> Any:
 
 
 def _padding(tokenizer: Any) -> dict[str, Any]:
-    """The padding token by its usual names; number 0 where there is none, the attention mask hides it."""
+    """Find the padding token by its usual names; without one, id 0 is used, which the attention mask hides."""
     for token in ("[PAD]", "<pad>", "<|endoftext|>"):
         number = tokenizer.token_to_id(token)
         if number is not None:
@@ -108,7 +111,7 @@ def _padding(tokenizer: Any) -> dict[str, Any]:
 
 
 def _inputs(block: Text, inputs: Sequence[TensorSpec] | None) -> list[tuple[str, str, str]]:
-    """The model's inputs: name, what of the tokenizer's goes there, dtype."""
+    """Return the model's inputs: name, field of the tokenizer's encoding, dtype. Raises DataError."""
     if inputs is None:
         return [(name, _FIELDS[name], "int64") for name in ("input_ids", "attention_mask")]
     for name in block.inputs:
@@ -123,8 +126,8 @@ def _encoding(block: Text, given: TensorSpec) -> str:
     encoding: str = block.inputs.get(given.name, given.name)
     if encoding not in _FIELDS:
         raise DataError(
-            f"text: nothing of the tokenizer's is called {given.name!r}, as the model's input is",
-            hint=f"say what goes there: inputs: {{{given.name}: input_ids}}; known: {', '.join(_FIELDS)}",
+            f"text: the tokenizer has no output {given.name!r} for the model's input of that name",
+            hint=f"map it to one: inputs: {{{given.name}: input_ids}}; the outputs are {', '.join(_FIELDS)}",
         )
     return encoding
 
@@ -162,7 +165,7 @@ def _text(line: dict[str, Any], name: str | None, where: str) -> str | None:
 
 
 def _label(line: dict[str, Any], name: str | None, where: str) -> int | float | str | None:
-    """A class number, a real number or a word; a .csv has only words, so that numbers are tried first."""
+    """Parse a label: a class number, a real number or a word. A .csv holds text only, so numbers are tried first."""
     if name is None:
         return None
     value = _cell(line, name, where)
