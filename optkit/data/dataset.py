@@ -118,7 +118,7 @@ class Dataset:
         return digest.hexdigest()
 
     def batches(self, size: int = 1, *, pad: bool = False) -> Iterator[Batch]:
-        """Iterate over the samples in order, ``size`` at a time (whole feeds one by one; the last batch may be smaller).
+        """Iterate over the samples in order, ``size`` at a time; whole feeds one by one. The last batch may be smaller.
 
         ``pad`` fills the last feed up to ``size`` by repeating its last sample, for models of a fixed batch size;
         its ``count`` and ``labels`` are those of the real samples.

@@ -1,7 +1,7 @@
-"""Tensors and signatures: what goes into a model and what comes out.
+"""Tensors and signatures: the inputs and outputs of a model.
 
-A dimension is an ``int`` where it is fixed and a ``str`` (its name) where it is dynamic; the same name stands for the
-same size in all inputs. ``--input NAME:DTYPE[DIM,DIM]`` spells one tensor: ``x:float32[batch,3,224,224]``.
+A dimension is an ``int`` if it is fixed and a ``str`` (its name) if it is dynamic; the same name stands for the same
+size in all inputs. ``--input NAME:DTYPE[DIM,DIM]`` describes one tensor: ``x:float32[batch,3,224,224]``.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ _INPUT = re.compile(r"^(?P<name>[^\[\]]+?):(?P<dtype>\w+)\[(?P<dims>[^\[\]]*)\]$
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor: its name, its dtype (a name of ``DTYPES``) and its shape; ``None`` when the rank is unknown."""
+    """The name, dtype and shape of one tensor."""
 
     name: str
     dtype: str
+    """One of ``DTYPES``."""
     shape: tuple[Dim, ...] | None
+    """``None`` if the rank is unknown."""
 
     def __str__(self) -> str:
         dims = "..." if self.shape is None else ",".join(str(dim) for dim in self.shape)
@@ -64,14 +66,14 @@ class Signature:
 
     @property
     def static(self) -> bool:
-        """Whether the inputs leave no dimension open."""
+        """True if no input has a dynamic dimension."""
         return all(
             spec.shape is not None and not any(isinstance(dim, str) for dim in spec.shape) for spec in self.inputs
         )
 
 
 def parse_input(text: str) -> TensorSpec:
-    """``x:float32[batch,3,224,224]`` -> TensorSpec. Raises UsageError."""
+    """Parse one tensor, such as ``x:float32[batch,3,224,224]``. Raises UsageError."""
     match = _INPUT.match(text.replace(" ", ""))
     if match is None:
         raise UsageError(
@@ -88,7 +90,7 @@ def parse_input(text: str) -> TensorSpec:
 
 
 def parse_inputs(texts: Iterable[str]) -> tuple[TensorSpec, ...]:
-    """Several ``--input`` options. Raises UsageError, also for a name given twice."""
+    """Parse several ``--input`` options. Raises UsageError, also for a name given twice."""
     specs = tuple(parse_input(text) for text in texts)
     names = [spec.name for spec in specs]
     for name in names:
@@ -109,7 +111,7 @@ def _parse_dim(text: str, whole: str) -> Dim:
 
 
 def check_feed(feed: Mapping[str, Array], inputs: Iterable[TensorSpec], *, where: str) -> None:
-    """Raise a SignatureError unless ``feed`` has exactly the model's inputs with fitting dtype, rank and sizes.
+    """Raise a SignatureError unless ``feed`` has exactly the model's inputs, of equal dtype, rank and sizes.
 
     ``where`` names the feed in the message (a file, a sample).
     """
@@ -151,8 +153,10 @@ def _check_array(array: Array, spec: TensorSpec, sizes: dict[str, int], where: s
 
 
 def synthetic_feed(inputs: Iterable[TensorSpec], *, batch: int = 1, size: int = 64, seed: int = 0) -> Arrays:
-    """One made-up feed for timing only: normal floats, zeros and ones for integers; dynamic dimensions become
-    ``batch`` where they first come first and ``size`` elsewhere. Raises SignatureError for an input of unknown rank.
+    """Make a synthetic feed, for timing only: normally distributed floats, random zeros and ones for integers.
+
+    A dynamic dimension has the size ``batch`` if it is the first axis where it first occurs, else ``size``. Raises
+    SignatureError for an input of unknown rank.
     """
     generator = np.random.default_rng(seed)
     feed: Arrays = {}

@@ -13,6 +13,7 @@ from optkit.formats.model import Model
 from optkit.formats.tensors import Array, Arrays, Signature, synthetic_feed
 from optkit.measurement import candidate as candidates
 from optkit.measurement.worker import Worker
+from optkit.metrics.fidelity import unmasked
 
 BATCHES = (1, 5)
 """One, as most models are deployed; and another, so that a batch frozen into the graph shows."""
@@ -164,21 +165,13 @@ def difference(name: str, wanted: Array, got: Array, feed: Arrays, size: str, to
     same = (wanted == got) | ((wanted != wanted) & (got != got))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         apart = np.where(same, 0.0, np.abs(wanted.astype(np.float64) - got.astype(np.float64)))
-        apart = np.where(_unmasked(apart, feed), np.where(np.isnan(apart), np.inf, apart), 0.0)
+        apart = np.where(unmasked(apart, feed), np.where(np.isnan(apart), np.inf, apart), 0.0)
         excess = np.where(apart == 0, 0.0, apart / bound)
     if not excess.size:
         return Difference(name, size, 0.0, 0.0)
     place = np.unravel_index(int(np.argmax(excess)), excess.shape)
     where = f"where it is {got[place]:g} at {[int(index) for index in place]} and not {wanted[place]:g}"
     return Difference(name, size, float(apart.max()), float(excess[place]), where)
-
-
-def _unmasked(array: Array, feed: Arrays) -> Array:
-    """Whether an ``attention_mask`` keeps the position, or there is none; padding may hold anything."""
-    mask = feed.get("attention_mask")
-    if mask is None or mask.ndim != 2 or array.shape[:2] != mask.shape:
-        return np.ones(array.shape, bool)
-    return np.broadcast_to((mask != 0).reshape(mask.shape + (1,) * (array.ndim - 2)), array.shape)
 
 
 def _size(feed: Arrays, signature: Signature) -> str:

@@ -1,4 +1,4 @@
-"""From a classifier's scores to decisions, beside class labels: per sample, per token or per pixel."""
+"""Decisions of a classifier, from its scores, beside class labels: per sample, per token or per pixel."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from optkit.errors import DataError, MetricError
 from optkit.formats.tensors import Array
 
 IGNORED = -100
-"""A label that is not counted: padding, parts of words."""
+"""The label that is not counted: padding, parts of words."""
 UNDECIDED = -1
-"""The decision of scores with NaN: it is nobody's label."""
+"""The decision for scores with NaN; it equals no label."""
 
 
 def decisions(name: str, output: Array, labels: Array) -> tuple[Array, Array]:
-    """The decided class and the label, in arrays of one shape. Raises DataError or MetricError where they do not fit.
+    """Return the predicted classes and the labels, two int64 arrays of the same shape.
 
-    Scores may lie along the last axis or, as for pixels, the second. One score per label decides between classes 0
-    and 1, see ``threshold``; whole numbers are decisions already.
+    The class axis is the last or, as for pixels, the second. One score per label decides between classes 0 and 1, see
+    ``threshold``; integer outputs are decisions already. Raises DataError or MetricError for labels that do not fit.
     """
     scores, labels = _fitted(name, output, class_labels(labels))
     if scores.ndim > labels.ndim:
@@ -30,7 +30,10 @@ def decisions(name: str, output: Array, labels: Array) -> tuple[Array, Array]:
 
 
 def among_best(name: str, output: Array, labels: Array, best: int) -> tuple[Array, Array]:
-    """Where the label is among the ``best`` scores, and where it counts at all."""
+    """Return two masks of the labels' shape: the label is among the ``best`` scores, and the label is counted.
+
+    Raises DataError or MetricError for labels that do not fit, or too few classes.
+    """
     scores, labels = _fitted(name, output, class_labels(labels))
     if scores.ndim == labels.ndim or scores.shape[-1] <= best:
         found = 1 if scores.ndim == labels.ndim else scores.shape[-1]
@@ -42,23 +45,23 @@ def among_best(name: str, output: Array, labels: Array, best: int) -> tuple[Arra
 
 
 def decided(scores: Array) -> Array:
-    """The class that scores highest along the last axis; ``UNDECIDED`` where a score is NaN."""
+    """Return the class with the highest score along the last axis; ``UNDECIDED`` where a score is NaN."""
     best: Array = scores.argmax(axis=-1)
     return np.where(np.isnan(scores).any(axis=-1), UNDECIDED, best) if scores.dtype.kind == "f" else best
 
 
 def decided_by_one(name: str, scores: Array) -> Array:
-    """Class 1 above the threshold, else 0; ``UNDECIDED`` for NaN."""
+    """Return class 1 for scores above the threshold, else 0; ``UNDECIDED`` for NaN."""
     return np.where(np.isnan(scores), UNDECIDED, scores > threshold(name))
 
 
 def threshold(name: str) -> float:
-    """What a single score must exceed for class 1: 0 for a logit; 0.5 when the output's name says probability."""
+    """Return the decision threshold of a single score: 0 for a logit, 0.5 if the output's name says probability."""
     return 0.5 if any(word in name.lower() for word in ("prob", "sigmoid")) else 0.0
 
 
 def class_labels(labels: Array) -> Array:
-    """Labels as whole numbers. Raises DataError."""
+    """Convert labels to int64. Raises DataError for labels that are no integers."""
     if labels.dtype.kind not in "iub":
         raise DataError(
             f"labels have dtype {labels.dtype}: classes are numbered 0, 1, 2 and so on",
@@ -68,19 +71,21 @@ def class_labels(labels: Array) -> Array:
 
 
 def macro_f1(pairs: Array) -> float:
-    """Macro F1 of rows (decision, label), over the classes that occur as either."""
+    """Compute macro F1 of rows (decision, label) over the classes that occur as either. Raises DataError if all labels
+    are ignored.
+    """
     decided, labels = pairs[pairs[:, 1] != IGNORED].T.astype(np.int64)
     if not len(labels):
         raise DataError("f1: every label is ignored (-100), so that nothing is left to compare")
     size = int(max(decided.max(), labels.max())) + 1
     hits = np.bincount(labels[decided == labels], minlength=size)
-    # For each class: how often it was decided and how often it was so. NaN decided nothing.
+    # For each class, predictions plus labels; an undecided sample (NaN) predicts no class.
     either = np.bincount(decided[decided >= 0], minlength=size) + np.bincount(labels, minlength=size)
     return float((2 * hits[either > 0] / either[either > 0]).mean())
 
 
 def _fitted(name: str, output: Array, labels: Array) -> tuple[Array, Array]:
-    """Scores with the class axis last (or none) and labels, without axes of size one that say nothing."""
+    """Move the class axis of the scores, if there is one, to the end, and drop last axes of size one."""
     scores = output[..., 0] if output.ndim > 1 and output.shape[-1] == 1 else output
     if labels.ndim > 1 and labels.shape[-1] == 1 and labels.shape != scores.shape:
         labels = labels[..., 0]

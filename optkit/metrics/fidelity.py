@@ -1,4 +1,4 @@
-"""Outputs beside expected ones: brought to one shape, without padding, and compared sample by sample."""
+"""Comparison of outputs with expected ones, sample by sample and without padding."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from optkit.formats.tensors import Array, Arrays
 from optkit.metrics import classification
 
 MASK = "attention_mask"
+"""Name of the input that marks padding."""
 BROKEN = 1e6
-"""The relative error of what is NaN or infinite and should not be."""
+"""The relative error of an output that is NaN or infinite and should not be."""
 
 
 def aligned(name: str, output: Array, expected: Array, feed: Arrays) -> tuple[Array, Array, Array]:
-    """Values, wanted values and which of them count, each with a row per sample, in double precision.
+    """Return values, expected values (both float64) and a mask of those that count, each with a row per sample.
 
-    What lies under the attention mask does not count, and neither does a NaN or infinity that both have in common.
-    Raises MetricError when the shapes differ.
+    Padding by the attention mask does not count, nor does a NaN or infinity that both outputs share. Raises MetricError
+    if the shapes differ or an output holds text.
     """
     if output.ndim > expected.ndim and output.shape[-1] == 1:
         output = output[..., 0]
@@ -34,11 +35,13 @@ def aligned(name: str, output: Array, expected: Array, feed: Arrays) -> tuple[Ar
         raise MetricError(f"output {name!r} holds text, not numbers", hint="name another output: METRIC:OUTPUT")
     values, wanted = (_rows(array) for array in (output, expected))
     common = ~np.isfinite(wanted) & ((values == wanted) | (np.isnan(values) & np.isnan(wanted)))
-    return values, wanted, _rows(_unmasked(output, feed)).astype(bool) & ~common
+    return values, wanted, _rows(unmasked(output, feed)).astype(bool) & ~common
 
 
 def cosines(name: str, output: Array, expected: Array, feed: Arrays) -> Array:
-    """The cosine per sample: 1 for two zero vectors, 0 for one of them and for NaN or infinity in one only."""
+    """Compute the cosine similarity per sample: 1 for two zero vectors, 0 if only one is zero or either is broken (NaN
+    or infinity that they do not share).
+    """
     values, wanted, keep = aligned(name, output, expected, feed)
     broken = (keep & ~(np.isfinite(values) & np.isfinite(wanted))).any(axis=1)
     left, right = (_unit(np.where(keep & ~broken[:, None], array, 0.0)) for array in (values, wanted))
@@ -47,9 +50,9 @@ def cosines(name: str, output: Array, expected: Array, feed: Arrays) -> Array:
 
 
 def per_sample(rows: Sequence[Array], feed: Arrays) -> list[Array]:
-    """A value per sample of each output: the worst for all of them, where an output has another number of rows.
+    """Bring the values of each output to one per sample; an output with another number of rows gives its worst to all.
 
-    There are as many samples as the first input has, if an output agrees, else as the first output has.
+    The number of samples is the first input's number of rows if an output has as many, else the first output's.
     """
     fed = next((len(array) for array in feed.values() if array.ndim), 0)
     samples = fed if any(len(each) == fed for each in rows) else len(rows[0])
@@ -57,8 +60,10 @@ def per_sample(rows: Sequence[Array], feed: Arrays) -> list[Array]:
 
 
 def relative_errors(name: str, output: Array, expected: Array, feed: Arrays) -> Array:
-    """Per sample, the squared error over the squares of what was expected, at most ``BROKEN``: noise over signal, the
-    inverse of the SQNR. For integers and booleans, the share that differs. Raises MetricError when the shapes differ.
+    """Compute the relative error per sample: sum of squared errors over sum of squared expected values, at most
+    ``BROKEN`` (noise over signal, the inverse of the SQNR).
+
+    For integers and booleans, the share of values that differ. Raises MetricError if the shapes differ.
     """
     values, wanted, keep = aligned(name, output, expected, feed)
     if expected.dtype.kind != "f":
@@ -72,16 +77,19 @@ def relative_errors(name: str, output: Array, expected: Array, feed: Arrays) -> 
 
 
 def agreements(name: str, output: Array, expected: Array, feed: Arrays) -> tuple[Array, Array]:
-    """Where the decisions are the same, and which of them count."""
+    """Return two masks: the decisions (argmax, or threshold of a single score) are equal, and the decision counts.
+
+    Raises MetricError if the shapes differ.
+    """
     if output.shape != expected.shape:
         raise MetricError(f"output {name!r} has shape {list(output.shape)}, the reference's {list(expected.shape)}")
-    seen = _unmasked(output, feed)
+    seen = unmasked(output, feed)
     if output.dtype.kind in "iub":
         return (output == expected) & seen, seen
     if output.ndim < 2 or output.shape[-1] == 1:
         ours, theirs = (classification.decided_by_one(name, array) for array in (output, expected))
     else:
-        # A score per position (where does the answer start?): what is padding cannot be chosen.
+        # A score per position (such as the start of an answer): padding cannot be chosen.
         by_position = output.ndim == 2 and not seen.all()
         ours, theirs = (
             classification.decided(np.where(seen, a, -np.inf) if by_position else a) for a in (output, expected)
@@ -91,14 +99,14 @@ def agreements(name: str, output: Array, expected: Array, feed: Arrays) -> tuple
 
 
 def correlation(left: Array, right: Array) -> float:
-    """Pearson's; 0 where either does not vary."""
+    """Compute Pearson's correlation; 0 if either side is constant."""
     left, right = left - left.mean(), right - right.mean()
     scale = float(np.sqrt((left**2).sum() * (right**2).sum()))
     return float((left * right).sum()) / scale if scale else 0.0
 
 
 def ranks(values: Array) -> Array:
-    """Ranks from 0; equal values share the mean of theirs."""
+    """Rank the values from 0; equal values share the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts + 1) / 2)[inverse]
 
@@ -107,8 +115,10 @@ def _rows(array: Array) -> Array:
     return array.reshape(len(array) if array.ndim else 1, -1).astype(np.float64)
 
 
-def _unmasked(output: Array, feed: Arrays) -> Array:
-    """What of the output belongs to real positions: all of it, or what the attention mask of its shape shows."""
+def unmasked(output: Array, feed: Arrays) -> Array:
+    """Return a mask of the output's values at real positions, by the attention mask if it fits the output's first two
+    axes; else all are real.
+    """
     mask = feed.get(MASK)
     if mask is None or mask.ndim != 2 or output.shape[:2] != mask.shape:
         return np.ones(output.shape, bool)
@@ -117,7 +127,7 @@ def _unmasked(output: Array, feed: Arrays) -> Array:
 
 
 def _unit(rows: Array) -> Array:
-    """Rows scaled to length one, zeros left as they are; first by their largest value, so that no square overflows."""
+    """Scale rows to length one and leave zeros; first by their largest value, so that no square overflows."""
     largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
     scaled = rows / np.where(largest > 0, largest, 1.0)
     length = np.sqrt((scaled**2).sum(axis=1, keepdims=True))

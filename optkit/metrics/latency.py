@@ -1,4 +1,4 @@
-"""The distribution of latencies as a record: each figure with its interval, none that the samples do not support."""
+"""Latency distributions as records: each figure with its interval, quantiles only if there are enough samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEVELS = {"median": 0.5, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 
 
 def record(clusters: Sequence[Sequence[float]], *, fastest: float | None = None, seed: int = 0) -> LatencyRecord:
-    """Latencies in seconds that were taken in clusters: launches, or stretches of one run."""
+    """Make the record of latencies in seconds, measured in clusters: launches, or stretches of one run."""
     samples = [time for times in clusters for time in times]
     edges, counts = statistics.histogram(samples)
     supported = {name: level for name, level in _LEVELS.items() if statistics.quantile(samples, level) is not None}
@@ -34,7 +34,7 @@ def record(clusters: Sequence[Sequence[float]], *, fastest: float | None = None,
 
 
 def throughput(clusters: Sequence[Sequence[float]], batch: int) -> Interval | None:
-    """Samples per second where an inference of ``batch`` samples took so long; ``None`` for a single cluster."""
+    """Compute samples per second from the seconds of inferences of ``batch`` samples; ``None`` for a single cluster."""
     mean = _mean(clusters)
     if mean is None:
         return None

@@ -1,8 +1,8 @@
-"""Quality measures and which way is better.
+"""Metrics of quality: by labels, or by the outputs of a reference model (fidelity).
 
 A metric turns each batch into *observations*, an array with a row per sample, and aggregates the rows of all batches
 into one value; so the samples can be resampled for an interval, and paired with another model's. Labels of -100 are
-ignored. An output with NaN scores worst where a metric has a worst, and is an error where it has none.
+ignored. An output with NaN gets the worst value if the metric has one, and is an error if it is unbounded.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Test = Literal["mcnemar", "bootstrap", "wilson"]
 
 @dataclass(frozen=True)
 class Metric(ABC):
-    """How good outputs are, by labels or by a reference's outputs (fidelity). ``output`` is the one compared."""
+    """A measure of outputs, by labels or by a reference's outputs. ``output`` is compared, by default the first."""
 
     name: ClassVar[str]
     takes: ClassVar[tuple[Needs, ...]] = ("labels",)
-    """What it can be computed from, the preferred first."""
+    """The kinds of truth that it can be computed from, the preferred one first."""
     higher_is_better: ClassVar[bool] = True
     counts: ClassVar[bool] = False
-    """Whether a sample is either right or wrong, so that the value is a proportion."""
+    """True if a sample is either right or wrong, so that the value is a proportion."""
 
     output: str | None = None
     needs: Needs = "labels"
@@ -44,22 +44,24 @@ class Metric(ABC):
 
     @property
     def perfect(self) -> float:
-        """The value that nothing exceeds."""
+        """The best possible value."""
         return 1.0 if self.higher_is_better else 0.0
 
     @abstractmethod
     def observations(self, outputs: Arrays, truth: Array | Arrays, feed: Arrays) -> Array:
-        """A row per sample. ``truth`` is the labels, or the reference's outputs where it ``needs`` these."""
+        """Return a row per sample. ``truth`` is the labels, or the reference's outputs if the metric ``needs`` these.
+        Raises DataError or MetricError for outputs and truth that do not fit.
+        """
 
     def aggregate(self, observations: Array) -> float:
-        """One value of all rows; here of rows (sum, weight)."""
+        """Aggregate all rows into one value; the default takes rows (sum, weight) and returns the weighted mean."""
         total, weight = observations.sum(axis=0)
         if not weight:
             raise DataError(f"{self}: every label is ignored (-100), so that nothing is left to compare")
         return float(total / weight)
 
     def chosen(self, outputs: Arrays) -> tuple[str, Array]:
-        """The output that is compared, by default the first, with its name. Raises MetricError."""
+        """Return the compared output with its name. Raises MetricError if the model has no such output."""
         name = self.output or next(iter(outputs))
         if name not in outputs:
             raise MetricError(
@@ -69,7 +71,7 @@ class Metric(ABC):
 
 
 class Accuracy(Metric):
-    """The share of right classes."""
+    """The share of decisions that equal the label."""
 
     name = "accuracy"
     counts = True
@@ -81,7 +83,7 @@ class Accuracy(Metric):
 
 
 class Top5(Metric):
-    """The share of samples whose class is among the five that score highest."""
+    """The share of samples whose label is among the five highest scores."""
 
     name = "top5"
     counts = True
@@ -105,7 +107,7 @@ class F1(Metric):
 
 
 class MeanAbsoluteError(Metric):
-    """The mean distance to the labels, or to the reference's output."""
+    """The mean absolute difference from the labels, or from the reference's output."""
 
     name = "mae"
     takes = ("labels", "reference")
@@ -120,13 +122,13 @@ class MeanAbsoluteError(Metric):
         return np.stack([self.size(difference).sum(axis=1), keep.sum(axis=1)], axis=1)
 
     def size(self, difference: Array) -> Array:
-        """How much each difference counts."""
+        """Return the error of each difference: its absolute value."""
         distance: Array = np.abs(difference)
         return distance
 
 
 class RootMeanSquareError(MeanAbsoluteError):
-    """The root of the mean squared distance."""
+    """The root of the mean squared difference."""
 
     name = "rmse"
 
@@ -139,7 +141,7 @@ class RootMeanSquareError(MeanAbsoluteError):
 
 
 class Pearson(Metric):
-    """The linear correlation of one output per sample with the labels; 0 where either does not vary."""
+    """The linear correlation of one output value per sample with the labels; 0 if either is constant."""
 
     name = "pearson"
 
@@ -156,7 +158,7 @@ class Pearson(Metric):
 
 
 class Spearman(Pearson):
-    """The correlation of the ranks."""
+    """The rank correlation of one output value per sample with the labels."""
 
     name = "spearman"
 
@@ -165,10 +167,10 @@ class Spearman(Pearson):
 
 
 class Cosine(Metric):
-    """The cosine of the angle between a sample's output and the reference's; of several outputs the worst counts.
+    """The mean cosine similarity of a sample's output and the reference's; of several outputs the worst counts.
 
-    An output whose samples lie on another axis than the first, as those of recurrent states do, counts as a whole: for
-    each sample of its batch.
+    An output whose sample axis is not the first, such as a recurrent state, counts as a whole for each sample of its
+    batch.
     """
 
     name = "cosine"
@@ -184,7 +186,7 @@ class Cosine(Metric):
 
 
 class Agreement(Metric):
-    """The share of decisions (the class that scores highest) that are the reference's."""
+    """The share of decisions (the class with the highest score) that equal the reference's."""
 
     name = "agreement"
     takes = ("reference",)
@@ -206,7 +208,7 @@ FIDELITY = tuple(name for name, metric in METRICS.items() if "reference" in metr
 
 
 def parse(text: str, *, labelled: bool = True) -> Metric:
-    """``METRIC[:OUTPUT]`` for data with or without labels. Raises MetricError."""
+    """Parse ``METRIC[:OUTPUT]`` for data with or without labels. Raises MetricError."""
     name, colon, output = text.partition(":")
     if name not in METRICS:
         raise MetricError(f"unknown metric {name!r}", hint=did_you_mean(name, METRICS))
@@ -222,7 +224,7 @@ def parse(text: str, *, labelled: bool = True) -> Metric:
 
 
 def choose(text: str | None, dataset: Dataset, signature: Signature) -> Metric:
-    """The metric that ``text`` names, or the default, made sure to fit the data and the model. Raises MetricError."""
+    """Parse ``text``, or take the default, and check the metric against data and model. Raises MetricError."""
     metric = parse(text or default(dataset, signature), labelled=dataset.labelled)
     known = [output.name for output in signature.outputs]
     if metric.output is not None and known and metric.output not in known:
@@ -233,7 +235,7 @@ def choose(text: str | None, dataset: Dataset, signature: Signature) -> Metric:
 
 
 def default(dataset: Dataset, signature: Signature) -> str:
-    """``accuracy`` for class labels, ``mae`` for real ones, ``cosine`` without labels."""
+    """Return the default metric: ``accuracy`` for class labels, ``mae`` for real ones, ``cosine`` without labels."""
     if not dataset.labelled or not len(dataset):
         return Cosine.name
     labels = dataset.source.label(dataset.indices[0])
@@ -248,7 +250,7 @@ def default(dataset: Dataset, signature: Signature) -> str:
 
 
 def join(parts: Sequence[Array]) -> Array:
-    """The observations of several batches as one array, also where texts of differing lengths gave f1 wider rows."""
+    """Join the observations of several batches; f1's rows differ in width for texts of different lengths."""
     width = max(part.shape[1] for part in parts)
     blank = [[(0, 0), (0, width - part.shape[1])] + [(0, 0)] * (part.ndim - 2) for part in parts]
     padded = [np.pad(part, pad, constant_values=classification.IGNORED) for part, pad in zip(parts, blank, strict=True)]
@@ -256,7 +258,7 @@ def join(parts: Sequence[Array]) -> Array:
 
 
 def interval(observations: Array, metric: Metric, *, seed: int = 0) -> Interval:
-    """The metric's value with its interval over the samples. Raises DataError for a single sample."""
+    """Compute the metric's value with its 95 % interval over the samples. Raises DataError for a single sample."""
     if metric.counts and _is_plain(observations):
         return significance.proportion(float(observations[:, 0].sum()), len(observations))
     _require_two(observations, metric)
@@ -264,9 +266,8 @@ def interval(observations: Array, metric: Metric, *, seed: int = 0) -> Interval:
 
 
 def loss(candidate: Array, baseline: Array | None, metric: Metric, *, seed: int = 0) -> Interval:
-    """How much worse the candidate is than the baseline on the same samples, in the metric's units.
-
-    ``baseline`` is ``None`` for fidelity, where it is perfect by definition.
+    """Compute the loss of the candidate against the baseline on the same samples, in the metric's units; positive is
+    worse. ``baseline`` is ``None`` for fidelity, where it is perfect by definition.
     """
     sign = 1.0 if metric.higher_is_better else -1.0
     if baseline is None:
@@ -285,7 +286,7 @@ def loss(candidate: Array, baseline: Array | None, metric: Metric, *, seed: int 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the samples tell of a loss: by which test, how likely chance does it, the smallest that would have shown."""
+    """Evidence for a loss: the test, its p-value, and the smallest loss that these samples could have detected."""
 
     test: Test
     p_value: float | None
@@ -293,7 +294,7 @@ class Evidence:
 
 
 def evidence(candidate: Array, baseline: Array | None, metric: Metric, lost: Interval) -> Evidence:
-    """What stands behind ``lost``, the loss of the same samples."""
+    """Return the evidence for ``lost``, the loss on the same samples."""
     plain = metric.counts and _is_plain(candidate)
     if plain and baseline is not None and _is_plain(baseline):
         only_baseline, only_candidate = _right_alone(baseline, candidate)
@@ -303,7 +304,7 @@ def evidence(candidate: Array, baseline: Array | None, metric: Metric, lost: Int
 
 
 def _right_alone(first: Array, second: Array) -> tuple[int, int]:
-    """On how many samples only the first is right, and only the second."""
+    """Count the samples on which only the first is right, and those on which only the second is."""
     difference = first[:, 0] - second[:, 0]
     return int((difference > 0).sum()), int((difference < 0).sum())
 
@@ -314,7 +315,7 @@ def _exceeds_one(dataset: Dataset) -> bool:
 
 
 def _is_plain(observations: Array) -> bool:
-    """Whether each sample is one decision, right or wrong."""
+    """Return True if each sample is one decision, right or wrong."""
     return bool((observations[:, 1] == 1).all() and np.isin(observations[:, 0], (0, 1)).all())
 
 

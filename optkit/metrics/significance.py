@@ -1,4 +1,4 @@
-"""Intervals of quality: proportions, paired proportions, and anything else by resampling the samples."""
+"""Confidence intervals of quality: for proportions, paired proportions and, by bootstrap, any other statistic."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Z = NormalDist().inv_cdf((1.0 + CONFIDENCE) / 2.0)
 
 
 def proportion(hits: float, count: int) -> Interval:
-    """Wilson's interval of ``hits`` in ``count``: never empty, also where all or none hit."""
+    """Compute Wilson's interval of ``hits`` in ``count``; its width is never zero, not even if all or none hit."""
     share, z2 = hits / count, _Z**2
     middle = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = _Z * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
@@ -30,9 +30,9 @@ def proportion(hits: float, count: int) -> Interval:
 
 
 def paired_proportions(only_first: int, only_second: int, count: int) -> Interval:
-    """The first proportion less the second, of ``count`` pairs, by Bonett and Price's adjusted interval.
+    """Compute the first proportion minus the second, of ``count`` pairs, with Bonett and Price's adjusted interval.
 
-    Samples on which both agree tell something too: no difference seen in 200 pairs still leaves room for one.
+    Pairs that agree count too: an interval of no difference in 200 pairs still allows for a small one.
     """
     first, second = ((hits + 1) / (count + 2) for hits in (only_first, only_second))
     half = _Z * math.sqrt((first + second - (first - second) ** 2) / (count + 2))
@@ -41,7 +41,7 @@ def paired_proportions(only_first: int, only_second: int, count: int) -> Interva
 
 
 def bootstrap(statistic: Callable[[np.ndarray], float], count: int, *, seed: int) -> Interval:
-    """``statistic`` over the indices of ``count`` samples, with its bootstrap interval; needs two samples.
+    """Compute ``statistic`` of the indices of ``count`` samples (two or more) with its percentile bootstrap interval.
 
     The percentiles are widened for few samples, as Student's t is.
     """
@@ -61,16 +61,17 @@ SIGNIFICANT = 0.05
 
 
 def p_value(only_first: int, only_second: int) -> float:
-    """The exact two-sided p-value: how often fair coins fall at least as unevenly."""
+    """Compute the exact two-sided p-value of the binomial test with probability 1/2."""
     from scipy.special import bdtr  # a quarter of a second to import
 
     return min(1.0, 2.0 * float(bdtr(min(only_first, only_second), only_first + only_second, 0.5)))
 
 
 def detectable(only_candidate: int, count: int) -> float | None:
-    """The smallest loss that ``count`` samples could have shown, of which only the candidate is right on that many.
+    """Compute the smallest significant loss of ``count`` samples on ``only_candidate`` of which the candidate alone is
+    right; ``None`` if no loss would be significant.
 
-    ``None`` where they could have shown none. Never below 6 / ``count``: five samples against none may be chance.
+    Never below 6 / ``count``, because five samples against none may be chance.
     """
     losses = range(only_candidate + 1, count - only_candidate + 1)
     first = bisect_left(losses, True, key=lambda lost: p_value(lost, only_candidate) < SIGNIFICANT)
