@@ -22,10 +22,8 @@ from fingerprint import fingerprint
 
 from optkit.formats.tensors import Arrays, synthetic_feed
 from optkit.measurement import candidate as candidates
-from optkit.measurement import child, loadgen, server
-from optkit.measurement.workload import Workload
+from optkit.measurement import child, loadgen, rate_search
 from optkit.metrics import statistics
-from optkit.system.noise import Watch
 from optkit.targets.target import Session, target
 
 SAMPLES = 64
@@ -117,15 +115,6 @@ def offline(sessions: Sequence[Session], feed: Arrays, generator: Mlperf, second
     return geometric_mean(each for each, _ in pairs), geometric_mean(each for _, each in pairs)
 
 
-class Replayed(server._Serving):
-    """Our search over MLPerf's arrivals: ``times`` in units of the mean gap."""
-
-    times: np.ndarray
-
-    def arrivals(self, rate: float, count: int) -> list[float]:
-        return (self.times[:count] / rate).tolist()
-
-
 def arrivals(generator: Mlperf, count: int, rate: float, pattern: int) -> np.ndarray:
     """When MLPerf's queries arrive, in units of the mean gap: as a system sees them that answers at once."""
     seen: list[float] = []
@@ -157,8 +146,8 @@ def their_highest_rate(
     settings = {"scenario": mlperf.TestScenario.Server, "server_target_latency_ns": int(1e9 * limit)}
     settings |= {"server_target_latency_percentile": 0.99, "schedule_rng_seed": pattern, "min_duration_ms": 0}
     held, refused, rate = 0.0, capacity, capacity / 2
-    while not held or refused > server._BRACKET * held:
-        count = max(500, int(rate * seconds / server._PROBES))
+    while not held or refused > rate_search.BRACKET * held:
+        count = max(500, int(rate * seconds / rate_search.PROBES))
         within = False
         for _ in range(2):
             found = generator.run(
@@ -172,8 +161,22 @@ def their_highest_rate(
     return held
 
 
+def our_highest_rate(near: InProcess, times: np.ndarray, limit: float, seconds: float) -> float:
+    """Queries per second within the limit of the p99, over MLPerf's arrivals: ``times`` in units of the mean gap."""
+    single = min(near.drain(1) for _ in range(5))
+    count = max(2, int(seconds / rate_search.PROBES / single))
+    search = rate_search.RateSearch(
+        limit,
+        seconds,
+        arrivals=lambda rate, count: (times[:count] / rate).tolist(),
+        serve=lambda _, arrivals: near.serve(arrivals),
+    )
+    search.run(single, count / near.drain(count))
+    return search.held or 0.0
+
+
 def highest_rates(
-    candidate: candidates.Candidate, session: Session, feed: Arrays, limit: float, seconds: float, patterns: int
+    session: Session, feed: Arrays, limit: float, seconds: float, patterns: int
 ) -> tuple[list[float], list[float]]:
     """Queries per second within the limit of the p99: MLPerf's and ours, in turns.
 
@@ -185,11 +188,8 @@ def highest_rates(
     for pattern in range(1, patterns + 1):
         capacity = 200 / near.drain(200)
         theirs.append(their_highest_rate(session, feed, generator, capacity, limit, seconds, pattern))
-        demand = server.Demand(max_p99=limit)
-        serving = Replayed(candidate, Workload(1, [feed], []), demand, 1, 1, seconds, 0, Watch())
-        serving.times = arrivals(generator, int(1.2 * capacity * seconds / server._PROBES), capacity, pattern)
-        serving.serve(near)
-        ours.append(serving.held or 0.0)
+        times = arrivals(generator, int(1.2 * capacity * seconds / rate_search.PROBES), capacity, pattern)
+        ours.append(our_highest_rate(near, times, limit, seconds))
         print(f"pattern {pattern}: {theirs[-1]:.0f}, {ours[-1]:.0f}", file=sys.stderr, flush=True)
     return theirs, ours
 
@@ -222,9 +222,9 @@ def main() -> None:
         theirs, ours = offline([session], feed, generator, seconds)
         print(f"| offline | samples/s | {theirs:.0f} | {ours:.0f} | {ours / theirs:.3f} |", flush=True)
         # A faster model, for a p99 of random arrivals takes many thousand queries to be known to a few per cent.
-        candidate, feed, session = opened(models.convolutions(Path(folder) / "1ms.onnx", channels=32, size=32))
+        _, feed, session = opened(models.convolutions(Path(folder) / "1ms.onnx", channels=32, size=32))
         limit = 5 * median(loadgen.one_by_one(session, [feed], 300))
-        theirs, ours = highest_rates(candidate, session, feed, limit, 3 * seconds, arguments.patterns)
+        theirs, ours = highest_rates(session, feed, limit, 3 * seconds, arguments.patterns)
         ratio = statistics.geometric_mean([[own / other] for other, own in zip(theirs, ours, strict=True)])
         name = f"queries/s, p99 within {1e3 * limit:.1f} ms, {arguments.patterns} patterns of arrivals each"
         figures = f"{geometric_mean(theirs):.0f} | {geometric_mean(ours):.0f}"

@@ -20,7 +20,7 @@ STALL = [1000, 0.5]
 
 def p99s(candidate: Candidate) -> tuple[float, float]:
     """Of a closed loop, and of an open loop with Poisson arrivals."""
-    found = workload.of([candidate], None, 1, 0)
+    found = workload.make_workload([candidate], None, 1, 0)
     arrivals = np.cumsum(np.random.default_rng(0).exponential(1 / RATE, QUERIES)).tolist()
     with Worker(candidate) as closed, Worker(candidate) as opened:
         closed.load(found.feeds), opened.load(found.feeds)

@@ -96,10 +96,14 @@ class TestServer:
     @pytest.mark.parametrize(
         ("options", "seconds", "says"),
         [
-            ({"max_p99": 0.001}, 60, "an inference alone takes 10.0 ms, longer than 1.00 ms"),
-            ({"max_p99": 0.0101}, 60, "no rate that was tried keeps a p99 of 10.1 ms"),
-            ({"max_p99": 0.05}, 1, "too slow for the time: 100 queries take 2.00 s; about --seconds 20 would do"),
-            ({"rate": 1000}, 60, "1000/s only grows the queue: it does 100/s at the most"),
+            ({"max_p99": 0.001}, 60, "one inference without load takes 10.0 ms, more than the limit of 1.00 ms"),
+            ({"max_p99": 0.0101}, 60, "no rate that was tried keeps the p99 within 10.1 ms"),
+            (
+                {"max_p99": 0.05},
+                1,
+                "too slow for the time given: 100 queries take 2.00 s; about --seconds 20 would be enough",
+            ),
+            ({"rate": 1000}, 60, "1000/s is more than the model's capacity of 100/s: the queue only grows"),
         ],
     )
     def test_what_cannot_be_served_is_a_row_with_a_reason(self, here, options, seconds, says):
@@ -116,7 +120,7 @@ class TestServer:
         found = benchmark("model.onnx", scenario="server", rate=300, sessions=2, threads=1, seconds=1)
         (row,) = found.rows
         (caution,) = [note.text for note in found.notes if note.kind == "spread"]
-        assert caution == "a p99 takes 500 queries: about --seconds 2 would do"
+        assert caution == "a p99 needs 500 queries: about --seconds 2 would be enough"
         assert row.load.sessions == 2
         assert row.latency.count == 300
         assert row.latency.p99 is None

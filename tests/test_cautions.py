@@ -74,7 +74,7 @@ def timing(*, speedup=None, facts=None, **options):
 
 def found(*timings, conditions=QUIET):
     measurement = Measurement([timing(), *timings], 8, 64, conditions)
-    return {note.kind: note for note in measurement_warnings.of(measurement, seconds=10, precision=0.01)}
+    return {note.kind: note for note in measurement_warnings.find_warnings(measurement, seconds=10, precision=0.01)}
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,6 @@ def test_what_a_session_says_of_itself(facts, options, kinds):
 
 def test_every_caution_has_a_section_of_documentation():
     page = (Path(__file__).parent.parent / "docs" / "measuring.md").read_text()
-    kinds = set(re.findall(r'_caution\(\s*"([\w-]+)"', Path(measurement_warnings.__file__).read_text()))
+    kinds = set(re.findall(r'_warning\(\s*"([\w-]+)"', Path(measurement_warnings.__file__).read_text()))
     assert {"debug-build", "swap"} <= kinds
     assert all(f"### {kind}\n" in page for kind in kinds)

@@ -320,7 +320,7 @@ def test_a_candidate_that_crashes_is_exit_code_1_with_its_reason(tmp_path, sampl
 
 
 def test_torch_tells_no_operators(samples):
-    with pytest.raises(UsageError, match="torch does not tell what each operator takes"):
+    with pytest.raises(UsageError, match="torch does not report the time of each operator"):
         explain(samples / "traced.pt", samples / "model.onnx", inputs=("x:float32[batch,1,28,28]",))
 
 

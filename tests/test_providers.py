@@ -195,11 +195,11 @@ def test_nodes_are_counted_by_provider(samples):
 
 def test_nodes_that_the_gpu_left_to_the_cpu_are_a_caution(cnn):
     facts = {"providers": [CUDA, CPU], "nodes": {CUDA: 12, CPU: 3}}
-    (note,) = measurement_warnings.of_session(Candidate("m.onnx", cnn, "onnxruntime"), facts, 1)
+    (note,) = measurement_warnings.session_warnings(Candidate("m.onnx", cnn, "onnxruntime"), facts, 1)
     assert note.kind == "other-provider"
     assert note.text.startswith(f"{CUDA} left 3 to {CPU}, of 15 nodes")
     assert not list(
-        measurement_warnings.of_session(Candidate("m.onnx", cnn, "onnxruntime"), facts | {"nodes": {CUDA: 15}}, 1)
+        measurement_warnings.session_warnings(Candidate("m.onnx", cnn, "onnxruntime"), facts | {"nodes": {CUDA: 15}}, 1)
     )
 
 

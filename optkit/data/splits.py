@@ -47,12 +47,13 @@ def parts(
     """
     given = None if data is None else datasets.open(data, inputs)
     learnt, given = _training(given, training, inputs, seed) if trains else (None, given)
+    calibrating: Dataset | None = None
     if calibration is not None:
         calibrating = datasets.open(calibration, inputs).take(calibration_samples)
         if given is not None:
             check_disjoint(calibrating, given)
-    else:
-        calibrating, given = _calibration(learnt, given, calibration_samples, seed) if calibrates else (None, given)
+    elif calibrates:
+        calibrating, given = _calibration(learnt, given, calibration_samples, seed)
     return Parts(
         learnt,
         calibrating and replace(calibrating, part="calibration"),

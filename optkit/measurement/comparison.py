@@ -1,4 +1,4 @@
-"""Models side by side: size, quality, speed and memory in one record, every ratio with its interval."""
+"""Comparison of models: size, quality, speed and memory in one record, every ratio with its interval."""
 
 from __future__ import annotations
 
@@ -37,18 +37,17 @@ def side_by_side(
     recording: Recording | None = None,
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Compare the candidates with the first of them; a ``recording`` of its outputs spares it being assessed again.
+    """Compare the candidates with the first of them, the baseline; a ``recording`` holds its outputs from before.
 
-    Without a dataset, or ``with_quality=False``, only speed, size and memory are compared; without one on made-up
-    inputs. Without ``with_speed`` only quality and size are.
-    A candidate that fails is a row with a reason. Raises the baseline's error, DataError or SignatureError for
-    data that does not fit, MetricError.
+    Without a dataset, speed is measured on synthetic inputs and quality is left out, as with ``with_quality=False``.
+    ``with_speed=False`` leaves out speed and memory. A candidate that fails becomes a row with a reason. Raises the
+    baseline's error, DataError or SignatureError for data that does not fit, MetricError.
     """
     started = time.monotonic()
     if dataset is None and (metric is not None or max_drop is not None):
         raise UsageError("quality needs data: --metric and --max-drop do nothing without it", hint="give --data DATA")
-    candidates = named_apart(candidates)
-    work = workload.of(candidates, dataset, batch, seed)
+    candidates = with_distinct_names(candidates)
+    work = workload.make_workload(candidates, dataset, batch, seed)
     assessments = [Assessment()] * len(candidates)
     if dataset is not None and with_quality:
         assessments = quality.assess(
@@ -59,7 +58,7 @@ def side_by_side(
     measured = (
         timing.measure(tasks, seconds=seconds, precision=precision, seed=seed, progress=progress)
         if with_speed
-        else timing.nothing()
+        else timing.no_measurement()
     )
     by_name = {(found.candidate.name, found.candidate.target): found for found in measured.timings}
     rows = [
@@ -78,12 +77,12 @@ def side_by_side(
         max_drop=max_drop,
         machine=fingerprint.fingerprint(),
         seconds=time.monotonic() - started,
-        notes=[*work.notes, *measurement_warnings.of(measured, seconds=seconds, precision=precision)],
+        notes=[*work.notes, *measurement_warnings.find_warnings(measured, seconds=seconds, precision=precision)],
     )
 
 
-def named_apart(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates under names that differ: equal file names show their paths, the same file again its number."""
+def with_distinct_names(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Give the candidates distinct names: equal file names become paths, and a repeated file gets a number."""
     names = [entry.name for entry in candidates]
     paths = {name: {entry.model.path for entry in candidates if entry.name == name} for name in names}
     apart: list[Candidate] = []
@@ -96,7 +95,7 @@ def named_apart(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def row(candidate: Candidate, assessment: Assessment, timed: Timing | None = None, batch: int | None = None) -> Row:
-    """What is known of a candidate as a row."""
+    """Make the row of a candidate from its assessment and its timing."""
     reason = assessment.error.message if assessment.error else timed and timed.reason
     known = Row(
         name=candidate.name,

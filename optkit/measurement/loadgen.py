@@ -1,6 +1,6 @@
-"""Putting load on sessions in this process, each in a thread of its own: a closed loop, or arrivals that wait for none.
+"""Load generators for sessions in this process, one thread per session: single stream, closed loop and open loop.
 
-Sessions release the interpreter's lock while they compute, so that several keep several cores busy.
+Sessions release the interpreter's lock while they compute, so that several sessions keep several cores busy.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _Result = TypeVar("_Result")
 
 
 def one_by_one(session: Session, feeds: Sequence[Arrays], count: int) -> list[float]:
-    """Seconds that each of ``count`` inferences took, going through ``feeds`` in turn."""
+    """Run ``count`` inferences one after the other, cycling through ``feeds``, and return the seconds of each."""
     with session.explaining():
         calls = [session.timed(feed) for feed in feeds]
         return [call() for call in itertools.islice(itertools.cycle(calls), count)]
 
 
 def closed_loop(sessions: Sequence[Session], feeds: Sequence[Arrays], count: int) -> float:
-    """Seconds until the sessions together have done ``count`` inferences, each beginning one when it ended one."""
+    """Run ``count`` inferences in all, each session starting the next when it has finished one; return the seconds."""
     numbers = itertools.count()
 
     def work(session: Session, calls: Sequence[Call]) -> float:
@@ -39,10 +39,11 @@ def closed_loop(sessions: Sequence[Session], feeds: Sequence[Arrays], count: int
 
 
 def open_loop(sessions: Sequence[Session], feeds: Sequence[Arrays], arrivals: Sequence[float]) -> list[float]:
-    """Seconds from each query's arrival to its end, in the order of ``arrivals`` (seconds from now on).
+    """Serve queries as they arrive and return the seconds from each one's arrival to its end, in order of arrival.
 
-    Whoever is free takes the query that came first. A query that finds all sessions busy waits, and its waiting counts:
-    a stall is seen by all that arrive meanwhile, which a closed loop hides ("coordinated omission", Tene 2013).
+    ``arrivals`` are in seconds from the start. A free session takes the oldest query. A query that finds all sessions
+    busy waits, and its waiting counts: a stall delays all queries that arrive during it, which a closed loop hides
+    ("coordinated omission", Tene 2013).
     """
     numbers = itertools.count()
     latencies = [0.0] * len(arrivals)
@@ -67,7 +68,7 @@ def _prepared(session: Session, feeds: Sequence[Arrays]) -> list[Call]:
 def _at_once(
     work: Callable[[Session, Sequence[Call]], _Result], sessions: Sequence[Session], feeds: Sequence[Arrays]
 ) -> list[_Result]:
-    """``work`` for every session, each in a thread, begun together; a single one in this thread."""
+    """Start ``work`` for all sessions at once, each in a thread of its own; a single session runs in this thread."""
     calls = [_prepared(session, feeds) for session in sessions]
     ready = threading.Barrier(len(sessions))
 

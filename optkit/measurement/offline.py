@@ -1,7 +1,7 @@
-"""Offline: how many samples a second a model does when all of them are there, with what batch and parallel sessions.
+"""The offline scenario: highest throughput of a model, with the best batch size and number of parallel sessions.
 
 Each candidate is tried alone with growing batches, in one session with all cores and in as many sessions as there are
-cores; then all are measured side by side, each as it did best.
+cores; then all are measured interleaved, each with its best configuration.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from optkit.records.comparison import Comparison, LoadRecord, LoadTrial, Row
 from optkit.system import cgroup, fingerprint
 
 _TRIAL_SECONDS = 0.3
-"""How long one way is tried at least; a look that ranks the ways, not the measurement."""
+"""Least duration of a trial, which ranks configurations only; the measurement comes after."""
 _GAIN = 1.03
-"""A batch twice as large must do so much more a second to be worth it."""
+"""Least ratio of throughputs at which doubling the batch counts as a gain."""
 _PATIENCE = 2
 """Doublings without a gain after which larger batches are given up."""
 _LARGEST = 512
 _SAMPLES = 64
-"""How many samples the feeds of one batch size hold together, where a batch is not larger: memory is short."""
+"""Samples in all feeds of one batch size together, unless one batch is larger: this bounds the memory."""
 _LONGEST = 2.0
-"""Seconds of one inference from which batches grow no more."""
+"""Seconds of one inference from which on batches no longer grow."""
 
 
 def side_by_side(
@@ -52,12 +52,12 @@ def side_by_side(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Comparison:
-    """The highest throughput of each candidate; what of batches, sessions and threads is not given is tried.
+    """Measure the highest throughput of each candidate. Batches, sessions and threads that are not given are searched.
 
-    Raises the baseline's error, and what ``comparison.side_by_side`` raises.
+    Raises the baseline's error, and the errors of ``comparison.side_by_side``.
     """
     started = time.monotonic()
-    searches = [_Search(each, dataset, list(batches), seed) for each in comparison.named_apart(candidates)]
+    searches = [_Search(each, dataset, list(batches), seed) for each in comparison.with_distinct_names(candidates)]
     for index, search in enumerate(searches):
         progress("trying batches and sessions", index, len(searches))
         search.explore(parallel(sessions, threads))
@@ -69,7 +69,7 @@ def side_by_side(
     )
     found = {(each.candidate.name, each.candidate.target): each for each in measured.timings}
     rows = [search.row(found.get((search.candidate.name, search.candidate.target))) for search in searches]
-    notes = [*searches[0].notes, *measurement_warnings.of(measured, seconds=seconds, precision=precision)]
+    notes = [*searches[0].notes, *measurement_warnings.find_warnings(measured, seconds=seconds, precision=precision)]
     return Comparison(
         scenario="offline",
         rows=[rows[0].model_copy(update={"baseline": True}), *rows[1:]],
@@ -86,7 +86,9 @@ def side_by_side(
 
 
 def parallel(sessions: int | None, threads: int | None) -> list[tuple[int, int]]:
-    """Sessions, and threads of each, to try: all cores in one session, or one core for each, where it is not said."""
+    """List the configurations (sessions, threads of each) to try: by default one session with all cores, and one
+    session per core.
+    """
     cores = max(1, int(cgroup.cores_allowed()))
     if sessions is not None:
         return [(sessions, threads or max(1, cores // sessions))]
@@ -97,7 +99,7 @@ def parallel(sessions: int | None, threads: int | None) -> list[tuple[int, int]]
 
 @dataclass
 class _Search:
-    """One candidate's trials, and the best of them."""
+    """The search for one candidate's best configuration: its trials, and the best of them."""
 
     candidate: Candidate
     dataset: Dataset | None
@@ -109,9 +111,9 @@ class _Search:
     error: OptkitError | None = None
     notes: list[Note] = field(default_factory=list)
 
-    def explore(self, ways: Sequence[tuple[int, int]]) -> None:
-        """Try every way (sessions, threads) with the batches asked for, or with growing ones."""
-        for sessions, threads in ways:
+    def explore(self, configurations: Sequence[tuple[int, int]]) -> None:
+        """Try every configuration (sessions, threads) with the batches asked for, or with growing ones."""
+        for sessions, threads in configurations:
             try:
                 self._explore(sessions, threads)
             except OptkitError as error:
@@ -119,14 +121,14 @@ class _Search:
         self.error = self.error if self.best is None else None
 
     def task(self) -> Task:
-        """The candidate as it did best."""
+        """Return the candidate in its best configuration, with its feeds."""
         best = self._best()
         work = self._workload(best.batch)
         candidate = self.candidate.in_parallel(sessions=best.sessions, threads=best.threads)
         return Task(candidate, work.feeds, work.batch)
 
     def row(self, timed: Timing | None) -> Row:
-        """What was found, as a row."""
+        """Make the candidate's row from its timing and its trials."""
         if self.best is None or timed is None:
             return comparison.row(self.candidate, Assessment(error=self.error))
         trials = [trial.model_copy(update={"kept": trial is self.best}) for trial in self.trials]
@@ -149,7 +151,7 @@ class _Search:
                     return
 
     def _workloads(self) -> Iterator[Workload]:
-        """One for each batch size; growing ones end where the data or the model allows no larger."""
+        """Make a workload for each batch size; growing sizes end where the data or the model allows no larger."""
         if self.batches:
             yield from map(self._workload, self.batches)
             return
@@ -166,8 +168,8 @@ class _Search:
 
     def _workload(self, batch: int) -> Workload:
         self.reached = batch
-        work = workload.of([self.candidate], self.dataset, batch, self.seed, feeds=max(1, _SAMPLES // batch))
-        # That another batch is run than one which grew by itself is no news.
+        work = workload.make_workload([self.candidate], self.dataset, batch, self.seed, feeds=max(1, _SAMPLES // batch))
+        # A note that another batch is run than asked for is no news to the user if the search chose the batch.
         notes = [note for note in work.notes if self.batches or note.kind is not None]
         self.notes = list(dict.fromkeys([*self.notes, *notes]))
         return work
@@ -178,7 +180,7 @@ class _Search:
             self.best = trial
 
     def _failed(self, error: OptkitError, sessions: int, threads: int) -> None:
-        """A way that failed is a trial with a reason; larger batches of it are not tried."""
+        """Record a failed configuration as a trial with a reason; larger batches of it are not tried."""
         self.error = error
         self.trials.append(LoadTrial(batch=self.reached, sessions=sessions, threads=threads, reason=error.message))
         if self.batches:
@@ -191,7 +193,7 @@ class _Search:
 
 
 def _trial(worker: Worker, work: Workload, sessions: int, threads: int) -> LoadTrial:
-    """A short look at one way: once to warm up, then for as long as a look takes."""
+    """Measure the throughput of one configuration for a short time, after a warm-up."""
     worker.load(work.feeds)
     once = min(worker.drain(sessions), worker.drain(sessions))
     count = sessions * max(2, math.ceil(_TRIAL_SECONDS / once))

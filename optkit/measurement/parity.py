@@ -1,4 +1,4 @@
-"""Parity: whether two models compute the same, at several sizes of their dynamic dimensions."""
+"""Parity of two models: equal outputs within a tolerance, at several sizes of their dynamic dimensions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from optkit.measurement.worker import Worker
 from optkit.metrics.fidelity import unmasked
 
 BATCHES = (1, 5)
-"""One, as most models are deployed; and another, so that a batch frozen into the graph shows."""
+"""Batch sizes to compare at: one, as most models are deployed, and another that reveals a batch frozen in the graph."""
 _ROUNDING = 8
-"""How many rounding units of an output's own dtype are always allowed; decides for float16 only."""
+"""Machine epsilons of an output's own dtype that are always allowed; larger than the tolerance for float16 only."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The bound on the difference of an element: ``rtol`` of the element plus ``atol`` of the largest element."""
+    """The allowed difference of an element: ``rtol`` of the element plus ``atol`` of the output's largest element."""
 
     rtol: float
     atol: float
@@ -32,7 +32,7 @@ class Tolerance:
         return f"{self.rtol:g} of the element plus {self.atol:g} of the output's largest"
 
     def bound(self, wanted: Array) -> Array:
-        """The difference allowed, element by element; none for integers."""
+        """Return the allowed difference of each element; zero for integers."""
         if wanted.dtype.kind != "f":
             return np.zeros(wanted.shape)
         least = _ROUNDING * float(np.finfo(wanted.dtype).eps)
@@ -42,28 +42,34 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Difference:
-    """Where an output of two models differs most; ``excess`` is the difference as a multiple of what is allowed."""
+    """The largest difference between an output of two models."""
 
     output: str
     size: str
+    """Sizes of the dynamic dimensions, as text."""
     largest: float
+    """The largest absolute difference."""
     excess: float
+    """The largest difference as a multiple of the allowed one."""
     detail: str = ""
+    """Position and the two values, as text."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two models that compute the same: their worst difference, the sizes they were run at, sizes left out and why."""
+    """The proof that two models agree."""
 
     worst: Difference
     sizes: tuple[str, ...]
+    """Sizes that both models were run at."""
     skipped: tuple[str, ...] = ()
+    """Sizes left out, each with the reason."""
 
 
 def feeds(signature: Signature, dataset: Dataset | None, *, size: int) -> tuple[list[Arrays], str]:
-    """Feeds at two batch sizes where the batch is dynamic, of real data where there is some; and what they are.
+    """Make feeds at two batch sizes if the batch is dynamic, from the dataset if there is one; and describe them.
 
-    ``size`` is that of other dynamic dimensions in made-up feeds.
+    ``size`` is the size of other dynamic dimensions in synthetic feeds.
     """
     free = signature.batch_dim or (dataset is None and signature.fixed_batch is None)
     batches = BATCHES if free else (signature.fixed_batch or 1,)
@@ -79,7 +85,7 @@ def feeds(signature: Signature, dataset: Dataset | None, *, size: int) -> tuple[
 
 
 def shortened(feed: Arrays, signature: Signature) -> Arrays | None:
-    """The feed with all dynamic dimensions but the batch at half their size; ``None`` where there are none."""
+    """Halve all dynamic dimensions of a feed but the batch; ``None`` if there are none."""
     cut = dict(feed)
     for spec in signature.inputs:
         for axis, dim in enumerate(spec.shape or ()):
@@ -92,9 +98,9 @@ def shortened(feed: Arrays, signature: Signature) -> Arrays | None:
 def prove(
     source: Model, result: Model, signature: Signature, given: Sequence[Arrays], tolerance: Tolerance
 ) -> Agreement:
-    """Run both models on the feeds, and on the last one shortened where the source takes that.
+    """Run both models on the feeds and, if the source takes it, on the last feed with shorter dynamic dimensions.
 
-    Raises ParityError where they differ by more than ``tolerance``, StageError where the source itself fails.
+    Raises ParityError if they differ by more than ``tolerance``, StageError if the source itself fails.
     """
     skipped: tuple[str, ...] = ()
     with Worker(candidates.candidate(source)) as expected, _opened(result) as actual:
@@ -138,7 +144,7 @@ def _run_source(session: Worker, feed: Arrays, signature: Signature) -> Arrays:
 
 
 def _compared(wanted: Arrays, session: Worker, feed: Arrays, signature: Signature, tolerance: Tolerance) -> Difference:
-    """The worst difference among the outputs for one feed."""
+    """Return the worst difference among the outputs for one feed. Raises ParityError."""
     size = _size(feed, signature)
     try:
         got = session.run(feed)
@@ -155,7 +161,7 @@ def _compared(wanted: Arrays, session: Worker, feed: Arrays, signature: Signatur
 
 
 def difference(name: str, wanted: Array, got: Array, feed: Arrays, size: str, tolerance: Tolerance) -> Difference:
-    """How far ``got`` is from ``wanted`` where no mask hides them. Raises ParityError for another shape."""
+    """Compare ``got`` with ``wanted``, without padding. Raises ParityError if the shapes differ."""
     if wanted.shape != got.shape:
         raise ParityError(
             f"output {name!r}: at {size} the export has the shape {list(got.shape)}, its source {list(wanted.shape)}",
@@ -175,7 +181,7 @@ def difference(name: str, wanted: Array, got: Array, feed: Arrays, size: str, to
 
 
 def _size(feed: Arrays, signature: Signature) -> str:
-    """The sizes of the dynamic dimensions: ``batch 5, seq 32``; of the first axis where all are fixed."""
+    """Describe the sizes of the dynamic dimensions: ``batch 5, seq 32``, or ``its fixed size`` if there are none."""
     sizes = {
         dim: feed[spec.name].shape[axis]
         for spec in signature.inputs

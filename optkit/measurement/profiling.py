@@ -1,4 +1,4 @@
-"""What each operator of a candidate takes, measured in a process of its own."""
+"""Operator profiles of candidates, measured in a process of their own."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from optkit.measurement.worker import Worker
 from optkit.targets.target import target
 
 SECONDS = 1.0
-"""For how long operators are watched, warming up included."""
+"""Duration of a profile, warm-up included."""
 
 
 def check(candidate: Candidate) -> None:
-    """Raise UsageError where the candidate's target does not tell what operators take."""
+    """Raise UsageError if the candidate's target reports no times of operators."""
     runtime = target(candidate.target)
     if not runtime.tells_operators:
         raise UsageError(
-            f"{candidate.name}: {candidate.target} does not tell what each operator takes",
+            f"{candidate.name}: {candidate.target} does not report the time of each operator",
             hint=runtime.without_operators,
         )
 
 
 def measure(candidate: Candidate, feeds: Sequence[Arrays], *, seconds: float = SECONDS) -> Profile:
-    """Mean seconds per inference of each operator, on ``feeds`` in turn. Raises OptkitError."""
+    """Measure the mean seconds per inference of each operator, cycling through ``feeds``. Raises OptkitError."""
     check(candidate)
     with Worker(candidate) as worker:
         worker.load(feeds)

@@ -1,7 +1,7 @@
-"""How good: the candidates' outputs on the same samples, assessed by labels or against the baseline's outputs.
+"""Quality of candidates on the same samples, by labels or against the baseline's outputs.
 
-Each candidate runs in a process of its own. Batches are streamed through all of them, and what is kept of a batch is a
-row per sample, so memory does not grow with the outputs.
+Each candidate runs in a process of its own. Batches are streamed through all of them, and only a row of observations
+per sample is kept, so memory does not grow with the outputs.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from optkit.progress import Progress, no_progress
 from optkit.records.comparison import QualityRecord
 
 _RECORDED_BYTES = 1 << 28
-"""About the most that is kept of a baseline's outputs."""
+"""Approximate limit of the recorded outputs of a baseline."""
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """A candidate's quality, or the error that it failed with; neither where nothing was assessed."""
+    """A candidate's quality, or the error that it failed with; neither if it was not assessed."""
 
     quality: QualityRecord | None = None
     error: OptkitError | None = None
 
 
 class Recording:
-    """What one baseline gave for one dataset, so that it need not run again beside other candidates."""
+    """A cache of the outputs of one baseline for one dataset, so that it need not run again for other candidates."""
 
     def __init__(self) -> None:
         self._outputs: dict[int, list[Arrays]] = {}
         self._bytes = 0
 
     def outputs(self, size: int, index: int, run: Callable[[], Arrays]) -> Arrays:
-        """The outputs for a batch, by the batches' size and its index; ``run`` gives those that are not known yet."""
+        """Return the recorded outputs of batch ``index`` of batches of ``size``; call ``run`` if they are unknown."""
         known = self._outputs.setdefault(size, [])
         if index < len(known):
             return known[index]
@@ -65,23 +65,23 @@ def assess(
 ) -> list[Assessment]:
     """Assess the candidates on all samples; the first is the baseline.
 
-    A model with a fixed batch size gets that size, its last batch filled up and the filling not counted. A
-    ``recording`` of this baseline on this dataset spares it running again. Raises the baseline's error, DataError or
-    SignatureError for data that does not fit it, MetricError.
+    A model with a fixed batch size runs with that size; the last batch is padded, and padding does not count. With a
+    ``recording`` of this baseline on this dataset the baseline does not run again. Raises the baseline's error,
+    DataError or SignatureError for data that does not fit it, MetricError.
     """
-    baseline, *others = lanes = [_Lane(candidate) for candidate in candidates]
+    baseline, *others = entries = [_Assessed(candidate) for candidate in candidates]
     with ExitStack() as stack:
         baseline.open(stack)
         measure = _metric(metric, dataset, baseline, others)
         dataset.check(baseline.worker.signature.inputs)
-        for lane in others:
-            lane.attempt(lane.open, stack)
+        for entry in others:
+            entry.attempt(entry.open, stack)
         _stream(baseline, others, dataset, measure, batch, recording, progress)
-    return [_assessment(lane, baseline, measure, seed) for lane in lanes]
+    return [_assessment(entry, baseline, measure, seed) for entry in entries]
 
 
-class _Lane:
-    """One candidate's way through the data: its worker, its rows so far, and what went wrong."""
+class _Assessed:
+    """The state of one candidate during the assessment: its worker, its rows of observations so far, its error."""
 
     worker: Worker
 
@@ -92,7 +92,7 @@ class _Lane:
         self.rows: list[Array] = []
 
     def attempt(self, step: Callable[..., None], *arguments: Any) -> None:
-        """Do ``step``; an error of it is this lane's result."""
+        """Run ``step`` and keep its error, if any, as the result of this candidate."""
         try:
             step(*arguments)
         except OptkitError as error:
@@ -101,11 +101,11 @@ class _Lane:
     def open(self, stack: ExitStack) -> None:
         self.worker = stack.enter_context(Worker(self.candidate))
 
-    def run(self, batch: Batch, filled: int | None, metric: Metric, baseline: _Lane) -> None:
-        """Run one batch and keep its rows; the baseline's outputs for it are known."""
+    def run(self, batch: Batch, filled: int | None, metric: Metric, baseline: _Assessed) -> None:
+        """Run one batch and keep its observations. The baseline must have run it before."""
         self.observe(self.worker.run(batch.feed), batch, filled, metric, baseline)
 
-    def observe(self, outputs: Arrays, batch: Batch, filled: int | None, metric: Metric, baseline: _Lane) -> None:
+    def observe(self, outputs: Arrays, batch: Batch, filled: int | None, metric: Metric, baseline: _Assessed) -> None:
         self.outputs = outputs if self is baseline else renamed(outputs, tuple(baseline.outputs))
         own, reference, feed = (_real(each, batch, filled) for each in (self.outputs, baseline.outputs, batch.feed))
         truth = reference if metric.needs == "reference" or batch.labels is None else batch.labels
@@ -113,7 +113,10 @@ class _Lane:
 
 
 def renamed(outputs: Arrays, names: tuple[str, ...]) -> Arrays:
-    """The outputs under the baseline's names: by name where they have them all, else by position."""
+    """Rename the outputs as the baseline's: by name if they have all of these names, else by position.
+
+    Raises MetricError for another number of outputs.
+    """
     if all(name in outputs for name in names):
         return {name: outputs[name] for name in names}
     if len(outputs) == len(names):
@@ -121,7 +124,7 @@ def renamed(outputs: Arrays, names: tuple[str, ...]) -> Arrays:
     raise MetricError(f"outputs {', '.join(outputs)} are not those of the baseline: {', '.join(names)}")
 
 
-def _metric(text: str | None, dataset: Dataset, baseline: _Lane, others: Sequence[_Lane]) -> Metric:
+def _metric(text: str | None, dataset: Dataset, baseline: _Assessed, others: Sequence[_Assessed]) -> Metric:
     chosen = metrics.choose(text, dataset, baseline.worker.signature)
     if chosen.needs == "reference" and not others:
         raise MetricError(
@@ -132,16 +135,16 @@ def _metric(text: str | None, dataset: Dataset, baseline: _Lane, others: Sequenc
 
 
 def _stream(
-    baseline: _Lane,
-    others: Sequence[_Lane],
+    baseline: _Assessed,
+    others: Sequence[_Assessed],
     dataset: Dataset,
     metric: Metric,
     batch: int,
     recording: Recording | None,
     progress: Progress,
 ) -> None:
-    """Run all batches; each through the baseline first, and then through the others that have not failed."""
-    sizes = [lane.worker.signature.fixed_batch for lane in (baseline, *others) if lane.error is None]
+    """Run each batch through the baseline, then through the other candidates that have not failed."""
+    sizes = [entry.worker.signature.fixed_batch for entry in (baseline, *others) if entry.error is None]
     fixed = next((size for size in sizes if size is not None), None)
     size = fixed or batch
     filled = None if dataset.source.whole_feeds else fixed
@@ -150,24 +153,24 @@ def _stream(
         run = partial(baseline.worker.run, found.feed)
         outputs = recording.outputs(size, index, run) if recording else run()
         baseline.observe(outputs, found, filled, metric, baseline)
-        for lane in others:
-            if lane.error is None:
-                lane.attempt(lane.run, found, filled, metric, baseline)
+        for entry in others:
+            if entry.error is None:
+                entry.attempt(entry.run, found, filled, metric, baseline)
         done += 1 if dataset.source.whole_feeds else found.count
         progress("evaluating", done, len(dataset))
 
 
 def _real(arrays: Arrays, batch: Batch, filled: int | None) -> Arrays:
-    """The arrays without what filled the batch up to ``filled`` samples; ``None`` when nothing did."""
+    """Cut off the padding of a batch that was padded to ``filled`` samples; ``None`` if batches are not padded."""
     if filled is None or batch.count == filled:
         return arrays
     return {name: array[: batch.count] if array.shape[:1] == (filled,) else array for name, array in arrays.items()}
 
 
-def _assessment(lane: _Lane, baseline: _Lane, metric: Metric, seed: int) -> Assessment:
-    if lane.error is not None:
-        return Assessment(error=lane.error)
-    own = metrics.join(lane.rows)
+def _assessment(entry: _Assessed, baseline: _Assessed, metric: Metric, seed: int) -> Assessment:
+    if entry.error is not None:
+        return Assessment(error=entry.error)
+    own = metrics.join(entry.rows)
     found = QualityRecord(
         metric=str(metric),
         value=metrics.interval(own, metric, seed=seed),
@@ -175,11 +178,11 @@ def _assessment(lane: _Lane, baseline: _Lane, metric: Metric, seed: int) -> Asse
         higher_is_better=metric.higher_is_better,
         needs_labels=metric.needs == "labels",
     )
-    return Assessment(found if lane is baseline else found.model_copy(update=_loss(own, baseline, metric, seed)))
+    return Assessment(found if entry is baseline else found.model_copy(update=_loss(own, baseline, metric, seed)))
 
 
-def _loss(own: Array, baseline: _Lane, metric: Metric, seed: int) -> dict[str, Any]:
-    """The loss against the baseline, and what stands behind it."""
+def _loss(own: Array, baseline: _Assessed, metric: Metric, seed: int) -> dict[str, Any]:
+    """Compute the loss against the baseline with its statistical evidence, as fields of QualityRecord."""
     reference = None if metric.needs == "reference" else metrics.join(baseline.rows)
     loss = metrics.loss(own, reference, metric, seed=seed)
     behind = metrics.evidence(own, reference, metric, loss)

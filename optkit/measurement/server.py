@@ -1,8 +1,8 @@
-"""Server: queries arrive at random and wait for nobody; the highest rate at which 99 of 100 are answered in time.
+"""The server scenario: open-loop load at a given rate, or at the highest rate that keeps a limit of the p99.
 
 Arrivals are a Poisson process, as in MLPerf's scenario of that name ("MLPerf Inference Benchmark", Reddi et al., 2020).
-Latency is from the scheduled arrival to the answer, so that a stall is seen by all that arrive during it. Candidates
-are loaded one after the other: two servers at once would share the machine.
+Latency is from the scheduled arrival to the answer, so that a stall delays all queries that arrive during it.
+Candidates are measured one after the other: two servers at once would share the machine.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from optkit.errors import OptkitError, TargetError, UsageError
 from optkit.measurement import comparison, offline, recording, workload
 from optkit.measurement.candidate import Candidate
 from optkit.measurement.quality import Assessment
-from optkit.measurement.warnings import of_conditions, of_session
+from optkit.measurement.rate_search import BRACKET, PROBES, QUANTILE, RateSearch
+from optkit.measurement.warnings import machine_warnings, session_warnings
 from optkit.measurement.worker import Worker
 from optkit.measurement.workload import Workload
 from optkit.metrics import latency, statistics
@@ -30,29 +32,19 @@ from optkit.records.comparison import Comparison, LoadRecord, LoadTrial, Row
 from optkit.system import fingerprint, noise
 from optkit.system.noise import Watch
 
-_QUANTILE = 0.99
-_BRACKET = 1.05
-"""The search ends when a rate that held and one that did not lie this close."""
-_PROBES = 10
-"""Into how many parts the time is divided: six make the bracket narrow, and a rate that fails is tried twice."""
-_FEWEST = 100
-"""Queries of a probe at least."""
-_HALVINGS = 4
-"""How often the rate is halved, although the time is up, before no rate is said to hold."""
 _STRETCHES = 20
-"""A measurement's queries are taken for so many clusters: a burst makes neighbours late together."""
+"""Clusters that the latencies of a measurement are divided into: a burst makes neighbours late together."""
 _WARM_UP = 5
 
 
 @dataclass(frozen=True)
 class Demand:
-    """A rate of queries per second, or the limit of the 99 % quantile (seconds) whose highest rate is looked for.
-
-    Raises UsageError unless it is one of both.
-    """
+    """The load to measure at. Raises UsageError unless exactly one of both is given."""
 
     rate: float | None = None
+    """Queries per second."""
     max_p99: float | None = None
+    """Limit of the 99 % quantile in seconds; the highest rate that keeps it is searched."""
 
     def __post_init__(self) -> None:
         if (self.rate is None) == (self.max_p99 is None):
@@ -60,10 +52,6 @@ class Demand:
                 "the server scenario needs a rate to measure at, or a limit to find the highest rate for",
                 hint="--rate 100, or --max-p99 20ms",
             )
-
-    def met_by(self, p99: float) -> bool:
-        """Whether a p99 is within the limit, if there is one."""
-        return self.max_p99 is None or p99 <= self.max_p99
 
 
 def one_by_one(
@@ -78,25 +66,25 @@ def one_by_one(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Each candidate under load for about ``seconds``; one that fails carries its reason.
+    """Measure each candidate under load for about ``seconds``; the row of one that fails holds the reason.
 
-    Raises what ``workload.of`` raises.
+    Raises the errors of ``workload.make_workload``.
     """
     started, watch = time.monotonic(), noise.Watch()
-    named = comparison.named_apart(candidates)
-    work = workload.of(named, dataset, batch, seed)
-    ways = offline.parallel(sessions, threads)
+    named = comparison.with_distinct_names(candidates)
+    work = workload.make_workload(named, dataset, batch, seed)
+    configurations = offline.parallel(sessions, threads)
     rows: list[Row] = []
-    cautioned: list[Note] = []
+    warnings: list[Note] = []
     for candidate in named:
-        servings = [
-            _Serving(candidate, work, demand, count, each, seconds / len(ways), seed, watch, progress)
-            for count, each in ways
+        tests = [
+            _LoadTest(candidate, work, demand, count, each, seconds / len(configurations), seed, watch, progress)
+            for count, each in configurations
         ]
-        row, notes = _under_load(candidate, servings)
+        row, notes = _under_load(candidate, tests)
         rows.append(row)
-        cautioned += notes
-    machines = of_conditions(watch.seen(), max(count * each for count, each in ways))
+        warnings += notes
+    of_machine = machine_warnings(watch.seen(), max(count * each for count, each in configurations))
     return Comparison(
         scenario="server",
         rows=[rows[0].model_copy(update={"baseline": True}), *rows[1:]],
@@ -106,24 +94,24 @@ def one_by_one(
         rounds=1,
         machine=fingerprint.fingerprint(),
         seconds=time.monotonic() - started,
-        notes=[*work.notes, *machines, *cautioned],
+        notes=[*work.notes, *of_machine, *warnings],
     )
 
 
-def _under_load(candidate: Candidate, servings: Sequence[_Serving]) -> tuple[Row, list[Note]]:
-    """The candidate in the way (sessions, threads) that stands the most, and the cautions about it."""
-    for serving in servings:
-        serving.carry_out()
-    trials = [trial for each in servings for trial in each.trials]
-    best = max(servings, key=lambda each: (each.held or 0.0, -each.p99()))
+def _under_load(candidate: Candidate, tests: Sequence[_LoadTest]) -> tuple[Row, list[Note]]:
+    """Run the tests of a candidate; return the row of the best configuration, and the warnings about it."""
+    for test in tests:
+        test.carry_out()
+    trials = [trial for each in tests for trial in each.trials]
+    best = max(tests, key=lambda each: (each.held or 0.0, -each.p99()))
     if best.error is not None:
         return comparison.row(candidate, Assessment(error=best.error)), []
-    return best.row(trials), best.cautions(len(servings))
+    return best.row(trials), best.warnings(len(tests))
 
 
 @dataclass
-class _Serving:
-    """One candidate in one way: rates tried, and the latencies at the one that is reported."""
+class _LoadTest:
+    """The test of one candidate in one configuration (sessions, threads): its trials, latencies at its best rate."""
 
     candidate: Candidate
     work: Workload
@@ -144,31 +132,23 @@ class _Serving:
     error: OptkitError | None = None
 
     def carry_out(self) -> None:
-        """Measure at the rate asked for, or look for the highest and measure there; an error is this way's result."""
+        """Measure at the rate asked for, or search the highest; an error is kept as the result."""
         try:
             with Worker(self.candidate.in_parallel(sessions=self.sessions, threads=self.threads)) as worker:
                 worker.load(self.work.feeds)
                 self.facts = worker.facts
-                self.serve(worker)
+                self._measure(worker)
                 self.memory_bytes = worker.peak_memory_bytes()
         except OptkitError as error:
             self.error = error
             self.held, self.latencies = None, []
             self.trials.append(self._trial(reason=error.message))
 
-    def serve(self, worker: Worker) -> None:
-        """What is demanded. Raises TargetError where the model cannot stand it, or the time does not do to know."""
-        once, capacity = self._capacity(worker)
-        if self.demand.rate is not None:
-            self._measure_at(worker, self.demand.rate, capacity)
-        else:
-            self._search(worker, once, capacity)
-
     def p99(self) -> float:
-        return float(np.quantile(self.latencies, _QUANTILE)) if self.latencies else float("inf")
+        return float(np.quantile(self.latencies, QUANTILE)) if self.latencies else float("inf")
 
     def row(self, trials: list[LoadTrial]) -> Row:
-        """What was found, with everything that was tried."""
+        """Make the candidate's row, with the ``trials`` of all configurations."""
         load = LoadRecord(
             sessions=self.sessions,
             threads=self.threads,
@@ -187,87 +167,68 @@ class _Serving:
         }
         return comparison.row(self.candidate, Assessment(), None, self.work.batch).model_copy(update=known)
 
-    def cautions(self, ways: int) -> list[Note]:
-        """Those of the session; and where more time, which is divided among ``ways``, would have told more."""
-        found = list(of_session(self.candidate, self.facts, self.sessions * self.threads))
-        needed = statistics.enough_for(_QUANTILE)
+    def warnings(self, configurations: int) -> list[Note]:
+        """Warn of the session's settings, and of too little time, which was divided among the configurations."""
+        found = list(session_warnings(self.candidate, self.facts, self.sessions * self.threads))
+        needed = statistics.enough_for(QUANTILE)
         if len(self.latencies) < needed:
-            parts = ways * (1 if self.demand.rate else _PROBES)
+            parts = configurations * (1 if self.demand.rate else PROBES)
             seconds = units.one_digit(parts * needed / (self.held or 1.0))
-            found.append(self._caution(f"a p99 takes {needed} queries: about --seconds {seconds} would do"))
-        if self.held and self.refused and self.refused > 1.001 * _BRACKET * self.held:
+            found.append(self._warning(f"a p99 needs {needed} queries: about --seconds {seconds} would be enough"))
+        if self.held and self.refused and self.refused > 1.001 * BRACKET * self.held:
             rates = f"{units.rate(self.held)} and {units.rate(self.refused)}"
-            found.append(self._caution(f"the time was up with the highest rate between {rates}: give more --seconds"))
+            found.append(self._warning(f"the time was up with the highest rate between {rates}: give more --seconds"))
         return found
 
-    def _caution(self, text: str) -> Note:
+    def _warning(self, text: str) -> Note:
         return Note(text, self.candidate.name, level="warning", kind="spread")
 
+    def _measure(self, worker: Worker) -> None:
+        """Measure as demanded. Raises TargetError if the model cannot bear it, or the time is too short to know."""
+        single, capacity = self._capacity(worker)
+        if self.demand.max_p99 is not None:
+            self._search(worker, self.demand.max_p99, single, capacity)
+        elif self.demand.rate is not None:
+            self._measure_at(worker, self.demand.rate, capacity)
+
     def _capacity(self, worker: Worker) -> tuple[float, float]:
-        """Seconds of an inference without load, and queries per second of a closed loop: no server stands more."""
-        once = min(worker.drain(self.sessions) for _ in range(_WARM_UP))
-        count = self.sessions * max(2, int(self.seconds / _PROBES / once))
-        return once, count / worker.drain(count)
+        """Measure the seconds of an inference without load, and the queries per second of a closed loop, which no
+        server exceeds.
+        """
+        single = min(worker.drain(self.sessions) for _ in range(_WARM_UP))
+        count = self.sessions * max(2, int(self.seconds / PROBES / single))
+        return single, count / worker.drain(count)
 
     def _measure_at(self, worker: Worker, rate: float, capacity: float) -> None:
         if rate > capacity:
-            raise TargetError(f"{units.rate(rate)} only grows the queue: it does {units.rate(capacity)} at the most")
-        self.held, self.latencies = rate, self._serve(worker, rate, max(1, int(rate * self.seconds)))
-        self._note(rate, self.latencies)
-
-    def _search(self, worker: Worker, once: float, capacity: float) -> None:
-        """Narrow the bracket between a rate that holds and one that does not, all with one pattern of arrivals.
-
-        So no probe holds by a luckier pattern where another fails; the pattern's own luck remains, whatever the search.
-        Only a rate that fails twice is refused: one disturbance from outside would else cap all that is tried later.
-        """
-        limit, shortest = self.demand.max_p99 or 0.0, 2 * _FEWEST / capacity
-        if once > limit:
-            raise TargetError(f"an inference alone takes {units.seconds(once)}, longer than {units.seconds(limit)}")
-        if shortest > self.seconds:
             raise TargetError(
-                f"too slow for the time: {_FEWEST} queries take {units.seconds(shortest)}; about --seconds "
-                f"{units.one_digit(_PROBES * shortest)} would do"
+                f"{units.rate(rate)} is more than the model's capacity of {units.rate(capacity)}: the queue only grows"
             )
-        self.refused, rate = capacity, capacity / 2
-        while (self.held is None or self.refused > _BRACKET * self.held) and not self._time_is_up():
-            count = max(_FEWEST, int(rate * self.seconds / _PROBES))
-            kept = self._note(rate, waited := self._serve(worker, rate, count))
-            if not kept and not self._time_is_up():
-                kept = self._note(rate, waited := self._serve(worker, rate, count))
-            if kept:
-                self.held, self.latencies = rate, waited
-            else:
-                self.refused = rate
-            rate = float(np.sqrt((self.held or self.refused / 4) * self.refused))
-        if self.held is None:
-            raise TargetError(f"no rate that was tried keeps a p99 of {units.seconds(limit)}")
+        arrivals = self._arrivals(rate, max(1, int(rate * self.seconds)))
+        self.held, self.latencies = rate, self._serve(worker, rate, arrivals)
+        self.trials.append(self._trial(rate=rate, p99=self.p99(), kept=True))
 
-    def _time_is_up(self) -> bool:
-        """Longer, for a few halvings, where nothing held yet."""
-        return self.spent >= self.seconds and (self.held is not None or len(self.trials) >= _HALVINGS)
+    def _search(self, worker: Worker, limit: float, single: float, capacity: float) -> None:
+        search = RateSearch(limit, self.seconds, self._arrivals, partial(self._serve, worker))
+        try:
+            search.run(single, capacity)
+        finally:
+            self.trials += [self._trial(rate=each.rate, p99=each.p99, kept=each.kept) for each in search.probes]
+        self.held, self.refused, self.latencies = search.held, search.refused, search.latencies
 
-    def _serve(self, worker: Worker, rate: float, count: int) -> list[float]:
-        """The latencies of so many queries that arrive at a rate: the same pattern at every rate, for every model."""
+    def _serve(self, worker: Worker, rate: float, arrivals: list[float]) -> list[float]:
+        """Serve the queries and return their latencies in seconds."""
         self.progress(f"{self.candidate.name}: {units.rate(rate)}", int(self.spent), None)
-        arrivals = self.arrivals(rate, count)
-        waited = worker.serve(arrivals)
+        found = worker.serve(arrivals)
         self.spent += arrivals[-1]
         self.watch.look(gpu="gpu" in self.facts)
-        return waited
+        return found
 
-    def arrivals(self, rate: float, count: int) -> list[float]:
-        """When so many queries arrive, in seconds from the first one's wait on."""
+    def _arrivals(self, rate: float, count: int) -> list[float]:
+        """Draw ``count`` arrival times of a Poisson process; the pattern is the same at every rate, for every model."""
         gaps = np.random.default_rng(self.seed).exponential(1.0 / rate, count)
         times: list[float] = np.cumsum(gaps).tolist()
         return times
-
-    def _note(self, rate: float, waited: Sequence[float]) -> bool:
-        """Write the trial down; whether it meets the demand."""
-        p99 = float(np.quantile(waited, _QUANTILE))
-        kept = self.demand.met_by(p99)
-        self.trials.append(self._trial(rate=rate, p99=p99, kept=kept))
-        return kept
 
     def _trial(self, **found: Any) -> LoadTrial:
         return LoadTrial(batch=self.work.batch, sessions=self.sessions, threads=self.threads, **found)

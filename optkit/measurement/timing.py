@@ -1,9 +1,9 @@
-"""How fast: each candidate in processes of its own, taking turns in short rounds, compared round by round.
+"""Timing of candidates, each in processes of its own, in short interleaved rounds that are compared pairwise.
 
-A launch is one process of every candidate, alive together; its rounds go to the candidates in random order, and who
-waits sleeps on its socket. Two processes of the very same model differ for as long as they live, by where their memory
-and their threads came to lie, so a comparison takes several launches, and its interval is over them ("Rigorous
-Benchmarking in Reasonable Time", Kalibera and Jones, 2013). Time is counted on the sessions' own clocks.
+A launch is one process of every candidate, all alive together. In each of its rounds every candidate has a turn, in
+random order; the others sleep meanwhile. Two processes of the same model differ in speed for as long as they live, by
+the placement of their memory and threads, so a comparison takes several launches, and its interval is over launches
+("Rigorous Benchmarking in Reasonable Time", Kalibera and Jones, 2013). Time is read from the sessions' own clocks.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from optkit.system import cgroup
 from optkit.system.noise import Conditions, Watch
 
 _LAUNCH_SECONDS = 0.2
-"""How long a candidate is measured in a launch at least."""
+"""Least time that a candidate is measured in a launch."""
 _LAUNCHES = 8
-"""The launches after which measuring may stop: with fewer, stopping as soon as the interval looks narrow would catch
-the lucky ones, and the intervals would hold the truth less often than they say."""
+"""Launches after which measuring may stop early. With fewer, stopping at the first narrow interval would favour lucky
+ones, and intervals would hold the true value less often than their confidence says."""
 _FEWEST_LAUNCHES = 5
-"""The launches that are made where a second or more is given, however slowly a model opens: with two, Student's
-interval is seven times as wide, and percentiles have none. In less time, two."""
+"""Launches made in a second or more, even if a model opens slowly: with two, Student's interval is seven times as
+wide, and percentiles have none. In less time, two launches are made."""
 _WARM_UP_SHARE = 0.25
 """Share of a launch that warming up may take."""
 _SETTLED = 0.98
-"""Times have settled when a chunk's median is no longer below this share of the least one before it."""
+"""Warming up ends when a chunk's median is no longer below this share of the least median before it."""
 _FEWEST_CHUNKS = 3
 _FEWEST_FEEDINGS = 20
-"""How often all feeds are gone through at least; of slow models fewer feeds are kept."""
+"""Least number of passes over all feeds; slow models are timed on fewer feeds."""
 
 
-def _one_by_one(worker: Worker, count: int, core: int | None) -> tuple[list[float], float]:
+def _single_stream(worker: Worker, count: int, core: int | None) -> tuple[list[float], float]:
     times = worker.time(count, core=core)
     return times, sum(times)
 
 
-def _all_at_once(worker: Worker, count: int, core: int | None) -> tuple[list[float], float]:
+def _saturated(worker: Worker, count: int, core: int | None) -> tuple[list[float], float]:
     sessions = worker.candidate.sessions
     total = sessions * math.ceil(count / sessions)
     elapsed = worker.drain(total)
@@ -60,28 +60,27 @@ def _all_at_once(worker: Worker, count: int, core: int | None) -> tuple[list[flo
 
 @dataclass(frozen=True)
 class Mode:
-    """How a candidate takes its turn: so many inferences of a worker, beginning on a core.
-
-    ``turn`` gives the seconds of each inference, or the mean of all, and how long the turn took. ``samples`` is how
-    many of these figures are wanted at least.
-    """
+    """A way to time a candidate."""
 
     turn: Callable[[Worker, int, int | None], tuple[list[float], float]]
+    """Runs a number of inferences in a worker, starting on a core; returns the seconds of each, or their mean alone,
+    and the seconds of the whole turn."""
     round_seconds: float
-    """How long a round lasts at least: long against one interruption by the system, short against drift of the clock;
-    and where sessions run at once, long against the time in which the last of them runs alone."""
+    """Least duration of a turn: long against one interruption by the system, short against drift of the clock and,
+    with parallel sessions, long against the time at the end in which only the last of them runs."""
     samples: int
+    """Least number of times to measure."""
 
 
-LATENCY = Mode(_one_by_one, 0.04, statistics.enough_for(0.99))
-"""Each inference on its own, enough of them for a 99 % quantile."""
-THROUGHPUT = Mode(_all_at_once, 0.3, 1)
-"""All of the candidate's sessions at work."""
+LATENCY = Mode(_single_stream, 0.04, statistics.enough_for(0.99))
+"""One inference at a time, enough of them for a 99 % quantile."""
+THROUGHPUT = Mode(_saturated, 0.3, 1)
+"""All of the candidate's sessions busy."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A candidate and what it is timed on: feeds of ``batch`` samples each."""
+    """A candidate with the feeds that it is timed on, of ``batch`` samples each."""
 
     candidate: Candidate
     feeds: Sequence[Arrays]
@@ -90,31 +89,35 @@ class Task:
 
 @dataclass(frozen=True)
 class Timing:
-    """What was measured of one candidate, or why it failed.
-
-    ``speedup`` is the baseline's time per sample over this one's; ``None`` for the baseline itself. ``ratios`` are the
-    same for each round of each launch.
-    """
+    """The times of one candidate, or the reason of its failure."""
 
     candidate: Candidate
     reason: str | None = None
+    """The error's message if it failed; all else is then unset."""
     latency: LatencyRecord | None = None
     throughput: Interval | None = None
+    """Samples per second."""
     speedup: Interval | None = None
+    """The baseline's time per sample over this one's; ``None`` for the baseline itself."""
     verdict: statistics.SpeedVerdict | None = None
     ratios: list[list[float]] = field(default_factory=list)
+    """The speed-up in each round, by launch."""
     memory_bytes: int | None = None
+    """Peak memory of its process."""
     facts: dict[str, Any] = field(default_factory=dict)
+    """The session's own description: providers, precision, threads and the like."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """The candidates' timings, the launches and rounds behind them, and what else the machine did meanwhile."""
+    """The timings of all candidates."""
 
     timings: list[Timing]
     launches: int
     rounds: int
+    """Rounds in all launches together."""
     conditions: Conditions
+    """Noise on the machine during the measurement."""
 
 
 def measure(
@@ -126,7 +129,7 @@ def measure(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Measurement:
-    """Time the candidates; the first is the baseline, and one that fails carries its reason.
+    """Time the candidates, the first of which is the baseline; the timing of one that fails holds the reason.
 
     Launches go on until every speed-up's interval is within ``precision`` of its value and the samples support the 99 %
     quantile, or until one candidate took ``seconds``, its opening in later launches included. Raises the baseline's
@@ -134,21 +137,21 @@ def measure(
     """
     watch = Watch()
     draw = random.Random(seed)  # noqa: S311  orders and cores, no secrets
-    race = _Race([_Lane(task, mode) for task in tasks], mode, seconds, draw, watch, progress)
-    while not race.done(precision):
-        race.launch()
-    baseline, *others = race.lanes
-    timings = [_timing(baseline, None, seed), *(_timing(lane, baseline, seed) for lane in others)]
+    run = _InterleavedRun([_Timed(task, mode) for task in tasks], mode, seconds, draw, watch, progress)
+    while not run.done(precision):
+        run.launch()
+    baseline, *others = run.entries
+    timings = [_timing(baseline, None, seed), *(_timing(entry, baseline, seed) for entry in others)]
     return Measurement(timings, len(baseline.launches), sum(map(len, baseline.launches)), watch.seen())
 
 
-def nothing() -> Measurement:
-    """A measurement of no candidate."""
+def no_measurement() -> Measurement:
+    """Return a measurement of no candidate."""
     return Measurement([], 0, 0, Conditions(0.0))
 
 
-class _Lane:
-    """One candidate's way through the measurement: its times by launch and round, and what went wrong."""
+class _Timed:
+    """The state of one candidate during the measurement: its worker, its times by launch and round, its error."""
 
     worker: Worker
 
@@ -165,14 +168,14 @@ class _Lane:
         self.memory_bytes: int | None = None
 
     def attempt(self, step: Callable[..., None], *arguments: Any) -> None:
-        """Do ``step``; an error of it is this lane's result."""
+        """Run ``step`` and keep its error, if any, as the result of this candidate."""
         try:
             step(*arguments)
         except OptkitError as error:
             self.error = error
 
     def start(self, stack: ExitStack, limit: float) -> None:
-        """Open the session and run it until its times no longer fall, or for ``limit`` seconds."""
+        """Open the session and warm it up until its times no longer fall, or for ``limit`` seconds."""
         started = time.perf_counter()
         self.worker = stack.enter_context(Worker(self.task.candidate))
         self.worker.load(self.feeds)
@@ -182,13 +185,13 @@ class _Lane:
         self.launches.append([])
 
     def keep_feeds(self, count: int) -> None:
-        """Go on with the first ``count`` feeds, in rounds that go through all of them."""
+        """Keep the first ``count`` feeds only; every turn runs all of them."""
         self.feeds = self.feeds[:count]
         self.count = self._count()
         self.worker.load(self.feeds)
 
     def turn(self, core: int | None) -> None:
-        """One round, beginning on ``core``."""
+        """Take a turn in a round, starting on ``core``."""
         self.launches[-1].append(self._time(self.count, core))
 
     def finish(self) -> None:
@@ -196,11 +199,11 @@ class _Lane:
         self.memory_bytes = max((each for each in (peak, self.memory_bytes) if each is not None), default=None)
 
     def medians(self) -> list[list[float]]:
-        """Seconds per sample: the median inference of each round, by launch."""
+        """Return seconds per sample of the median inference in each round, by launch."""
         return [[median(times) / self.task.batch for times in rounds] for rounds in self.launches]
 
     def fastest(self) -> float:
-        """Seconds: each feed's fastest inference, their mean over the feeds, which rounds go through in turn."""
+        """Return the mean over the feeds of each feed's fastest inference, in seconds."""
         feeds = len(self.feeds)
         times = [turn for rounds in self.launches for turn in rounds]
         return fmean(min(min(turn[number::feeds]) for turn in times) for number in range(feeds))
@@ -216,7 +219,7 @@ class _Lane:
             self.typical = chunks[-1]
 
     def _count(self) -> int:
-        """Inferences for a round: a multiple of the feeds that lasts long enough."""
+        """Count the inferences of a turn: a multiple of the feeds that lasts long enough."""
         return len(self.feeds) * max(1, math.ceil(self.mode.round_seconds / (len(self.feeds) * self.typical)))
 
     def _time(self, count: int, core: int | None = None) -> list[float]:
@@ -226,10 +229,10 @@ class _Lane:
 
 
 @dataclass
-class _Race:
-    """The lanes on their way, launch after launch."""
+class _InterleavedRun:
+    """Launches of all candidates, in interleaved rounds, until the measurement is precise enough or the time is up."""
 
-    lanes: list[_Lane]
+    entries: list[_Timed]
     mode: Mode
     seconds: float
     draw: random.Random
@@ -238,73 +241,73 @@ class _Race:
     rounds: int = 0
 
     def launch(self) -> None:
-        """A process of every candidate that has not failed, rounds in random order, and the end of the processes."""
+        """Start a process of every candidate that has not failed, measure in rounds, and end the processes."""
         with ExitStack() as stack:
             first = not self.rounds
             limit = _WARM_UP_SHARE * (self.seconds / (1 if first else _LAUNCHES))
-            for lane in self._running():
+            for entry in self._running():
                 self._tell("warming up" if first else "measuring")
-                lane.attempt(lane.start, stack, limit)
+                entry.attempt(entry.start, stack, limit)
             if first:
                 self._plan()
                 self._look()
             for _ in range(self.rounds):
                 self._take_turns()
             self._look()
-            for lane in self._running():
-                lane.attempt(lane.finish)
+            for entry in self._running():
+                entry.attempt(entry.finish)
         self._running()
 
     def done(self, precision: float) -> bool:
-        launches = len(self.lanes[0].launches)
+        launches = len(self.entries[0].launches)
         if launches < min(_FEWEST_LAUNCHES, max(2, int(self.seconds / _LAUNCH_SECONDS))):
             return False
-        spent = max(lane.spent for lane in self._running())
+        spent = max(entry.spent for entry in self._running())
         return spent >= self.seconds or (launches >= _LAUNCHES and self._known(precision))
 
     def _known(self, precision: float) -> bool:
-        """Whether all is known that was asked for."""
+        """Return True if the intervals are within ``precision`` and there are enough samples."""
         baseline, *others = self._running()
-        if min(lane.samples() for lane in (baseline, *others)) < self.mode.samples:
+        if min(entry.samples() for entry in (baseline, *others)) < self.mode.samples:
             return False
-        found = [statistics.paired_ratio(baseline.medians(), lane.medians()) for lane in others]
+        found = [statistics.paired_ratio(baseline.medians(), entry.medians()) for entry in others]
         return all(
             statistics.half_width(each) <= precision
             for each in found or [statistics.geometric_mean(baseline.medians())]
         )
 
     def _plan(self) -> None:
-        """How many inferences make a round (whole turns over the same feeds for all), and how many rounds a launch."""
-        lanes = self._running()
-        slowest = max(lane.typical for lane in lanes)
-        fewest = min(len(lane.feeds) for lane in lanes)
+        """Plan the inferences of a turn (the same feeds for all candidates) and the rounds of a launch."""
+        entries = self._running()
+        slowest = max(entry.typical for entry in entries)
+        fewest = min(len(entry.feeds) for entry in entries)
         kept = max(1, min(fewest, int(self.seconds / (_FEWEST_FEEDINGS * slowest))))
-        for lane in lanes:
-            lane.attempt(lane.keep_feeds, kept)
-        longest = max(lane.count * lane.typical for lane in lanes)
+        for entry in entries:
+            entry.attempt(entry.keep_feeds, kept)
+        longest = max(entry.count * entry.typical for entry in entries)
         support = self.mode.samples * slowest / _LAUNCHES
-        wanted = max(_LAUNCH_SECONDS, support, *(lane.opening for lane in lanes))
+        wanted = max(_LAUNCH_SECONDS, support, *(entry.opening for entry in entries))
         self.rounds = max(1, round(min(wanted, self.seconds / _LAUNCHES) / longest))
 
     def _take_turns(self) -> None:
         cores = cgroup.cores()
         core = self.draw.choice(cores) if cores else None
-        lanes = self._running()
-        for lane in self.draw.sample(lanes, len(lanes)):
-            lane.attempt(lane.turn, core)
+        entries = self._running()
+        for entry in self.draw.sample(entries, len(entries)):
+            entry.attempt(entry.turn, core)
         self._tell("measuring")
 
     def _look(self) -> None:
-        self.watch.look(gpu=any("gpu" in lane.worker.facts for lane in self._running()))
+        self.watch.look(gpu=any("gpu" in entry.worker.facts for entry in self._running()))
 
-    def _running(self) -> list[_Lane]:
-        """The lanes that have not failed. Raises the baseline's error."""
-        if self.lanes[0].error is not None:
-            raise self.lanes[0].error
-        return [lane for lane in self.lanes if lane.error is None]
+    def _running(self) -> list[_Timed]:
+        """Return the candidates that have not failed. Raises the baseline's error."""
+        if self.entries[0].error is not None:
+            raise self.entries[0].error
+        return [entry for entry in self.entries if entry.error is None]
 
     def _tell(self, what: str) -> None:
-        spent = max(lane.spent for lane in self.lanes)
+        spent = max(entry.spent for entry in self.entries)
         self.progress(what, min(int(spent), int(self.seconds)), max(1, int(self.seconds)))
 
 
@@ -312,18 +315,18 @@ def _settled(medians: Sequence[float]) -> bool:
     return len(medians) >= _FEWEST_CHUNKS and medians[-1] >= _SETTLED * min(medians[:-1])
 
 
-def _timing(lane: _Lane, baseline: _Lane | None, seed: int) -> Timing:
-    if lane.error is not None:
-        return Timing(lane.task.candidate, reason=lane.error.message)
-    speedup = None if baseline is None else statistics.paired_ratio(baseline.medians(), lane.medians())
-    clusters = [[time for times in rounds for time in times] for rounds in lane.launches]
+def _timing(entry: _Timed, baseline: _Timed | None, seed: int) -> Timing:
+    if entry.error is not None:
+        return Timing(entry.task.candidate, reason=entry.error.message)
+    speedup = None if baseline is None else statistics.paired_ratio(baseline.medians(), entry.medians())
+    clusters = [[time for times in rounds for time in times] for rounds in entry.launches]
     return Timing(
-        lane.task.candidate,
-        latency=latencies.record(clusters, fastest=lane.fastest(), seed=seed) if lane.mode is LATENCY else None,
-        throughput=latencies.throughput(clusters, lane.task.batch),
+        entry.task.candidate,
+        latency=latencies.record(clusters, fastest=entry.fastest(), seed=seed) if entry.mode is LATENCY else None,
+        throughput=latencies.throughput(clusters, entry.task.batch),
         speedup=speedup,
         verdict=None if speedup is None else statistics.verdict(speedup),
-        ratios=[] if baseline is None else statistics.ratios(baseline.medians(), lane.medians()),
-        memory_bytes=lane.memory_bytes,
-        facts=lane.worker.facts,
+        ratios=[] if baseline is None else statistics.ratios(baseline.medians(), entry.medians()),
+        memory_bytes=entry.memory_bytes,
+        facts=entry.worker.facts,
     )

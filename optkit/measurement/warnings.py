@@ -1,7 +1,6 @@
-"""What to know before believing a measurement: each caution names its cause and the option that helps.
+"""Warnings about measurements: each names the cause of noise or bias and the option that helps.
 
-They are values, so that reports, the gate and tests can tell them apart by ``kind``; docs/measuring.md has a section on
-each.
+Their ``kind`` stays the same for reports, the gate and tests; docs/measuring.md has a section on each kind.
 """
 
 from __future__ import annotations
@@ -19,119 +18,119 @@ from optkit.system import cgroup
 from optkit.system.noise import Conditions
 
 _NEIGHBOUR = 0.1
-"""A tenth of a core taken by others is enough to move medians by percents."""
+"""Cores taken by others from which on a warning is given: a tenth of a core moves medians by percents."""
 _CLOCK = 1.05
-"""The clock's changes up to here are the kernel's rounding."""
+"""Ratio of clock speeds up to which a change is the kernel's rounding."""
 
 
-def of(measurement: Measurement, *, seconds: float, precision: float) -> list[Note]:
-    """The cautions about a measurement that was given so many ``seconds`` to reach ``precision``."""
+def find_warnings(measurement: Measurement, *, seconds: float, precision: float) -> list[Note]:
+    """Find all warnings about a measurement that had ``seconds`` to reach ``precision``."""
     alive = [timing for timing in measurement.timings if timing.reason is None]
     return [
-        *of_conditions(measurement.conditions, max((_threads(timing) for timing in alive), default=1)),
-        *(note for each in alive for note in of_session(each.candidate, each.facts, _threads(each))),
-        *_of_spread(alive, seconds, precision),
+        *machine_warnings(measurement.conditions, max((_threads(timing) for timing in alive), default=1)),
+        *(note for each in alive for note in session_warnings(each.candidate, each.facts, _threads(each))),
+        *_spread_warnings(alive, seconds, precision),
     ]
 
 
-def of_conditions(seen: Conditions, threads: int) -> Iterator[Note]:
-    """The cautions about what else the machine did while models ran with so many threads."""
+def machine_warnings(seen: Conditions, threads: int) -> Iterator[Note]:
+    """Warn of noise on the machine while models ran with ``threads`` threads in all."""
     if (seen.cores_by_others or 0.0) > _NEIGHBOUR:
         there = len(cgroup.cores()) or cgroup.cores_allowed()
-        yield _caution(
+        yield _warning(
             "noisy-neighbour",
             f"other programs took {seen.cores_by_others:.1f} of {there:g} cores meanwhile: end them"
             + (f", or leave them a core: --threads {threads - 1}" if threads > 1 else ""),
         )
     if (seen.cores_stolen or 0.0) > _NEIGHBOUR:
-        yield _caution(
+        yield _warning(
             "stolen-time",
             f"the hypervisor gave {seen.cores_stolen:.1f} cores' worth of time to others: measure longer (--seconds)",
         )
     if seen.throttled_seconds:
         allowed = max(1, int(cgroup.cores_allowed()))
-        yield _caution(
+        yield _warning(
             "quota",
             f"the group's CPU quota held this back for {units.seconds(seen.throttled_seconds)}: --threads {allowed}",
         )
     if seen.megahertz and seen.megahertz[1] > _CLOCK * seen.megahertz[0]:
         low, high = seen.megahertz
-        yield _caution(
+        yield _warning(
             "frequency",
             f"the processor's clock moved between {low:.0f} and {high:.0f} MHz: fix it (governor performance, no "
             "boost), or measure longer (--seconds)",
         )
-    yield from _of_gpu(seen)
+    yield from _gpu_warnings(seen)
     if seen.swapped_bytes:
         size = units.size(seen.swapped_bytes)
-        yield _caution("swap", f"{size} of memory was swapped meanwhile: compare fewer models at a time")
+        yield _warning("swap", f"{size} of memory was swapped meanwhile: compare fewer models at a time")
     if sysconfig.get_config_var("Py_DEBUG"):
-        yield _caution("debug-build", "this Python is a debug build: use a release build")
+        yield _warning("debug-build", "this Python is a debug build: use a release build")
 
 
-def _of_gpu(seen: Conditions) -> Iterator[Note]:
+def _gpu_warnings(seen: Conditions) -> Iterator[Note]:
     if seen.gpu_throttled:
-        yield _caution(
+        yield _warning(
             "gpu-throttled",
             f"the GPU held its clock back ({', '.join(seen.gpu_throttled)}): cool it, or lock a clock that it keeps "
             "(sudo nvidia-smi --lock-gpu-clocks=MHZ)",
         )
     if seen.gpu_megahertz and seen.gpu_megahertz[1] > _CLOCK * seen.gpu_megahertz[0]:
         low, high = seen.gpu_megahertz
-        yield _caution(
+        yield _warning(
             "gpu-frequency",
             f"the GPU's clock moved between {low:.0f} and {high:.0f} MHz: lock it (sudo nvidia-smi "
             "--lock-gpu-clocks=MHZ), or measure longer (--seconds)",
         )
 
 
-def of_session(candidate: Candidate, facts: dict[str, Any], threads: int) -> Iterator[Note]:
-    """The cautions about a session by what it says of itself, and about so many threads of all that run at once."""
+def session_warnings(candidate: Candidate, facts: dict[str, Any], threads: int) -> Iterator[Note]:
+    """Warn of slow settings of a session, by its ``facts``, and of more ``threads`` in all than cores allowed."""
     allowed = cgroup.cores_allowed()
     if threads > allowed:
         text = f"{threads} threads share {allowed:g} cores: --threads {max(1, int(allowed))}"
-        yield _caution("too-many-threads", text, candidate.name)
+        yield _warning("too-many-threads", text, candidate.name)
     if facts.get("build") == "Debug":
-        yield _caution("debug-build", f"this {candidate.target} is a debug build: use a release build", candidate.name)
+        yield _warning("debug-build", f"this {candidate.target} is a debug build: use a release build", candidate.name)
     if facts.get("precision") == "bf16" and candidate.options.get("INFERENCE_PRECISION_HINT") != "bf16":
-        yield _caution(
+        yield _warning(
             "bf16",
             f"{candidate.target} chose bf16 by itself: optkit compile --option INFERENCE_PRECISION_HINT=f32 says what "
             "you want",
             candidate.name,
         )
-    given: dict[str, int] = facts.get("nodes", {})
-    elsewhere = {name: count for name, count in given.items() if name != facts["providers"][0]}
+    nodes: dict[str, int] = facts.get("nodes", {})
+    elsewhere = {name: count for name, count in nodes.items() if name != facts["providers"][0]}
     if elsewhere:
-        told = " and ".join(f"{count} to {name}" for name, count in elsewhere.items())
-        yield _caution(
+        counts = " and ".join(f"{count} to {name}" for name, count in elsewhere.items())
+        yield _warning(
             "other-provider",
-            f"{facts['providers'][0]} left {told}, of {sum(given.values())} nodes: copies to and fro take time",
+            f"{facts['providers'][0]} left {counts}, of {sum(nodes.values())} nodes: copies to and fro take time",
             candidate.name,
         )
 
 
 def _threads(timing: Timing) -> int:
-    """Of all sessions together."""
+    """Return the number of threads of all sessions together."""
     found = timing.facts.get("threads")
     return found if isinstance(found, int) else 1
 
 
-def _of_spread(timings: Sequence[Timing], seconds: float, precision: float) -> Iterator[Note]:
-    """The time ran out: how long the width asked for would have taken, as it shrinks with the root of the time."""
+def _spread_warnings(timings: Sequence[Timing], seconds: float, precision: float) -> Iterator[Note]:
+    """Warn of intervals wider than asked for, with the time needed: widths shrink with the square root of the time."""
     for timing in timings:
         interval = timing.speedup or (timing.throughput if len(timings) == 1 else None)
         if interval is None or statistics.half_width(interval) <= precision:
             continue
         width = statistics.half_width(interval)
         needed = seconds * (width / precision) ** 2
-        yield _caution(
+        yield _warning(
             "spread",
             f"the interval is still ±{units.percent(width)}, wider than --precision {precision:g}: about --seconds "
-            f"{units.one_digit(needed)} would do",
+            f"{units.one_digit(needed)} would be enough",
             timing.candidate.name,
         )
 
 
-def _caution(kind: str, text: str, where: str | None = None) -> Note:
+def _warning(kind: str, text: str, where: str | None = None) -> Note:
     return Note(text, where, level="warning", kind=kind)

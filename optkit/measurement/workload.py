@@ -1,4 +1,4 @@
-"""What models are timed on: samples of the data in batches, or made-up inputs."""
+"""Workloads for timing: samples of the data in batches, or synthetic inputs."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ from optkit.measurement.candidate import Candidate
 from optkit.notes import Note
 
 _FEEDS = 8
-"""How many different feeds are timed: enough to see several sizes, few enough to go through in every round."""
+"""Number of different feeds: enough to cover several sizes, few enough to run all of them in every round."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Feeds of ``batch`` samples each, and what to know about them."""
+    """The feeds that models are timed on."""
 
     batch: int
+    """Samples in each feed."""
     feeds: list[Arrays]
     notes: list[Note]
+    """Notes on deviations from the data or the batch size asked for."""
 
 
-def of(
+def make_workload(
     candidates: Sequence[Candidate], dataset: Dataset | None, batch: int, seed: int, *, feeds: int = _FEEDS
 ) -> Workload:
-    """The workload for all candidates, of so many ``feeds`` at most.
+    """Make the workload for all candidates, of at most ``feeds`` feeds.
 
-    Raises SignatureError, DataError where there are too few samples.
+    Without a dataset, inputs are synthetic. A fixed batch size of a model replaces ``batch``. Raises SignatureError for
+    a model without known inputs, DataError if there are too few samples for a batch.
     """
     signature = _signature(candidates[0])
     if dataset is not None and dataset.source.whole_feeds:
@@ -52,7 +55,7 @@ def _signature(candidate: Candidate) -> Signature:
 
 
 def _batch(candidates: Sequence[Candidate], asked: int) -> tuple[int, list[Note]]:
-    """The batch to run: the one asked for, or the first that a model has fixed."""
+    """Return the batch size to run: the fixed one of the first model that has one, else the one asked for."""
     for candidate in candidates:
         fixed = None if candidate.model.signature is None else candidate.model.signature.fixed_batch
         if fixed not in (None, asked):
@@ -61,7 +64,7 @@ def _batch(candidates: Sequence[Candidate], asked: int) -> tuple[int, list[Note]
 
 
 def _whole_feeds(dataset: Dataset, asked: int) -> Workload:
-    """Feeds as they come; where they differ in size, one counts as one sample."""
+    """Take feeds as the data has them; if they differ in size, each counts as one sample."""
     found = list(islice(dataset.batches(1), _FEEDS))
     counts = {each.count for each in found}
     batch = counts.pop() if len(counts) == 1 else 1

@@ -70,7 +70,7 @@ class Bench:
     def feeds(self, candidate: Candidate) -> list[Arrays]:
         """What the candidate is timed on at a look."""
         benchmark = self.recipe.benchmark
-        return workload.of([candidate], self.parts.selection, benchmark.batch, self.recipe.seed).feeds
+        return workload.make_workload([candidate], self.parts.selection, benchmark.batch, self.recipe.seed).feeds
 
     def shapes(self, signature: Signature | None) -> dict[str, list[int]]:
         """The shapes of the inputs, where all feeds have the same and the model would take others, too."""

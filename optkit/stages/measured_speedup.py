@@ -41,7 +41,7 @@ class Pace:
                 candidate_module.candidate(each, target=self.context.target, threads=self.context.threads)
                 for each in (self._exported, after)
             ]
-            feeds = workload.of(candidates, self.context.training, 1, self.context.seed).feeds
+            feeds = workload.make_workload(candidates, self.context.training, 1, self.context.seed).feeds
             timed = timing.measure(
                 [Task(each, feeds) for each in candidates], seconds=seconds, seed=self.context.seed
             ).timings[1]

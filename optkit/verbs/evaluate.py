@@ -32,7 +32,7 @@ def evaluate(
     """Assess ``model`` on ``data``; with ``reference`` also what it lost against that. Raises OptkitError."""
     started = time.monotonic()
     sources = [model] if reference is None else [reference, model]
-    opened = comparison.named_apart(
+    opened = comparison.with_distinct_names(
         [
             candidate(source, target=target, device=device, threads=threads, inputs=inputs, code=code, trust=trust)
             for source in sources

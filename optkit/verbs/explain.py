@@ -67,7 +67,7 @@ def explain(
         threads=threads,
         progress=progress,
     )
-    feeds = workload.of(opened, dataset, batch, seed).feeds
+    feeds = workload.make_workload(opened, dataset, batch, seed).feeds
     found = speed_explanation.speed(
         opened[0],
         opened[1],
