@@ -408,9 +408,13 @@ def test_another_preprocessing_is_another_digest(tmp_path):
     [
         ("path: photos\nimages: {sise: 4}", "data.yaml:2: unknown key 'images.sise'", "did you mean 'size'"),
         ("path: photos\nimage: {size: 4}", "data.yaml:2: unknown key 'image'", "did you mean 'images'"),
-        ("images: {size: 4}", "data.yaml:1: 'path' is missing", "path: photos"),
+        ("images: {size: 4}", "data.yaml:1: the key 'path' is missing", "path: photos"),
         ("path: photos\nimages: {mean: [1, 2]}", "mean has 2 values, RGB has 3 channels", None),
-        ("path: photos\nimages:\n  layout: HWC", "data.yaml:3: images.layout: Input should be 'NCHW' or 'NHWC'", None),
+        (
+            "path: photos\nimages:\n  layout: HWC",
+            "data.yaml:3: images.layout should be 'NCHW' or 'NHWC', not 'HWC'",
+            None,
+        ),
         ("path: photos\nimages: {std: 0}", "std must not be 0", None),
         ("path: photos", "needs a block 'images' or 'text'", "path: photos"),
         ("- photos", "a data description is a mapping", "path: photos"),

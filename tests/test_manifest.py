@@ -71,7 +71,7 @@ def test_a_broken_manifest_is_one_line(bundle: Path, text: str) -> None:
 
 def test_another_schema_is_refused_by_name(bundle: Path) -> None:
     write(bundle, schema="optkit.bundle/9")
-    with pytest.raises(ModelError, match=r"schema: .*optkit.bundle/1"):
+    with pytest.raises(ModelError, match=r"schema should be 'optkit.bundle/1', not 'optkit.bundle/9'"):
         bundle_manifest.read(bundle)
 
 

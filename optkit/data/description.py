@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from optkit.errors import DataError
 from optkit.lazy import did_you_mean
-from optkit.system import yaml_lines
+from optkit.system import validation, yaml_lines
 from optkit.system.yaml_lines import Document
 
 Positive = Annotated[int, Field(gt=0)]
@@ -128,20 +128,16 @@ _BLOCKS: dict[Any, type[Block]] = {"images": Images, "text": Text}
 
 
 def _readable(document: Document, error: ValidationError) -> DataError:
-    """The first mistake with its line, and what was allowed."""
-    first = error.errors()[0]
-    place = first["loc"]
-    where, key = document.where(place), ".".join(str(part) for part in place if not _is_type(part))
-    if first["type"] == "extra_forbidden":
-        known = (_BLOCKS[place[0]] if len(place) > 1 else DataSpec).model_fields
-        return DataError(f"{where}: unknown key {key!r}", hint=did_you_mean(str(place[-1]), list(known)))
-    if first["type"] == "missing":
-        return DataError(f"{where}: {key!r} is missing", hint=EXAMPLE)
-    said = first["msg"].removeprefix("Value error, ")
-    got = "" if first["type"] == "value_error" else f", not {first['input']!r}"
-    return DataError(f"{where}: {key}: {said}{got}" if key else f"{where}: {said}")
+    """Turn the first mistake into an error with its line and the allowed values."""
+    found = validation.complaint(error)
+    key = validation.dotted(tuple(part for part in found.place if not _is_type(part)))
+    hint = EXAMPLE if found.kind == "missing" else None
+    if found.kind == "extra_forbidden":
+        known = (_BLOCKS[found.place[0]] if len(found.place) > 1 else DataSpec).model_fields
+        hint = did_you_mean(str(found.place[-1]), list(known))
+    return DataError(f"{document.where(found.place)}: {found.line(key)}", hint=hint)
 
 
 def _is_type(part: int | str) -> bool:
-    """Whether a part of a place is the name of one of several types allowed there, which is no key of the file."""
+    """True if pydantic put ``part`` into a place for one of several allowed types; the file has no such key."""
     return isinstance(part, str) and (part in ("float", "int") or "[" in part)

@@ -14,6 +14,7 @@ from optkit.records.machine import Machine
 from optkit.records.model import SignatureRecord, TensorRecord
 from optkit.records.record import Record, Root
 from optkit.system import digests
+from optkit.system.validation import first_error
 
 FILE_NAME = "manifest.json"
 _REMAKE = "make it again: optkit compile MODEL --target TARGET -o BUNDLE"
@@ -94,9 +95,7 @@ def _parse(path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{path}: {where + ': ' if where else ''}{first['msg']}", hint=_REMAKE) from None
+        raise ModelError(f"{path}: {first_error(error)}", hint=_REMAKE) from None
 
 
 def _inside(folder: Path, name: str) -> Path:

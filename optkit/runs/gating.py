@@ -24,7 +24,7 @@ from optkit.records.rules import Rules
 from optkit.runs import saved
 from optkit.runs import saved as athand
 from optkit.runs.saved import Saved
-from optkit.system import fingerprint
+from optkit.system import fingerprint, validation
 
 _LONGER = 3.0
 """How many times as long is measured when an inconclusive gate tries again."""
@@ -44,10 +44,7 @@ def rules_of(**limits: object) -> Rules:
     try:
         return Rules.model_validate(limits)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        option = f"--{first['loc'][0]}".replace("_", "-")
-        said = str(first["msg"]).removeprefix("Value error, ")
-        raise UsageError(f"{option} {limits[str(first['loc'][0])]}: {said}", hint="optkit gate --help") from None
+        raise UsageError(validation.option_error(error), hint="optkit gate --help") from None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from optkit.metrics import metric as metrics
 from optkit.metrics.statistics import PRECISION
 from optkit.records.rules import Rules
 from optkit.stages.stage import STAGES, Stage, stage_class
-from optkit.system import yaml_lines
+from optkit.system import validation, yaml_lines
 from optkit.system.yaml_lines import Document, Place
 from optkit.targets.target import TARGETS
 
@@ -180,11 +180,11 @@ class _Reading:
         return holder
 
     def _check_holds(self, holder: Any, key: str | int, place: Place, depth: int) -> None:
-        name = _dotted(place[:depth])
+        name = validation.dotted(place[:depth])
         if _is_list(holder) and not (isinstance(key, int) and key < len(holder)):
             raise self.failure(place, f"{name} has {len(holder)} items, counted from 0, and no item {key!r}")
         if not isinstance(holder, dict | list):
-            raise self.failure(place, f"{name} is {_short(holder)} and has no keys")
+            raise self.failure(place, f"{name} is {validation.short(holder)} and has no keys")
 
     def failure(self, place: Place, text: str, *, hint: str | None = None) -> UsageError:
         """The error that something is wrong at ``place``: in a ``--set``, or in a line of the file."""
@@ -199,7 +199,7 @@ class _Reading:
         listing = list(known)
         near = get_close_matches(str(name), listing, n=1)
         guess = f"; did you mean {near[0]!r}?" if near else ""
-        around = _dotted(place[:-1])
+        around = validation.dotted(place[:-1])
         inside = f" in {around}" if around else ""
         return self.failure(place, f"unknown {what} {name!r}{inside}{guess}", hint=f"known: {', '.join(listing)}")
 
@@ -220,7 +220,7 @@ class _Reading:
             if name not in STAGES:
                 raise self.unknown((*place, name), "stage", name, STAGES)
         if not isinstance(entry, dict) or len(entry) != 1:
-            text = f"stages[{index}] should be one stage's name with its fields, not {_short(entry)}"
+            text = f"stages[{index}] should be one stage's name with its fields, not {validation.short(entry)}"
             raise self.failure(place, text, hint=f"for example {{quantize: {{precision: int8}}}}; known: {_STAGES}")
         name, fields = next(iter(entry.items()))
         kind = stage_class(name)
@@ -231,18 +231,16 @@ class _Reading:
             raise self._explained(error, kind, (*place, name)) from None
 
     def _explained(self, error: ValidationError, root: type[BaseModel], prefix: Place = ()) -> UsageError:
-        """The first of pydantic's complaints, in our words."""
-        first = error.errors(include_url=False)[0]
-        place = prefix + first["loc"]
-        if first["type"] == "extra_forbidden":
-            return self.unknown(place, "key", str(place[-1]), _fields(root, first["loc"][:-1]))
-        if first["type"] == "missing":
-            around = _dotted(place[:-1]) or "the recipe"
+        """Turn pydantic's first complaint into an error with the place in the recipe."""
+        found = validation.complaint(error)
+        place = prefix + found.place
+        if found.kind == "extra_forbidden":
+            return self.unknown(place, "key", str(place[-1]), _fields(root, found.place[:-1]))
+        if found.kind == "missing":
+            around = validation.dotted(place[:-1]) or "the recipe"
             return self.failure(place[:-1], f"{around} needs the key {place[-1]!r}", hint=_EXAMPLE)
-        name = _dotted(self._existing(place)) or "the recipe"
-        if first["type"] in ("value_error", "assertion_error"):
-            return self.failure(place, f"{name}: {first['msg'].removeprefix('Value error, ')}")
-        return self.failure(place, f"{name} {first['msg'].removeprefix('Input ')}, not {_short(first['input'])}")
+        name = validation.dotted(self._existing(place)) or "the recipe"
+        return self.failure(place, found.line(name))
 
     def _existing(self, place: Place) -> Place:
         """``place`` without the names of alternatives that pydantic adds to it."""
@@ -275,7 +273,9 @@ class _Reading:
         given[("gate", "max_drop")] = recipe.gate and recipe.gate.max_drop
         for place, value in given.items():
             if value is not None:
-                raise self.failure(place, f"{_dotted(place)} does nothing without data", hint="add data: PATH")
+                raise self.failure(
+                    place, f"{validation.dotted(place)} does nothing without data", hint="add data: PATH"
+                )
 
     def _check_metric(self, metric: str) -> None:
         name = metric.partition(":")[0]
@@ -314,17 +314,6 @@ def _value(text: str, setting: str) -> Any:
         return yaml.load(text, yaml_lines.Loader)  # noqa: S506  a SafeLoader
     except yaml.YAMLError:
         raise UsageError(f"--set {setting}: the value is not valid YAML") from None
-
-
-def _dotted(place: Place) -> str:
-    """``stages[1].quantize.precision``."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-    return text.removeprefix(".")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _fields(root: type[BaseModel], place: Place) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from optkit.errors import ModelError, OutputError, UsageError
 from optkit.records.run import Run
 from optkit.runs.recipe import Recipe
-from optkit.system import atomic
+from optkit.system import atomic, validation
 
 RECORD = "record.json"
 RECIPE = "recipe.yaml"
@@ -79,9 +79,7 @@ def read(path: str | Path) -> Run:
     try:
         return Run.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ModelError(f"{file}: not the record of a run: {where + ': ' if where else ''}{first['msg']}") from None
+        raise ModelError(f"{file}: not the record of a run: {validation.first_error(error)}") from None
 
 
 def _clear_leftovers(folder: Path) -> None:

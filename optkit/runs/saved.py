@@ -26,6 +26,7 @@ from optkit.records.model import DatasetRecord, ModelRecord
 from optkit.records.rules import Rules
 from optkit.runs import run_folder
 from optkit.runs.recipe import Recipe
+from optkit.system import validation
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def read(path: Path) -> Saved:
         return Saved(path.parent, Comparison.model_validate_json(path.read_bytes()))
     except ValidationError as error:
         raise ModelError(
-            f"{path}: no saved comparison: {_first(error)}",
+            f"{path}: no saved comparison: {validation.first_error(error)}",
             hint="give the folder of a run, its record.json, or what optkit compare --json printed",
         ) from None
 
@@ -72,16 +73,9 @@ def _of_run(path: Path) -> Saved:
     try:
         recipe = Recipe.model_validate(run.recipe | {"stages": []})
     except ValidationError as error:
-        raise ModelError(f"{path}: recipe.{_first(error)}") from None
+        raise ModelError(f"{path}: recipe.{validation.first_error(error)}") from None
     folder = path if path.is_dir() else path.parent
     return Saved(folder, run.comparison, run.chosen, recipe)
-
-
-def _first(error: ValidationError) -> str:
-    """The first of pydantic's complaints, with its place."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(map(str, first["loc"]))
-    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 def _schema(path: Path) -> str | None:

@@ -20,6 +20,7 @@ from optkit.errors import UsageError
 from optkit.formats.model import Model
 from optkit.notes import Note as Note
 from optkit.progress import Progress, no_progress
+from optkit.system import validation
 
 STAGES = {
     "export": "optkit.stages.export:Export",
@@ -134,9 +135,7 @@ def made(kind: type[StageKind], **fields: Any) -> StageKind:
     try:
         return kind(**fields)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        option = str(first["loc"][0]).replace("_", "-")
-        raise UsageError(f"--{option} {first['input']}: {first['msg'].removeprefix('Input ')}") from None
+        raise UsageError(validation.option_error(error)) from None
 
 
 def stage_class(name: str) -> type[Stage]:
