@@ -168,7 +168,7 @@ def test_the_conclusion_is_this(tmp_path, monkeypatch):
         "Of the difference of +6.00 ms: conversion +5.00 ms (83.3 %), outside operators +1.00 ms (16.7 %).",
         "Why: 2 conversions (QuantizeLinear, DequantizeLinear) take 5.00 ms, the baseline has none; integer "
         "layers save nothing; 1 of 2 integer layers are slower than in float, by 2.00 ms together.",
-        "Integers do not pay in this model here; keep it in float.",
+        "Integers do not pay off for this model on this machine; keep it in float.",
     ]
     assert {each.kind: each.seconds for each in speed.findings} == {
         "conversions": pytest.approx(0.005),
@@ -198,7 +198,7 @@ def test_a_machine_with_dot_products_is_not_blamed(tmp_path, monkeypatch):
 
 
 def case(target="onnxruntime", isa=("avx2",), quicker=0.0):
-    """Two islands, a and b, with conversions between them; ``quicker`` is what integers save in b."""
+    """Two integer regions, a and b, with conversions between them; ``quicker`` is what integers save in b."""
     floats = (
         Operator("a", "Conv", 0.004, "float32", layers=("a",)),
         Operator("s", "Sigmoid", 0.001, "float32", layers=("s",), sources=("a",)),
@@ -219,12 +219,12 @@ def case(target="onnxruntime", isa=("avx2",), quicker=0.0):
         profile = Profile(operators, 1, 0.02)
         sides.append(speed_case.Side(entry, Layers(quantized, found), profile, alignment.total(operators)))
     pairs = alignment.pairs(sides[0].profile, sides[1].profile)
-    return speed_case.Case(*sides, pairs, integer_regions.of(sides[1].profile, pairs), frozenset(isa))
+    return speed_case.Case(*sides, pairs, integer_regions.integer_regions(sides[1].profile, pairs), frozenset(isa))
 
 
 def test_layers_that_do_not_pay_for_their_conversions_are_left_out():
     seen = case(quicker=0.006)
-    assert [(island.operators[0].name, pytest.approx(island.saved)) for island in seen.islands] == [
+    assert [(region.operators[0].name, pytest.approx(region.saved)) for region in seen.regions] == [
         ("a_8", -0.003),
         ("b_8", 0.005),
     ]
@@ -278,7 +278,7 @@ def test_where_integers_pay_nowhere_float_is_tried_on_both_runtimes(isa):
 
 def test_no_layers_are_left_out_where_none_would_be_left_in_integers():
     seen = case(quicker=-0.001)
-    assert all(island.saved < 0 for island in seen.islands)
+    assert all(region.saved < 0 for region in seen.regions)
     assert speed_remedies.losing_layers(seen) == []
 
 

@@ -248,7 +248,7 @@ class Search:
                 before = self.make(_uncompiled(floats[0])).candidate if floats else self.baseline
                 after = self.make(_uncompiled(trial.chain)).candidate
                 feeds = self.bench.feeds(before)
-                case, _ = speed_explanation.taken_apart(
+                case, _ = speed_explanation.profile_both(
                     before, after, feeds, progress=lambda what, *_: self._tell(what)
                 )
         except OptkitError as error:

@@ -1,7 +1,7 @@
-"""Two profiles side by side: what is the same layer on both, by its name or by the tensor that it makes.
+"""Alignment of two profiles: operators of the same layer, found by layer name or output tensor.
 
-Runtimes cut a model into operators each in their way. So operators of both sides that share a layer belong together,
-and what shares none (conversions, mostly) is put together by kind.
+Each runtime fuses a model into operators of its own. So operators of both profiles that share a layer are paired, and
+operators that share none (mostly conversions) are paired by kind.
 """
 
 from __future__ import annotations
@@ -14,50 +14,55 @@ from optkit.formats.operators import WEIGHTED, Operator, Profile, family, plain
 from optkit.records.explanation import Family
 
 _CONVERSIONS = re.compile(r"(de|^|_|/|\.)quantize(linear)?|/fq_|fakequantize", re.IGNORECASE)
-"""Names of layers that several operators may share."""
+"""Names of conversions, which several operators may share, so that they identify no layer."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A layer on both sides, or all operators of a kind (``matched`` false); a side may have none."""
+    """A layer in both profiles, or all operators of one kind that belong to no shared layer."""
 
     layer: str
+    """The layer's name; the operators' kind where ``matched`` is false."""
     matched: bool
+    """True if the operators share a layer."""
     baseline: tuple[Operator, ...]
+    """The baseline's operators; may be empty."""
     candidate: tuple[Operator, ...]
+    """The candidate's operators; may be empty."""
 
     @property
     def before(self) -> float:
-        """Seconds in the baseline."""
+        """Seconds per inference in the baseline."""
         return total(self.baseline)
 
     @property
     def after(self) -> float:
-        """Seconds in the candidate."""
+        """Seconds per inference in the candidate."""
         return total(self.candidate)
 
     @property
     def family(self) -> Family:
+        """The family of the operator with the most arithmetic."""
         return _main((*self.baseline, *self.candidate)).family
 
     @property
     def integer(self) -> bool:
-        """Whether the candidate computes it in integers, and the baseline does not."""
+        """True if the candidate computes the layer in integers and the baseline does not."""
         return bool(self.candidate) and _main(self.candidate).integer and not _integer(self.baseline)
 
 
 def total(operators: Iterable[Operator]) -> float:
-    """Seconds of all of them."""
+    """Sum the operators' seconds."""
     return sum(operator.seconds for operator in operators)
 
 
 def precision(operators: Sequence[Operator]) -> str | None:
-    """What the one with most arithmetic computes in."""
+    """Return the precision of the operator with the most arithmetic; ``None`` without operators."""
     return _main(operators).precision if operators else None
 
 
 def pairs(baseline: Profile, candidate: Profile) -> list[Pair]:
-    """All operators of both, each in one pair, in the order of the baseline and then of the candidate."""
+    """Put every operator of both profiles into exactly one pair, in the order of the baseline, then the candidate."""
     sides = (baseline.operators, candidate.operators)
     shared = set.intersection(*({name for each in side for name in _names(each)} for side in sides))
     groups = _Groups()
@@ -81,7 +86,7 @@ def _pair(key: str, baseline: list[Operator], candidate: list[Operator]) -> Pair
 
 
 def _names(operator: Operator) -> Iterator[str]:
-    """What it may be known by on the other side."""
+    """Yield the layer and tensor names by which the other profile may know the operator."""
     if operator.family == "conversion":
         return
     for name in (*operator.layers, *operator.tensors):
@@ -90,7 +95,7 @@ def _names(operator: Operator) -> Iterator[str]:
 
 
 def _main(operators: Sequence[Operator]) -> Operator:
-    """The one with most arithmetic."""
+    """Return the operator with the most arithmetic: one with weights first, then the slowest that is no conversion."""
     return max(operators, key=lambda each: (each.family in WEIGHTED, each.family != "conversion", each.seconds))
 
 
@@ -99,29 +104,31 @@ def _integer(operators: Sequence[Operator]) -> bool:
 
 
 class _Groups:
-    """Names that belong together."""
+    """Disjoint sets of names (union-find)."""
 
     def __init__(self) -> None:
         self._parents: dict[str, str] = {}
 
     def root(self, name: str) -> str:
+        """Return the representative of the name's set."""
         while (parent := self._parents.get(name, name)) != name:
             name = parent
         return name
 
     def join(self, names: Sequence[str]) -> None:
+        """Merge the sets of these names."""
         roots = [self.root(name) for name in names]
         for root in roots[1:]:
             self._parents[root] = roots[0]
 
 
 def kinds(operators: Iterable[Operator]) -> list[str]:
-    """The operators' kinds, each once, in order."""
+    """List the operators' kinds, each once, in order."""
     return list(dict.fromkeys(operator.kind for operator in operators))
 
 
 def by_family(profile: Profile) -> dict[str, float]:
-    """Seconds by sort of work."""
+    """Sum the seconds per inference by operator family."""
     found: dict[str, float] = {}
     for operator in profile.operators:
         name = family(operator.kind)

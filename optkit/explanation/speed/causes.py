@@ -1,6 +1,6 @@
-"""What made a candidate slower or faster: findings out of two profiles, the models' files and the machine.
+"""Causes of a speed difference, derived from two aligned profiles, the models' files and the machine.
 
-Each finding says what was seen and what it costs in an inference; none is derived from a model's name.
+Each finding states the observation and its cost per inference; none depends on a model's name.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from optkit.quantization.selection import QUANTIZABLE
 from optkit.records.explanation import FindingRecord
 
 _SLOWER = 1.1
+"""Ratio from which on a layer counts as slower: times of operators vary by several percent."""
 _ENTRY, _CALL = 1e-3, 50e-6
-"""Seconds that it takes at most to call a runtime, and from one operator to the next, where nothing else is done."""
+"""Largest overhead in seconds: of a call into the runtime, and between two operators."""
 _OVERHEAD = 0.3
-"""Share of an inference outside operators from which on that is a cause of its own."""
+"""Share of the inference time outside operators from which on it is a cause of its own."""
 _HALVES = ("bfloat16", "float16")
 _REFERENCE = "ref"
 
 
 def findings(case: Case) -> list[FindingRecord]:
-    """All causes, the dearest first, what saves time behind them, and facts last."""
+    """Return all causes: the most expensive first, then those that save time, and facts without a cost last."""
     found = [finding for cause in _CAUSES for finding in cause(case)]
     return sorted(found, key=lambda each: (each.seconds is None, -(each.seconds or 0.0)))
 
@@ -49,7 +50,7 @@ def _conversions(case: Case) -> Iterator[FindingRecord]:
 
 
 def _unfused_pairs(case: Case) -> Iterator[FindingRecord]:
-    """A float operator between DequantizeLinear and QuantizeLinear: no integer kernel took the three together."""
+    """Find float operators between DequantizeLinear and QuantizeLinear: no integer kernel fuses the three."""
     operators = {each.name: each for each in case.candidate.profile.operators}
     takers: dict[str, list[Operator]] = {}
     for each in operators.values():
@@ -137,7 +138,7 @@ def _slower_integers(case: Case) -> Iterator[FindingRecord]:
 
 
 def _slower_kernels(case: Case) -> Iterator[FindingRecord]:
-    """Layers in one precision on both sides that another operator or runtime carries out."""
+    """Find slower layers of unchanged precision that another operator or kernel executes."""
     slower = [
         pair
         for pair in case.pairs
@@ -166,7 +167,7 @@ def _ways(operators: Sequence[Operator]) -> set[tuple[str, str]]:
 
 
 def _trait(side: Side, pair: Pair) -> str:
-    """What of a layer makes integers slow, where it is known."""
+    """Return the property that makes the layer slow in integers, if known, as a prefix: ``depthwise, ``."""
     names = [name for each in pair.candidate for name in each.layers]
     layers = [layer for name in names if (layer := side.layer(name)) is not None]
     if any(layer.depthwise for layer in layers):
@@ -253,7 +254,7 @@ def _slow_sums(case: Case) -> Iterator[FindingRecord]:
 
 
 def _halves(case: Case) -> Iterator[FindingRecord]:
-    """Half precision on one side only, asked for or not."""
+    """Report half precision that only one side uses, requested or not."""
     for dtype in _HALVES:
         counts = [
             sum(each.precision == dtype for each in side.profile.operators) for side in (case.baseline, case.candidate)
@@ -266,7 +267,7 @@ def _halves(case: Case) -> Iterator[FindingRecord]:
 
 
 def _no_half_kernels(case: Case) -> Iterator[FindingRecord]:
-    """A file in half precision that the runtime computes in float."""
+    """Report a file in half precision that the runtime computes in float32."""
     side = case.candidate
     computing = [each for each in side.profile.operators if each.weighted and each.precision == "float32"]
     if side.layers.quantized == "float16" and computing:
@@ -311,7 +312,7 @@ def _other_providers(case: Case) -> Iterator[FindingRecord]:
 
 
 def _named(operators: Sequence[Operator]) -> list[str]:
-    """The dearest first, by layer and kind."""
+    """Name the operators by layer and kind, the slowest first."""
     return [f"{_layer(each)} ({each.kind})" for each in sorted(operators, key=lambda each: -each.seconds)]
 
 

@@ -1,4 +1,4 @@
-"""Why a candidate is slower or faster than a baseline: both taken apart, put side by side, and summed up in words."""
+"""Explanation of a speed difference: profile baseline and candidate, align their operators, and sum up the causes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from optkit import units
 from optkit.errors import OptkitError
-from optkit.explanation.speed import alignment, integer_regions
+from optkit.explanation.speed import alignment
 from optkit.explanation.speed import causes as speed_causes
 from optkit.explanation.speed import remedies as speed_remedies
 from optkit.explanation.speed.alignment import Pair, total
 from optkit.explanation.speed.case import Case, Side
+from optkit.explanation.speed.integer_regions import integer_regions
 from optkit.formats import layers as model_layers
 from optkit.formats.onnx import fusion_map, graph
 from optkit.formats.operators import Operator, Profile
@@ -34,12 +35,13 @@ from optkit.system import fingerprint
 from optkit.targets.target import target
 
 OUTSIDE = "outside operators"
+"""Name of the time that no operator accounts for, among the operator families."""
 _NAMED = 3
-"""So many causes are named in a sentence."""
+"""Largest number of families named in a sentence."""
 _SMALL = 0.05
-"""Share of the difference below which a cause is not named."""
+"""Share of the difference below which a family is not named."""
 _EVEN = 0.03
-"""Share of the baseline up to which a difference is none, as in a comparison's verdict."""
+"""Share of the baseline's time up to which a difference counts as none, as in a comparison's verdict."""
 
 
 def speed(
@@ -53,16 +55,16 @@ def speed(
     seconds: float = profiling.SECONDS,
     progress: Progress = no_progress,
 ) -> SpeedExplanation:
-    """Take both apart for so many seconds each, and say what made the difference that ``compared`` found.
+    """Profile both models for ``seconds`` each, and explain the speed difference found by ``compared``.
 
-    ``data`` and ``calibration`` are what commands to try are given under these names. A candidate that failed is not
-    taken apart. Raises OptkitError.
+    ``data`` and ``calibration`` are the values of these options in suggested commands. If a row of ``compared`` failed,
+    nothing is profiled. Raises OptkitError.
     """
     rows = compared.rows
     failed = next((row for row in rows if row.status == "failed"), None)
     if failed is not None:
         return SpeedExplanation(comparison=compared, conclusion=[f"{failed.title} failed: {failed.reason}."])
-    case, scales = taken_apart(baseline, candidate, feeds, rows=rows, seconds=seconds, progress=progress)
+    case, scales = profile_both(baseline, candidate, feeds, rows=rows, seconds=seconds, progress=progress)
     if hopeless := speed_remedies.hopeless(case):
         case = replace(case, elsewhere=_opens_elsewhere(case.baseline.candidate))
     before, after = case.baseline, case.candidate
@@ -83,7 +85,7 @@ def speed(
     )
 
 
-def taken_apart(
+def profile_both(
     baseline: Candidate,
     candidate: Candidate,
     feeds: Sequence[Arrays],
@@ -92,23 +94,25 @@ def taken_apart(
     seconds: float = profiling.SECONDS,
     progress: Progress = no_progress,
 ) -> tuple[Case, tuple[float, float]]:
-    """Both, operator by operator, watched for so many seconds each; and by what their operators' times were scaled to
-    fit into the inferences that ``rows`` tell of. Raises OptkitError.
+    """Profile both models operator by operator for ``seconds`` each, and align them.
+
+    Also returns the factor by which each side's operator times were scaled to fit into the inference time measured in
+    ``rows``. Raises OptkitError.
     """
     sides = []
     file = graph.parse(baseline.model.path) if baseline.model.format == "onnx" else None
     for number, each in enumerate((baseline, candidate)):
-        progress("watching operators", number, 2)
+        progress("profiling operators", number, 2)
         found = profiling.measure(each, feeds, seconds=seconds)
         operators = found.operators if file is None else tuple(fusion_map.add_fused_nodes(file, found.operators))
         sides.append(_side(each, rows[number] if rows else None, replace(found, operators=operators)))
     (before, one), (after, other) = sides
     pairs = alignment.pairs(before.profile, after.profile)
-    return Case(before, after, pairs, integer_regions.of(after.profile, pairs), fingerprint.isa()), (one, other)
+    return Case(before, after, pairs, integer_regions(after.profile, pairs), fingerprint.isa()), (one, other)
 
 
 def _opens_elsewhere(baseline: Candidate) -> bool:
-    """Whether the other of the two runtimes for ONNX opens the model."""
+    """Return True if the other of the two runtimes for ONNX opens the model."""
     name = "openvino" if baseline.target == "onnxruntime" else "onnxruntime"
     try:
         with Worker(Candidate(name, baseline.model, name, target(name).default_options())):
@@ -118,10 +122,10 @@ def _opens_elsewhere(baseline: Candidate) -> bool:
 
 
 def _side(candidate: Candidate, row: Row | None, profile: Profile) -> tuple[Side, float]:
-    """A side with its operators' times made to fit into the inference as it was measured unwatched."""
+    """Make a side whose operator times are scaled down to fit into the inference time measured without the profiler."""
     measured = row.latency.median if row and row.latency else profile.seconds
-    watched = total(profile.operators)
-    scale = min(1.0, measured / watched) if watched else 1.0
+    profiled = total(profile.operators)
+    scale = min(1.0, measured / profiled) if profiled else 1.0
     operators = tuple(replace(each, seconds=scale * each.seconds) for each in profile.operators)
     return Side(
         candidate, model_layers.read_layers(candidate.model), replace(profile, operators=operators), measured
@@ -129,7 +133,7 @@ def _side(candidate: Candidate, row: Row | None, profile: Profile) -> tuple[Side
 
 
 def _families(case: Case) -> list[FamilyRecord]:
-    """What makes up an inference on both sides, the largest change first."""
+    """Return the time per operator family on both sides, the largest change first."""
     before, after = (alignment.by_family(side.profile) for side in (case.baseline, case.candidate))
     before[OUTSIDE], after[OUTSIDE] = case.baseline.outside, case.candidate.outside
     found = [
@@ -150,7 +154,7 @@ def _conclusion(
     findings: Sequence[FindingRecord],
     tried: FindingRecord | None,
 ) -> list[str]:
-    """What was measured, where the difference lies, why, and what to try: a sentence each."""
+    """Return a sentence each on the measurement, the families of the difference, the causes, and the remedy."""
     before, after = case.baseline.seconds, case.candidate.seconds
     measured = f"{units.seconds(after)} an inference, {units.seconds(before)} in the baseline"
     even = abs(after - before) < _EVEN * before
@@ -158,10 +162,11 @@ def _conclusion(
     sentences = [f"{row.title}: {wording.speed(row)}: {measured}.", where]
     causes = _causes(findings, None if even else after > before)
     if causes:
-        # The layers of the largest are as many as a sentence bears.
-        told = [wording.cause(causes[0].text, causes[0].foremost), *(cause.text for cause in causes[1:])]
-        sentences.append(f"Why: {'; '.join(told)}.")
-    advice = "Integers do not pay in this model here; keep it in float." if speed_remedies.hopeless(case) else ""
+        # Layers are listed for the largest cause only, to keep the sentence readable.
+        texts = [wording.cause(causes[0].text, causes[0].foremost), *(cause.text for cause in causes[1:])]
+        sentences.append(f"Why: {'; '.join(texts)}.")
+    hopeless = speed_remedies.hopeless(case)
+    advice = "Integers do not pay off for this model on this machine; keep it in float." if hopeless else ""
     if tried is not None:
         try_it = "Try" if advice or even or after > before else "To gain more, try"
         advice = f"{advice} {try_it}: {tried.command}".strip()
@@ -170,24 +175,25 @@ def _conclusion(
 
 
 def _where(families: Sequence[FamilyRecord], change: float) -> str:
-    """Which sorts of work the difference is made of, those with its sign first, with their shares."""
+    """Name the families that make up the difference: those with its sign first, with their shares of it."""
     if not change:
         return ""
     along = [each for each in families if _change(each) * change > 0 and abs(_change(each)) >= _SMALL * abs(change)]
     against = [each for each in families if _change(each) * change < 0 and abs(_change(each)) >= _SMALL * abs(change)]
     if not along:
         return ""
-    said = ", ".join(
+    named = ", ".join(
         f"{each.family} {_signed(_change(each))} ({units.percent(_change(each) / change)})" for each in along[:_NAMED]
     )
-    text = f"Of the difference of {_signed(change)}: {said}"
+    text = f"Of the difference of {_signed(change)}: {named}"
     if against:
-        text += "; against it " + ", ".join(f"{each.family} {_signed(_change(each))}" for each in against[:_NAMED])
+        offset = ", ".join(f"{each.family} {_signed(_change(each))}" for each in against[:_NAMED])
+        text += f"; partly offset by {offset}"
     return f"{text}."
 
 
 def _moved(families: Sequence[FamilyRecord], before: float) -> str:
-    """Where nothing was won or lost as a whole: what takes more, and what takes less."""
+    """Name the families whose times changed most, where the inference as a whole takes as long as before."""
     moved = [each for each in families if abs(_change(each)) >= _SMALL * before]
     if not moved:
         return ""
@@ -199,7 +205,10 @@ def _signed(seconds: float) -> str:
 
 
 def _causes(findings: Sequence[FindingRecord], slower: bool | None) -> list[FindingRecord]:
-    """The two that explain most in the direction of the difference; pairs left unfused are conversions, said once."""
+    """Choose the two causes that explain most of the difference in its direction.
+
+    Unfused pairs are conversions too, so they are left out where conversions are a cause.
+    """
     found = [each for each in findings if each.seconds and slower in (None, each.seconds > 0)]
     found.sort(key=lambda each: -abs(each.seconds or 0.0))
     kinds = {each.kind for each in found}

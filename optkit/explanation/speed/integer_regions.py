@@ -1,7 +1,7 @@
-"""Islands of integers in a float graph: what lies between conversions, and whether it pays for them.
+"""Integer regions of a mixed-precision graph: connected integer operators with the conversions at their boundary.
 
-A single layer in integers may be faster and still cost time, as its inputs and outputs must be converted. So layers are
-judged together with the conversions around them.
+A single integer layer may be faster and still cost time, because its inputs and outputs must be converted. So layers
+are judged together with the conversions around them.
 """
 
 from __future__ import annotations
@@ -13,25 +13,23 @@ from optkit.explanation.speed.alignment import Pair, total
 from optkit.formats.operators import Operator, Profile
 
 _SLOWER = 1.1
-"""Times of operators vary by several percent."""
+"""Ratio from which on a layer counts as slower: times of operators vary by several percent."""
 
 
 @dataclass(frozen=True)
-class Island:
-    """Operators in integers that hand integers to each other, and the conversions at their shores.
-
-    ``saved`` is what an inference gains by them, negative where it loses. ``slow_shore`` are its first layers, where
-    they are slower than in float: without them the conversions only come a layer later.
-    """
+class IntegerRegion:
+    """A connected set of integer operators, with the conversions at its boundary."""
 
     operators: tuple[Operator, ...]
     conversions: tuple[Operator, ...]
     saved: float
-    slow_shore: tuple[Operator, ...] = ()
+    """Seconds per inference that the region saves against float, conversions included; negative where it loses."""
+    slow_entry: tuple[Operator, ...] = ()
+    """First layers of the region that are slower than in float: without them, the conversions move one layer down."""
 
 
-def of(candidate: Profile, pairs: Sequence[Pair]) -> list[Island]:
-    """The candidate's islands, those that lose most first."""
+def integer_regions(candidate: Profile, pairs: Sequence[Pair]) -> list[IntegerRegion]:
+    """Find the candidate's integer regions; those that lose most come first."""
     operators = {each.name: each for each in candidate.operators}
     inside = {name for name, each in operators.items() if each.integer or each.family == "conversion"}
     neighbours: dict[str, set[str]] = {name: set() for name in inside}
@@ -40,14 +38,14 @@ def of(candidate: Profile, pairs: Sequence[Pair]) -> list[Island]:
             neighbours[name].add(source)
             neighbours[source].add(name)
     before = {each.name: pair for pair in pairs if pair.matched for each in pair.candidate}
-    islands = []
+    regions = []
     while inside:
         names = _reached(inside.pop(), neighbours)
         inside -= names
         members = [each for name, each in operators.items() if name in names]
         if any(each.integer for each in members):
-            islands.append(_island(members, before))
-    return sorted(islands, key=lambda island: island.saved)
+            regions.append(_region(members, before))
+    return sorted(regions, key=lambda region: region.saved)
 
 
 def _reached(start: str, neighbours: dict[str, set[str]]) -> set[str]:
@@ -59,26 +57,26 @@ def _reached(start: str, neighbours: dict[str, set[str]]) -> set[str]:
     return found
 
 
-def _island(members: Sequence[Operator], pairs: dict[str, Pair]) -> Island:
+def _region(members: Sequence[Operator], pairs: dict[str, Pair]) -> IntegerRegion:
     integers = tuple(each for each in members if each.integer)
     conversions = tuple(each for each in members if not each.integer)
     matched = {id(pair): pair for each in integers if (pair := pairs.get(each.name)) is not None}
     took = sum(pair.before for pair in matched.values())
     takes = sum(pair.after for pair in matched.values()) + total(conversions)
     takes += total(each for each in integers if each.name not in pairs)
-    shore = tuple(
+    slow_entry = tuple(
         each
         for each in integers
         if each.weighted
         and (pair := pairs.get(each.name))
         and pair.after > _SLOWER * pair.before
-        and _first(each, members)
+        and _is_first(each, members)
     )
-    return Island(integers, conversions, took - takes, shore)
+    return IntegerRegion(integers, conversions, took - takes, slow_entry)
 
 
-def _first(operator: Operator, members: Sequence[Operator]) -> bool:
-    """Whether nothing computes on integers before it on the island: they are only converted and moved."""
+def _is_first(operator: Operator, members: Sequence[Operator]) -> bool:
+    """Return True if no member before ``operator`` computes: its inputs are only converted or moved."""
     known = {each.name: each for each in members}
     waiting = list(operator.sources)
     while waiting:

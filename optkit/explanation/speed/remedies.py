@@ -1,4 +1,4 @@
-"""What to try against a slow candidate: commands to paste, out of what was found."""
+"""Remedies for a slow candidate: commands to paste, derived from the causes found."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from optkit.quantization.selection import QUANTIZABLE
 from optkit.records.explanation import FindingRecord
 
 _MOST = 12
-"""So many layers are excluded at most, those of the islands that lose most."""
+"""Largest number of layers to exclude: those of the integer regions that lose most."""
 _LITTLE = 0.25
+"""Shares of a threshold or of a loss below this are neglected."""
 _BY_EXCLUDING = ("conversions", "slower-integer-layers", "unfused-pairs")
+"""Kinds of causes for which leaving layers in float helps."""
 
 
 @dataclass(frozen=True)
 class _Given:
-    """What the data is called on the command line."""
+    """The data as named on the command line."""
 
     data: str | None
     calibration: str | None
@@ -30,7 +32,7 @@ class _Given:
 def with_commands(
     case: Case, findings: Sequence[FindingRecord], data: str | None, calibration: str | None = None
 ) -> list[FindingRecord]:
-    """The findings, those that something can be tried against with its command."""
+    """Return the findings, with a command where there is a remedy."""
     given = _Given(data, calibration)
     excluding = _excluding(case, given)
     found = []
@@ -43,33 +45,36 @@ def with_commands(
 
 
 def losing_layers(case: Case) -> list[str]:
-    """Layers in integers that cost time together with the conversions around them, as ``--exclude`` takes them.
+    """List the integer layers that cost time together with the conversions around them, as ``--exclude`` takes them.
 
-    None where that would be all of them: what has no integers left is the baseline.
+    The list is empty if it would hold all integer layers: a model without them is the baseline.
     """
     names: dict[str, None] = {}
-    for island in case.islands:
-        losing = island.operators if island.saved < -_LITTLE * case.worth else island.slow_shore
+    for region in case.regions:
+        losing = region.operators if region.saved < -_LITTLE * case.worth else region.slow_entry
         names |= dict.fromkeys(_weighted(case.candidate, losing))
-    every = {name for island in case.islands for name in _weighted(case.candidate, island.operators)}
+    every = {name for region in case.regions for name in _weighted(case.candidate, region.operators)}
     return [] if names.keys() >= every else list(names)[:_MOST]
 
 
 def hopeless(case: Case) -> bool:
-    """Whether what integers save in some places is next to nothing against what they cost in others."""
-    won = sum(island.saved for island in case.islands if island.saved > 0)
-    lost = -sum(island.saved for island in case.islands if island.saved < 0)
+    """Return True if integer regions lose time and the time that some of them save is negligible in comparison."""
+    won = sum(region.saved for region in case.regions if region.saved > 0)
+    lost = -sum(region.saved for region in case.regions if region.saved < 0)
     return lost > case.worth and won < max(case.worth, _LITTLE * lost)
 
 
 def left_out(case: Case, kind: str) -> list[str]:
-    """The layers that the command against findings of this kind excludes; none where it does something else."""
+    """List the layers that the command for this kind of cause excludes; empty if the command does something else."""
     return losing_layers(case) if kind in _BY_EXCLUDING and not hopeless(case) else []
 
 
 def _excluding(case: Case, given: _Given) -> str | None:
-    """Quantize again without what loses. Where everything loses, the model in float, as either runtime takes it."""
-    if case.candidate.layers.quantized is None or not case.islands:
+    """Return a command that quantizes again without the layers that lose time.
+
+    Where all integer regions lose, it compares the float model on both runtimes instead.
+    """
+    if case.candidate.layers.quantized is None or not case.regions:
         return None
     if hopeless(case):
         return _compare(case, given) if case.elsewhere else None
@@ -78,7 +83,7 @@ def _excluding(case: Case, given: _Given) -> str | None:
 
 
 def _excluded_before(case: Case) -> list[str]:
-    """The baseline's layers that static INT8 left in float: given integers now, they would cost what they did not."""
+    """List the baseline's layers that static INT8 left in float already; they have to be excluded again."""
     model, found = case.candidate.candidate.model, case.candidate.layers
     if commands.method_of(found.quantized or "") != "static":
         return []
@@ -112,7 +117,7 @@ def _quantize(
 
 
 def _compare(case: Case, given: _Given) -> str | None:
-    """The baseline on both runtimes."""
+    """Return a command that compares the baseline on both runtimes; ``None`` if it is no ONNX model."""
     source = case.baseline.candidate.model
     if source.format != "onnx":
         return None
@@ -121,14 +126,14 @@ def _compare(case: Case, given: _Given) -> str | None:
 
 
 def _weighted(side: Side, operators: Sequence[Operator]) -> Iterator[str]:
-    """The names of those among ``operators`` that have a weight."""
+    """Yield the names, as ``--exclude`` takes them, of the operators with a weight."""
     for each in operators:
         if each.weighted:
             yield from _excluded(side, each.layers)
 
 
 def _excluded(side: Side, layers: Sequence[str]) -> Iterator[str]:
-    """The names among ``layers`` of what quantizers put into integers."""
+    """Yield those names among ``layers`` that belong to layers which quantizers convert to integers."""
     if side.candidate.target == "openvino":
         yield from [name for name in layers if "/fq_" not in name][:1]
         return
