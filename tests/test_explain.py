@@ -481,16 +481,16 @@ def known(folder, *, damages=(0.2, 0.01), error=0.2, kinds=(), calibration=None,
 @pytest.mark.parametrize(
     ("facts", "said", "options"),
     [
-        ({}, "1 of 2 layers does 95.2 % of the damage: l0.", "--data data.npz --calibration c.npz --exclude l0"),
+        ({}, "1 of 2 layers causes 95.2 % of the damage: l0.", "--data data.npz --calibration c.npz --exclude l0"),
         (
             {"damages": [0.1] * 20, "kinds": ["dead-range"]},
-            "everywhere; the worst 12 of 20 layers do only 60.0 % of the damage.",
+            "everywhere: the worst 12 of 20 layers cause only 60.0 % of the damage.",
             "--calibrate percentile",
         ),
         (
             {"damages": (0.002, 0.001), "kinds": ["out-of-range"]},
-            "not in single layers; quantized with ranges from the data they would cost 0.3 % of the signal, and the "
-            "candidate lost 20 %.",
+            "not in single layers: quantizing them with ranges from the data causes an error of 0.3 % of the signal, "
+            "the candidate's error is 20 %.",
             "--data data.npz -o small-again.onnx",
         ),
     ],
@@ -544,7 +544,7 @@ def test_where_quality_was_lost_the_speed_half_has_no_other_layers_to_exclude(ve
 def test_another_way_for_speed_and_integers_for_quality_are_told_apart(tmp_path):
     beside = SpeedExplanation.model_construct(integers_pay=False)
     said = quality_explanation._conclusion(known(tmp_path), True, "optkit quantize", None, beside)
-    assert said[-1] == "To keep integers, and the quality, try: optkit quantize"
+    assert said[-1] == "To keep INT8 and the quality, try: optkit quantize"
 
 
 def test_a_sentence_names_three_layers_at_most(tmp_path):
@@ -562,7 +562,7 @@ def test_what_cannot_be_looked_into_is_a_note(tmp_path, monkeypatch):
 
     monkeypatch.setattr("optkit.explanation.quality.layer_errors.layer_errors", refused)
     monkeypatch.setattr("optkit.explanation.quality.sensitivity.sensitivity", refused)
-    loss, notes = quality_explanation._looked_into(known(tmp_path), None, no_progress)
+    loss, notes = quality_explanation._analyze(known(tmp_path), None, no_progress)
     assert [note.text for note in notes] == [
         "layers are not compared: no layer's tensor is in it (compare what quantize wrote)",
         "layers are not measured one by one: no layer's tensor is in it (compare what quantize wrote)",
@@ -611,7 +611,9 @@ def between(before, after):
         profile = Profile(tuple(operators), 1, 0.01)
         sides.append(speed_case.Side(entry, Layers(None, {}), profile, alignment.total(operators)))
     pairs = alignment.pairs(sides[0].profile, sides[1].profile)
-    seen = speed_case.Case(*sides, pairs, integer_regions.of(sides[1].profile, pairs), frozenset({"avx512_bf16"}))
+    seen = speed_case.Case(
+        *sides, pairs, integer_regions.integer_regions(sides[1].profile, pairs), frozenset({"avx512_bf16"})
+    )
     return {each.kind: each for each in speed_causes.findings(seen)}
 
 

@@ -84,7 +84,7 @@ def test_values_beyond_the_calibrated_range_are_found(target, folder, tmp_path):
     apart = compare(folder / "model.onnx", small, target, folder / "larger.npz", known)
     assert not [finding for finding in alike.findings if finding.kind == "out-of-range"]
     assert "out-of-range" in [finding.kind for finding in apart.findings]
-    x = next(span for span in apart.ranges if span.tensor == "x")
+    x = next(each for each in apart.ranges if each.tensor == "x")
     assert x.outside > 0.05
     assert x.seen_high > 2 * x.high
 
@@ -114,7 +114,7 @@ def test_a_model_compared_with_itself_has_no_error_and_no_finding(samples):
 
 
 def test_models_without_a_tensor_in_common_are_refused(folder, samples):
-    with pytest.raises(StageError, match="under its name") as caught:
+    with pytest.raises(StageError, match="no intermediate tensor has the name of a layer's output") as caught:
         compare(folder / "model.onnx", samples / "model.onnx", "onnxruntime", folder / "evaluation.npz")
     assert caught.value.hint
 
@@ -126,17 +126,17 @@ def layer(name, share, error=0.1):
 
 
 def test_a_few_layers_are_named_and_many_are_not():
-    few = quality_causes.of([layer("a", 0.5), layer("b", 0.4), *(layer(f"c{n}", 0.01) for n in range(10))], [])
+    few = quality_causes.find_causes([layer("a", 0.5), layer("b", 0.4), *(layer(f"c{n}", 0.01) for n in range(10))], [])
     assert few[0].text == "2 layers introduce 90.0 % of the error: a, b"
-    many = quality_causes.of([layer(f"c{number}", 0.05) for number in range(20)], [])
+    many = quality_causes.find_causes([layer(f"c{number}", 0.05) for number in range(20)], [])
     assert many[0].kind == "everywhere"
-    assert quality_causes.of([layer("a", 1.0, error=1e-6)], []) == []
+    assert quality_causes.find_causes([layer("a", 1.0, error=1e-6)], []) == []
 
 
 def test_a_range_that_one_outlier_made_wide_is_told():
     wide = RangeRecord(tensor="x", exclude=["first"], low=0, high=3e4, seen_low=0, seen_high=3e4, outside=0, used=0.005)
-    (found,) = quality_causes.of([], [wide])
-    assert found.text.startswith("x is rounded in a range of 0 to 3e+04, of which 99 % of the values use 0.5 %")
+    (found,) = quality_causes.find_causes([], [wide])
+    assert found.text.startswith("99 % of the values of x lie in 0.5 % of its calibration range of 0 to 3e+04")
     assert found.options == ["--calibrate percentile"]
 
 
@@ -148,12 +148,12 @@ def test_values_a_hair_beyond_a_range_are_no_reason_and_those_far_beyond_are_one
         tensor="x", exclude=[], low=0, high=1, seen_low=0, seen_high=seen, outside=0.2, used=1,
         outside_calibration=calibrated,
     )  # fmt: skip
-    assert [finding.kind for finding in quality_causes.of([], [record])] == kinds
+    assert [finding.kind for finding in quality_causes.find_causes([], [record])] == kinds
 
 
 def test_layers_errors_are_a_lead_only_where_looking_at_them_changed_the_result():
-    assert quality_causes.of([layer("a", 1.0)], [], disturbed=0.5)[-1].kind == "disturbed"
+    assert quality_causes.find_causes([layer("a", 1.0)], [], disturbed=0.5)[-1].kind == "disturbed"
 
 
 def test_weights_in_eight_bits_are_told_where_sums_saturate():
-    assert [finding.kind for finding in quality_causes.of([], [], wide_weights=3)] == ["saturating-sums"]
+    assert [finding.kind for finding in quality_causes.find_causes([], [], wide_weights=3)] == ["saturating-sums"]

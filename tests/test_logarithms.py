@@ -12,9 +12,8 @@ from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.explanation.quality import causes as quality_causes
 from optkit.explanation.quality import intermediates
-from optkit.explanation.quality.intermediates import Point
-from optkit.explanation.quality.layer_errors import _more, _Range
-from optkit.explanation.quality.quantized_ranges import Span
+from optkit.explanation.quality.intermediates import Operation
+from optkit.explanation.quality.quantized_ranges import QuantizedRange, RangeStatistics, significantly_larger
 from optkit.records.layers import RangeRecord
 from optkit.verbs.explain import explain
 from optkit.verbs.quantize import quantize
@@ -110,7 +109,7 @@ def test_quiet_sounds_are_lost_before_the_logarithm_and_what_is_said_brings_them
     found = explained(model, path, target)
     assert loss_of(found) > 0.1
     why = next(sentence for sentence in found.quality.conclusion if sentence.startswith("Why: "))
-    assert why.startswith("Why: log takes a logarithm, but ")
+    assert "underflow to 0 before the logarithm log" in why
     words = shlex.split(found.quality.command)
     assert excluded <= {words[place + 1] for place, word in enumerate(words) if word == "--exclude"}
     monkeypatch.chdir(tmp_path)
@@ -122,10 +121,10 @@ def test_quiet_sounds_are_lost_before_the_logarithm_and_what_is_said_brings_them
 
 def test_a_logarithm_reaches_back_through_what_keeps_small_values_small():
     operators = (("MatMul", "x", "a"), ("Pow", "a", "b"), ("Log", "b", "c"), ("Softmax", "c", "d"), ("Log", "d", "e"))
-    found = [Point(kind.lower(), kind, n, (before,), (after,)) for n, (kind, before, after) in enumerate(operators)]
-    assert intermediates.ahead(found) == {"x": "log", "a": "log", "b": "log", "d": "log"}
-    assert intermediates.behind(found[:-1]) == {"c", "d"}
-    assert intermediates.behind([*found[:3], Point("conv", "Conv", 3, ("c",), ("d",))]) == {"c"}
+    found = [Operation(kind.lower(), kind, n, (before,), (after,)) for n, (kind, before, after) in enumerate(operators)]
+    assert intermediates.before_logarithms(found) == {"x": "log", "a": "log", "b": "log", "d": "log"}
+    assert intermediates.behind_logarithms(found[:-1]) == {"c", "d"}
+    assert intermediates.behind_logarithms([*found[:3], Operation("conv", "Conv", 3, ("c",), ("d",))]) == {"c"}
 
 
 def ranged(**facts):
@@ -134,18 +133,20 @@ def ranged(**facts):
 
 
 def test_a_wide_range_is_put_down_to_the_logarithm_and_not_to_outliers():
-    (found,) = quality_causes.of([], [ranged(logarithm="log", vanished=0.9)])
+    (found,) = quality_causes.find_causes([], [ranged(logarithm="log", vanished=0.9)])
     assert (found.kind, found.options) == ("logarithm", [])
     assert found.text == (
-        "log takes a logarithm, but 90.0 % of the values of power on the way to it become 0, as equal steps have to "
-        "reach from 0 to 255"
+        "90.0 % of the values of power underflow to 0 before the logarithm log: the uniform steps of its INT8 range "
+        "have to cover 0 to 255"
     )
-    assert [each.kind for each in quality_causes.of([], [ranged(vanished=0.9)])] == ["dead-range"]
-    assert [each.kind for each in quality_causes.of([], [ranged(logarithm="log", vanished=0.01)])] == ["dead-range"]
+    assert [each.kind for each in quality_causes.find_causes([], [ranged(vanished=0.9)])] == ["dead-range"]
+    assert [each.kind for each in quality_causes.find_causes([], [ranged(logarithm="log", vanished=0.01)])] == [
+        "dead-range"
+    ]
 
 
 def test_what_vanishes_is_counted_and_a_zero_is_none():
-    seen = _Range(Span("x", 0.0, 255.0))
+    seen = RangeStatistics(QuantizedRange("x", 0.0, 255.0))
     seen.add(np.array([[0.0, 0.1, 0.4, 0.6, 200.0]]))
     assert seen.record([], None).vanished == pytest.approx(2 / 5)
 
@@ -154,19 +155,23 @@ def test_channels_are_where_a_convolution_has_them():
     values = np.ones((1, 4, 9))
     values[0, 2] = 50.0
     for convolved, wanted in ((True, 2), (False, None)):
-        seen = _Range(Span("x", 0.0, 50.0), convolved)
+        seen = RangeStatistics(QuantizedRange("x", 0.0, 50.0), convolved)
         seen.add(values)
         record = seen.record([], None)
         assert (record.channel if record.channel_ratio != 1 else None) == wanted
-    sound = _Range(Span("x", 0.0, 50.0), True)
+    sound = RangeStatistics(QuantizedRange("x", 0.0, 50.0), True)
     sound.add(values[0])
     assert sound.record([], None).channel is None
 
 
 def test_a_few_samples_that_differ_by_chance_are_no_other_data():
     quiet, loud = [0.6, 0.5, 0.0, 0.1], [0.0, 0.2, 0.1, 0.05]
-    assert not _more(quiet, loud)
-    assert _more([0.5, 0.6, 0.55, 0.52, 0.58, 0.61, 0.5, 0.57], [0.05, 0.1, 0.08, 0.02, 0.0, 0.07, 0.1, 0.04])
+    assert not significantly_larger(quiet, loud)
+    assert significantly_larger(
+        [0.5, 0.6, 0.55, 0.52, 0.58, 0.61, 0.5, 0.57], [0.05, 0.1, 0.08, 0.02, 0.0, 0.07, 0.1, 0.04]
+    )
     kept = {"outside": 0.26, "outside_calibration": 0.1, "seen_high": 400}
-    assert [each.kind for each in quality_causes.of([], [ranged(**kept, used=1, unlike=False)])] == ["cut-off"]
-    assert [each.kind for each in quality_causes.of([], [ranged(**kept, used=1, unlike=True)])] == ["out-of-range"]
+    assert [each.kind for each in quality_causes.find_causes([], [ranged(**kept, used=1, unlike=False)])] == ["cut-off"]
+    assert [each.kind for each in quality_causes.find_causes([], [ranged(**kept, used=1, unlike=True)])] == [
+        "out-of-range"
+    ]

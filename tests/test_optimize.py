@@ -288,7 +288,7 @@ def test_layers_go_back_to_float_by_damage_for_their_work():
         for name, operations, damage in (("cheap", 10, 6.0), ("costly", 1000, 3.0), ("harmless", 10, 1.0))
     ]
     found = Sensitivity(layers=layers, all_quantized=10.0, samples=1, calibration_samples=1, weight_bits=8, seconds=0.0)
-    order = layer_order.ordered(found)
+    order = layer_order.order_layers(found)
     assert [layer.name for layer in order] == ["cheap", "harmless", "costly"]
     assert list(layer_order.counts(order)) == [1, 2]
 
@@ -299,7 +299,7 @@ def test_layers_beside_one_that_ruins_everything_go_back_to_float_too():
         for name, damage in (("ruin", 2.0), ("bad", 0.004), ("fair", 1e-4), ("good", 1e-7))
     ]
     found = Sensitivity(layers=layers, all_quantized=2.0, samples=1, calibration_samples=1, weight_bits=8, seconds=0.0)
-    assert list(layer_order.counts(layer_order.ordered(found))) == [1, 2, 3]
+    assert list(layer_order.counts(layer_order.order_layers(found))) == [1, 2, 3]
 
 
 def test_the_goal_decides_what_is_best():

@@ -90,8 +90,8 @@ def test_excluding_what_comes_first_helps_most(target, chain, tmp_path):
 
 def test_switches_that_are_off_change_nothing_and_one_that_is_on_rounds_as_the_quantizer_does(chain, tmp_path):
     proto = graph.load(chain / "model.onnx")
-    layers = switchable_layers.layers_of(proto)
-    ranges = {name: affine.of_range(-4, 4) for name in switchable_layers.tensors_of(layers)}
+    layers = switchable_layers.switchable_layers(proto)
+    ranges = {name: affine.of_range(-4, 4) for name in switchable_layers.ranged_tensors(layers)}
     graph.save(switchable_layers.with_switches(proto, layers, ranges), tmp_path / "switches.onnx")
     x = np.load(chain / "data.npz")["x"][:4]
     with ok.load(chain / "model.onnx") as exact, ok.load(tmp_path / "switches.onnx") as switched:

@@ -285,7 +285,7 @@ class Search:
         """The chain's layers in the order in which they are given back to float; measured once for all candidates."""
         if self.sensitivity is None:
             self.sensitivity = self.journal.sensitivity() or self._sensitivity()
-        order = [] if self.sensitivity is None else layer_order.ordered(self.sensitivity)
+        order = [] if self.sensitivity is None else layer_order.order_layers(self.sensitivity)
         return [layer for layer in order if quantizes(chain, layer)]
 
     def _sensitivity(self) -> Sensitivity | None:

@@ -1,4 +1,4 @@
-"""Where a candidate's quality went: layers compared, layers measured one by one, and summed up in words."""
+"""Explanation of a loss of quality: compare intermediate tensors, measure layer sensitivity, sum up the causes."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from optkit.records.explanation import QualityExplanation, SpeedExplanation
 from optkit.records.layers import LayerErrors, LossFindingRecord, Sensitivity
 
 SECONDS = 10.0
-"""For measuring the layers one by one."""
+"""Time limit for measuring the layers one by one."""
 _SIGNIFICANT = 0.05
+"""Significance level of McNemar's test."""
 _SHOWS = 5e-5
-"""What a loss rounds to nothing below, as it is shown."""
+"""Smallest loss that is displayed as more than 0."""
 _CAUSES = 2
-"""So many causes are."""
+"""Largest number of causes in the conclusion."""
 _WIDE = ("outlier-channel", "dead-range")
-"""Findings that NNCF's scheme for transformers is made for."""
-_PLACES = ("jump", "everywhere")
-"""Findings that say where and not why."""
+"""Kinds of causes that NNCF's scheme for transformers addresses."""
+_LOCATIONS = ("jump", "everywhere")
+"""Kinds of findings that locate the loss and do not explain it."""
 
 
 def quality(
@@ -42,10 +43,10 @@ def quality(
     threads: int | None = None,
     progress: Progress = no_progress,
 ) -> tuple[QualityExplanation | None, list[Note]]:
-    """Where the quality went that ``compared`` found missing, and notes on what could not be found out.
+    """Explain the loss of quality found by ``compared``; also returns notes on analyses that failed.
 
-    Where the candidate is not faster, the command excludes what ``beside`` leaves out for its speed, too. Nothing of a
-    candidate that failed. Raises ModelError.
+    ``beside`` is the explanation of the speed: where the candidate is not faster, the command excludes its slow layers
+    too. The explanation is ``None`` for a candidate that failed. Raises ModelError.
     """
     row = compared.rows[1]
     if row.status == "failed" or row.quality is None or row.quality.loss is None:
@@ -55,7 +56,7 @@ def quality(
     notes: list[Note] = []
     worse = lost(row.quality)
     if loss.quantized or worse is not None:
-        loss, notes = _looked_into(loss, threads, progress)
+        loss, notes = _analyze(loss, threads, progress)
     command = quality_remedies.command(loss) if worse else None
     found = QualityExplanation(
         layers=loss.layers,
@@ -68,7 +69,7 @@ def quality(
 
 
 def lost(quality: QualityRecord) -> bool | None:
-    """Whether quality was lost; not where it was won, and ``None`` where the samples show neither."""
+    """Return True for a significant loss, False for a significant gain, ``None`` if the samples show neither."""
     loss = quality.loss
     if loss is None or abs(loss.value) < _SHOWS or loss.low <= 0 <= loss.high:
         return None
@@ -77,15 +78,15 @@ def lost(quality: QualityRecord) -> bool | None:
     return loss.value > 0
 
 
-def _looked_into(loss: Loss, threads: int | None, progress: Progress) -> tuple[Loss, list[Note]]:
-    """With what comparing the layers and measuring them shows; what failed becomes a note."""
-    found, notes = _compared(loss, progress)
+def _analyze(loss: Loss, threads: int | None, progress: Progress) -> tuple[Loss, list[Note]]:
+    """Add layer errors and sensitivity to the loss; an analysis that fails becomes a note."""
+    found, notes = _compare_layers(loss, progress)
     loss = replace(loss, layers=found)
-    measured, more = _measured(loss, threads, progress)
+    measured, more = _measure_layers(loss, threads, progress)
     return replace(loss, sensitivity=measured), [*notes, *more]
 
 
-def _compared(loss: Loss, progress: Progress) -> tuple[LayerErrors | None, list[Note]]:
+def _compare_layers(loss: Loss, progress: Progress) -> tuple[LayerErrors | None, list[Note]]:
     given = loss.given
     try:
         return layer_errors.layer_errors(
@@ -95,14 +96,14 @@ def _compared(loss: Loss, progress: Progress) -> tuple[LayerErrors | None, list[
         return None, [_failed("layers are not compared", error)]
 
 
-def _measured(loss: Loss, threads: int | None, progress: Progress) -> tuple[Sensitivity | None, list[Note]]:
-    """Each layer's damage, where the baseline is a float ONNX model and the candidate has integers to compute with."""
+def _measure_layers(loss: Loss, threads: int | None, progress: Progress) -> tuple[Sensitivity | None, list[Note]]:
+    """Measure each layer's damage, if the baseline is a float ONNX model and the candidate has integer activations."""
     floating = loss.baseline.model.format == "onnx" and model_layers.read_layers(loss.baseline.model).quantized is None
     if not floating or loss.method not in ("static", "dynamic"):
         return None, []
     given, notes = loss.given, []
     if given.calibrating is None and loss.method == "static":
-        text = "ranges to measure the layers with are from --data, as no --calibration was given"
+        text = "layers are measured with ranges from --data, because no --calibration was given"
         notes.append(Note(text, level="info"))
     try:
         return sensitivity.sensitivity(
@@ -128,7 +129,7 @@ def _conclusion(
     max_drop: float | None,
     beside: SpeedExplanation | None = None,
 ) -> list[str]:
-    """How much, where, why, and what to try: a sentence each; one where nothing was lost."""
+    """Return a sentence each on the amount, the location, the causes and the remedy; one sentence without a loss."""
     how_much = f"{loss.row.title}: {wording.lost(loss.row, max_drop)}"
     if not worse:
         return [f"{how_much}: {'quality was won' if worse is False else 'no loss shows on these samples'}."]
@@ -137,54 +138,54 @@ def _conclusion(
 
 
 def _advice(loss: Loss, beside: SpeedExplanation | None) -> str:
-    """What introduces the command, beside the other half's."""
+    """Return the words that introduce the command, given the explanation of the speed."""
     if quality_remedies.slow_too(loss):
         return "For speed and quality, try"
-    return "Try" if beside is None or beside.integers_pay else "To keep integers, and the quality, try"
+    return "Try" if beside is None or beside.integers_pay else "To keep INT8 and the quality, try"
 
 
 def _where(loss: Loss) -> str:
     if loss.sensitivity is None:
-        found = [each for each in loss.layers.findings if each.kind in _PLACES] if loss.layers else []
+        found = [each for each in loss.layers.findings if each.kind in _LOCATIONS] if loss.layers else []
         return f"Where: {found[0].text}." if found else ""
     if loss.misses_scheme:
         return (
-            "Where: between the layers as well: NNCF quantized a transformer without its scheme for transformers, and "
-            "so rounds sums and normalizations that the scheme leaves in float."
+            "Where: between the layers as well: NNCF quantized a transformer without its scheme for transformers, "
+            "which keeps sums and normalizations in float."
         )
     if not loss.alike:
         error = loss.layers.layers[-1].error if loss.layers else 0.0
         return (
-            f"Where: not in single layers; quantized with ranges from the data they would cost "
-            f"{units.small_percent(loss.sensitivity.all_quantized)} of the signal, and the candidate lost "
+            f"Where: not in single layers: quantizing them with ranges from the data causes an error of "
+            f"{units.small_percent(loss.sensitivity.all_quantized)} of the signal, the candidate's error is "
             f"{units.small_percent(error)}."
         )
     worst, rest = loss.worst
-    of = f"{len(worst)} of {len(loss.open_layers)} layers"
+    of = f"{len(worst)} of {len(loss.quantized_layers)} layers"
     if not loss.concentrated:
-        return f"Where: everywhere; the worst {of} do only {units.percent(1 - rest)} of the damage."
-    verb = "does" if len(worst) == 1 else "do"
-    return (
-        f"Where: {of} {verb} {units.percent(1 - rest)} of the damage: {wording.names([each.name for each in worst])}."
-    )
+        return f"Where: everywhere: the worst {of} cause only {units.percent(1 - rest)} of the damage."
+    verb = "causes" if len(worst) == 1 else "cause"
+    names = wording.names([each.name for each in worst])
+    return f"Where: {of} {verb} {units.percent(1 - rest)} of the damage: {names}."
 
 
 def _why(loss: Loss) -> str:
-    """The causes, the likely ones first."""
-    found = [each for each in loss.layers.findings if each.kind not in (*_PLACES, "disturbed")] if loss.layers else []
-    found.sort(key=lambda each: not _likely(loss, each))
-    told = _of_different_kinds(found)[:_CAUSES]
-    return f"Why: {'; '.join(each.text for each in told)}." if told else ""
+    """Return a sentence with the causes, the likely ones first."""
+    findings = loss.layers.findings if loss.layers else []
+    found = [each for each in findings if each.kind not in (*_LOCATIONS, "disturbed")]
+    found.sort(key=lambda each: not _is_likely(loss, each))
+    chosen = _first_of_each_kind(found)[:_CAUSES]
+    return f"Why: {'; '.join(each.text for each in chosen)}." if chosen else ""
 
 
-def _likely(loss: Loss, finding: LossFindingRecord) -> bool:
-    """Whether it is about the layers to give back, or what the scheme would be good for that was not used."""
+def _is_likely(loss: Loss, finding: LossFindingRecord) -> bool:
+    """Return True if the finding concerns the layers to keep in float, or a scheme that should have been used."""
     if loss.misses_scheme:
         return finding.kind in _WIDE
     return bool(set(quality_remedies.keep_in_float(loss)) & set(finding.exclude))
 
 
-def _of_different_kinds(found: Sequence[LossFindingRecord]) -> list[LossFindingRecord]:
+def _first_of_each_kind(found: Sequence[LossFindingRecord]) -> list[LossFindingRecord]:
     first: dict[str, LossFindingRecord] = {}
     for each in found:
         first.setdefault(each.kind, each)

@@ -1,4 +1,4 @@
-"""Which layers to give back to float first, and how many at a time: the most damage for the least work comes first."""
+"""Order in which layers are kept in float: the most damage per multiplication first."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from collections.abc import Iterator, Sequence
 from optkit.records.layers import LayerRecord, Sensitivity
 
 _REMAINING = (0.5, 0.25, 0.1, 0.04, 0.015, 0.005, 1e-3, 1e-4, 1e-5)
-"""Shares of the layers' damage that may remain, tried in turn. Beside one layer that ruins everything, what others do
-is next to nothing, and may be too much all the same.
+"""Shares of the layers' damage that may remain, tried in turn. They get tiny because, beside one layer that ruins
+everything, the damage of the others is a tiny share, and may still be too large.
 """
 
 
-def ordered(sensitivity: Sensitivity) -> list[LayerRecord]:
-    """The layers by their damage for each multiplication, which stands for the time that integers save on it."""
+def order_layers(sensitivity: Sensitivity) -> list[LayerRecord]:
+    """Sort the layers by damage per multiplication; multiplications stand for the time that INT8 saves."""
     return sorted(sensitivity.layers, key=lambda layer: layer.damage / max(1, layer.operations), reverse=True)
 
 
 def counts(order: Sequence[LayerRecord]) -> Iterator[int]:
-    """How many of the first layers to keep in float, step by step, so that ever less damage remains; never all."""
+    """Yield growing numbers of layers, from the front of ``order``, to keep in float; never all of them.
+
+    Each leaves at most the next of a list of falling shares of the damage.
+    """
     total, given = sum(layer.damage for layer in order), 0
     for share in _REMAINING:
         before, rest = given, sum(layer.damage for layer in order[given:])
@@ -30,15 +33,15 @@ def counts(order: Sequence[LayerRecord]) -> Iterator[int]:
 
 
 def remaining(order: Sequence[LayerRecord], count: int) -> float:
-    """The share of the layers' damage that the ones behind the first ``count`` do."""
+    """Return the share of the damage that remains with the first ``count`` layers in float."""
     total = sum(layer.damage for layer in order)
     return sum(layer.damage for layer in order[count:]) / total if total else 0.0
 
 
 def fewest(layers: Sequence[LayerRecord], remaining: float, most: int) -> tuple[list[LayerRecord], float]:
-    """The fewest layers, at most ``most``, behind which this share of the damage or less remains; and what does remain.
+    """Choose the fewest layers without which at most the share ``remaining`` of the damage is left.
 
-    Never all of them.
+    Chooses at most ``most`` layers, and never all. Also returns the share that is left.
     """
     order = sorted(layers, key=lambda layer: -layer.damage)
     total = sum(layer.damage for layer in order)

@@ -1,4 +1,4 @@
-"""What to try against a loss of quality: which layers to give back to float, and the command that does it."""
+"""Remedies for a loss of quality: the layers to keep in float, and the command that quantizes again."""
 
 from __future__ import annotations
 
@@ -19,91 +19,99 @@ from optkit.records.comparison import Row
 from optkit.records.layers import LayerErrors, LayerRecord, Sensitivity
 
 _REMAINING = 0.1
-"""So much of the damage may remain when the worst layers are back in float."""
+"""Largest share of the damage that may remain with the worst layers in float."""
 _MOST = 12
-"""So many layers are given back to float at most."""
+"""Largest number of layers to keep in float."""
 _ALIKE = 0.25
-"""With a smaller part of the candidate's error, what was measured layer by layer is not what it suffers from."""
+"""Share of the candidate's error that all measured layers together must cause to be considered its reason."""
 _ATTENTION = {"MatMul", "Softmax"}
+"""Operators of attention, by which a transformer is recognized."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """The data, and what it is called on the command line; without ``calibrating`` none was given."""
+    """Evaluation and calibration data, and their names on the command line."""
 
     evaluation: Dataset
     data: str
+    """The value of ``--data``."""
     calibrating: Dataset | None = None
+    """The calibration data, if given."""
     calibration: str | None = None
+    """The value of ``--calibration``."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A candidate whose quality was measured, and what is known of its layers; ``quantized`` says how it was made.
-
-    ``slow`` are layers that had better be left in float for their speed.
-    """
+    """A candidate whose quality was measured, with the measurements of its layers."""
 
     baseline: Candidate
     candidate: Candidate
     quantized: str | None
+    """Description of the quantization that the candidate's file has."""
     row: Row
+    """The candidate's row of the comparison."""
     given: Given
     slow: tuple[str, ...] = ()
+    """Layers to keep in float because they are slow in integers."""
     layers: LayerErrors | None = None
+    """Errors of the candidate's intermediate tensors."""
     sensitivity: Sensitivity | None = None
+    """Damage of each layer of the baseline."""
 
     @property
     def method(self) -> str | None:
+        """The method of ``quantize`` that made the candidate."""
         return commands.method_of(self.quantized or "")
 
     @property
-    def open_layers(self) -> list[LayerRecord]:
-        """The layers that were measured, without those that the candidate has in float already."""
+    def quantized_layers(self) -> list[LayerRecord]:
+        """The measured layers without those that the candidate has in float already."""
         measured = self.sensitivity.layers if self.sensitivity else []
         return [layer for layer in measured if layer.name not in self.in_float]
 
     @cached_property
     def in_float(self) -> set[str]:
+        """Names of the layers that the candidate has in float."""
         return _in_float(self.candidate.model)
 
     @cached_property
     def rounded_away(self) -> list[str]:
-        """The operators of a candidate by NNCF, layers or not, that take what its rounding lost most of."""
+        """Operators of a candidate made by NNCF that read a tensor most of whose values its quantization lost."""
         if self.candidate.model.format != "openvino" or self.layers is None or self.misses_scheme:
             return []
-        bad = [each for each in self.layers.ranges if quality_causes.vanishes(each) or quality_causes.cut_off(each)]
+        bad = [each for each in self.layers.ranges if quality_causes.underflows(each) or quality_causes.clipped(each)]
         bad.sort(key=lambda each: -max(each.vanished, each.outside))
         return list(dict.fromkeys(name for each in bad for name in each.exclude))
 
     def leaves_some(self, names: set[str]) -> bool:
-        """Whether a layer in integers is left without these."""
-        return not {layer.name for layer in self.open_layers} <= names
+        """Return True if integer layers remain when ``names`` are kept in float."""
+        return not {layer.name for layer in self.quantized_layers} <= names
 
     @property
     def worst(self) -> tuple[list[LayerRecord], float]:
-        """The layers to give back to float, and what share of the damage the others do."""
-        return layer_order.fewest(self.open_layers, _REMAINING, _MOST)
+        """The layers to keep in float, and the share of the damage that the others cause."""
+        return layer_order.fewest(self.quantized_layers, _REMAINING, _MOST)
 
     @property
     def concentrated(self) -> bool:
-        """Whether a few layers do nearly all of the damage."""
+        """True if a few layers cause nearly all of the damage."""
         return self.alike and bool(self.worst[0]) and self.worst[1] <= _REMAINING
 
     @cached_property
     def scheme(self) -> dict[str, str]:
-        """What NNCF was called with, where it made the candidate."""
+        """Arguments of NNCF, if it made the candidate."""
         model = self.candidate.model
         return ir.scheme(ir.read(model.path)) if model.format == "openvino" else {}
 
     @cached_property
     def misses_scheme(self) -> bool:
-        """Whether NNCF quantized a transformer as if it were none: then it rounds what lies between layers as well."""
+        """True if NNCF quantized a transformer without its scheme for transformers, so between layers as well."""
         return _is_transformer(self.baseline.model) and self.scheme.get("model_type", "transformer") != "transformer"
 
     @property
     def alike(self) -> bool:
-        """Whether quantizing the layers anew does about as much as the candidate suffers, or more."""
+        """True if quantizing all measured layers causes an error about as large as the candidate's, or larger."""
         if self.misses_scheme:
             return False
         if self.sensitivity is None or self.layers is None or not self.layers.layers:
@@ -112,16 +120,21 @@ class Loss:
 
 
 def keep_in_float(loss: Loss) -> list[str]:
-    """The names to exclude: of the layers that INT8 damages most, unless something else costs the quality; and of what
-    takes a tensor that lost most of its values.
+    """List the names to exclude, at most ``_MOST``.
+
+    These are the most sensitive layers, unless the loss has another reason, and the operators that read a tensor most
+    of whose values were lost.
     """
     damaged = [layer.name for layer in loss.worst[0]] if loss.alike else []
-    taking = [name for name in loss.rounded_away if name not in {*loss.in_float, *damaged}]
-    return [*damaged, *(taking if loss.leaves_some({*damaged, *taking}) else ())][:_MOST]
+    readers = [name for name in loss.rounded_away if name not in {*loss.in_float, *damaged}]
+    return [*damaged, *(readers if loss.leaves_some({*damaged, *readers}) else ())][:_MOST]
 
 
 def command(loss: Loss) -> str | None:
-    """Quantize the baseline again with what helps most; ``None`` where it was not quantized, or there is no lead."""
+    """Return the command that quantizes the baseline again with the remedies.
+
+    ``None`` if the candidate is not quantized or its layers were not measured.
+    """
     if loss.method is None or loss.sensitivity is None:
         return None
     given = loss.given
@@ -140,8 +153,9 @@ def command(loss: Loss) -> str | None:
 
 
 def slow_too(loss: Loss) -> list[str]:
-    """What is slow in integers besides; nothing where no layer in integers would be left, or all are made anew by
-    another scheme.
+    """List further layers to exclude because they are slow in integers.
+
+    The list is empty if no integer layer would remain, or if another scheme is to be tried.
     """
     names = keep_in_float(loss)
     more = [name for name in map(plain, loss.slow) if name not in names]
@@ -149,7 +163,7 @@ def slow_too(loss: Loss) -> list[str]:
 
 
 def _options(loss: Loss) -> list[str]:
-    """Options against a loss that no few layers make."""
+    """Return options of ``quantize`` against a loss that is not caused by a few layers."""
     if loss.method != "static":
         return []
     if loss.misses_scheme:
@@ -170,7 +184,7 @@ def _is_transformer(model: Model) -> bool:
 
 
 def _in_float(model: Model) -> set[str]:
-    """The layers of an ONNX model whose weights are floats; in an IR, what NNCF was told to leave alone."""
+    """Return the layers of an ONNX model with float weights; of an IR, the names that NNCF was told to ignore."""
     if model.format == "openvino":
         return ir.left_alone(ir.read(model.path))
     return {node.name for node in weighted_nodes(graph.parse(model.path))}

@@ -1,7 +1,7 @@
-"""One graph in which each layer is quantized or left in float by a switch, so that one session can try all of them.
+"""Switchable layers: one ONNX graph whose inputs choose for each layer between float and simulated INT8.
 
-A layer becomes an ``If``: one branch computes as the model does, the other with its input, weight and output rounded to
-integers and back. What is switched off costs nothing, and constant weights stay constant.
+So a single session measures all layers. A layer becomes an ``If``: one branch computes as in the model, the other with
+input, weight and output quantized and dequantized. The branch not taken costs nothing, and weights stay initializers.
 """
 
 from __future__ import annotations
@@ -21,59 +21,62 @@ from optkit.quantization.affine import Affine
 from optkit.quantization.selection import absorbed, weighted_nodes
 
 SWITCHES = "optkit_switches"
-"""The graph's additional input, ``bool[layers]``: which of them are quantized."""
+"""The graph's additional input, ``bool[layers]``: true for each layer to quantize."""
 ERRORS = "optkit_errors"
-"""Its additional output, ``float32[layers]``: squared error over squared values of each layer's own output."""
+"""The graph's additional output, ``float32[layers]``: relative squared error of each layer's own output."""
 LOWS, HIGHS, SIZES = "optkit_lows", "optkit_highs", "optkit_sizes"
+"""Outputs of the graph that measures ranges."""
 _ONE = "optkit_one"
 _LAST = "optkit_last"
 _GIVING_INTEGERS = ("Conv", "ConvTranspose")
-"""Operators whose kernels round what they give; products give floats."""
+"""Operators whose integer kernels quantize their output; those of matrix products return floats."""
 _TINY = "optkit_tiny"
 _CHANNEL_OPSET = 13
-"""From here on ``DequantizeLinear`` knows an axis."""
+"""First opset in which ``DequantizeLinear`` has an axis."""
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A node that may be quantized, with the Relu or Clip ``behind`` it that integers absorb.
-
-    ``weight`` is the constant that it multiplies with, its input number ``place``; ``None`` for a product of two
-    activations.
-    """
+class SwitchableLayer:
+    """A node that can be quantized, with the activation function fused into it."""
 
     node: Any
     depth: int
+    """The node's number in the main graph."""
     weight: Array | None
+    """The constant factor; ``None`` for a product of two activations."""
     behind: Any | None = None
-    place: int = 1
+    """The Relu or Clip behind the node that the quantized range absorbs."""
+    weight_index: int = 1
+    """Number of the node's input that is the weight."""
 
     @property
     def activations(self) -> tuple[str, ...]:
-        """The tensors that are rounded on the way in."""
+        """Names of the input tensors to quantize."""
         first, second = self.node.input[:2]
-        return (first, second) if self.weight is None else (second,) if self.place == 0 else (first,)
+        return (first, second) if self.weight is None else (second,) if self.weight_index == 0 else (first,)
 
     @property
     def nncf_only(self) -> bool:
-        """Whether NNCF quantizes it, and the static method of onnxruntime does not."""
-        return self.weight is None or self.place == 0
+        """True if NNCF quantizes the layer and the static method for onnxruntime does not."""
+        return self.weight is None or self.weight_index == 0
 
     @property
     def output(self) -> str:
+        """Name of the layer's output tensor, behind the absorbed node if there is one."""
         return str((self.behind or self.node).output[0])
 
     @property
     def channels(self) -> int:
-        """The axis of the weight with the output's channels."""
-        if self.place == 0:
+        """The weight's axis of output channels."""
+        if self.weight_index == 0:
             return -2
         transposed = any(each.name == "transB" and each.i for each in self.node.attribute)
         return {"Conv": 0, "ConvTranspose": 1, "Gemm": 0 if transposed else 1}.get(self.node.op_type, -1)
 
     def operations(self, inputs: int, outputs: int) -> int:
-        """Multiplications for ``outputs`` elements made of ``inputs``; for a product of two activations these are what
-        each of its elements sums over.
+        """Count multiplications from the numbers of ``inputs`` and ``outputs`` elements.
+
+        For a product of two activations, ``inputs`` is the number of terms that each output element sums.
         """
         if self.weight is None:
             return outputs * inputs
@@ -84,9 +87,10 @@ class Layer:
         return int(outputs * self.weight.size // self.weight.shape[self.channels])
 
 
-def layers_of(proto: Any, *, activations: bool = False) -> list[Layer]:
-    """The main graph's layers in float32 with constant weights; with ``activations`` also products of activations, and
-    those with the weight in the first place.
+def switchable_layers(proto: Any, *, activations: bool = False) -> list[SwitchableLayer]:
+    """List the main graph's float32 layers with constant weights.
+
+    With ``activations`` also matrix products of two activations, and those whose weight is the first input.
     """
     from onnx import numpy_helper
 
@@ -99,11 +103,11 @@ def layers_of(proto: Any, *, activations: bool = False) -> list[Layer]:
         if node.output[:1] and node.output[0] in weighted and node.input[0] not in stored:
             tensor = stored[node.input[1]]
             if tensor.data_type == tensor.FLOAT:
-                found.append(Layer(node, depth, numpy_helper.to_array(tensor), behind.get(node.output[0])))
+                found.append(SwitchableLayer(node, depth, numpy_helper.to_array(tensor), behind.get(node.output[0])))
         elif activations and node.op_type == "MatMul" and not constant:
-            found.append(Layer(node, depth, None))
+            found.append(SwitchableLayer(node, depth, None))
         elif activations and node.op_type == "MatMul" and constant == [node.input[0]] and _matrix(stored[constant[0]]):
-            found.append(Layer(node, depth, numpy_helper.to_array(stored[constant[0]]), place=0))
+            found.append(SwitchableLayer(node, depth, numpy_helper.to_array(stored[constant[0]]), weight_index=0))
     return found
 
 
@@ -112,32 +116,35 @@ def _matrix(tensor: Any) -> bool:
 
 
 def _only_readers(proto: Any) -> dict[str, Any]:
-    """Relu and Clip behind weighted nodes, by what they read, where nothing else reads it."""
+    """Map the output of a weighted node to the Relu or Clip that is its only reader."""
     uses = Counter(name for node in graph_nodes.walk(proto) for name in node.input)
     uses.update(value.name for value in proto.graph.output)
     cut = absorbed(proto, weighted_nodes(proto))
     return {node.input[0]: node for node in cut if uses[node.input[0]] == 1}
 
 
-def tensors_of(layers: Iterable[Layer]) -> list[str]:
-    """The activations whose ranges are needed, each once."""
+def ranged_tensors(layers: Iterable[SwitchableLayer]) -> list[str]:
+    """List the activations whose ranges are needed, each once."""
     return list(dict.fromkeys(name for layer in layers for name in (*layer.activations, layer.output)))
 
 
-def with_ranges(proto: Any, layers: list[Layer]) -> Any:
-    """The graph with three outputs in place of its own: the smallest and the largest value of ``tensors_of(layers)``,
-    and the sizes of each layer's input and output in turn; of a product of two activations, the first's last axis.
+def with_ranges(proto: Any, layers: list[SwitchableLayer]) -> Any:
+    """Return a copy of the graph whose only outputs measure ranges and sizes.
+
+    ``LOWS`` and ``HIGHS`` are the minima and maxima of ``ranged_tensors(layers)``, ``float32[tensors]``; ``SIZES`` has
+    the element counts of each layer's input and output in turn, ``int64[2 * layers]``. The input of a product of two
+    activations counts as the length of its summed axis.
     """
     from onnx import TensorProto, helper
 
     made = _copied(proto)
     _add_constant(made, _ONE, np.array([1], np.int64))
     _add_constant(made, _LAST, np.array([-1], np.int64))
-    watched, sized = tensors_of(layers), [name for each in layers for name in (_sized(made, each), each.output)]
+    ranged, sized = ranged_tensors(layers), [name for each in layers for name in (_sized(made, each), each.output)]
     del made.graph.output[:]
     for output, operator, names, kind in (
-        (LOWS, "ReduceMin", watched, TensorProto.FLOAT),
-        (HIGHS, "ReduceMax", watched, TensorProto.FLOAT),
+        (LOWS, "ReduceMin", ranged, TensorProto.FLOAT),
+        (HIGHS, "ReduceMax", ranged, TensorProto.FLOAT),
         (SIZES, "Size", sized, TensorProto.INT64),
     ):
         options = {} if operator == "Size" else {"keepdims": 0}
@@ -152,8 +159,8 @@ def with_ranges(proto: Any, layers: list[Layer]) -> Any:
     return made
 
 
-def _sized(proto: Any, layer: Layer) -> str:
-    """The tensor whose size counts: the layer's input, or as many elements as its products of activations sum over."""
+def _sized(proto: Any, layer: SwitchableLayer) -> str:
+    """Name the tensor whose size to measure: the layer's input, or one as long as the summed axis of a product."""
     from onnx import helper
 
     source, row = layer.activations[0], f"optkit_depth{layer.depth}_row"
@@ -170,9 +177,12 @@ def _sized(proto: Any, layer: Layer) -> str:
 
 
 def with_switches(
-    proto: Any, layers: list[Layer], ranges: Mapping[str, Affine], *, per_channel: bool = True, bits: int = 8
+    proto: Any, layers: list[SwitchableLayer], ranges: Mapping[str, Affine], *, per_channel: bool = True, bits: int = 8
 ) -> Any:
-    """The graph with ``SWITCHES`` and ``ERRORS``; ``bits`` are the weights', ``ranges`` those of ``tensors_of``."""
+    """Return a copy of the graph with the input ``SWITCHES`` and the output ``ERRORS``.
+
+    ``ranges`` are scale and zero point of each of ``ranged_tensors(layers)``; ``bits`` is the width of the weights.
+    """
     from onnx import TensorProto, helper
 
     made = _copied(proto)
@@ -180,15 +190,15 @@ def with_switches(
     _add_constant(made, _TINY, np.float32(np.finfo(np.float32).tiny))
     for number, name in enumerate(ranges):
         _add_parameters(made, _parameters(number), ranges[name])
-    rounding = {name: _parameters(number) for number, name in enumerate(ranges)}
-    per_channel = per_channel and graph.opset_of(proto) >= _CHANNEL_OPSET
+    parameters = {name: _parameters(number) for number, name in enumerate(ranges)}
+    rounding = _Rounding(parameters, per_channel and graph.opset_of(proto) >= _CHANNEL_OPSET, bits)
     ends = {layer.output: (number, layer) for number, layer in enumerate(layers)}
     inside = {layer.node.output[0] for layer in layers} - ends.keys()
     del made.graph.node[:]
     for node in proto.graph.node:
         output = node.output[0] if node.output else ""
         if output in ends:
-            made.graph.node.extend(_switched(made, *ends[output], rounding, per_channel, bits))
+            made.graph.node.extend(_switched(made, *ends[output], rounding))
         elif output not in inside:
             made.graph.node.append(node)
     made.graph.node.append(helper.make_node("Concat", [_error(each) for each in range(len(layers))], [ERRORS], axis=0))
@@ -198,7 +208,7 @@ def with_switches(
 
 
 def _copied(proto: Any) -> Any:
-    """A copy without shapes of what lies between, some of which will not exist any more."""
+    """Copy the model without shapes of intermediate tensors, because some of them will disappear."""
     made = type(proto)()
     made.CopyFrom(proto)
     del made.graph.value_info[:]
@@ -224,16 +234,23 @@ def _error(number: int) -> str:
     return f"optkit_layer{number}_error"
 
 
-def _switched(
-    proto: Any, number: int, layer: Layer, rounding: Mapping[str, tuple[str, str]], per_channel: bool, bits: int
-) -> list[Any]:
-    """The layer as an ``If``, and what chooses its branch."""
+@dataclass(frozen=True)
+class _Rounding:
+    """Names of scale and zero point by activation, and the scheme of the weights."""
+
+    parameters: Mapping[str, tuple[str, str]]
+    per_channel: bool
+    bits: int
+
+
+def _switched(proto: Any, number: int, layer: SwitchableLayer, rounding: _Rounding) -> list[Any]:
+    """Return the layer as an ``If``, preceded by the node that reads its switch."""
     from onnx import helper
 
     prefix = f"optkit_layer{number}"
     _add_constant(proto, f"{prefix}_number", np.array(number, np.int64))
     branches = {
-        "then_branch": _quantized_branch(proto, prefix, layer, rounding, per_channel, bits),
+        "then_branch": _quantized_branch(proto, prefix, layer, rounding),
         "else_branch": _float_branch(prefix, layer),
     }
     return [
@@ -242,7 +259,7 @@ def _switched(
     ]
 
 
-def _float_branch(prefix: str, layer: Layer) -> Any:
+def _float_branch(prefix: str, layer: SwitchableLayer) -> Any:
     from onnx import helper, numpy_helper
 
     nodes, output = _computed(layer, f"{prefix}_float", {})
@@ -251,24 +268,22 @@ def _float_branch(prefix: str, layer: Layer) -> Any:
     return _branch(f"{prefix}_off", nodes, output, f"{prefix}_none")
 
 
-def _quantized_branch(
-    proto: Any, prefix: str, layer: Layer, rounding: Mapping[str, tuple[str, str]], per_channel: bool, bits: int
-) -> Any:
+def _quantized_branch(proto: Any, prefix: str, layer: SwitchableLayer, rounding: _Rounding) -> Any:
     from onnx import helper
 
     nodes, inputs = [], {}
-    for place, name in enumerate(dict.fromkeys(layer.activations)):
-        inputs[name] = f"{prefix}_input{place}"
-        nodes += _rounded(name, inputs[name], rounding[name])
+    for position, name in enumerate(dict.fromkeys(layer.activations)):
+        inputs[name] = f"{prefix}_input{position}"
+        nodes += _rounded(name, inputs[name], rounding.parameters[name])
     if layer.weight is not None:
-        inputs[layer.node.input[layer.place]] = f"{prefix}_weight"
-        axis = layer.channels % layer.weight.ndim if per_channel and layer.weight.ndim > 1 else None
-        nodes.append(_rounded_weight(proto, prefix, layer.weight, axis, bits))
+        inputs[layer.node.input[layer.weight_index]] = f"{prefix}_weight"
+        axis = layer.channels % layer.weight.ndim if rounding.per_channel and layer.weight.ndim > 1 else None
+        nodes.append(_rounded_weight(proto, prefix, layer.weight, axis, rounding.bits))
     computed, raw = _computed(layer, f"{prefix}_quantized", inputs)
     exact, wanted = _computed(layer, f"{prefix}_exact", {})
     output = f"{prefix}_output"
     if layer.node.op_type in _GIVING_INTEGERS:
-        given = _rounded(raw, output, rounding[layer.output])
+        given = _rounded(raw, output, rounding.parameters[layer.output])
     else:
         given = [helper.make_node("Identity", [raw], [output])]
     nodes += [*computed, *given, *exact, *_error_of(prefix, output, wanted)]
@@ -283,8 +298,8 @@ def _branch(name: str, nodes: list[Any], output: str, error: str) -> Any:
     return helper.make_graph(nodes, name, [], outputs)
 
 
-def _computed(layer: Layer, prefix: str, inputs: Mapping[str, str]) -> tuple[list[Any], str]:
-    """The layer's own nodes with other inputs, and the name of what they yield."""
+def _computed(layer: SwitchableLayer, prefix: str, inputs: Mapping[str, str]) -> tuple[list[Any], str]:
+    """Copy the layer's nodes with replaced inputs; also returns the name of their output."""
     raw = f"{prefix}_raw"
     nodes = [_renamed(layer.node, inputs, raw)]
     if layer.behind is None:
@@ -296,8 +311,8 @@ def _renamed(node: Any, inputs: Mapping[str, str], output: str) -> Any:
     made = type(node)()
     made.CopyFrom(node)
     made.name = output
-    for place, name in enumerate(node.input):
-        made.input[place] = inputs.get(name, name)
+    for position, name in enumerate(node.input):
+        made.input[position] = inputs.get(name, name)
     made.output[0] = output
     return made
 
@@ -312,7 +327,7 @@ def _rounded(source: str, output: str, parameters: tuple[str, str]) -> list[Any]
 
 
 def _rounded_weight(proto: Any, prefix: str, weight: Array, axis: int | None, bits: int) -> Any:
-    """The weight out of bytes: a quarter more memory than the model takes, not twice."""
+    """Dequantize the weight from an INT8 initializer: that takes a quarter more memory than the model, not twice."""
     from onnx import helper
 
     integers, parameters = affine.of_weight(weight, axis, bits)
@@ -324,7 +339,7 @@ def _rounded_weight(proto: Any, prefix: str, weight: Array, axis: int | None, bi
 
 
 def _error_of(prefix: str, output: str, wanted: str) -> list[Any]:
-    """The squared error of ``output`` over the squares of ``wanted``, as ``float32[1]``."""
+    """Compute the squared error of ``output`` over the squares of ``wanted``, as ``float32[1]``."""
     from onnx import helper
 
     return [

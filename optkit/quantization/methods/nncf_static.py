@@ -152,10 +152,10 @@ def _is_transformer(graph: Any) -> bool:
 
 
 def fuse_silu(graph: Any) -> None:
-    """Make each product of a value and its sigmoid one Swish, in place; it has the product's name.
+    """Fuse each product of a value and its sigmoid into one Swish, in place; it keeps the product's name.
 
-    OpenVINO does so itself on loading. Before that NNCF puts integers between the two, which keeps them apart: INT8
-    nets with SiLU were up to four times slower than need be, and less accurate.
+    OpenVINO does the same when it loads a model. Before that, NNCF would quantize between sigmoid and product, which
+    prevents the fusion: INT8 models with SiLU were up to four times slower than necessary, and less accurate.
     """
     from openvino import opset13
     from openvino.utils import replace_node
@@ -163,7 +163,7 @@ def fuse_silu(graph: Any) -> None:
     for node in graph.get_ordered_ops():
         if node.get_type_name() != "Multiply":
             continue
-        first, second = (node.input_value(place) for place in (0, 1))
+        first, second = (node.input_value(index) for index in (0, 1))
         for value, other in ((first, second), (second, first)):
             maker = other.get_node()
             if maker.get_type_name() == "Sigmoid" and _same(maker.input_value(0), value):
