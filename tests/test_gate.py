@@ -302,7 +302,7 @@ def test_a_record_of_several_candidates_is_no_baseline(tmp_path):
 
 def test_json_that_is_no_record_is_no_baseline(tmp_path):
     (tmp_path / "vocabulary.json").write_text("{}")
-    with pytest.raises(ModelError, match="no saved comparison"):
+    with pytest.raises(ModelError, match="not a saved comparison"):
         ok.gate("model.onnx", baseline=tmp_path / "vocabulary.json")
 
 

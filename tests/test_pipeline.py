@@ -308,7 +308,7 @@ class TestTheFolder:
         assert not (tmp_path / "run" / "record.json").exists()
         (tmp_path / "photos").mkdir()
         (tmp_path / "photos" / "a.png").write_text("")
-        with pytest.raises(OutputError, match="is no run's folder"):
+        with pytest.raises(OutputError, match="not the folder of a run"):
             run_folder.prepare(tmp_path / "photos", recipe, force=True)
         assert (tmp_path / "photos" / "a.png").exists()
 

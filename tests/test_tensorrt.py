@@ -416,7 +416,7 @@ def test_quantizing_what_is_refused_says_so(refused, tmp_path):
         refused, tmp_path / "h.onnx", precision="fp16", target="tensorrt", data=tmp_path / "d.npz", force=True
     )
     (note,) = (note for note in done.comparison.notes if "does not take" in note.text)
-    assert note.text.startswith("tensorrt does not take the result: BiasGelu (contrib): no such operator")
+    assert note.text.startswith("tensorrt does not accept the result: BiasGelu (contrib): no such operator")
     assert "and 1 more; optkit inspect" in note.text
 
 

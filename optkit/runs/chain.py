@@ -1,4 +1,4 @@
-"""The stages that a recipe means for each target, and the same without what changes the model's numbers."""
+"""Chains of stages: for each target the recipe's stages, completed, and a float counterpart of them."""
 
 from __future__ import annotations
 
@@ -13,59 +13,60 @@ from optkit.stages.stage import Stage, stage_class
 from optkit.targets.target import target
 
 FLOAT = "float"
-"""The name of the model that came in, exported and compiled without what the recipe does to its numbers."""
+"""Name of the chain that exports and compiles the original model without changing its numbers."""
 _FORM = ("export", "fuse", "compile")
-"""Stages that change a model's form, not what it computes."""
+"""Stages that change a model's form and not its numbers."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """The stages for one target, under the name that their result has in tables."""
+    """The stages for one target."""
 
     name: str
+    """Name of the result in tables."""
     target: str
     stages: tuple[Stage, ...]
     options: dict[str, Any] = field(default_factory=dict)
-    """Runtime options of a model that no stage compiles."""
+    """Runtime options, for a chain without a compile stage."""
 
     @property
     def title(self) -> str:
-        """``int8 on openvino``."""
+        """The name with the target: ``int8 on openvino``."""
         return f"{self.name} on {self.target}"
 
     @property
     def bundle(self) -> str:
-        """The folder of its bundle, among the run's bundles."""
+        """Name of the bundle's folder among the run's bundles."""
         return f"{self.target}-{FLOAT}" if self.name == FLOAT else self.target
 
 
 def chains(recipe: Recipe, model: Model, native: str) -> list[Chain]:
-    """The recipe's chain for each target; then, where it changes numbers, the same without.
+    """Return the recipe's chain for each target and, if the recipe changes numbers, a float chain for each.
 
-    The model that came in runs on ``native`` anyhow, so that target needs no second form of it.
+    ``native`` is the target of the original model, which is measured anyway and needs no float chain.
     """
     changes = [stage for stage in recipe.stages if stage.name not in _FORM]
     form = [stage for stage in recipe.stages if stage.name in _FORM]
     name = "-".join(_label(stage) for stage in changes) or "compiled"
-    found = [Chain(name, each, completed(recipe.stages, recipe, model, each)) for each in recipe.targets]
+    found = [Chain(name, each, complete_stages(recipe.stages, recipe, model, each)) for each in recipe.targets]
     if changes:
         others = [each for each in recipe.targets if each != native]
-        found += [Chain(FLOAT, each, completed(form, recipe, model, each)) for each in others]
+        found += [Chain(FLOAT, each, complete_stages(form, recipe, model, each)) for each in others]
     return found
 
 
 def notes(recipe: Recipe, model: Model) -> tuple[Note, ...]:
-    """What was added to the recipe's stages."""
+    """Return notes on the stages added to those of the recipe."""
     found = []
     if any(_needs_export(recipe.stages, model, name) for name in recipe.targets):
-        found.append(Note(f"export was added to the stages: the targets take no {model.format} model"))
+        found.append(Note(f"export was added to the stages: the targets do not read {model.format} models"))
     if not _has(recipe.stages, "compile"):
         found.append(Note("compile was added to the stages, so that there is a bundle"))
     return tuple(found)
 
 
-def completed(given: Sequence[Stage], recipe: Recipe, model: Model, target_name: str) -> tuple[Stage, ...]:
-    """The stages, the missing ones added; what is measured with so many threads is shipped with them."""
+def complete_stages(given: Sequence[Stage], recipe: Recipe, model: Model, target_name: str) -> tuple[Stage, ...]:
+    """Add the missing export and compile stages; a result measured with fixed threads is compiled for as many."""
     complete = list(given)
     if _needs_export(given, model, target_name):
         last = max((number for number, stage in enumerate(given) if stage.makes_torch), default=-1)

@@ -1,4 +1,4 @@
-"""Carrying out one stage, and keeping what it made."""
+"""Execution of a single stage: apply it, record it, and copy its result."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from optkit.system import atomic
 
 
 def carry_out(stage: Stage, model: Model, context: Context, *, key: str = "") -> tuple[Outcome, StageRecord]:
-    """Check and apply a stage, and write down what it did; ``key`` is its place in the store, if it has one.
+    """Check and apply a stage, and return its outcome with a record of it.
 
-    Raises what the stage raises.
+    ``key`` is the result's key in the store, if it has one. Raises the stage's errors.
     """
     stage.check(model, context)
     started = time.monotonic()
@@ -42,10 +42,7 @@ def carry_out(stage: Stage, model: Model, context: Context, *, key: str = "") ->
 
 
 def place(model: Model, destination: Path, *, force: bool = False) -> Model:
-    """Copy a stage's result to ``destination``, with the files beside it renamed to match.
-
-    Raises OutputError.
-    """
+    """Copy a stage's result to ``destination``, renaming the files that belong to it to match. Raises OutputError."""
     _check_suffix(model, destination)
     with atomic.writing(destination, force=force) as folder:
         if model.format == "onnx" and len(files_of(model.path, model.format)) > 1:
@@ -58,7 +55,7 @@ def place(model: Model, destination: Path, *, force: bool = False) -> Model:
 
 
 def _check_suffix(model: Model, destination: Path) -> None:
-    """Runtimes tell formats by the suffix."""
+    """Refuse a suffix other than the model's, because runtimes recognize formats by it. Raises OutputError."""
     if destination.suffix != model.path.suffix:
         raise OutputError(
             f"{destination}: the result is {model.format}, whose files end in {model.path.suffix}",

@@ -1,4 +1,4 @@
-"""Planning and running the stages of a recipe through the store, a branch for each target."""
+"""Plan and run a recipe: one branch per target, each stage through the store."""
 
 from __future__ import annotations
 
@@ -36,36 +36,42 @@ from optkit.system import atomic
 from optkit.targets.target import target
 
 _NOWHERE = Path("nowhere")
-"""The workdir of a stage that is only planned."""
+"""Working folder of a stage that is only planned."""
 _BASELINE = "baseline"
+"""Name of the baseline's bundle."""
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What a recipe works with, opened and checked: its model, also as the baseline of all measurements, and data."""
+class PreparedRecipe:
+    """A recipe with its model and data, opened and checked."""
 
     recipe: Recipe
     baseline: Candidate
+    """The recipe's model as the baseline of all measurements."""
     parts: Parts
 
     @property
     def evaluation(self) -> Dataset | None:
+        """The evaluation data, if there is any."""
         return self.parts.evaluation
 
     @property
     def model(self) -> Model:
+        """The recipe's model."""
         return self.baseline.model
 
     @property
     def chains(self) -> list[Chain]:
+        """The chains of stages, those of the recipe first."""
         return all_chains.chains(self.recipe, self.model, self.baseline.target)
 
     @property
     def notes(self) -> tuple[Note, ...]:
+        """Notes on stages added to the recipe's."""
         return all_chains.notes(self.recipe, self.model)
 
     def context(self, target_name: str, progress: Progress = no_progress) -> Context:
-        """What the stages for one target get."""
+        """Make the context of the stages for one target."""
         return Context(
             _NOWHERE,
             self.parts.calibration,
@@ -82,24 +88,28 @@ class Prepared:
 
 @dataclass
 class Result:
-    """How a chain ended: its stages as far as they went, and its bundle as a candidate or the error."""
+    """The outcome of a chain: a bundle or an error."""
 
     chain: Chain
     stages: list[StageRecord]
+    """The stages carried out."""
     candidate: Candidate | None = None
+    """The bundle, if all stages succeeded."""
     error: OptkitError | None = None
+    """The error that ended the chain."""
 
 
-def prepare(recipe: Recipe) -> Prepared:
-    """Open the model and the data, and make sure that every target is there. Raises OptkitError."""
-    baseline = opened(recipe)
+def prepare(recipe: Recipe) -> PreparedRecipe:
+    """Open the model and the data, and check that every target is available. Raises OptkitError."""
+    baseline = open_baseline(recipe)
     calibrates = any(stage.needs_calibration for stage in recipe.stages)
     trains = any(stage.trains for stage in recipe.stages)
-    return Prepared(recipe, baseline, data_parts(recipe, baseline.model, calibrates=calibrates, trains=trains))
+    parts = data_parts(recipe, baseline.model, calibrates=calibrates, trains=trains)
+    return PreparedRecipe(recipe, baseline, parts)
 
 
-def opened(recipe: Recipe) -> Candidate:
-    """The recipe's model as the baseline of all measurements; every target is there. Raises OptkitError."""
+def open_baseline(recipe: Recipe) -> Candidate:
+    """Open the recipe's model as the baseline, and check that every target is available. Raises OptkitError."""
     for name in recipe.targets:
         target(name).version()
         candidates.check_present(target(name))
@@ -109,10 +119,10 @@ def opened(recipe: Recipe) -> Candidate:
 
 
 def plan(recipe: Recipe, recipe_path: str | Path, *, cache: Store | None = None) -> Plan:
-    """What ``run`` would do, which of it is in the store, and what a stage refuses already."""
+    """Plan what ``run`` would do: which results are in the store, and what a stage would refuse. Raises OptkitError."""
     prepared, cache = prepare(recipe), cache or Store()
     with cache.using():
-        branches = [_planned(chain, prepared, cache) for chain in prepared.chains]
+        branches = [_plan_branch(chain, prepared, cache) for chain in prepared.chains]
     return Plan(
         recipe=recipe.document(),
         recipe_path=str(recipe_path),
@@ -132,9 +142,10 @@ def run(
     cache: Store | None = None,
     progress: Progress = no_progress,
 ) -> Run:
-    """Carry out ``recipe`` and write everything into ``folder``; run again to go on with what was killed.
+    """Carry out ``recipe`` and write all results into ``folder``; a killed run goes on when it is started again.
 
-    A branch that fails carries its reason and others go on; where all fail, the first error is raised.
+    A branch that fails is recorded with its reason, and the others go on. Raises OptkitError, the first branch's if all
+    fail.
     """
     started, begun = datetime.now(UTC), time.monotonic()
     prepared = prepare(recipe)
@@ -163,8 +174,8 @@ def run(
     return record
 
 
-def carry_out(prepared: Prepared, folder: Path, cache: Store, progress: Progress) -> list[Result]:
-    """Every chain through the store, and the bundles they end in. Raises the first error where all fail."""
+def carry_out(prepared: PreparedRecipe, folder: Path, cache: Store, progress: Progress) -> list[Result]:
+    """Carry out every chain through the store, and write the bundles. Raises the first error if all fail."""
     with cache.using():
         results = [_carry_out(chain, prepared, folder, cache, progress) for chain in prepared.chains]
     errors = [result.error for result in results if result.error is not None]
@@ -174,7 +185,7 @@ def carry_out(prepared: Prepared, folder: Path, cache: Store, progress: Progress
 
 
 def step(stage: Stage, source: Model, context: Context, cache: Store) -> Entry:
-    """One stage's result: out of the store, or made and put there."""
+    """Return a stage's result from the store, or carry out the stage and store the result. Raises OptkitError."""
     key = store.key(stage, source, context)
     found = cache.get(key, source)
     if found is not None:
@@ -186,7 +197,7 @@ def step(stage: Stage, source: Model, context: Context, cache: Store) -> Entry:
 
 
 def data_parts(recipe: Recipe, model: Model, *, calibrates: bool, trains: bool = False) -> Parts:
-    """The recipe's data by what it is used for. Raises DataError."""
+    """Split the recipe's data into the parts for training, calibration and evaluation. Raises DataError."""
     return splits.parts(
         recipe.data,
         recipe.calibration,
@@ -199,20 +210,20 @@ def data_parts(recipe: Recipe, model: Model, *, calibrates: bool, trains: bool =
     )
 
 
-def _planned(chain: Chain, prepared: Prepared, cache: Store) -> PlannedBranch:
+def _plan_branch(chain: Chain, prepared: PreparedRecipe, cache: Store) -> PlannedBranch:
     context = prepared.context(chain.target)
     source: Model | None = prepared.model
     planned = []
     for stage in chain.stages:
-        planned_stage, source = _planned_stage(stage, source, context, cache)
+        planned_stage, source = _plan_stage(stage, source, context, cache)
         planned.append(planned_stage)
     return PlannedBranch(name=chain.name, target=chain.target, stages=planned)
 
 
-def _planned_stage(
+def _plan_stage(
     stage: Stage, source: Model | None, context: Context, cache: Store
 ) -> tuple[PlannedStage, Model | None]:
-    """The stage as planned and, where it is in the store, the model that it leads to."""
+    """Plan a stage; also returns its result if that is in the store."""
     planned = PlannedStage(stage=stage.name, fields=stage.model_dump(mode="json"))
     if source is None:
         return planned, None
@@ -224,6 +235,7 @@ def _planned_stage(
 
 
 def _refusal(stage: Stage, source: Model, context: Context) -> str | None:
+    """Return the reason for which the stage refuses the model, if it does."""
     try:
         stage.check(source, context)
     except OptkitError as error:
@@ -231,7 +243,7 @@ def _refusal(stage: Stage, source: Model, context: Context) -> str | None:
     return None
 
 
-def _carry_out(chain: Chain, prepared: Prepared, folder: Path, cache: Store, progress: Progress) -> Result:
+def _carry_out(chain: Chain, prepared: PreparedRecipe, folder: Path, cache: Store, progress: Progress) -> Result:
     result = Result(chain, [])
     context = prepared.context(chain.target, progress)
     model = prepared.model
@@ -241,16 +253,16 @@ def _carry_out(chain: Chain, prepared: Prepared, folder: Path, cache: Store, pro
             entry = step(stage, model, context, cache)
             result.stages.append(entry.record)
             model = entry.model
-        place = folder / run_folder.BUNDLES / chain.bundle
-        bundled = bundle.write(place, model, stages=result.stages, force=True)
+        destination = folder / run_folder.BUNDLES / chain.bundle
+        bundled = bundle.write(destination, model, stages=result.stages, force=True)
         result.candidate = replace(candidates.candidate(bundled), name=chain.title)
     except OptkitError as error:
         result.error = error
     return result
 
 
-def _compare(prepared: Prepared, results: Sequence[Result], progress: Progress) -> Comparison:
-    """The model that came in and every bundle, measured now; what came to no bundle is a row with its reason."""
+def _compare(prepared: PreparedRecipe, results: Sequence[Result], progress: Progress) -> Comparison:
+    """Measure the original model and every bundle; a chain without a bundle becomes a row with its reason."""
     recipe = prepared.recipe
     done = [(result.chain, result.candidate) for result in results if result.candidate is not None]
     found = comparison.side_by_side(
@@ -275,27 +287,30 @@ def _failed(chain: Chain, error: OptkitError, compared: Comparison) -> Row:
 
 
 def _prove(rows: Sequence[Row], results: Sequence[Result], folder: Path) -> None:
-    """Write into each bundle's manifest what was measured of it."""
+    """Write the measured quality and speed-up into each bundle's manifest."""
     by_title = {row.title: row for row in rows}
     for chain in (result.chain for result in results if result.candidate):
-        row, place = by_title[chain.title], folder / run_folder.BUNDLES / chain.bundle
+        row, bundle_folder = by_title[chain.title], folder / run_folder.BUNDLES / chain.bundle
         ratio = row.speedup
         if ratio is None:
             continue
         speedup = Speedup(ratio=ratio.value, low=ratio.low, high=ratio.high, baseline=rows[0].title)
-        proven = bundle_manifest.read(place).model_copy(update={"quality": row.quality, "speedup": speedup})
-        atomic.write_text(place / bundle_manifest.FILE_NAME, proven.to_json() + "\n", force=True)
+        proven = bundle_manifest.read(bundle_folder).model_copy(update={"quality": row.quality, "speedup": speedup})
+        atomic.write_text(bundle_folder / bundle_manifest.FILE_NAME, proven.to_json() + "\n", force=True)
 
 
-def _deliver(prepared: Prepared, best: Row, results: Sequence[Result], folder: Path) -> list[Note]:
-    """Let the run's ``bundle`` be the chosen row's; the baseline gets one of its own where its target loads it."""
+def _deliver(prepared: PreparedRecipe, best: Row, results: Sequence[Result], folder: Path) -> list[Note]:
+    """Point the run's ``bundle`` to that of the chosen row.
+
+    If the baseline was chosen, write a bundle of it, except of a torch file.
+    """
     if not best.baseline:
         run_folder.link_bundle(folder, next(each.chain.bundle for each in results if each.chain.title == best.title))
         return []
     found = prepared.baseline
     if found.model.format in TORCH_FORMATS:
         run_folder.link_bundle(folder, None)
-        return [Note(f"the result is the model that came in, {found.model.path}; a torch file makes no bundle")]
+        return [Note(f"the result is the original model, {found.model.path}; a torch file makes no bundle")]
     model = replace(found.model, target=found.target, options=found.options)
     bundle.write(folder / run_folder.BUNDLES / _BASELINE, model, stages=(), force=True)
     run_folder.link_bundle(folder, _BASELINE)

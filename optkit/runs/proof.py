@@ -1,4 +1,4 @@
-"""What a transformation brought: the float model that went in and what came out, side by side on the same target."""
+"""Proof of a transformation: the result compared with the float model it was made from, on the same target."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ from optkit.runs.single_stage import Transformed
 from optkit.targets.target import target
 
 _REFERENCE = "onnxruntime"
+"""Runtime that computes the quality where the target cannot run."""
 
 
-def compared(done: Transformed, after: Model, metric: str | None, max_drop: float | None, seconds: float) -> Comparison:
-    """``after`` beside the float model that it was made of, on the evaluation data where there are some.
+def compare_with_float(
+    done: Transformed, after: Model, metric: str | None, max_drop: float | None, seconds: float
+) -> Comparison:
+    """Compare ``after`` with the float model that it was made from, on the evaluation data if there is any.
 
-    Where the target cannot run here, onnxruntime computes the quality on the CPU, and no speed is claimed.
+    If the target cannot run on this machine, onnxruntime computes the quality on the CPU and no speed is measured.
     """
     absence = target(done.request.target).absence()
     if absence is None:
@@ -34,14 +37,14 @@ def compared(done: Transformed, after: Model, metric: str | None, max_drop: floa
         meant = half_verify.reference(after, Path(folder))
         found = _side_by_side(done, meant, metric, max_drop, None)
     before, result = found.rows
-    told = f"quality is computed on the CPU, by {_REFERENCE}, and no speed was measured: {absence}"
-    note = Note(text=told, where=done.request.target, level="warning")
+    text = f"quality was computed by {_REFERENCE} on the CPU, and speed was not measured: {absence}"
+    note = Note(text=text, where=done.request.target, level="warning")
     rows = [before, result.model_copy(update={"model": recording.of_model(after)})]
     return found.model_copy(update={"rows": rows, "notes": [*found.notes, note, *_refused(after, done.request.target)]})
 
 
 def _refused(model: Model, target_name: str) -> Iterator[Note]:
-    """A warning where a target that cannot run here, but can read models, does not take this one."""
+    """Yield a warning if a target that cannot run here, but can read models, refuses this one."""
     try:
         refused = [
             f"{each.operator} ({each.node}): {each.reason}"
@@ -54,7 +57,7 @@ def _refused(model: Model, target_name: str) -> Iterator[Note]:
     if refused:
         more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
         text = (
-            f"{target_name} does not take the result: {refused[0]}{more}; optkit inspect --target {target_name} tells"
+            f"{target_name} does not accept the result: {refused[0]}{more}; see optkit inspect --target {target_name}"
         )
         yield Note(text=text, where=target_name, level="warning")
 
@@ -62,7 +65,7 @@ def _refused(model: Model, target_name: str) -> Iterator[Note]:
 def _side_by_side(
     done: Transformed, after: Model, metric: str | None, max_drop: float | None, seconds: float | None
 ) -> Comparison:
-    """Without ``seconds``, the quality alone, on the CPU."""
+    """Compare both models on the target for ``seconds`` each; without ``seconds``, only their quality on the CPU."""
     request, dataset = done.request, done.parts.evaluation
     runtime = _REFERENCE if seconds is None else request.target
     before, result = (candidate(each, target=runtime, threads=request.threads) for each in (done.floating, after))
@@ -82,7 +85,7 @@ def _side_by_side(
 
 
 def verdict(compared: Comparison) -> list[Note]:
-    """Warnings where the result is no improvement."""
+    """Return warnings if the result is no improvement."""
     result: Row = compared.rows[-1]
     if result.status == "failed":
         return [Note(f"the result does not run: {result.reason}", level="warning")]
@@ -90,8 +93,10 @@ def verdict(compared: Comparison) -> list[Note]:
     notes = []
     if result.speed_verdict == "slower":
         notes.append(
-            Note("the result is slower than what came in: keep the original if speed is the goal", level="warning")
+            Note(
+                "the result is slower than the original model: keep the original if speed is the goal", level="warning"
+            )
         )
     if loss is not None and compared.max_drop is not None and loss.value > compared.max_drop:
-        notes.append(Note(f"the loss {loss.value:.4f} is beyond --max-drop {compared.max_drop:g}", level="warning"))
+        notes.append(Note(f"the loss {loss.value:.4f} exceeds --max-drop {compared.max_drop:g}", level="warning"))
     return notes

@@ -1,4 +1,7 @@
-"""The folder of a run: its recipe first, its record last; what has no record is unfinished and can be run again."""
+"""The folder of a run: the recipe is written first and the record last, so a folder without a record is unfinished.
+
+An unfinished run goes on when it is started again.
+"""
 
 from __future__ import annotations
 
@@ -20,25 +23,27 @@ RECIPE = "recipe.yaml"
 BUNDLE = "bundle"
 BUNDLES = "bundles"
 _ASIDE = ".optkit-"
-"""How folders begin that ``output.writing`` works in."""
+"""Prefix of the temporary folders of ``output.writing``."""
 
 
 def default(recipe_path: str | Path) -> Path:
-    """``runs/NAME-20260102-030405`` in the current folder."""
+    """Return ``runs/NAME-20260102-030405``, relative to the current folder."""
     return Path("runs") / f"{Path(recipe_path).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def prepare(folder: Path, recipe: Recipe, *, force: bool = False) -> None:
-    """Make ``folder`` ready for a run of ``recipe``: a new one, or an unfinished one of the same recipe.
+    """Prepare ``folder`` for a run of ``recipe``: make it, or go on in the folder of an unfinished run of that recipe.
 
-    Raises OutputError for one that holds something else; ``force`` replaces an earlier run, and never anything else.
+    Raises OutputError if the folder holds anything else; ``force`` replaces an earlier run, and nothing else.
     """
     text = recipe_text(recipe)
     if not _resumable(folder, text):
         if not force:
             raise OutputError(f"{folder}: exists already", hint="choose another with -o, or replace it with --force")
         if not (folder / RECIPE).is_file():
-            raise OutputError(f"{folder}: is no run's folder, so --force does not replace it", hint="choose another")
+            raise OutputError(
+                f"{folder}: not the folder of a run, so --force does not replace it", hint="choose another with -o"
+            )
         shutil.rmtree(folder)
     _clear_leftovers(folder)
     atomic.make_writable(folder.parent)
@@ -47,14 +52,14 @@ def prepare(folder: Path, recipe: Recipe, *, force: bool = False) -> None:
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """The recipe as it is carried out: settings put in, paths made absolute, so that the copy runs where it lies."""
+    """Return the recipe as YAML, with all settings in it and absolute paths, so that it runs from the run's folder."""
     document = recipe.beside(Path.cwd()).document()
     head = "# The recipe as it was carried out: every default and setting made explicit.\n"
     return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
 def link_bundle(folder: Path, bundle: str | None) -> None:
-    """Let ``bundle`` point to the one chosen, or to none."""
+    """Point the link ``bundle`` to the chosen bundle, or remove it."""
     link = folder / BUNDLE
     link.unlink(missing_ok=True)
     if bundle is not None:
@@ -62,14 +67,14 @@ def link_bundle(folder: Path, bundle: str | None) -> None:
 
 
 def finish(folder: Path, run: Run, reports: Mapping[str, str]) -> None:
-    """Write the reports (text by file name), and last the record, which says that the run is finished."""
+    """Write the reports (text by file name) and then the record, which marks the run as finished."""
     for name, text in reports.items():
         atomic.write_text(folder / name, text, force=True)
     atomic.write_text(folder / RECORD, run.to_json() + "\n", force=True)
 
 
 def read(path: str | Path) -> Run:
-    """The record of the run in the folder ``path``, or in the file. Raises UsageError, ModelError."""
+    """Read the record of a run from its folder or its file. Raises UsageError, ModelError."""
     given = Path(path)
     file = given / RECORD if given.is_dir() else given
     if not file.is_file():
@@ -83,7 +88,7 @@ def read(path: str | Path) -> Run:
 
 
 def _clear_leftovers(folder: Path) -> None:
-    """Remove what a killed run was writing."""
+    """Remove temporary folders of a killed run."""
     for leftover in (*folder.glob(f"{_ASIDE}*"), *folder.glob(f"{BUNDLES}/{_ASIDE}*")):
         shutil.rmtree(leftover)
 

@@ -1,4 +1,4 @@
-"""Saved records: the comparison in a run's folder, in its record, or in what ``optkit compare --json`` printed."""
+"""Saved comparisons, read from the folder of a run, from its record, or from ``optkit compare --json`` output."""
 
 from __future__ import annotations
 
@@ -31,37 +31,38 @@ from optkit.system import validation
 
 @dataclass(frozen=True)
 class Saved:
-    """A comparison out of a file in ``folder``; of a run also the title of the row that it chose, and its recipe
-    without the stages, which are carried out already.
-    """
+    """A comparison read from a file."""
 
     folder: Path
+    """The folder that the file is in."""
     comparison: Comparison
     chosen: str | None = None
+    """Title of the row that the run chose; ``None`` if the comparison is of no run."""
     recipe: Recipe | None = None
+    """The run's recipe without its stages, which are carried out already."""
 
     @property
     def rules(self) -> Rules:
-        """Those of the recipe's gate."""
+        """The rules of the recipe's gate."""
         return (self.recipe and self.recipe.gate) or Rules()
 
 
 def is_record(path: Path) -> bool:
-    """Whether there is a record at ``path``, and no model: a run's folder, or JSON."""
+    """Return True if ``path`` is a record and no model: the folder of a run, or a JSON file."""
     if path.is_dir():
         return (path / run_folder.RECORD).is_file()
     return path.is_file() and path.suffix == ".json"
 
 
 def read(path: Path) -> Saved:
-    """The record at ``path``, or in the folder of a run. Raises UsageError, ModelError."""
+    """Read the record at ``path``, or in the folder of a run. Raises UsageError, ModelError."""
     if path.is_dir() or _schema(path) == "optkit.run/1":
         return _of_run(path)
     try:
         return Saved(path.parent, Comparison.model_validate_json(path.read_bytes()))
     except ValidationError as error:
         raise ModelError(
-            f"{path}: no saved comparison: {validation.first_error(error)}",
+            f"{path}: not a saved comparison: {validation.first_error(error)}",
             hint="give the folder of a run, its record.json, or what optkit compare --json printed",
         ) from None
 

@@ -1,4 +1,4 @@
-"""What verbs that train have in common: the trained module where it belongs, and the proof on a runtime."""
+"""Common part of the verbs that train: write the trained module, and measure it on a runtime."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from optkit.stages.stage import Context, Stage, stage_class
 from optkit.system import atomic
 
 
-def carried_out(
+def carry_out(
     stage: Stage,
     request: Request,
     output: Path | None,
@@ -28,10 +28,10 @@ def carried_out(
     seconds: float,
     force: bool,
 ) -> Transformation:
-    """Carry out a stage that trains; the result is a torch file or, as ``.onnx``, exported.
+    """Carry out a stage that trains, and write its result: a torch file or, if ``output`` ends in ``.onnx``, an export.
 
-    Without ``output`` it lies beside the model, as ``MODEL-prune.safetensors``. Where Ctrl-C ends the training, the
-    best so far is written all the same. Raises OptkitError, KeyboardInterrupt.
+    Without ``output`` it is written beside the model, as ``MODEL-prune.safetensors``. If Ctrl-C ends the training, the
+    best checkpoint so far is written. Raises OptkitError, KeyboardInterrupt.
     """
     source = Path(request.path)
     opened = opening.open(source, code=request.code, trust=request.trust)
@@ -66,10 +66,10 @@ def carried_out(
 def _compared(
     done: Transformed, result: Model, destination: Path, folder: Path, max_drop: float | None, seconds: float
 ) -> Comparison:
-    """The model that came in beside the one that came out, as runtimes take them."""
+    """Compare the trained model with the original on a runtime, exporting it first if it is no ONNX model."""
     after = result if result.format == "onnx" else _export(done, result, folder / "after")
     named = after.path.rename(after.path.with_name(f"{destination.stem}.onnx"))
-    return proof.compared(done, replace(after, path=named), done.request.metric, max_drop, seconds)
+    return proof.compare_with_float(done, replace(after, path=named), done.request.metric, max_drop, seconds)
 
 
 def _export(done: Transformed, model: Model, folder: Path) -> Model:

@@ -79,7 +79,7 @@ class _Optimizing:
 
     def run(self) -> Run:
         """Search, compare, choose, deliver."""
-        baseline = pipeline.opened(self.recipe)
+        baseline = pipeline.open_baseline(self.recipe)
         samples = self.calibration_samples or _calibration_samples(baseline.model)
         self.recipe = self.recipe.model_copy(update={"calibration_samples": samples})
         parts, notes = _parts(self.recipe, baseline.model)

@@ -212,7 +212,7 @@ class Proposals:
         yield self._chain("fp16", target_name, [Quantize(precision="fp16")])
 
     def _chain(self, name: str, target_name: str, stages: Sequence[Stage]) -> Chain:
-        complete = chains.completed(stages, self.recipe, self.model, target_name)
+        complete = chains.complete_stages(stages, self.recipe, self.model, target_name)
         static = target(target_name).static_options(self.shapes) if self.shapes else {}
         return Chain(name, target_name, tuple(_with_options(stage, static) for stage in complete))
 

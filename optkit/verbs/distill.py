@@ -82,7 +82,7 @@ def distill(
         metric=metric,
         threads=threads,
     )
-    return trained_stage.carried_out(
+    return trained_stage.carry_out(
         stage,
         request,
         None if output is None else Path(output),

@@ -104,7 +104,7 @@ def quantize(
     )
     with transformed(stage, request) as done:
         placed = place(done.outcome.model, destination, force=force)
-        compared = proof.compared(done, placed, metric, max_drop, seconds) if measure else None
+        compared = proof.compare_with_float(done, placed, metric, max_drop, seconds) if measure else None
         return Transformation(
             output=str(destination),
             stage=done.record.model_copy(update={"result": recording.of_model(placed)}),
