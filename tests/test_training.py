@@ -45,7 +45,9 @@ def lesson(samples, tmp_path_factory):
 
 
 def history(done):
-    return done.stage.facts["training"][-1]
+    found = done.stage.facts["training"][-1]
+    assert done.stage.trainings[-1].model_dump() == found  # the record names all that training writes
+    return found
 
 
 def test_a_student_learns_from_its_teacher_and_is_compared_with_it(lesson, tmp_path):
@@ -254,7 +256,7 @@ def test_what_is_taught_ends_no_worse_than_it_began(lesson, samples, tmp_path):
     done = package.distill(output=tmp_path / "worse.safetensors", **given)
     assert history(done)["best"] == 0
     assert any("no epoch was better" in note.text and note.level == "warning" for note in done.stage.notes)
-    assert "start" in [cell.text for cell in training_charts._row(done.stage, done.stage.facts["training"][0])]
+    assert "start" in [cell.text for cell in training_charts._row(done.stage, done.stage.trainings[0])]
     before, after = (load_file(each.output) for each in (beginning, done))
     assert all(torch.equal(before[name], after[name]) for name in before)
 

@@ -15,6 +15,53 @@ from optkit.records.record import Record, Root
 from optkit.records.search import SearchRecord
 
 
+class EpochFacts(Record):
+    """One pass over the training data."""
+
+    epoch: int
+    """Number of the epoch, from 1."""
+    loss: float
+    """Mean loss on the training data during the epoch."""
+    held_out: float
+    """Mean loss on the held-out data after the epoch."""
+    metric: float | None = None
+    """The metric on the held-out data, in its own units; null where it has no value."""
+    learning_rate: float
+    """Learning rate at the end of the epoch."""
+    seconds: float
+    """Seconds since the training began, or went on from a checkpoint, at the end of the epoch."""
+
+
+class TrainingFacts(Record):
+    """One training within a stage."""
+
+    label: str
+    """The training's name: ``distill``, ``qat``, or the pruning step that it follows."""
+    metric: str = ""
+    """The metric that is measured on the held-out data."""
+    learning_rate: float = 0.0
+    """The highest learning rate."""
+    device: str = "cpu"
+    """The device that it ran on: ``cpu`` or ``cuda``."""
+    precision: str = "float32"
+    """The dtype of the forward pass: ``float32``, or ``bfloat16`` or ``float16`` under autocast."""
+    steps: int = 0
+    """Number of training steps, each of one batch."""
+    resumed: int | None = None
+    """The step of the checkpoint that it went on from; null where it was not interrupted."""
+    best: int = 0
+    """The epoch whose weights were kept; 0 where none was better than the start."""
+    stopped_early: bool = False
+    """True if it stopped before the last epoch, as the held-out loss no longer fell."""
+    epochs: list[EpochFacts] = Field(default_factory=list)
+    """The epochs, in order."""
+
+    @property
+    def kept(self) -> EpochFacts | None:
+        """The epoch whose weights were kept; ``None`` where none was better than the start."""
+        return self.epochs[self.best - 1] if self.best else None
+
+
 class StageRecord(Record):
     """One stage as it was carried out."""
 
@@ -44,6 +91,11 @@ class StageRecord(Record):
     """Choices of the stage, and what it left alone."""
     facts: dict[str, Any] = Field(default_factory=dict)
     """Figures of the stage; the keys are the stage's own. ``training`` lists the trainings of stages that train."""
+
+    @property
+    def trainings(self) -> list[TrainingFacts]:
+        """The trainings within the stage, out of its facts."""
+        return [TrainingFacts.model_validate(each) for each in self.facts.get("training", [])]
 
 
 class Transformation(Root):

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from optkit import units
-from optkit.records.run import Run, StageRecord
+from optkit.records.run import Run, StageRecord, TrainingFacts
 from optkit.reports import summary, svg
 from optkit.reports.summary import Cell, Sheet
 from optkit.reports.svg import Chart
@@ -27,7 +27,7 @@ def charts(run: Run) -> list[Chart]:
 
 def sheet(run: Run) -> Sheet | None:
     """Return a row for each training: its epochs, the best of them, and the losses of that one."""
-    rows = [_row(stage, course) for stage in _trained(run) for course in stage.facts["training"] if course["epochs"]]
+    rows = [_row(stage, course) for stage in _trained(run) for course in stage.trainings if course.epochs]
     columns = ["stage", "training", "epochs", "best", "held-out loss", "metric", "learning rate", "time"]
     return Sheet(columns, rows) if rows else None
 
@@ -35,45 +35,42 @@ def sheet(run: Run) -> Sheet | None:
 def _trained(run: Run) -> Iterator[StageRecord]:
     """Return the stages that trained; a stage that targets share comes once."""
     stages = {stage.key: stage for branch in run.branches for stage in branch.stages}
-    return (stage for stage in stages.values() if stage.facts.get("training"))
+    return (stage for stage in stages.values() if stage.trainings)
 
 
-def _row(stage: StageRecord, course: dict[str, Any]) -> list[Cell]:
-    epochs = course["epochs"]
-    unknown: dict[str, Any] = {"epoch": "start", "held_out": None, "metric": None}
-    best = epochs[course["best"] - 1] if course["best"] else unknown
-    metric = f"{course['metric']} {units.quality(best['metric'])}" if best["metric"] is not None else units.UNKNOWN
-    held_out = units.UNKNOWN if best["held_out"] is None else f"{best['held_out']:.4g}"
-    early = ", stopped early" if course["stopped_early"] else ""
+def _row(stage: StageRecord, course: TrainingFacts) -> list[Cell]:
+    best = course.kept
+    early = ", stopped early" if course.stopped_early else ""
     texts = [
         summary.stage_title(stage),
-        course["label"],
-        f"{len(epochs)}{early}",
-        str(best["epoch"]),
-        held_out,
-        metric,
-        f"{course['learning_rate']:g}",
-        units.seconds(epochs[-1]["seconds"]),
+        course.label,
+        f"{len(course.epochs)}{early}",
+        "start" if best is None else str(best.epoch),
+        units.UNKNOWN if best is None else f"{best.held_out:.4g}",
+        f"{course.metric} {units.quality(best.metric)}" if best and best.metric is not None else units.UNKNOWN,
+        f"{course.learning_rate:g}",
+        units.seconds(course.epochs[-1].seconds),
     ]
     return [Cell(text) for text in texts]
 
 
 def _curves(stage: StageRecord, number: int) -> Chart:
-    courses = [course for course in stage.facts["training"] if course["epochs"]]
-    points = [(course, epoch) for course in courses for epoch in course["epochs"]]
-    metric = courses[0]["metric"] if courses else None
-    measured = metric is not None and all(epoch["metric"] is not None for _, epoch in points)
+    courses = [course for course in stage.trainings if course.epochs]
+    points = [(course, epoch) for course in courses for epoch in course.epochs]
+    metric = courses[0].metric if courses else None
+    metrics = [epoch.metric for _, epoch in points if epoch.metric is not None]
+    measured = metric is not None and len(metrics) == len(points)
 
     def draw(figure: Figure) -> None:
         losses, *others = figure.subplots(1, 2 if measured else 1, squeeze=False)[0]
         steps = list(range(1, len(points) + 1))
-        learnt, watched = ([epoch[name] for _, epoch in points] for name in ("loss", "held_out"))
+        learnt, watched = [epoch.loss for _, epoch in points], [epoch.held_out for _, epoch in points]
         lift = _APART if learnt[-1] >= watched[-1] else -_APART
         _line(losses, steps, learnt, svg.BASELINE, "training", lift)
         _line(losses, steps, watched, svg.SERIES, "held out", -lift)
         losses.set_title("loss", fontsize=9, loc="left")
         for axes in others:
-            _line(axes, steps, [epoch["metric"] for _, epoch in points], svg.SERIES, "held out")
+            _line(axes, steps, metrics, svg.SERIES, "held out")
             axes.set_title(f"{metric} on held-out data", fontsize=9, loc="left")
         for axes in (losses, *others):
             _finish(axes, courses)
@@ -82,7 +79,7 @@ def _curves(stage: StageRecord, number: int) -> Chart:
     cuts = "; dashed lines are where it was cut again" if len(courses) > 1 else ""
     caption = f"Epoch by epoch{cuts}. The weights kept are those with the least held-out loss, marked by a dot."
     words = "; ".join(
-        f"{course['label']}, epoch {epoch['epoch']}: loss {epoch['loss']:.4g}, held out {epoch['held_out']:.4g}"
+        f"{course.label}, epoch {epoch.epoch}: loss {epoch.loss:.4g}, held out {epoch.held_out:.4g}"
         for course, epoch in points
     )
     return Chart(title, caption, svg.svg(f"training-{number}", title, words, draw, _LINES))
@@ -94,7 +91,7 @@ def _line(axes: Any, steps: list[int], values: list[float], colour: str, name: s
     axes.annotate(name, (steps[-1], values[-1]), **end)
 
 
-def _finish(axes: Any, courses: list[dict[str, Any]]) -> None:
+def _finish(axes: Any, courses: list[TrainingFacts]) -> None:
     """Mark whole epochs, the border between two trainings, and the weights that were kept."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y")
@@ -105,8 +102,8 @@ def _finish(axes: Any, courses: list[dict[str, Any]]) -> None:
     for course in courses:
         if start:
             axes.axvline(start + 0.5, color=svg.MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        if course["best"]:
-            step = start + course["best"]
+        if course.best:
+            step = start + course.best
             axes.plot([step], [held_out.get_ydata()[step - 1]], marker="o", markersize=6, color=svg.SERIES)
-        start += len(course["epochs"])
+        start += len(course.epochs)
     axes.set_xlim(0.7, max(start, 1) * 1.2 + 0.3)
