@@ -80,7 +80,7 @@ def test_a_graph_does_nothing_until_it_is_launched(runtime):
         buffer.copy_from(array, stream)
         buffer.copy_to(back, stream)
 
-    with cuda.Stream() as stream, cuda.Buffer(4) as buffer, cuda.Graph(both_ways, stream) as graph:
+    with cuda.Stream() as stream, cuda.Buffer(4) as buffer, cuda.CudaGraph(both_ways, stream) as graph:
         assert back.tolist() == [0, 0, 0, 0]
         graph.launch(stream)
         assert back.tolist() == [5, 5, 5, 5]
@@ -90,7 +90,7 @@ def test_a_graph_does_nothing_until_it_is_launched(runtime):
 def test_a_stream_is_no_longer_captured_after_an_error_meanwhile(runtime):
     with cuda.Stream() as stream:
         with pytest.raises(ZeroDivisionError):
-            cuda.Graph(lambda: 1 / 0, stream)
+            cuda.CudaGraph(lambda: 1 / 0, stream)
         assert runtime.captured is None
 
 

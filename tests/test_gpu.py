@@ -132,7 +132,7 @@ def test_a_graph_of_copies_is_launched_as_one(runtime):
             buffer.copy_to(back.bytes, stream)
 
         there.bytes[:], back.bytes[:] = 1, 0
-        with cuda.Graph(both_ways, stream) as graph:
+        with cuda.CudaGraph(both_ways, stream) as graph:
             assert back.bytes.max() == 0
             for value in (5, 7):
                 there.bytes[:] = value

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,12 @@ def test_no_file_holds_two_ideas():
 def test_names_explain_themselves():
     vague = {"utils", "util", "common", "base", "core", "helpers", "helper", "manager", "misc"}
     assert not vague & {path.stem for path in PACKAGE.rglob("*")}
+
+
+def test_no_class_name_stands_twice():
+    trees = [ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")]
+    names = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert {name for name, count in names.items() if count > 1} <= TWICE
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -15,7 +15,7 @@ _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 
 
 @dataclass(frozen=True)
-class Case:
+class JUnitCase:
     """One test case."""
 
     group: str
@@ -28,12 +28,12 @@ class Case:
     """The message of the case."""
 
 
-def of_rules(candidate: str, rules: Sequence[RuleRecord]) -> list[Case]:
+def of_rules(candidate: str, rules: Sequence[RuleRecord]) -> list[JUnitCase]:
     """Return a case for each rule; an inconclusive rule is skipped, as JUnit has no third outcome."""
     return [_of_rule(candidate, rule) for rule in rules]
 
 
-def render(suite: str, cases: Sequence[Case], seconds: float) -> str:
+def render(suite: str, cases: Sequence[JUnitCase], seconds: float) -> str:
     """Return the suite as an XML document; ``seconds`` is the time of all cases."""
     endings = [case.ending for case in cases]
     totals = {
@@ -51,13 +51,13 @@ def render(suite: str, cases: Sequence[Case], seconds: float) -> str:
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _of_rule(candidate: str, rule: RuleRecord) -> Case:
+def _of_rule(candidate: str, rule: RuleRecord) -> JUnitCase:
     if rule.verdict == "inconclusive":
-        return Case(candidate, rule.rule, "skipped", f"inconclusive: {rule.reason}")
-    return Case(candidate, rule.rule, "failure" if rule.verdict == "fail" else "passed", rule.reason)
+        return JUnitCase(candidate, rule.rule, "skipped", f"inconclusive: {rule.reason}")
+    return JUnitCase(candidate, rule.rule, "failure" if rule.verdict == "fail" else "passed", rule.reason)
 
 
-def _add(suite: ElementTree.Element, case: Case) -> None:
+def _add(suite: ElementTree.Element, case: JUnitCase) -> None:
     name, group, text = (_FORBIDDEN.sub("\ufffd", each) for each in (case.name, case.group, case.text))
     element = ElementTree.SubElement(suite, "testcase", {"classname": group, "name": name, "time": "0"})
     if case.ending == "passed":

@@ -156,7 +156,7 @@ class Timer(_Closing):
         _call("cudaEventDestroy", self._stop)
 
 
-class Graph(_Closing):
+class CudaGraph(_Closing):
     """What ``enqueue`` puts on a stream, captured once and not carried out, to be launched as one.
 
     Addresses and shapes stay as they were. What allocates on first use must have been used before.

@@ -209,7 +209,7 @@ def _rounded_weights(bits: int, axis: int | None) -> Any:
 
     limit = 2 ** (bits - 1) - 1
 
-    class Weights(torch.nn.Module):  # type: ignore[misc]
+    class RoundedWeights(torch.nn.Module):  # type: ignore[misc]
         def forward(self, weight: Any) -> Any:
             if axis is None:
                 scale = (weight.detach().abs().amax() / limit).clamp(min=1e-12)
@@ -217,7 +217,7 @@ def _rounded_weights(bits: int, axis: int | None) -> Any:
             scale = (weight.detach().abs().movedim(axis, 0).flatten(1).amax(1) / limit).clamp(min=1e-12)
             return torch.fake_quantize_per_channel_affine(weight, scale, _zero(scale), axis, -limit, limit)
 
-    return Weights()
+    return RoundedWeights()
 
 
 def _rounded_values() -> Any:

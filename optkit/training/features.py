@@ -54,14 +54,14 @@ def attending(note: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
     import torch
     from torch.overrides import TorchFunctionMode
 
-    class Mode(TorchFunctionMode):  # type: ignore[misc]
+    class AttentionMode(TorchFunctionMode):  # type: ignore[misc]
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             if func is torch.nn.functional.scaled_dot_product_attention:
                 note(dict(zip(_ARGUMENTS, args, strict=False)) | kwargs)
             return func(*args, **kwargs)
 
-    with Mode():
+    with AttentionMode():
         yield
 
 

@@ -168,7 +168,7 @@ def _sniff_zip(path: Path) -> TorchFormat | None:
 
 def _kind(path: Path, pickle: Pickle) -> TorchFormat:
     held = pickle.content
-    if pickles.is_module(held) or (isinstance(held, pickles.Made) and pickles.tensor(held) is None):
+    if pickles.is_module(held) or (isinstance(held, pickles.PickledCall) and pickles.tensor(held) is None):
         return "module"
     keys = nested_keys(held, pickles.weights)
     for key in keys:
@@ -231,7 +231,9 @@ def _signature(names: list[str], tensors: list[Tensor]) -> Signature:
 def _forward_names(archive: zipfile.ZipFile, base: str, path: Path) -> list[str]:
     """The arguments of ``forward`` in the code of the archive's outermost class."""
     held = pickles.read(archive.read(f"{base}data.pkl"), where=str(path)).content
-    wanted = held.callee.name if isinstance(held, pickles.Made) and isinstance(held.callee, pickles.Global) else ""
+    wanted = (
+        held.callee.name if isinstance(held, pickles.PickledCall) and isinstance(held.callee, pickles.Global) else ""
+    )
     module, _, name = wanted.rpartition(".")
     entry = f"{base}code/{module.replace('.', '/')}.py"
     if entry not in archive.namelist():

@@ -66,7 +66,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Limits:
+class Bounds:
     """What torch found out about dynamic dimensions: ``seq`` is at most 48, ``width`` is a multiple of 8."""
 
     notes: dict[str, str] = field(default_factory=dict)
@@ -112,7 +112,7 @@ def _run(loaded: Any, tensors: tuple[Any, ...]) -> Any:
         return (loaded.module() if isinstance(loaded, ExportedProgram) else loaded)(*tensors)
 
 
-def captured(loaded: Any, given: Example, signature: Signature) -> tuple[Any, Limits]:
+def captured(loaded: Any, given: Example, signature: Signature) -> tuple[Any, Bounds]:
     """The model as a module of torch's own operators alone, for engines that change its graph.
 
     Raises FixedDimensionError, and whatever torch raises.
@@ -121,7 +121,7 @@ def captured(loaded: Any, given: Example, signature: Signature) -> tuple[Any, Li
     return program.module(), limits
 
 
-def by_program(loaded: Any, given: Example, signature: Signature, opset: int) -> tuple[onnx.ModelProto, Limits]:
+def by_program(loaded: Any, given: Example, signature: Signature, opset: int) -> tuple[onnx.ModelProto, Bounds]:
     """Export a module or an ExportedProgram; dynamic dimensions are proven to be so.
 
     Raises FixedDimensionError for one that is not, and whatever torch raises.
@@ -143,11 +143,11 @@ def by_program(loaded: Any, given: Example, signature: Signature, opset: int) ->
     return _tidied(exported.model_proto, signature, given.outputs, opset), limits
 
 
-def _exported_program(loaded: Any, given: Example, signature: Signature) -> tuple[Any, Limits]:
+def _exported_program(loaded: Any, given: Example, signature: Signature) -> tuple[Any, Bounds]:
     from torch.export import ExportedProgram
 
     if isinstance(loaded, ExportedProgram):
-        return loaded, Limits()
+        return loaded, Bounds()
     return _program(loaded, given.tensors, signature.inputs)
 
 
@@ -180,13 +180,13 @@ def dynamic(spec: TensorSpec) -> dict[int, str]:
     return {axis: dim for axis, dim in enumerate(spec.shape or ()) if isinstance(dim, str)}
 
 
-def _program(module: Any, tensors: tuple[Any, ...], inputs: Sequence[TensorSpec]) -> tuple[Any, Limits]:
+def _program(module: Any, tensors: tuple[Any, ...], inputs: Sequence[TensorSpec]) -> tuple[Any, Bounds]:
     """The module exported, with dimensions as free as its code lets them be."""
     import torch
 
     names = {name for spec in inputs for name in dynamic(spec).values()}
     dims: dict[str, Any] = {name: torch.export.Dim(name) for name in sorted(names)}
-    limits = Limits()
+    limits = Bounds()
     for _ in range(_REFINEMENTS):
         shapes = tuple({axis: dims[dim] for axis, dim in dynamic(spec).items()} for spec in inputs)
         try:
@@ -210,7 +210,7 @@ def _fixes(message: str) -> dict[str, str]:
     return dict(_FIX.findall(message.partition("Suggested fixes:")[2]))
 
 
-def _refine(dims: dict[str, Any], fixes: Mapping[str, str], limits: Limits) -> None:
+def _refine(dims: dict[str, Any], fixes: Mapping[str, str], limits: Bounds) -> None:
     from torch.export import Dim
 
     for name, fix in fixes.items():

@@ -23,7 +23,7 @@ class Global:
 
 
 @dataclass(eq=False)
-class Made:
+class PickledCall:
     """What the pickle makes by calling ``callee``: its arguments, its state, its items."""
 
     callee: Any
@@ -33,7 +33,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StorageReference:
     """A reference to something outside the pickle: torch's storages."""
 
     key: Any
@@ -89,13 +89,13 @@ def is_plain(name: str) -> bool:
 
 def tensor(value: Any) -> Tensor | None:
     """The tensor or parameter that ``value`` stands for, if it does."""
-    if not isinstance(value, Made) or not isinstance(value.callee, Global):
+    if not isinstance(value, PickledCall) or not isinstance(value.callee, Global):
         return None
     name = value.callee.name
     if name in ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"):
         return tensor(value.args[0]) if value.args else None
     if name == "torch._tensor._rebuild_from_type_v2" and len(value.args) == 4 and isinstance(value.args[2], tuple):
-        return tensor(Made(value.args[0], value.args[2]))
+        return tensor(PickledCall(value.args[0], value.args[2]))
     if name.startswith("torch._utils._rebuild_") and len(value.args) > 2:
         return _rebuilt(value.args)
     return None
@@ -104,7 +104,7 @@ def tensor(value: Any) -> Tensor | None:
 def _rebuilt(args: tuple[Any, ...]) -> Tensor | None:
     """``_rebuild_tensor_v2(storage, offset, size, stride, …)``; the third version ends with the dtype."""
     storage, shape = args[0], args[2]
-    if not isinstance(storage, Stored) or not isinstance(storage.key, tuple) or not isinstance(shape, tuple):
+    if not isinstance(storage, StorageReference) or not isinstance(storage.key, tuple) or not isinstance(shape, tuple):
         return None
     kinds = [part.name for part in (*storage.key, args[-1]) if isinstance(part, Global)]
     kind = kinds[-1].removeprefix("torch.") if kinds else ""
@@ -114,10 +114,10 @@ def _rebuilt(args: tuple[Any, ...]) -> Tensor | None:
 
 def is_module(value: Any) -> bool:
     """Whether ``value`` stands for an ``nn.Module``."""
-    return isinstance(value, Made) and isinstance(value.state, Mapping) and "_modules" in value.state
+    return isinstance(value, PickledCall) and isinstance(value.state, Mapping) and "_modules" in value.state
 
 
-def submodules(value: Any) -> Iterator[tuple[str, Made]]:
+def submodules(value: Any) -> Iterator[tuple[str, PickledCall]]:
     """The module and all modules in it, each once, with their dotted names."""
     todo, seen = [("", value)], set[int]()
     while todo:
@@ -185,7 +185,7 @@ class _Machine:
         self.stack.append(Global(full))
 
     def call(self, callee: Any, args: Any) -> None:
-        made: Any = Made(callee, tuple(args) if isinstance(args, list | tuple) else (args,))
+        made: Any = PickledCall(callee, tuple(args) if isinstance(args, list | tuple) else (args,))
         if callee == Global("collections.OrderedDict"):
             made = dict(made.args[0]) if made.args else {}
         elif callee == Global("torch.jit._pickle.restore_type_tag"):
@@ -211,7 +211,7 @@ class _Machine:
 
     def build(self, state: Any) -> None:
         holder = self.stack[-1]
-        if isinstance(holder, Made):
+        if isinstance(holder, PickledCall):
             holder.state = state
         elif not isinstance(holder, dict):  # an OrderedDict's own attributes (a state dict's metadata) say nothing
             raise TypeError("state of a plain value")
@@ -285,8 +285,8 @@ _HANDLERS: dict[str, Callable[[_Machine, Any], object]] = {
     "NEWOBJ": lambda m, _: _call(m, 2),
     "NEWOBJ_EX": lambda m, _: _call(m, 3),
     "BUILD": lambda m, _: m.build(m.stack.pop()),
-    "PERSID": lambda m, key: m.stack.append(Stored(key)),
-    "BINPERSID": lambda m, _: m.stack.append(Stored(m.stack.pop())),
+    "PERSID": lambda m, key: m.stack.append(StorageReference(key)),
+    "BINPERSID": lambda m, _: m.stack.append(StorageReference(m.stack.pop())),
     "EXT1": lambda m, code: m.name("copyreg", f"extension {code}"),
     "EXT2": lambda m, code: m.name("copyreg", f"extension {code}"),
     "EXT4": lambda m, code: m.name("copyreg", f"extension {code}"),

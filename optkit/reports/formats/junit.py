@@ -6,7 +6,7 @@ from optkit.records import sentences
 from optkit.records.comparison import Comparison, Row
 from optkit.records.run import Branch, Run
 from optkit.reports import junit_xml
-from optkit.reports.junit_xml import Case
+from optkit.reports.junit_xml import JUnitCase
 
 
 def render(run: Run) -> str:
@@ -14,7 +14,7 @@ def render(run: Run) -> str:
     return junit_xml.render(f"optkit run {run.recipe_path}", _cases(run), run.seconds)
 
 
-def _cases(run: Run) -> list[Case]:
+def _cases(run: Run) -> list[JUnitCase]:
     if run.gate is not None:
         return junit_xml.of_rules(run.gate.candidate, run.gate.rules)
     if run.comparison is not None:
@@ -22,11 +22,13 @@ def _cases(run: Run) -> list[Case]:
     return [_of_branch(branch) for branch in run.branches]
 
 
-def _of_row(row: Row, comparison: Comparison) -> Case:
+def _of_row(row: Row, comparison: Comparison) -> JUnitCase:
     text = sentences.verdict(row, comparison)
-    return Case(row.target, row.title, "error" if row.status == "failed" else "passed", text)
+    return JUnitCase(row.target, row.title, "error" if row.status == "failed" else "passed", text)
 
 
-def _of_branch(branch: Branch) -> Case:
+def _of_branch(branch: Branch) -> JUnitCase:
     failed = branch.status == "failed"
-    return Case(branch.target, branch.target, "error" if failed else "passed", branch.reason or branch.bundle or "")
+    return JUnitCase(
+        branch.target, branch.target, "error" if failed else "passed", branch.reason or branch.bundle or ""
+    )

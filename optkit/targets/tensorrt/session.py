@@ -26,7 +26,7 @@ _REASONS = {
 }
 
 
-class Engine:
+class LoadedEngine:
     """A deserialized engine, which sessions share. Raises TargetError for one that does not fit here."""
 
     def __init__(self, data: bytes, model: Model) -> None:
@@ -89,7 +89,7 @@ class Engine:
 class TensorRtSession(Session):
     """One execution context and one stream on an engine."""
 
-    def __init__(self, engine: Engine, signature: Signature | None, options: dict[str, Any]) -> None:
+    def __init__(self, engine: LoadedEngine, signature: Signature | None, options: dict[str, Any]) -> None:
         self._engine, self._options = engine, options
         self.signature = signature or engine.signature()
         self._inputs, self._outputs = engine.names("INPUT"), engine.names("OUTPUT")
@@ -100,7 +100,7 @@ class TensorRtSession(Session):
             raise TargetError(f"tensorrt cannot prepare to run the model: {engine.reason()}")
         self._stream, self._timer = cuda.Stream(), cuda.Timer()
         self._buffers: dict[str, cuda.Buffer] = {}
-        self._graph: cuda.Graph | None = None
+        self._graph: cuda.CudaGraph | None = None
 
     def run(self, feed: Arrays) -> Arrays:
         with self.explaining():
@@ -165,7 +165,7 @@ class TensorRtSession(Session):
         if self._options["cuda_graph"] and self._graph is None:
             self._enqueue()  # what is allocated on first use cannot be captured
             self._stream.synchronize()
-            self._graph = cuda.Graph(self._enqueue, self._stream)
+            self._graph = cuda.CudaGraph(self._enqueue, self._stream)
         return outputs
 
     def _empty(self, name: str) -> Array:

@@ -107,14 +107,14 @@ class TensorRT(Target):
 
     def open(self, model: Model, options: dict[str, Any]) -> Session:
         """Load an engine; an ONNX model is built for the GPU that is there first. Raises MissingDeviceError."""
-        from optkit.targets.tensorrt.session import Engine, TensorRtSession
+        from optkit.targets.tensorrt.session import LoadedEngine, TensorRtSession
 
         _check_kind(model)
         cuda.require()
         tensorrt_library.check_knows(cuda.compute_capability())
         options = self.default_options() | options
         data = model.path.read_bytes() if model.format == "tensorrt" else _built_here(model, options)
-        return TensorRtSession(Engine(data, model), model.signature, options)
+        return TensorRtSession(LoadedEngine(data, model), model.signature, options)
 
     def examine(self, model: Model, options: dict[str, Any], *, layers: bool = False) -> Examination:
         """Parse, and for the layers build for the last compute capability asked for; nothing is loaded."""
