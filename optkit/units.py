@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
 import math
-from datetime import UTC, datetime
 
 UNKNOWN = "-"
 _SECONDS = {"us": 1e6, "ms": 1e3, "s": 1.0}
@@ -30,6 +30,11 @@ def seconds_interval(value: float, low: float, high: float) -> str:
     digits = len(text.partition(".")[2])
     ends = (f"{end * _SECONDS[unit]:.{digits}f}" for end in (low, high))
     return f"{text} {unit} ({' to '.join(ends)})"
+
+
+def timestamp(moment: datetime.datetime) -> str:
+    """Format an aware time as ISO 8601 in UTC, to the second: ``2026-01-31T12:00:00Z``."""
+    return moment.astimezone(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def size(value: float | None) -> str:
@@ -103,11 +108,6 @@ def small_percent(value: float) -> str:
 def p_value(value: float) -> str:
     """Format a p-value: ``p = 0.042``, ``p < 0.001``."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
-def timestamp(moment: datetime) -> str:
-    """Format an aware time as ISO 8601 in UTC, to the second: ``2026-01-31T12:00:00Z``."""
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def parse_seconds(text: object) -> float:

@@ -23,7 +23,7 @@ class Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
-class ImageSpec(Block):
+class Images(Block):
     """Preprocessing from an image file to the model's input: resize, then ``(pixel * scale - mean) / std``."""
 
     size: Positive | Annotated[list[Positive], Field(min_length=2, max_length=2)] | None = None
@@ -68,7 +68,7 @@ class ImageSpec(Block):
         return self
 
 
-class TextSpec(Block):
+class Text(Block):
     """Preprocessing from lines of text to the model's inputs, by a ``tokenizer.json``."""
 
     tokenizer: str
@@ -92,9 +92,9 @@ class DataSpec(Block):
 
     path: str
     """File or folder of the data, or ``FILE.py:CALLABLE``."""
-    images: ImageSpec | None = None
+    images: Images | None = None
     """Preprocessing of a folder of images."""
-    text: TextSpec | None = None
+    text: Text | None = None
     """Preprocessing of a file of texts."""
 
     @model_validator(mode="after")
@@ -124,7 +124,7 @@ def read(file: Path) -> DataSpec:
 
 
 EXAMPLE = "for example: {path: photos, images: {size: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}}"
-_BLOCKS: dict[Any, type[Block]] = {"images": ImageSpec, "text": TextSpec}
+_BLOCKS: dict[Any, type[Block]] = {"images": Images, "text": Text}
 
 
 def _readable(document: Document, error: ValidationError) -> DataError:

@@ -40,9 +40,9 @@ class Rules(Record):
 
     @property
     def given(self) -> dict[str, float]:
-        """Return the rules that were given, with their limits."""
+        """The rules that were given, with their limits."""
         return {name: limit for name, limit in self.model_dump().items() if limit is not None}
 
     def over(self, others: Rules) -> Rules:
-        """Return these rules, completed by those of ``others`` that are not given here."""
+        """These rules, and of ``others`` those that are not given here."""
         return Rules.model_validate(others.given | self.given)

@@ -21,24 +21,19 @@ VERDICT_TONES: dict[GateVerdict, Tone] = {"pass": "good", "fail": "bad", "inconc
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell."""
+    """A table's cell and whether it is good news."""
 
     text: str
-    """The text to show."""
     tone: Tone = ""
-    """``good`` or ``bad`` news, ``warn`` for doubt; empty for a plain figure."""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table."""
+    """A table; ``marked`` is the row that stands out."""
 
     columns: Sequence[str]
-    """The headings."""
     rows: Sequence[Sequence[Cell]]
-    """The rows, each with a cell for every column."""
     marked: int | None = None
-    """Index of the row that stands out, from 0; ``None`` for none."""
 
 
 @dataclass(frozen=True)

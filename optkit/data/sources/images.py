@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from optkit.data.dataset import PICTURES, Batch, DataSpec, Source
-from optkit.data.description import ImageSpec
+from optkit.data.description import Images
 from optkit.errors import DataError, SignatureError
 from optkit.formats.tensors import Array, TensorSpec
 from optkit.lazy import did_you_mean
@@ -30,7 +30,7 @@ class ImageFolder(Source):
 
     def __init__(self, spec: DataSpec, inputs: Sequence[TensorSpec] | None) -> None:
         self.path = Path(spec.path)
-        self._block = spec.images or ImageSpec()
+        self._block = spec.images or Images()
         if not self.path.is_dir():
             raise DataError(f"{self.path}: not a folder of images")
         self._input = _input(self._block, inputs)
@@ -117,7 +117,7 @@ def _input(block: Images, inputs: Sequence[TensorSpec] | None) -> TensorSpec:
     return inputs[0]
 
 
-def _size(block: ImageSpec, given: TensorSpec) -> Size:
+def _size(block: Images, given: TensorSpec) -> Size:
     if isinstance(block.size, int):
         return block.size, block.size
     if block.size is not None:

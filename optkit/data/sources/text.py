@@ -14,7 +14,7 @@ import numpy as np
 
 from optkit import lazy
 from optkit.data.dataset import Batch, DataSpec, Source
-from optkit.data.description import TextSpec
+from optkit.data.description import Text
 from optkit.data.spool import Spool
 from optkit.errors import DataError
 from optkit.formats.tensors import Array, Arrays, TensorSpec
@@ -122,7 +122,7 @@ def _inputs(block: Text, inputs: Sequence[TensorSpec] | None) -> list[tuple[str,
     return [(given.name, _FIELDS[_encoding(block, given)], given.dtype) for given in inputs]
 
 
-def _encoding(block: TextSpec, given: TensorSpec) -> str:
+def _encoding(block: Text, given: TensorSpec) -> str:
     encoding: str = block.inputs.get(given.name, given.name)
     if encoding not in _FIELDS:
         raise DataError(
