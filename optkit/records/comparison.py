@@ -38,7 +38,10 @@ class QualityRecord(Record):
 
 
 class LatencyRecord(Record):
-    """The distribution of seconds per inference; a percentile is null with too few samples to support it."""
+    """The distribution of seconds per inference.
+
+    Intervals are over the launches, in the server scenario over stretches of the run.
+    """
 
     count: int
     """Number of timed inferences."""
@@ -57,21 +60,15 @@ class LatencyRecord(Record):
     p99: float | None = None
     """The 99 % quantile in seconds; null with fewer than 500 inferences."""
     median_interval: Interval | None = None
-    """The median in seconds with its bootstrap interval over the launches; null with fewer than five launches."""
+    """The median in seconds with its bootstrap interval; null below five launches or 10 inferences."""
     p90_interval: Interval | None = None
-    """The 90 % quantile in seconds with its bootstrap interval over the launches; null with fewer than five launches or
-    50 inferences.
-    """
+    """The 90 % quantile in seconds with its bootstrap interval; null below five launches or 50 inferences."""
     p95_interval: Interval | None = None
-    """The 95 % quantile in seconds with its bootstrap interval over the launches; null with fewer than five launches or
-    100 inferences.
-    """
+    """The 95 % quantile in seconds with its bootstrap interval; null below five launches or 100 inferences."""
     p99_interval: Interval | None = None
-    """The 99 % quantile in seconds with its bootstrap interval over the launches; null with fewer than five launches or
-    500 inferences.
-    """
+    """The 99 % quantile in seconds with its bootstrap interval; null below five launches or 500 inferences."""
     mean_interval: Interval | None = None
-    """The mean in seconds with Student's interval over the launches; null for a single launch."""
+    """The mean in seconds with Student's interval; null for a single launch."""
     histogram_edges: list[float] = Field(default_factory=list)
     """Edges of equal bins in seconds, one more than there are bins, from the fastest inference to the 99 % quantile."""
     histogram_counts: list[int] = Field(default_factory=list)
@@ -92,7 +89,9 @@ class LoadTrial(Record):
     threads: int
     """Threads of each session."""
     rate: float | None = None
-    """Queries per second that arrived; null in the offline scenario, where the next begins as soon as one ends."""
+    """Queries per second that arrived; null in the offline scenario, where the next begins as soon as one ends, and
+    where the trial failed.
+    """
     throughput: float | None = None
     """Samples per second; null in the server scenario and where the trial failed."""
     p99: float | None = None
@@ -100,7 +99,7 @@ class LoadTrial(Record):
     trial failed.
     """
     kept: bool = False
-    """True if the trial was the best (offline), or met the limit of the latency (server)."""
+    """True if the trial was the best (offline), or met the limit of the latency, if there was one (server)."""
     reason: str | None = None
     """The error that the trial failed with; null where it did not fail."""
 
@@ -172,7 +171,7 @@ class Row(Record):
     quality: QualityRecord | None = None
     """The metric's value and loss; null without data."""
     facts: dict[str, Any] = Field(default_factory=dict)
-    """What the runtime reports of its session: providers or device, precision, threads; the keys are the target's."""
+    """The runtime's report of its session: providers or device, precision, threads; the keys are the target's."""
     notes: list[Note] = Field(default_factory=list)
     """Notes about this row alone."""
 
@@ -217,7 +216,9 @@ class Comparison(Root):
     launches: int = 1
     """Number of times that a new process was started for each model; 0 where no speed was measured."""
     rounds: int
-    """Number of rounds in all launches together, in which each model takes a turn; 0 where no speed was measured."""
+    """Number of rounds in all launches together, in which each model takes a turn; 0 where no speed was measured, 1 in
+    the server scenario.
+    """
     precision: float | None = None
     """Half the width that was wanted of each speed-up's interval, as a share of its value; null in the server scenario.
     """

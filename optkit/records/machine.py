@@ -16,7 +16,7 @@ class LibraryRecord(Record):
     name: str
     """The library's name on PyPI or, in the list of targets, the target's name."""
     version: str | None
-    """The installed version; null where the library is missing or broken."""
+    """The installed version; null where the library is missing."""
     extra: str | None = None
     """The extra of optkit that installs it; null where none does."""
     error: str | None = None

@@ -79,7 +79,7 @@ class EngineLayerRecord(Record):
     kind: str
     """The runtime's word for the sort of layer."""
     precision: str
-    """The dtype that it reads; where it writes another, both: ``float16 to float32``."""
+    """The dtype that it reads; where it writes another, both: ``float16 to float32``; not of int8 and float8."""
     nodes: list[str] = Field(default_factory=list)
     """Names of the ONNX nodes that are fused into it."""
 
