@@ -34,7 +34,7 @@ from optkit.records.search import TrialRecord
 from optkit.runs.chain import Chain
 from optkit.runs.recipe import ModelSpec, Recipe
 from optkit.search import journal
-from optkit.search.measuring import Bench, SearchParts
+from optkit.search.measuring import Comparer, SearchParts
 from optkit.search.proposals import FUSED, Proposals, quantize_of
 from optkit.search.ranking import Ranking, Trial, best_of_each
 from optkit.stages.compile import Compile
@@ -214,7 +214,7 @@ def test_a_foreign_folder_is_not_touched(samples, few, tmp_path):
     foreign = tmp_path / "out-search"
     foreign.mkdir()
     (foreign / "thesis.tex").write_text("years of work")
-    with pytest.raises(OutputError, match="no search's folder"):
+    with pytest.raises(OutputError, match="not the folder of a search"):
         package.optimize(samples / "model.onnx", tmp_path / "out", **fashion(samples, few), **QUICK)
     assert (foreign / "thesis.tex").read_text() == "years of work"
 
@@ -314,8 +314,8 @@ def test_the_goal_decides_what_is_best():
 
 @pytest.mark.parametrize(("speed", "helps"), [(1.01, False), (1.2, True)])
 def test_fusing_must_help_clearly_before_all_else_builds_on_it(speed, helps):
-    look = TrialRecord(phase="float", stages=[], row=row(FUSED, speed), seconds=1.0)
-    ranking = Ranking(Wish(), None, 100, [Trial(Chain(FUSED, "onnxruntime", ()), look)])
+    screened = TrialRecord(phase="float", stages=[], row=row(FUSED, speed), seconds=1.0)
+    ranking = Ranking(Wish(), None, 100, [Trial(Chain(FUSED, "onnxruntime", ()), screened)])
     assert ranking.clearly_faster(FUSED, "onnxruntime") is helps
 
 
@@ -327,9 +327,9 @@ def test_a_slow_model_is_proved_on_as_many_samples_as_the_budget_holds(budget, c
     options = Fake().default_options() | {"seconds": 0.5}
     slow = Candidate("slow", Model(tmp_path / "data.npz", "torchscript", "", signature), "fake", options)
     recipe = Recipe(model=ModelSpec(path="m"), metric="cosine", benchmark={"seconds": 1.0})
-    bench = Bench(recipe, slow, SearchParts(None, samples, samples), budget, lambda _: None)
-    assert bench.final([slow]).data.count == count
-    assert bench.final_seconds() == pytest.approx(4 * (1.5 + 0.5 * count))
+    comparer = Comparer(recipe, slow, SearchParts(None, samples, samples), budget, lambda _: None)
+    assert comparer.final([slow]).data.count == count
+    assert comparer.final_seconds() == pytest.approx(4 * (1.5 + 0.5 * count))
 
 
 def test_what_loses_least_is_mended_first():
@@ -536,7 +536,7 @@ def test_nothing_is_quantized_twice(samples, few, tmp_path):
         "float",
         "bf16",
     }  # where the CPU has it
-    assert any("quantized already" in note.text for note in run.notes)
+    assert any("already quantized" in note.text for note in run.notes)
 
 
 @pytest.mark.slow
@@ -568,8 +568,8 @@ def test_torch_compile_computes_the_same(samples):
 def test_torch_compile_is_a_further_baseline_and_no_candidate(samples):
     model = Model(samples / "traced.pt", "torchscript", "")
     assert replace(proposals_for(), model=model, native="torch").baselines() == []
-    look = TrialRecord(phase="float", stages=[], row=row("torch.compile", 3.0), seconds=1.0)
-    trial = Trial(Chain("torch.compile", "torch", (), {"compile": True}), look)
+    screened = TrialRecord(phase="float", stages=[], row=row("torch.compile", 3.0), seconds=1.0)
+    trial = Trial(Chain("torch.compile", "torch", (), {"compile": True}), screened)
     ranking = Ranking(Wish(), None, 100, [trial])
     assert ranking.finalists() == []
-    assert ranking.decision(trial) == "a further baseline"
+    assert ranking.decision(trial) == "another baseline"

@@ -1,7 +1,7 @@
-"""A search's trials as they end, a line each: a search that was killed goes on where it was.
+"""Journal of a search: one line per finished trial, so that a killed search goes on where it stopped.
 
-What is written here counts only for the very same search: same models, data, options, versions and machine. It ranks
-candidates; what is claimed of the result is always measured anew.
+A journal is valid only for the same search: the same model, data, options, versions and machine. Its figures rank
+candidates; claims about the result are always measured anew.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from optkit.runs.recipe import Recipe
 from optkit.system import atomic
 
 SENSITIVITY = "sensitivity"
-"""The key of the line that holds it."""
+"""Key of the line that holds the sensitivity of the layers."""
 
 
 class _Entry(Record):
@@ -40,7 +40,7 @@ class _Entry(Record):
 
 
 class Journal:
-    """The file ``path``; begun anew unless it was written under the same ``settings``."""
+    """A journal in the file ``path``, which is begun anew unless it was written with the same ``settings``."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self._path = path
@@ -50,28 +50,28 @@ class Journal:
 
     @property
     def resumed(self) -> int:
-        """How many entries another process left."""
+        """Number of entries left by a killed process."""
         return len(self._entries)
 
     def trial(self, key: str) -> TrialRecord | None:
-        """What was found of the candidate with that key."""
+        """Return the trial of the candidate with that key."""
         found = self._entries.get(key)
         return None if found is None else found.trial
 
     def sensitivity(self) -> Sensitivity | None:
-        """What was found of the layers."""
+        """Return the sensitivity of the layers, if it was measured."""
         found = self._entries.get(SENSITIVITY)
         return None if found is None else found.sensitivity
 
     def add(self, key: str, *, trial: TrialRecord | None = None, sensitivity: Sensitivity | None = None) -> None:
-        """Write a line. One that a kill cuts off is not read."""
+        """Append a line. A line truncated by a kill is ignored when the journal is read."""
         self._begin()
         line = _Entry(key=key, trial=trial, sensitivity=sensitivity).model_dump_json()
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def _begin(self) -> None:
-        """Write the file with the lines that hold; a search that found nothing yet leaves none."""
+        """Write the file with the valid lines, before the first new one: a search without results leaves no file."""
         if not self._begun:
             self._path.parent.mkdir(exist_ok=True)
             lines = [self._head, *(entry.model_dump_json() for entry in self._entries.values())]
@@ -80,11 +80,12 @@ class Journal:
 
 
 def digest(content: Mapping[str, Any]) -> str:
-    """The SHA-256 of plain values."""
+    """Return the SHA-256 of values that JSON can hold, as hexadecimal digits."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _read(path: Path, head: str) -> dict[str, _Entry]:
+    """Read the entries up to the first truncated line; none if the file's first line is not ``head``."""
     if not path.is_file():
         return {}
     first, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
@@ -104,19 +105,19 @@ JOURNAL = "trials.jsonl"
 
 
 def beside(bundle: Path) -> Path:
-    """``OUT`` -> ``OUT-search``."""
+    """Return the search folder of a bundle: ``OUT`` -> ``OUT-search``."""
     return bundle.parent / f"{bundle.name}-search"
 
 
 def prepare(folder: Path, settings: Mapping[str, Any], *, force: bool = False) -> Journal:
-    """Make ``folder`` ready: a new one, or one in which a search was killed, which goes on if it is the same.
+    """Prepare ``folder`` for a search, and open its journal: a killed search goes on if it has the same settings.
 
-    Raises OutputError for one that holds something else; ``force`` replaces a finished search, and nothing else.
+    Raises OutputError if the folder holds anything else; ``force`` replaces a finished search, and nothing else.
     """
     finished = (folder / run_folder.RECORD).is_file()
     if folder.exists() and not finished and not (folder / JOURNAL).is_file() and any(folder.iterdir()):
         raise OutputError(
-            f"{folder}: is no search's folder, and the search would write there", hint="choose another -o"
+            f"{folder}: not the folder of a search, and the search would write into it", hint="choose another -o"
         )
     if finished and not force:
         raise OutputError(f"{folder}: exists already", hint="choose another -o, or replace it with --force")
@@ -127,7 +128,7 @@ def prepare(folder: Path, settings: Mapping[str, Any], *, force: bool = False) -
 
 
 def finish(folder: Path, recipe: Recipe, run: Run, reports: Mapping[str, str]) -> None:
-    """Write the recipe that makes the result again, the reports, and last the record; the journal has done its work."""
+    """Write the recipe that reproduces the result, the reports, and last the record; then remove the journal."""
     folder.mkdir(exist_ok=True)
     atomic.write_text(folder / run_folder.RECIPE, run_folder.recipe_text(recipe), force=True)
     run_folder.finish(folder, run, reports)

@@ -1,4 +1,4 @@
-"""Where a search measures its candidates beside the model that came in: looks that rank, and the final comparison."""
+"""Measurements of a search within its time budget: screenings that rank candidates, and the final comparison."""
 
 from __future__ import annotations
 
@@ -15,93 +15,89 @@ from optkit.metrics import metric as metrics
 from optkit.records.comparison import Comparison
 from optkit.runs.recipe import Recipe
 
-_LOOK_SECONDS = 0.5
-"""A look ranks candidates; what is claimed of the winner comes from the final comparison."""
+_SCREENING_SECONDS = 0.5
+"""Timing of a candidate in a screening. It only ranks; claims about the result come from the final comparison."""
 _QUALITY_SECONDS = 8.0
-"""How long the baseline may take over the samples of a look."""
+"""Time for the baseline to process the samples of a screening."""
 _FEWEST_SAMPLES, _FEWEST_DISTANCES = 64, 16
-"""Samples of a look at least; the fewer where each tells how far outputs moved, and not just whether one is right."""
+"""Fewest samples of a screening; fewer suffice if each yields a distance between outputs instead of right or wrong."""
 _FINALISTS = 4
-"""How many take turns in the final comparison, more or less."""
+"""Expected number of models in the final comparison."""
 _QUALITY_SHARE = 0.2
-"""The part of the budget that the final comparison may take over samples, all its candidates together."""
+"""Share of the budget for the quality of all models in the final comparison."""
 _OPENING = 1.5
-"""Seconds of the final comparison for each that a candidate is timed for, the opening of its processes included."""
+"""Seconds of the final comparison per second of timing, because the processes also have to start."""
 
 
 @dataclass(frozen=True)
 class SearchParts:
-    """The samples to calibrate with, to decide by, to prove the result on, and to train on where there are some.
-
-    Decision and proof share none with each other, nor with the rest.
-    """
+    """Disjoint samples of a search: calibration, selection of candidates, evaluation of the result, and training."""
 
     calibration: Dataset | None
     selection: Dataset
+    """Samples by which candidates are ranked."""
     evaluation: Dataset
+    """Samples of the final comparison, used by no decision before."""
     training: Dataset | None = None
 
 
 @dataclass
-class Bench:
-    """Measures as the recipe asks, in the ``budget`` of seconds; ``tell`` hears what is being done."""
+class Comparer:
+    """Compares candidates with the baseline as the recipe asks, within the time budget."""
 
     recipe: Recipe
     baseline: Candidate
     parts: SearchParts
     budget: float
-    tell: Callable[[str], None]
+    """Seconds for the whole search."""
+    report: Callable[[str], None]
+    """Receives the names of the steps in progress."""
 
-    def look(self, candidates: Sequence[Candidate]) -> Comparison:
-        """The candidates for a short time, on some of the selection samples."""
-        return self._measured(candidates, self._sample, _LOOK_SECONDS, self._recording)
+    def screen(self, candidates: Sequence[Candidate]) -> Comparison:
+        """Compare the candidates for a short time, on some of the selection samples."""
+        return self._compare(candidates, self._screening_samples, _SCREENING_SECONDS, self._recording)
 
     def final(self, candidates: Sequence[Candidate]) -> Comparison:
-        """The candidates for as long as the recipe says, on the evaluation samples; fewer where the model is so slow
-        that the budget would not hold them.
-        """
-        return self._measured(candidates, self._proof, self.recipe.benchmark.seconds)
+        """Compare the candidates for as long as the recipe says, on as many evaluation samples as the budget allows."""
+        return self._compare(candidates, self._final_samples, self.recipe.benchmark.seconds)
 
     def final_seconds(self) -> float:
-        """About how long the final comparison will take."""
-        quality = len(self._proof) * self._pace
+        """Estimate the seconds of the final comparison."""
+        quality = len(self._final_samples) * self._seconds_per_sample
         return _FINALISTS * (_OPENING * self.recipe.benchmark.seconds + quality)
 
     def feeds(self, candidate: Candidate) -> list[Arrays]:
-        """What the candidate is timed on at a look."""
+        """Return the feeds with which a screening times the candidate."""
         benchmark = self.recipe.benchmark
         return workload.make_workload([candidate], self.parts.selection, benchmark.batch, self.recipe.seed).feeds
 
     def shapes(self, signature: Signature | None) -> dict[str, list[int]]:
-        """The shapes of the inputs, where all feeds have the same and the model would take others, too."""
+        """Return the inputs' shapes, if all feeds have the same; empty if they differ or the model's are static."""
         if signature is None or signature.static:
             return {}
         shapes = [{name: list(array.shape) for name, array in feed.items()} for feed in self.feeds(self.baseline)]
         return shapes[0] if all(each == shapes[0] for each in shapes) else {}
 
     @cached_property
-    def _sample(self) -> Dataset:
-        """As many of the selection samples as the baseline goes through in the time for it."""
+    def _screening_samples(self) -> Dataset:
         return self.parts.selection.take(self._affordable(_QUALITY_SECONDS))
 
     @cached_property
-    def _proof(self) -> Dataset:
-        """As many of the evaluation samples as the finalists go through in their part of the budget."""
+    def _final_samples(self) -> Dataset:
         return self.parts.evaluation.take(self._affordable(_QUALITY_SHARE * self.budget / _FINALISTS))
 
     def _affordable(self, seconds: float) -> int:
-        """How many samples the baseline goes through, but never too few to judge by."""
-        return max(self._fewest_samples(), int(seconds / max(self._pace, 1e-6)))
+        """Return the number of samples that the baseline processes in that time, but never too few to judge by."""
+        return max(self._fewest_samples(), int(seconds / max(self._seconds_per_sample, 1e-6)))
 
     @cached_property
     def _recording(self) -> Recording:
-        """What the baseline gives for the samples of a look."""
+        """The baseline's outputs for the screening samples, computed once."""
         return Recording()
 
     @cached_property
-    def _pace(self) -> float:
-        """Seconds that the baseline takes for a sample."""
-        latency = self._measured([], self.parts.selection, _LOOK_SECONDS).rows[0].latency
+    def _seconds_per_sample(self) -> float:
+        latency = self._compare([], self.parts.selection, _SCREENING_SECONDS).rows[0].latency
         return latency.median / self.recipe.benchmark.batch if latency else 0.0
 
     def _fewest_samples(self) -> int:
@@ -109,7 +105,7 @@ class Bench:
         metric = metrics.choose(self.recipe.metric, self.parts.selection, signature)
         return _FEWEST_DISTANCES if metric.needs == "reference" and not metric.counts else _FEWEST_SAMPLES
 
-    def _measured(
+    def _compare(
         self, candidates: Sequence[Candidate], dataset: Dataset, seconds: float, recording: Recording | None = None
     ) -> Comparison:
         benchmark = self.recipe.benchmark
@@ -125,5 +121,5 @@ class Bench:
             threads=benchmark.threads,
             with_quality=bool(candidates),
             recording=recording,
-            progress=lambda what, done, total: self.tell(what),
+            progress=lambda what, done, total: self.report(what),
         )
