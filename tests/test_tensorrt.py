@@ -304,7 +304,7 @@ def test_a_layer_that_the_engine_leaves_alone_is_told(tmp_path):
     path = graph(tmp_path / "m.onnx", nodes, [floats("x", "n", 8)], [floats("y", "n", 8)], constants)
     np.savez(tmp_path / "m.npz", x=np.random.default_rng(9).standard_normal((64, 8)).astype(np.float32))
     done = package.quantize(path, tmp_path / "q.onnx", target="tensorrt", data=tmp_path / "m.npz", measure=False)
-    (note,) = (note for note in done.stage.notes if "nothing tells the dtype" in note.text)
+    (note,) = (note for note in done.stage.notes if "the data type of their input is unknown" in note.text)
     assert note.text.startswith("1 x MatMul kept in float")
 
 

@@ -1,4 +1,4 @@
-"""Commands to paste that quantize a baseline again as a candidate was, but for something."""
+"""Commands to paste that quantize a baseline like a candidate, with something changed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def quantize(
     method: str | None = None,
     options: Sequence[str] = (),
 ) -> str | None:
-    """Quantize ``source`` for the candidate's target by the method that ``quantized`` tells of, or by another.
+    """Return a command that quantizes ``source`` for the candidate's target, by the candidate's method or ``method``.
 
-    ``None`` where ``source`` is of a format that is not quantized.
+    ``quantized`` describes the candidate's quantization. ``None`` if ``source`` has a format that cannot be quantized.
     """
     if source.format not in ("onnx", "openvino"):
         return None
@@ -49,5 +49,5 @@ def _types(quantized: str, target: str) -> list[str]:
 
 
 def method_of(quantized: str) -> str | None:
-    """The method of ``quantize`` that made what is described so."""
+    """Return the method of ``quantize`` that made a quantization with this description."""
     return next((method for start, method in _METHODS if quantized.startswith(start)), None)

@@ -1,7 +1,7 @@
-"""Scales and zero points: integers as onnxruntime's static quantizer takes them from ranges and weights.
+"""Affine quantization: scale and zero point of activations and weights, computed as by onnxruntime's static quantizer.
 
-A value is ``scale * (integer - zero_point)``; activations are asymmetric unsigned bytes, weights symmetric signed ones
-(Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, 2018).
+A value is ``scale * (integer - zero_point)``; activations are asymmetric UINT8, weights symmetric INT8 (Jacob et al.,
+Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, 2018).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ACTIVATION_STEPS = 255
 
 @dataclass(frozen=True)
 class Affine:
-    """One scale for a tensor, or one for each channel along ``axis``."""
+    """Scale (float32) and zero point (UINT8 or INT8): scalars for a whole tensor, or 1-D per channel along ``axis``."""
 
     scale: Array
     zero_point: Array
@@ -25,7 +25,10 @@ class Affine:
 
 
 def of_range(low: float, high: float) -> Affine:
-    """The parameters of an activation whose values lie between ``low`` and ``high``; zero is always among them."""
+    """Return the parameters of an activation with values from ``low`` to ``high``; the range is extended to include 0.
+
+    Scale is 1 and zero point 0 if float32 cannot hold the scale.
+    """
     low, high = min(low, 0.0), max(high, 0.0)
     scale = (high - low) / _ACTIVATION_STEPS
     if not np.finfo(np.float32).tiny <= scale <= np.finfo(np.float32).max:
@@ -35,7 +38,10 @@ def of_range(low: float, high: float) -> Affine:
 
 
 def of_weight(weight: Array, axis: int | None, bits: int) -> tuple[Array, Affine]:
-    """A weight as signed integers of ``bits`` bits, with a scale for each channel along ``axis``, or one for all."""
+    """Quantize a weight to signed integers of ``bits`` bits, with a scale per channel along ``axis`` or a single one.
+
+    Returns the integers as INT8 in the shape of the weight, and their parameters.
+    """
     largest = 2 ** (bits - 1) - (bits == 8)  # as onnxruntime: 127 in 8 bits, 64 in 7
     others = tuple(each for each in range(weight.ndim) if axis is None or each != axis % weight.ndim)
     peaks = np.abs(weight).max(axis=others, keepdims=True, initial=0.0).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Embedding tables in INT8: rows with a scale each, looked up as integers and scaled afterwards."""
+"""Embedding tables in INT8 with a scale per row: rows are looked up as integers and dequantized afterwards."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from optkit.notes import Note
 from optkit.quantization.quantizer import Request
 
 _MIN_ELEMENTS = 1024
-"""Smaller tables are not worth two operators of their own."""
+"""Fewest elements of a table for which the additional operators pay off."""
 
 
 def quantize(proto: Any, request: Request) -> tuple[Note, ...]:
-    """Turn the tables of ``Gather`` nodes to INT8 in place, and say so. onnxruntime's engines leave them in float or
-    give the whole table one scale.
+    """Quantize the tables of ``Gather`` nodes to INT8 in place, and return a note.
+
+    onnxruntime's quantizers leave them in float or give the whole table one scale.
     """
     tables = _tables(proto, request)
     for name, nodes in tables.items():
@@ -28,7 +29,7 @@ def quantize(proto: Any, request: Request) -> tuple[Note, ...]:
 
 
 def _tables(proto: Any, request: Request) -> dict[str, list[Any]]:
-    """Float tables by name, with the nodes that look rows up in them; none that anything else reads."""
+    """Map float tables to the nodes that look rows up in them, excluding tables with other readers."""
     large = {tensor.name for tensor in proto.graph.initializer if _is_table(tensor)}
     found: dict[str, list[Any]] = {}
     for node in proto.graph.node:
@@ -59,14 +60,14 @@ def _replace(proto: Any, name: str, nodes: list[Any]) -> None:
         [numpy_helper.from_array(integers, f"{name}_int8"), numpy_helper.from_array(scale, f"{name}_scale")]
     )
     for node in nodes:
-        place = list(proto.graph.node).index(node)
+        position = list(proto.graph.node).index(node)
         proto.graph.node.remove(node)
         for offset, part in enumerate(_looked_up(node, name)):
-            proto.graph.node.insert(place + offset, part)
+            proto.graph.node.insert(position + offset, part)
 
 
 def _looked_up(node: Any, table: str) -> list[Any]:
-    """``Gather`` of integers and of their scales, multiplied; it yields what the float ``Gather`` did."""
+    """Return nodes that gather integers and scales and multiply them; their output replaces the float ``Gather``'s."""
     from onnx import TensorProto, helper
 
     rows, output, name = node.input[1], node.output[0], node.name

@@ -1,7 +1,7 @@
-"""Which of OpenVINO's operations an ONNX node became.
+"""Correspondence of ONNX nodes and OpenVINO operations.
 
-OpenVINO's frontend names the last operation that it makes of a node like the node: of a Conv with a bias that is an
-Add, and the convolution is called ``NAME/WithoutBiases``. The tensor that the node gives keeps its name in any case.
+OpenVINO's frontend gives the node's name to the last operation that it makes of the node: for a Conv with a bias to an
+Add, while the convolution is called ``NAME/WithoutBiases``. The node's output tensor always keeps its name.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ WEIGHTED = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "Group
 _BETWEEN = (
     "Add", "Subtract", "Multiply", "Divide", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Convert", "Relu", "Clamp",
 )  # fmt: skip
-"""What the frontend puts behind a product to make a Conv or Gemm of it, or what was fused into the node."""
+"""Operations that the frontend puts behind a product to make a Conv or Gemm of it, or that were fused into the node."""
 
 
 def operations(names: Iterable[str], model: Model, network: Any, workdir: Path) -> dict[str, tuple[str, ...]]:
-    """The operations of ``network`` (OpenVINO's graph of the same model), by their names there, that each name means.
+    """Map each name to the names of the operations in ``network``, OpenVINO's graph of the same model.
 
-    A name is that of an operation, of an ONNX node (also as static INT8 with onnxruntime simplifies the graph), or an
-    ONNX operator: then all its nodes. Nothing where the network has no such operation.
+    A name is that of an operation, of an ONNX node (also of the graph as simplified for static INT8 with onnxruntime),
+    or an ONNX operator, which means all its nodes. The tuple is empty if the network has no such operation.
     """
     wanted = tuple(names)
     if not wanted:
@@ -44,7 +44,7 @@ def _of_nodes(nodes: Iterable[Any], finder: _Finder) -> Iterator[str]:
 
 
 def _nodes(names: tuple[str, ...], model: Model, workdir: Path, finder: _Finder) -> Mapping[str, list[Any]]:
-    """The ONNX nodes that each name means. The simplified graph is only made for names that are found nowhere else."""
+    """Map each name to its ONNX nodes; the graph is simplified only for names that are found nowhere else."""
     found = _matching(names, prepared(model).proto)
     missing = tuple(name for name in names if not found[name] and not finder.named(name))
     if missing:
@@ -62,7 +62,7 @@ def _unique(names: Iterable[str]) -> tuple[str, ...]:
 
 
 class _Finder:
-    """Looks operations up, by name and by the tensors that they give."""
+    """Index of operations by name and by output tensor."""
 
     def __init__(self, network: Any) -> None:
         self._operations = {each.get_friendly_name(): each for each in network.get_ops()}
@@ -71,13 +71,13 @@ class _Finder:
         }
 
     def named(self, name: str) -> list[str]:
-        """The operation of that name, or those of that type."""
+        """Return the operation of that name, or those of that type."""
         if name in self._operations:
             return [name]
         return [found for found, each in self._operations.items() if each.get_type_name() == name]
 
     def of_node(self, node: Any) -> list[str]:
-        """What became of an ONNX node: of a Conv or a product, the operation with the weight."""
+        """Return the operations of an ONNX node; for a Conv or a matrix product, the one with the weight too."""
         own = [node.name] if node.name in self._operations else []
         if node.op_type not in QUANTIZABLE:
             return own or self._giving(node)
@@ -97,7 +97,7 @@ class _Finder:
         ]
 
     def _product(self, operation: Any) -> str | None:
-        """The convolution or product nearest before ``operation``, along its only input that is no constant."""
+        """Return the nearest convolution or product before ``operation``, along its only non-constant input."""
         while operation is not None and operation.get_type_name() not in WEIGHTED:
             sources = [port.get_node() for port in operation.input_values() if not constant(port.get_node())]
             if operation.get_type_name() not in _BETWEEN or len(sources) != 1:
@@ -107,7 +107,7 @@ class _Finder:
 
 
 def constant(operation: Any) -> bool:
-    """Whether nothing but constants goes into it."""
+    """Return True if the operation depends on constants only."""
     if operation.get_type_name() == "Parameter":
         return False
     inputs = operation.input_values()

@@ -1,4 +1,4 @@
-"""Q/DQ pairs in an ONNX graph by ONNX Runtime's engine: ranges from calibration data, and what is rounded how."""
+"""Q/DQ pairs in an ONNX graph, inserted by ONNX Runtime's quantizer with ranges from calibration data."""
 
 from __future__ import annotations
 
@@ -22,37 +22,40 @@ from optkit.quantization.quantizer import Request, silent
 from optkit.quantization.selection import absorbed, weighted_nodes
 
 _AT_ONCE = {"minmax": 32, "entropy": 1, "percentile": 1}
-"""Feeds collected at a time: the calibrator keeps what they gave until it returns, two numbers for each tensor with
-minmax and whole tensors otherwise."""
+"""Number of feeds collected at a time, by calibration method: until it returns, the calibrator keeps two numbers per
+tensor and feed with minmax, and whole tensors otherwise.
+"""
 
 _known_ranges: dict[tuple[str, ...], Any] = {}
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """What is rounded, and how, as a runtime's kernels want it; weights are in 8 bits, symmetric.
-
-    ``symmetric`` activations have no zero point and are signed. ``reduced`` weights are in 7 bits. ``biases`` become
-    integers of 32 bits. What ``giving_float`` operators give is not rounded; the tensors in ``also`` are. A weight of
-    MatMul that is several matrices is ``batched``, a scale for each output channel, or has one for all.
-    """
+    """A quantization scheme that fits a runtime's kernels; weights are always symmetric INT8."""
 
     symmetric: bool = False
+    """Quantize activations as symmetric INT8, without a zero point, instead of asymmetric UINT8."""
     reduced: bool = False
+    """Quantize weights to 7 bits."""
     biases: bool = True
+    """Quantize biases to INT32."""
     batched: bool = False
+    """Give MatMul weights of several matrices a scale per output channel instead of a single one."""
     giving_float: tuple[str, ...] = ()
+    """Operators whose outputs are not quantized."""
     also: tuple[str, ...] = ()
+    """Further tensors to quantize."""
 
 
 def operators(*nodes: list[Any]) -> list[str]:
+    """List the operators of all nodes, sorted."""
     return sorted({node.op_type for each in nodes for node in each})
 
 
 def ranges(path: Path, proto: Any, request: Request) -> Any:
-    """The ranges of all tensors around what can be quantized, whatever is excluded now.
+    """Return the calibration ranges of all tensors around quantizable nodes, including excluded ones.
 
-    The last ones are kept: a search quantizes one model with the same samples again and again.
+    The last result is cached, because a search quantizes one model with the same samples many times.
     """
     around = operators(weighted := weighted_nodes(proto), absorbed(proto, weighted))
     samples = request.calibration.digest if request.calibration else ""
@@ -86,7 +89,7 @@ def _calibrated(path: Path, operators: list[str], request: Request) -> Any:
 
 
 class _Reader:
-    """Feeds as the calibrator wants to read them."""
+    """Adapter of feeds to the calibrator's interface."""
 
     def __init__(self, feeds: list[Arrays]) -> None:
         self._feeds = iter(feeds)
@@ -96,11 +99,10 @@ class _Reader:
 
 
 def own_biases(proto: Any, chosen: list[Any]) -> None:
-    """Give each layer a flat bias of its own, a Gemm's beta in it, in place.
+    """Give each layer a one-dimensional bias of its own, multiplied by Gemm's beta, in place.
 
-    The engine forgets beta where biases stay in float. It copies a shared bias as ``NAME2`` and does not look whether
-    a tensor is called so already; and it takes the channels of a bias to be its first axis, which in a Gemm's row is
-    of one.
+    The quantizer ignores beta if biases stay in float. It copies a shared bias to ``NAME2`` even if a tensor of that
+    name exists. And it takes the first axis of a bias for the channels, which has size one in a Gemm's row.
     """
     from onnx import numpy_helper
 
@@ -124,25 +126,25 @@ def own_biases(proto: Any, chosen: list[Any]) -> None:
 
 
 def _own_weights(proto: Any, excluded: list[Any]) -> None:
-    """Give nodes that stay in float weights of their own, in place: the engine replaces one for all that read it."""
+    """Give nodes that stay in float weights of their own, in place: the quantizer replaces a weight for all readers."""
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
     readers = Counter(name for node in proto.graph.node for name in node.input)
     for node in excluded:
-        for place, name in enumerate(node.input):
+        for index, name in enumerate(node.input):
             if name in stored and readers[name] > 1:
                 own = proto.graph.initializer.add()
                 own.CopyFrom(stored[name])
-                own.name = node.input[place] = f"{name}_of_{node.name}"
+                own.name = node.input[index] = f"{name}_of_{node.name}"
 
 
 def scales_its_input(proto: Any, node: Any) -> bool:
-    """Whether a Gemm adds what is computed, by a factor: the engine forgets that where biases stay in float."""
+    """Return True if a Gemm adds a computed tensor times beta: the quantizer ignores beta if biases stay in float."""
     constants = {tensor.name for tensor in proto.graph.initializer}
     return len(node.input) > 2 and node.input[2] not in constants and _beta(node) != 1
 
 
 def _beta(node: Any) -> float:
-    """By how much a layer's bias counts."""
+    """Return the factor of a layer's bias: a Gemm's beta, otherwise 1."""
     found = [float(each.f) for each in node.attribute if node.op_type == "Gemm" and each.name == "beta"]
     return found[0] if found else 1.0
 
@@ -150,8 +152,10 @@ def _beta(node: Any) -> float:
 def inserted(
     proto: Any, ranges: Any, chosen: list[Any], request: Request, scheme: Scheme
 ) -> tuple[Any, tuple[Note, ...]]:
-    """The graph with Q/DQ pairs; notes where they are per tensor, as the engine cannot do it per channel, and on chosen
-    layers that it left alone.
+    """Return the graph with Q/DQ pairs, and notes.
+
+    A note tells if scales are per tensor because the quantizer failed per channel, and which chosen layers it left in
+    float.
     """
     notes: tuple[Note, ...] = ()
     try:
@@ -165,12 +169,12 @@ def inserted(
 
 
 def _left_alone(proto: Any, chosen: list[Any]) -> Iterator[Note]:
-    """The chosen layers that take in what is not rounded: the engine must know the dtype of a tensor."""
+    """Yield notes on chosen layers whose input is not quantized, because the quantizer must know its dtype."""
     rounded = {name for node in proto.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     names = {node.name for node in chosen}
     left = Counter(node.op_type for node in proto.graph.node if node.name in names and node.input[0] not in rounded)
     for kind, count in left.items():
-        yield Note(f"{count} x {kind} kept in float: nothing tells the dtype of what they take in", level="warning")
+        yield Note(f"{count} x {kind} kept in float: the data type of their input is unknown", level="warning")
 
 
 def _with_pairs(
@@ -209,7 +213,7 @@ def _with_pairs(
 
 
 def _several_matrices(proto: Any, chosen: list[Any], scheme: Scheme) -> dict[str, list[dict[str, Any]]]:
-    """How MatMul's weights of more than two axes are rounded: the engine takes the second axis for the channels'."""
+    """Return overrides for MatMul weights of more than two axes: the quantizer takes the second axis for channels."""
     ranks = {tensor.name: len(tensor.dims) for tensor in proto.graph.initializer}
     weights = [node.input[1] for node in chosen if node.op_type == "MatMul" and ranks.get(node.input[1], 0) > 2]
     return {name: [{"axis": ranks[name] - 1} if scheme.batched else {"symmetric": True}] for name in weights}

@@ -40,6 +40,7 @@ def carry_out(
     atomic.claim(destination, force=force, suffixes=(suffix, ".onnx"))
 
     def keep(model: Model) -> str:
+        """Write the best model of an interrupted training, and tell where."""
         kept = destination if destination.suffix == model.path.suffix else destination.with_suffix(model.path.suffix)
         execution.place(model, kept, force=force or kept != destination)
         return f"the best so far is {kept}; the same command with --force goes on from the checkpoint"

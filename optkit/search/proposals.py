@@ -1,4 +1,7 @@
-"""What a search may try, each candidate as the chain of stages that makes it. No model is known by its name."""
+"""Proposals of a search: the candidates it may try, each as the chain of stages that makes it.
+
+None depends on a model's name.
+"""
 
 from __future__ import annotations
 
@@ -23,50 +26,54 @@ from optkit.targets.target import target
 from optkit.training.lesson import MODULES
 
 FUSED = "fused"
-"""The name of the float model with onnxruntime's fused operators."""
+"""Name of the float chain with onnxruntime's fused operators."""
 HALF = "bf16"
-"""The name of the float model that computes in half precision."""
+"""Name of the float chain that computes in half precision."""
 _FUSED = {"Softmax", "LayerNormalization", "Erf", "Gelu"}
-"""What attention, normalization and GELU are not without."""
+"""Operators of attention, normalization and GELU, which onnxruntime can fuse."""
 _ATTENTION = {"MatMul", "Softmax"}
+"""Operators of attention."""
 _MATRICES = {"MatMul", "Gemm", "LSTM"}
-"""What dynamic INT8 works on."""
+"""Operators that dynamic INT8 quantizes."""
 _RECURRENT = {"LSTM", "GRU", "RNN"}
-"""Whose errors add up over time, and which the ranking of layers leaves out."""
+"""Recurrent operators, whose errors accumulate over time; the sensitivity of layers does not cover them."""
 _STRENGTHS = (0.5, 0.75)
-"""Of SmoothQuant: what its authors take, and what they take for models with many outliers; NNCF takes 0.95."""
+"""Values of alpha for SmoothQuant: its authors' default, and theirs for models with many outliers; NNCF's is 0.95."""
 _SPARSITIES = (0.3, 0.5)
-"""Shares of the operations to cut, where there is data to train on."""
+"""Pruning ratios: shares of the operations to cut, if there is training data."""
 _EPOCHS = 3
+"""Epochs of training after pruning and of quantization-aware training."""
 _BETWEEN = {
     "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "ReduceMean", "AveragePool", "GlobalAveragePool", "Resize",
     "Upsample", "BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization",
 }  # fmt: skip
-"""What NNCF rounds between layers: little time is saved there, and squares, sums and quotients may lose everything."""
+"""Operators that NNCF quantizes between layers: that saves little time, and squares, sums and quotients may underflow.
+"""
 _IN_FLOAT = re.compile(r", \d+ in (float|bf16)$")
-"""How the name of a chain ends that has layers given back."""
+"""Suffix of the name of a chain with layers kept in float."""
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """The candidates for one model, for a recipe that has no stages of its own yet."""
+    """The candidates for one model and a recipe without stages."""
 
     recipe: Recipe
     model: Model
     native: str
-    """The target that the model runs on as it came."""
+    """The target that runs the original model."""
     wish: Wish
+    """The goal and hard limits."""
     operators: frozenset[str]
-    """What the ONNX graph is made of that methods work on; nothing where there is none."""
+    """Operators of the ONNX graph; empty if there is no such graph."""
     calibrated: bool
-    """Whether there are samples to calibrate with."""
+    """True if there is calibration data."""
     shapes: dict[str, list[int]] = field(default_factory=dict)
-    """What each input's shape will be, where the model leaves it open and all feeds agree."""
+    """Shapes of the inputs, if the model's are dynamic and all feeds have the same."""
     halved: frozenset[str] = frozenset()
-    """The targets on which what integers are kept from is computed in bf16."""
+    """Targets on which layers kept out of INT8 compute in bf16."""
 
     def floats(self) -> list[Chain]:
-        """Every target's own form, the numbers as they are; and bf16 where the CPU has it."""
+        """Return the float model on every target, with fused operators, and in bf16 where the target supports it."""
         found = [self._chain(FLOAT, name, []) for name in self.recipe.targets if name != self.native or self._is_torch]
         if "onnxruntime" in self.recipe.targets and self.operators & _FUSED and fingerprint.version("onnxscript"):
             found.append(self._chain(FUSED, "onnxruntime", [Fuse()]))
@@ -75,14 +82,14 @@ class Proposals:
         return found
 
     def baselines(self) -> list[Chain]:
-        """The model that came in, as its own runtime may run it faster; a bundle is made of none of them."""
+        """Return the original model with other options of its own runtime; no bundle is made of these."""
         runtime = target(self.native)
         if runtime.deploys or self.model.format == "torchscript":  # which torch.compile does not take
             return []
         return [Chain(name, self.native, (), options) for name, options in runtime.variants().items()]
 
     def broad(self, *, fused: bool) -> list[Chain]:
-        """The methods in their plain form, the cheapest first; ``fused`` says that onnxruntime is faster so."""
+        """Return the methods in their plain form, the cheapest first; ``fused`` adds operator fusion on onnxruntime."""
         first = {"onnxruntime": [Fuse()] if fused else []}
         targets = [name for name in ("openvino", "onnxruntime", "tensorrt") if name in self.recipe.targets]
         found = []
@@ -105,7 +112,7 @@ class Proposals:
         return found
 
     def repairs(self, chain: Chain) -> list[Chain]:
-        """Other schemes, for a chain that is fast and loses too much."""
+        """Return other quantization schemes for a chain that is fast and loses too much."""
         stage = quantize_of(chain)
         if stage is None:
             return []
@@ -123,7 +130,7 @@ class Proposals:
         return self._varied(chain, others)
 
     def refinements(self, chain: Chain) -> list[Chain]:
-        """Other ranges and means in the same scheme, which win back little."""
+        """Return other calibration methods and corrections in the same scheme, which recover little of the loss."""
         stage = quantize_of(chain)
         if stage is None or stage.method != "static":
             return []
@@ -139,19 +146,21 @@ class Proposals:
         return [self._changed(chain, f"{chain.name} {name}", fields) for name, fields in others.items()]
 
     def kind(self, chain: Chain) -> tuple[str, str, str, bool]:
-        """What chains have in common that lose for the same reasons: target, method, preset, and whether layers alone
-        are rounded. Where they are not, giving layers back may be of no use.
+        """Return the key under which chains lose quality for the same reasons.
+
+        It consists of target, method, preset, and True if only layers are quantized; if not only layers are, keeping
+        layers in float may not help.
         """
         stage = quantize_of(chain)
         method, preset = (stage.method, stage.preset) if stage else ("", "")
         return chain.target, method, preset, stage is None or not self._rounded_between(stage)
 
     def trimmed(self, chain: Chain, slow: Sequence[str]) -> Chain:
-        """The same with those layers in float that integers slow down."""
+        """Return the chain with the layers in float that are slower in integers."""
         return self._changed(chain, f"{chain.name} where it pays", {"exclude": tuple(slow)})
 
     def mixed(self, chain: Chain, in_float: Sequence[str]) -> Chain:
-        """The same with these layers, too, given back to float, or to bf16."""
+        """Return the chain with these layers, too, in float or bf16."""
         stage = quantize_of(chain)
         names = tuple(dict.fromkeys([*(stage.exclude if stage else ()), *in_float]))
         layers = sum(name not in self.operators for name in names)
@@ -159,7 +168,7 @@ class Proposals:
         return self._changed(chain, f"{_IN_FLOAT.sub('', chain.name)}, {layers} in {precision}", {"exclude": names})
 
     def recovered(self, chain: Chain) -> Chain | None:
-        """The same static INT8 after quantization-aware training, where model and target have that."""
+        """Return the chain with quantization-aware training; ``None`` if model, target or method do not support it."""
         stage = quantize_of(chain)
         if chain.target == "tensorrt" or self.model.format not in MODULES or stage is None or stage.method != "static":
             return None
@@ -167,7 +176,7 @@ class Proposals:
         return self._chain(f"{chain.name} trained", chain.target, [trained])
 
     def pruned(self, chain: Chain) -> list[Chain]:
-        """The same behind a pruning, where the model can be trained; the lighter first."""
+        """Return the chain with the model pruned first, the smaller ratio first; empty if it cannot be trained."""
         if self.model.format not in MODULES:
             return []
         kept = [stage for stage in chain.stages if stage.name not in ("export", "compile")]
@@ -179,7 +188,7 @@ class Proposals:
         ]
 
     def options(self, chain: Chain) -> list[Chain]:
-        """The same stages with other runtime options."""
+        """Return the chain with other runtime options."""
         runtime = target(chain.target)
         variants = runtime.variants()
         stage = quantize_of(chain)
@@ -191,19 +200,19 @@ class Proposals:
         return [replace(with_options(chain, more), name=f"{chain.name}, {name}") for name, more in variants.items()]
 
     def _fewer_threads(self) -> list[int]:
-        """Numbers of threads that a small model may be faster with, where nobody said how many it gets."""
+        """Return numbers of threads with which a small model may be faster, unless the recipe fixes the number."""
         cores = max(1, int(cgroup.cores_allowed()))
         return [] if self.recipe.benchmark.threads else sorted({1, max(1, cores // 2)} - {cores})
 
     def _changed(self, chain: Chain, name: str, fields: dict[str, object]) -> Chain:
-        """The chain with other fields of its quantization, and what these leave in float in bf16 where that pays."""
+        """Return the chain with other fields of its quantize stage; excluded layers compute in bf16 where that pays."""
         stages = [each.model_copy(update=fields) if isinstance(each, Quantize) else each for each in chain.stages]
         halved = fields.get("exclude") and chain.target in self.halved
         half = target(chain.target).half_options() if halved else {}
         return replace(chain, name=name, stages=tuple(_with_options(stage, half) for stage in stages))
 
     def _rounded_between(self, stage: Quantize) -> tuple[str, ...]:
-        """The operators between layers that NNCF may round."""
+        """Return the operators between layers that NNCF quantizes."""
         return tuple(sorted(self.operators & _BETWEEN - set(stage.exclude)))
 
     def _small(self, target_name: str) -> Iterator[Chain]:
@@ -222,22 +231,22 @@ class Proposals:
 
 
 def quantize_of(chain: Chain) -> Quantize | None:
-    """The stage that lowers the chain's precision."""
+    """Return the chain's quantize stage, if it has one."""
     return next((stage for stage in chain.stages if isinstance(stage, Quantize)), None)
 
 
 def quantizes(chain: Chain, layer: LayerRecord) -> bool:
-    """Whether the chain's method puts such a layer into integers; only then there is something to give back."""
+    """Return True if the chain's method quantizes the layer, so that it can be kept in float."""
     stage = quantize_of(chain)
     if stage is None or (layer.nncf_only and chain.target != "openvino"):
         return False
     if chain.target == "tensorrt" and layer.operator == "ConvTranspose":
-        return False  # which its quantizer leaves in float
+        return False  # the quantizer for TensorRT leaves it in float
     return stage.method != "dynamic" or layer.operator in _MATRICES
 
 
 def with_options(chain: Chain, more: dict[str, Any]) -> Chain:
-    """The same, compiled with these runtime options, too."""
+    """Return the chain compiled with these runtime options, too."""
     return replace(chain, stages=tuple(_with_options(stage, more) for stage in chain.stages))
 
 
