@@ -1,8 +1,8 @@
-"""Fake quantization while training: what layers compute with rounded as integer kernels will round it.
+"""Fake quantization in training: weights and activations rounded as integer kernels will round them.
 
-"Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", Jacob et al., 2018: the
-rounding is in the forward pass, and gradients go through as if it were not there. The ranges are learnt with the
-weights: "Learned Step Size Quantization", Esser et al., 2020.
+"Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", Jacob et al., 2018:
+rounding in the forward pass, gradients as if there were none. Ranges are learnt with the weights: "Learned Step Size
+Quantization", Esser et al., 2020.
 """
 
 from __future__ import annotations
@@ -10,17 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_KEPT = 4_000
-"""Values of a batch that are kept while ranges are seen."""
-_SHARES = tuple(number / 50 for number in range(5, 51))
-"""Of the range seen, those tried: the one with the least error is begun with."""
-_PACE = 10.0
-"""How much faster ranges are learnt than weights: in relation to their size, which no learning rate knows."""
 _INPUT, _OUTPUT = "optkit_input", "optkit_output"
+"""Names of the submodules that round a layer's input and output."""
 _ABSORBED = ("relu", "relu6", "hardtanh", "clamp", "clamp_min", "clip")
-"""Functions that integers of the right range do by themselves."""
-_LOOKING = ("__get__", "size", "dim", "detach")
-"""Functions that read no values, or not for the model's sake."""
+"""Functions that an integer kernel applies itself, by the range of its output."""
 
 
 def put_into(
@@ -30,31 +23,33 @@ def put_into(
     per_channel: bool,
     giving_integers: Callable[[Any], object] | None = None,
 ) -> int:
-    """Round weights (symmetric) and inputs (8 bits, one scale) of convolutions and linear layers; how many those are.
+    """Fake-quantize convolutions and linear layers, and return their number.
 
-    Only layers with a weight of their own: one that is tied to an embedding stays in float on runtimes, too. With
-    ``giving_integers``, which runs the module once, also what convolutions give, as on a runtime whose kernels give
-    integers, too. Values are rounded once ``observe`` has seen their ranges.
+    Weights are symmetric in ``weight_bits``, inputs have 8 bits and one scale. A weight that is tied to an embedding
+    stays in float, as on runtimes. ``giving_integers`` is for runtimes whose kernels return integers: it runs the
+    module once, and outputs of convolutions are rounded too. Activations are rounded after ``observe``.
     """
     from torch.nn.utils import parametrize
+
+    from optkit.training.fake_quantization_modules import RoundedValues, RoundedWeights
 
     for norm in _norms(module):
         norm.eval()
         norm.train = _stays
     layers = list(_layers(module))
     for layer in layers:
-        weights = _rounded_weights(weight_bits, _output_axis(layer) if per_channel else None)
+        weights = RoundedWeights(weight_bits, _output_axis(layer) if per_channel else None)
         parametrize.register_parametrization(layer, "weight", weights, unsafe=True)
-        layer.add_module(_INPUT, _rounded_values().to(layer.weight.device))
+        layer.add_module(_INPUT, RoundedValues().to(layer.weight.device))
         layer.register_forward_pre_hook(_round_input)
     for last in _giving(module, giving_integers) if giving_integers else ():
-        last.add_module(_OUTPUT, _rounded_values().to(next(module.parameters()).device))
+        last.add_module(_OUTPUT, RoundedValues().to(next(module.parameters()).device))
         last.register_forward_hook(_round_output)
     return len(layers)
 
 
 def observe(module: Any, run: Callable[[Any], object]) -> None:
-    """Have the values' ranges seen in what ``run`` gives the module, as calibration does; the module learns nothing."""
+    """Observe the ranges of activations while ``run`` runs the module, as in calibration; no weight changes."""
     module.eval()
     values = [each for _, _, each in _values(module)]
     for each in values:
@@ -65,7 +60,7 @@ def observe(module: Any, run: Callable[[Any], object]) -> None:
 
 
 def ranges(module: Any) -> dict[str, dict[str, tuple[float, float]]]:
-    """The ranges learnt of layers' ``input`` and ``output``, by their names, where they cut off values seen."""
+    """The learnt ranges of each layer's ``input`` and ``output`` that are narrower than the values observed."""
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for name, side, each in _values(module):
         low, high = (float(value.detach()) for value in each.learnt())
@@ -75,7 +70,7 @@ def ranges(module: Any) -> dict[str, dict[str, tuple[float, float]]]:
 
 
 def _values(module: Any) -> list[tuple[str, str, Any]]:
-    """What rounds values: the name of its layer, ``input`` or ``output``, and itself."""
+    """Every module that rounds activations, with the name of its layer and ``input`` or ``output``."""
     sides = {_INPUT: "input", _OUTPUT: "output"}
     return [
         (name, side, getattr(layer, key))
@@ -86,7 +81,7 @@ def _values(module: Any) -> list[tuple[str, str, Any]]:
 
 
 def take_out(module: Any) -> None:
-    """Leave the weights as they were trained, in float."""
+    """Remove fake quantization: the weights stay in float, as they were trained."""
     from torch.nn.utils import parametrize
 
     for norm in _norms(module):
@@ -104,6 +99,7 @@ def take_out(module: Any) -> None:
 
 
 def _layers(module: Any) -> Iterator[Any]:
+    """Convolutions and linear layers whose weight is not an embedding's."""
     import torch
 
     embedded = {id(each.weight) for each in module.modules() if isinstance(each, torch.nn.Embedding)}
@@ -113,7 +109,7 @@ def _layers(module: Any) -> Iterator[Any]:
 
 
 def _norms(module: Any) -> list[Any]:
-    """Batch norms. Their statistics are kept while training, as they are folded into weights behind it: those of the
+    """Batch norms. Their statistics stay as they are: they are folded into weights after training, and those of the
     last batches, rounded and few, would be worse.
     """
     from torch.nn.modules.batchnorm import _BatchNorm
@@ -122,11 +118,11 @@ def _norms(module: Any) -> list[Any]:
 
 
 def _stays(mode: bool = True) -> None:
-    """In place of a module's ``train``: it is left as it is."""
+    """A module's ``train`` that changes nothing."""
 
 
 def _output_axis(layer: Any) -> int:
-    """Where a weight's output channels lie; transposed convolutions have them second."""
+    """The axis of a weight's output channels: the second in transposed convolutions, else the first."""
     return 1 if getattr(layer, "transposed", False) else 0
 
 
@@ -139,14 +135,16 @@ def _round_output(layer: Any, _: tuple[Any, ...], output: Any) -> Any:
 
 
 def _giving(module: Any, run: Callable[[Any], object]) -> list[Any]:
-    """The modules whose output is what a convolution's kernel gives: itself, or the batch norm that is folded into it.
+    """The modules whose output is that of a convolution's kernel: the convolution, or the batch norm folded into it.
 
-    Not where only a ReLU or a clip reads it: the kernel's integers are those behind that.
+    Not if only a ReLU or a clip reads it: the kernel applies that, too.
     """
     import torch
 
+    from optkit.function_modes import Consumers
+
     seen: dict[Any, tuple[Any, Any]] = {}
-    readers = _reader_names()
+    consumers = Consumers()
 
     def note(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
         seen[layer] = (inputs[0], output)
@@ -155,7 +153,7 @@ def _giving(module: Any, run: Callable[[Any], object]) -> list[Any]:
     norms = _norms(module)
     hooks = [each.register_forward_hook(note) for each in (*layers, *norms)]
     try:
-        with readers:
+        with consumers:
             run(module)
     finally:
         for hook in hooks:
@@ -165,127 +163,6 @@ def _giving(module: Any, run: Callable[[Any], object]) -> list[Any]:
     for layer in layers:
         if layer in seen:
             last = folded.get(id(seen[layer][1]), layer)
-            if not readers.only(seen[last][1], _ABSORBED):
+            if not consumers.are(seen[last][1], _ABSORBED):
                 found.append(last)
     return found
-
-
-def _reader_names() -> Any:
-    """Notes which functions of torch read which tensor."""
-    from torch.overrides import TorchFunctionMode
-
-    class Readers(TorchFunctionMode):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.names: dict[int, set[str]] = {}
-            self.kept: list[Any] = []  # so that no other tensor gets the number of one that is gone
-            self.changed: set[int] = set()
-
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            kwargs = kwargs or {}
-            output = func(*args, **kwargs)
-            name = getattr(func, "__name__", "").rstrip("_")
-            if name in _LOOKING:
-                return output
-            self.kept.append((args, kwargs, output))
-            for each in (*args, *kwargs.values()):
-                for value in each if isinstance(each, list | tuple) else (each,):
-                    if id(value) not in self.changed:
-                        self.names.setdefault(id(value), set()).add(name)
-            if args and output is args[0]:
-                self.changed.add(id(output))  # in place: what reads it from here on reads something else
-            return output
-
-        def only(self, value: Any, names: tuple[str, ...]) -> bool:
-            """Whether it is read, and by nothing but functions of these names."""
-            found = self.names.get(id(value), set())
-            return bool(found) and found <= set(names)
-
-    return Readers()
-
-
-def _rounded_weights(bits: int, axis: int | None) -> Any:
-    import torch
-
-    limit = 2 ** (bits - 1) - 1
-
-    class RoundedWeights(torch.nn.Module):  # type: ignore[misc]
-        def forward(self, weight: Any) -> Any:
-            if axis is None:
-                scale = (weight.detach().abs().amax() / limit).clamp(min=1e-12)
-                return torch.fake_quantize_per_tensor_affine(weight, scale, _zero(scale), -limit, limit)
-            scale = (weight.detach().abs().movedim(axis, 0).flatten(1).amax(1) / limit).clamp(min=1e-12)
-            return torch.fake_quantize_per_channel_affine(weight, scale, _zero(scale), axis, -limit, limit)
-
-    return RoundedWeights()
-
-
-def _rounded_values() -> Any:
-    import torch
-
-    class Values(torch.nn.Module):  # type: ignore[misc]
-        """Rounds to the 256 steps of a range, which is learnt."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("extremes", torch.zeros(2))
-            self.register_buffer("range", torch.zeros(2))
-            self.register_buffer("seen", torch.tensor(False))
-            self.stretch = torch.nn.Parameter(torch.zeros(2))
-            self.watching = False
-            self._kept: list[Any] = []
-
-        def forward(self, value: Any) -> Any:
-            if not value.is_floating_point():
-                return value
-            if self.watching:
-                self._watch(value.detach().float())
-            if self.watching or not self.seen:
-                return value
-            low, high = self.learnt()
-            scale = ((high - low) / 255).clamp(min=1e-12)
-            share = (value.numel() * 255) ** -0.5  # keeps the gradients of ranges the size of weights' (Esser et al.)
-            return torch._fake_quantize_learnable_per_tensor_affine(
-                value.float(), scale.reshape(1), (-low / scale).reshape(1), 0, 255, share
-            )
-
-        def learnt(self) -> Any:
-            """The lowest and the highest value that is kept; zero is between them."""
-            low, high = self.range * torch.exp(_PACE * self.stretch)
-            return low, high
-
-        def settle(self) -> None:
-            """Take the range that the values kept lose least with."""
-            self.watching = False
-            if self.seen:
-                values = torch.cat([*self._kept, self.extremes])
-                self.range.copy_(
-                    min((share * self.extremes for share in _SHARES), key=lambda each: _error(values, each))
-                )
-            self._kept = []
-
-        def _watch(self, value: Any) -> None:
-            now = torch.stack([value.min().clamp(max=0.0), value.max().clamp(min=0.0)])
-            self.extremes.copy_(
-                torch.stack([torch.minimum(self.extremes[0], now[0]), torch.maximum(self.extremes[1], now[1])])
-            )
-            self.seen.fill_(True)
-            flat = value.flatten()
-            count = min(_KEPT, len(flat))
-            self._kept.append(flat[torch.arange(count) * len(flat) // max(1, count)])
-
-    return Values()
-
-
-def _error(values: Any, bounds: Any) -> float:
-    """The squared error of values rounded to the 256 steps between two bounds."""
-    low, high = bounds
-    scale = ((high - low) / 255).clamp(min=1e-12)
-    steps = (values.clamp(low, high) - low) / scale
-    return float(((steps.round() * scale + low - values) ** 2).mean())
-
-
-def _zero(scale: Any) -> Any:
-    import torch
-
-    return torch.zeros_like(scale, dtype=torch.int32)

@@ -1,4 +1,4 @@
-"""What a module computes on its way: the outputs of its layers, and where its attention looks."""
+"""Intermediate results of a module: outputs of layers (hidden states), and attention."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 Layer = TypeVar("Layer")
-_ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-"""What torch's attention takes, in its order."""
 
 
 class Features:
-    """Noted while ``watching``: the outputs of the modules named ``layers``, and attention in the order it came.
+    """Intermediate results of one call: outputs of ``layers``, the names of submodules, and attention in its order.
 
-    ``attention`` holds log-probabilities ``[batch, heads, queries, keys]``.
+    ``hidden`` holds a layer's output by its name, ``attention`` log-probabilities ``[batch, heads, queries, keys]``.
     """
 
     def __init__(self, module: Any, layers: Sequence[str], *, attention: bool = False) -> None:
@@ -26,7 +24,7 @@ class Features:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Note what is computed inside, in place of what was noted before."""
+        """Note the intermediate results of calls inside, in place of those noted before."""
         self.hidden, self.attention = {}, []
         hooks = [self._module.get_submodule(name).register_forward_hook(self._note(name)) for name in self._layers]
         try:
@@ -48,24 +46,18 @@ class Features:
 
 @contextmanager
 def attending(note: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
-    """Call ``note`` at each scaled dot-product attention of torch with its arguments by torch's names; tensors are
-    ``[batch, heads, positions, width]``. ``nn.MultiheadAttention`` does not show its own.
+    """Call ``note`` with the arguments of each scaled dot-product attention of torch, by torch's names.
+
+    Tensors are ``[batch, heads, positions, width]``. ``nn.MultiheadAttention`` does not call it.
     """
-    import torch
-    from torch.overrides import TorchFunctionMode
+    from optkit.function_modes import AttentionCalls
 
-    class AttentionMode(TorchFunctionMode):  # type: ignore[misc]
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            kwargs = kwargs or {}
-            if func is torch.nn.functional.scaled_dot_product_attention:
-                note(dict(zip(_ARGUMENTS, args, strict=False)) | kwargs)
-            return func(*args, **kwargs)
-
-    with AttentionMode():
+    with AttentionCalls(note):
         yield
 
 
 def _scores(asked: Mapping[str, Any]) -> Any:
+    """The logarithms of the attention's weights, computed from its arguments."""
     import torch
 
     query, key, mask = asked["query"], asked["key"], asked.get("attn_mask")
@@ -84,7 +76,7 @@ def matching(
     candidates: Sequence[tuple[str, str]],
     run: Callable[[Any], object],
 ) -> list[tuple[str, str]]:
-    """Those pairs of layers (the student's, the teacher's) that have outputs of one shape when both are ``run``."""
+    """The pairs of layers (the student's, the teacher's) whose outputs have the same shape when both are ``run``."""
     own = Features(student, [pair[0] for pair in candidates])
     taught = Features(teacher, [pair[1] for pair in candidates])
     for module, seen in ((student, own), (teacher, taught)):
@@ -94,8 +86,9 @@ def matching(
 
 
 def pairs(student: Sequence[Layer], teacher: Sequence[Layer]) -> list[tuple[Layer, Layer]]:
-    """Each layer of the student with that of the teacher after the same share of all: TinyBERT's uniform mapping
-    (Jiao et al., 2020)."""
+    """Pair each layer of the student with the teacher's at the same relative depth: TinyBERT's uniform mapping
+    (Jiao et al., 2020).
+    """
     return [
         (name, teacher[round((number + 1) * len(teacher) / len(student)) - 1]) for number, name in enumerate(student)
     ]

@@ -158,12 +158,14 @@ def by_trace(loaded: Any, given: Example, signature: Signature, opset: int) -> o
     """
     import torch
 
+    from optkit.flatoutputs import flat
+
     names = [spec.name for spec in signature.inputs]
     axes = {spec.name: dynamic(spec) for spec in signature.inputs}
     with tempfile.TemporaryDirectory(prefix="optkit-") as folder:
         path = Path(folder) / "model.onnx"
         torch.onnx.export(
-            torch_outputs.flat(loaded, given.tensors, _run(loaded, given.tensors)),
+            flat(loaded, given.tensors, _run(loaded, given.tensors)),
             given.tensors,
             str(path),
             dynamo=False,

@@ -1,4 +1,4 @@
-"""What a torch model returns, flat and named: the same names for its own session and for its export."""
+"""Outputs of a torch model as named tensors: the same names in its own session and in its export."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 def named(outputs: Any) -> dict[str, Any]:
     """The tensors in ``outputs`` by name, in the order in which torch flattens them.
 
-    A tensor without a key is called ``output``; where a name stands for several, they are numbered: ``output_0``.
-    What is ``None`` counts as absent.
+    A tensor without a key is called ``output``; tensors of one name are numbered: ``output_0``. ``None`` is left out.
     """
     leaves = list(_leaves(outputs, "output"))
     counts = Counter(name for name, _ in leaves)
@@ -29,7 +28,7 @@ def named(outputs: Any) -> dict[str, Any]:
 
 
 def on_host(outputs: Any) -> Any:
-    """The same with each tensor in the host's memory; mappings become dicts, and sequences lists."""
+    """Outputs with each tensor copied to the host's memory; mappings become dicts, and sequences lists."""
     if isinstance(outputs, Mapping):
         return {key: on_host(item) for key, item in outputs.items()}
     if isinstance(outputs, list | tuple):
@@ -38,6 +37,7 @@ def on_host(outputs: Any) -> Any:
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The tensors in ``value`` with their innermost keys, or ``name`` where there is none."""
     if value is None:
         return
     if isinstance(value, Mapping):
@@ -48,26 +48,6 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(item, name)
     else:
         yield name, value
-
-
-def flat(module: Any, inputs: tuple[Any, ...], outputs: Any) -> Any:
-    """The module itself or, where its outputs are a dict, one that returns them as a tuple, for the tracing exporter
-    knows no dicts.
-    """
-    import torch
-
-    if not isinstance(outputs, Mapping):
-        return module
-
-    class Flat(torch.nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = module
-
-        def forward(self, *given: Any) -> tuple[Any, ...]:
-            return tuple(named(self.inner(*given)).values())
-
-    return torch.jit.freeze(torch.jit.trace(Flat().eval(), inputs, check_trace=False))
 
 
 def tensors(feed: Arrays, inputs: Sequence[TensorSpec]) -> tuple[Any, ...]:
