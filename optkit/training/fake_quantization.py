@@ -141,7 +141,7 @@ def _giving(module: Any, run: Callable[[Any], object]) -> list[Any]:
     """
     import torch
 
-    from optkit.function_modes import Consumers
+    from optkit.training.function_modes import Consumers
 
     seen: dict[Any, tuple[Any, Any]] = {}
     consumers = Consumers()

@@ -50,7 +50,7 @@ def attending(note: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
 
     Tensors are ``[batch, heads, positions, width]``. ``nn.MultiheadAttention`` does not call it.
     """
-    from optkit.function_modes import AttentionCalls
+    from optkit.training.function_modes import AttentionCalls
 
     with AttentionCalls(note):
         yield

@@ -158,7 +158,7 @@ def by_trace(loaded: Any, given: Example, signature: Signature, opset: int) -> o
     """
     import torch
 
-    from optkit.flatoutputs import flat
+    from optkit.formats.torch.flat_outputs import flat
 
     names = [spec.name for spec in signature.inputs]
     axes = {spec.name: dynamic(spec) for spec in signature.inputs}
