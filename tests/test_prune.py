@@ -159,7 +159,7 @@ def test_two_of_each_four_inputs_are_left():
 def test_outliers_are_fragile_and_few_layers_are_none():
     def found(damages):
         every = [Sensitivity(Group(str(number), "channels", 8), (0,), each, 0.1) for number, each in enumerate(damages)]
-        return [each.group.name for each in pruning_selection._fenced(every) if each.fragile]
+        return [each.group.name for each in pruning_selection._mark_fragile(every) if each.fragile]
 
     assert found([5.0, 0.02, 0.018, 0.015, 0.012, 0.01]) == ["0"]
     assert found([0.02, 0.018, 0.015, 0.012, 0.01]) == []

@@ -1,4 +1,6 @@
-"""The deployable folder: a model, the runtime and options to run it with, and the proof of what it is worth."""
+"""The bundle: a deployable folder with a model, the target and options to run it with, and its measured quality and
+speed-up.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,9 @@ def write(
     speedup: Speedup | None = None,
     force: bool = False,
 ) -> Model:
-    """Write a compiled model with all that its runtime needs to ``folder``, in one step.
+    """Write a compiled model, with everything that its runtime needs, to ``folder`` atomically; return it opened.
 
-    Raises UsageError for a model that was not compiled, OutputError where nothing can be written.
+    Raises UsageError for a model that was not compiled, OutputError if the folder cannot be written.
     """
     if model.target is None:
         raise UsageError(f"{model.path} was compiled for no target", hint="optkit compile MODEL --target TARGET")

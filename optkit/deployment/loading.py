@@ -10,14 +10,16 @@ from optkit.targets.target import Session, target
 
 
 class Checked(Session):
-    """A session that refuses a feed that does not fit, before the runtime sees it."""
+    """A session that checks feeds against the signature before the runtime gets them."""
 
     def __init__(self, session: Session, signature: Signature) -> None:
         self._session = session
         self.signature = signature
 
     def run(self, feed: Arrays) -> Arrays:
-        """Outputs by name. Raises SignatureError for a feed that does not fit, TargetError from the runtime."""
+        """Run a feed and return the outputs by name. Raises SignatureError for a feed that does not fit the signature,
+        TargetError from the runtime.
+        """
         check_feed(feed, self.signature.inputs, where="feed")
         return self._session.run(feed)
 
@@ -29,9 +31,9 @@ class Checked(Session):
 
 
 def load(path: str | Path) -> Session:
-    """Open a bundle, or any model file on its own target, in this process.
+    """Load a bundle, or any model file on its default target, in this process.
 
-    ``optkit.load(bundle).run({"x": array})`` gives outputs by name. Raises ModelError, TargetError,
+    ``optkit.load(bundle).run({"x": array})`` returns the outputs by name. Raises ModelError, TargetError,
     MissingLibraryError.
     """
     from optkit.measurement.candidate import candidate

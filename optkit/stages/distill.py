@@ -91,9 +91,9 @@ class Distill(Schedule, Stage):
         if "layers" in given and self._chained(model, context):
             raise UsageError("layers is for an automatic student, and the stages before made one", hint="leave it out")
         if not self._brings_student and not self._chained(model, context):
-            lessons.check(model, context, "distill")
+            lessons.check(model, context.training, "distill")
         elif context.training is None or model.signature is None:
-            lessons.check(replace(model, format="module"), context, "distill")
+            lessons.check(replace(model, format="module"), context.training, "distill")
         if (context.original or model).format not in TORCH_FORMATS:
             raise UsageError(f"{model.path}: a teacher is a torch model, not {model.format}", hint="give its source")
         if context.training is not None and not context.training.labelled and not (self.logits or self.hidden):
@@ -111,7 +111,7 @@ class Distill(Schedule, Stage):
 
     def apply(self, model: Model, context: Context) -> Outcome:
         """Write the trained student. Raises StageError where it does not run or learn."""
-        lesson = Lesson(model, context, self)
+        lesson = Lesson(model, context.training_setup(), self)
         source, student, left, about = self._student(model, context, lesson)
         student.requires_grad_(True).to(devices.device())
         lesson.check_outputs(student)
@@ -140,7 +140,7 @@ class Distill(Schedule, Stage):
         if self.student is not None:
             source = opening.open(self.student, code=self.student_code or model.code, trust=model.trusted)
             source = replace(source, signature=source.signature or model.signature)
-            lessons.check(source, context, "distill")
+            lessons.check(source, context.training, "distill")
             return source, loading.load(source), None, Note(f"the student is {source.path.name}")
         if self.student_code is not None:
             file = user_code.file_of(self.student_code)
@@ -189,7 +189,7 @@ class Distill(Schedule, Stage):
 
     def _pairs(self, student: Any, lesson: Lesson) -> list[tuple[str, str]]:
         """Layers of student and teacher to be matched: of the same stack, at the same share of its depth."""
-        teacher = lesson.context.original or lesson.model
+        teacher = lesson.setup.original or lesson.model
         if self.hidden == 0 or (teacher.format not in lessons.MODULES and self.hidden is None):
             return []
         example = lesson.example

@@ -1,14 +1,14 @@
-"""How fast a module is on a runtime, beside the model that came in: exported and timed, both in one measurement."""
+"""Measured speed-up of a module on a runtime: exported, and timed against the original model in one measurement."""
 
 from __future__ import annotations
 
-import bisect
+import itertools
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from optkit.errors import StageError
 from optkit.formats.model import Model
@@ -19,21 +19,30 @@ from optkit.records.record import Interval
 from optkit.stages.stage import Context, stage_class
 from optkit.training.pruning.selection import Block, Pruner, Sensitivity
 
-_LOOK_SECONDS, _PROOF_SECONDS = 1.5, 6.0
-_BEYOND = 0.03
-"""So much more or less than the speed-up asked for is as good as that."""
+_PROBE_SECONDS, _PROOF_SECONDS = 1.5, 6.0
+_TOLERANCE = 0.03
+"""Relative difference from the speed-up asked for that counts as none."""
+
+
+class Cut(NamedTuple):
+    """Blocks to cut, and the speed-up without them."""
+
+    blocks: list[int]
+    """Positions in the order of blocks."""
+    speedup: Interval
 
 
 @dataclass
 class Pace:
-    """Times modules on the context's target against ``baseline``; ``write(module, folder)`` makes a model of one."""
+    """Times modules on the context's target against ``baseline``."""
 
     context: Context
     baseline: Model
     write: Callable[[Any, Path], Model]
+    """Writes a module as a model into a folder."""
 
     def speedup(self, module: Any, seconds: float) -> Interval:
-        """The speed-up of a module over the baseline. Raises StageError where it cannot be timed."""
+        """Measure the speed-up of a module over the baseline. Raises StageError if it cannot be timed."""
         with tempfile.TemporaryDirectory(dir=self.context.workdir) as name:
             model = self.write(module, Path(name))
             after = _export(model, self.context, Path(name) / "onnx")
@@ -49,62 +58,78 @@ class Pace:
             raise StageError(f"the pruned model does not run on {self.context.target}: {timed.reason}")
         return timed.speedup
 
-    def blocks_for(
-        self, wanted: float, most: float, pruner: Pruner, module: Any, order: Sequence[Block]
-    ) -> tuple[list[int], Interval]:
-        """Which blocks of the order to cut so that the target is faster by ``wanted``, and by ``most`` at most where
-        that can be had; all of them where they do not do. And the speed-up with them, measured longer than on the way.
-        """
-        looks = 0
+    def blocks_for(self, wanted: float, most: float, pruner: Pruner, module: Any, order: Sequence[Block]) -> Cut:
+        """Find the smallest prefix of ``order`` that reaches the speed-up ``wanted``, and ``most`` at most if possible.
 
-        def measured(chosen: Sequence[int], seconds: float) -> Interval:
-            nonlocal looks
-            self.context.progress(f"measuring · {wanted:g}x wanted", looks, None)
-            looks += 1
-            return self.speedup(pruner.cut(module, [order[number] for number in chosen]), seconds)
+        If the last block of the prefix brings more than ``most``, it and the rest of its group are left out, and blocks
+        of other groups are cut instead. Returns all blocks if no cut reaches ``wanted``. The returned speed-up is
+        measured longer than the probes on the way.
+        """
+        probes = itertools.count()
+
+        def measured(blocks: Sequence[int], seconds: float) -> Interval:
+            self.context.progress(f"measuring · {wanted:g}x wanted", next(probes), None)
+            return self.speedup(pruner.cut(module, [order[number] for number in blocks]), seconds)
 
         taken: list[int] = []
         left = list(range(len(order)))
-        found: list[tuple[list[int], Interval]] = []
-        while not found or left:
-            counts = range(1 if found else 0, len(left))
-            fewest = bisect.bisect_left(
-                counts, wanted, key=lambda count: measured([*taken, *left[:count]], _LOOK_SECONDS).value
-            )
-            count = counts.start + fewest
-            chosen = [*taken, *left[:count]]
-            reached = measured(chosen, _PROOF_SECONDS)
-            found.append((chosen, reached))
-            if reached.value < wanted * (1 - _BEYOND):
-                taken, left = chosen, left[count:]
-            elif chosen and reached.value > most * (1 + _BEYOND):
-                # A kernel may be much faster with some widths: the last block was more than it takes, and its group's
-                # others would be. What is still missing is looked for in other groups.
-                taken, over = chosen[:-1], order[chosen[-1]].group.name
-                left = [number for number in left[count:] if order[number].group.name != over]
+        tried: list[Cut] = []
+        while not tried or left:
+            count = _fewest(measured, taken, left, wanted, least=1 if tried else 0)
+            blocks = [*taken, *left[:count]]
+            cut = Cut(blocks, measured(blocks, _PROOF_SECONDS))
+            tried.append(cut)
+            if cut.speedup.value < wanted * (1 - _TOLERANCE):
+                taken, left = blocks, left[count:]  # a probe showed too much: more blocks must go
+            elif blocks and cut.speedup.value > most * (1 + _TOLERANCE):
+                # A kernel may be much faster with some widths, so the last block brought too much, and so may the rest
+                # of its group. The missing speed-up is sought in other groups.
+                taken, group = blocks[:-1], order[blocks[-1]].group.name
+                left = [number for number in left[count:] if order[number].group.name != group]
             else:
                 break
-        enough = [each for each in found if each[1].value >= wanted * (1 - _BEYOND)]
-        return min(enough, key=lambda each: each[1].value) if enough else found[-1]
+        enough = [each for each in tried if each.speedup.value >= wanted * (1 - _TOLERANCE)]
+        return min(enough, key=lambda each: each.speedup.value) if enough else tried[-1]
 
     def furthest(self, pruner: Pruner, module: Any, order: Sequence[Block]) -> Interval:
-        """The speed-up with all blocks cut."""
+        """Measure the speed-up with all blocks cut."""
         self.context.progress("measuring · all cut", 0, None)
-        return self.speedup(pruner.cut(module, order), _LOOK_SECONDS)
+        return self.speedup(pruner.cut(module, order), _PROBE_SECONDS)
 
     def savings(self, pruner: Pruner, module: Any, survey: Sequence[Sensitivity]) -> dict[str, float]:
-        """The share of the baseline's time that each group's cut saves on the target, by the group's name."""
+        """Measure the share of the baseline's time that the cut of each group saves on the target, by group name."""
         found = {}
-        before = 1.0 / self.speedup(module, _LOOK_SECONDS).value  # layers may have been dropped already
+        before = 1.0 / self.speedup(module, _PROBE_SECONDS).value  # layers may have been dropped already
         for number, each in enumerate(survey):
             self.context.progress(f"measuring · {each.group.name}", number, len(survey))
             small = pruner.cut(module, [Block(each.group, each.units, 0.0)])
-            found[each.group.name] = before - 1.0 / self.speedup(small, _LOOK_SECONDS).value
+            found[each.group.name] = before - 1.0 / self.speedup(small, _PROBE_SECONDS).value
         return found
 
     @cached_property
     def _exported(self) -> Model:
         return _export(self.baseline, self.context, self.context.workdir / "baseline")
+
+
+def _fewest(
+    measured: Callable[[Sequence[int], float], Interval],
+    taken: Sequence[int],
+    left: Sequence[int],
+    wanted: float,
+    *,
+    least: int,
+) -> int:
+    """Bisect for the least number of blocks of ``left`` that reaches ``wanted`` together with ``taken``; all if none
+    does. Each probe is measured for a short time.
+    """
+    low, high = least, len(left)
+    while low < high:
+        middle = (low + high) // 2
+        if measured([*taken, *left[:middle]], _PROBE_SECONDS).value < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 def _export(model: Model, context: Context, folder: Path) -> Model:

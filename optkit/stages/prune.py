@@ -90,7 +90,7 @@ class Prune(Schedule, Stage):
 
     def check(self, model: Model, context: Context) -> None:
         """Refuse what cannot be cut or trained, and what says not how much."""
-        lessons.check(model, context, "prune")
+        lessons.check(model, context.training, "prune")
         if self.sparsity is not None and self.target_speedup is not None:
             raise UsageError("sparsity and target_speedup both say how much to cut", hint="give one of them")
         if self.target_speedup:
@@ -112,14 +112,14 @@ class Prune(Schedule, Stage):
     def apply(self, model: Model, context: Context) -> Outcome:
         """Write the pruned model. Raises StageError where nothing can be cut or the target cannot be met."""
         started = time.monotonic()
-        lesson = Lesson(model, context, self)
+        lesson = Lesson(model, context.training_setup(), self)
         module = loading.load(model).requires_grad_(True).to(devices.device())
         names = dict(module.named_modules())
         for given in self.exclude:
             if given not in names:
                 raise UsageError(f"--exclude {given}: no layer of this name", hint=did_you_mean(given, list(names)))
         kind = _Cutting if self.pattern == "structured" else _Zeroing
-        work = kind(self, lesson, module)
+        work = kind(self, context, lesson, module)
         try:
             work.run()
         except training_loop.Stopped:
@@ -134,6 +134,7 @@ class _Work:
     """A pruning on its way: the module as it is, which layers are left, and what there is to tell."""
 
     stage: Prune
+    context: Context
     lesson: Lesson
     module: Any
     left: Structure = field(default_factory=Structure)
@@ -210,7 +211,7 @@ class _Cutting(_Work):
             of=stage.of,
             round_to=stage.round_to,
             exclude=stage.exclude,
-            progress=self.lesson.context.progress,
+            progress=self.context.progress,
         )
 
     def _cut_units(self) -> None:
@@ -261,14 +262,14 @@ class _Cutting(_Work):
     def _check_reachable(self, wanted: float, found: Interval) -> None:
         if found.high < wanted:
             raise StageError(
-                f"{self.lesson.model.path}: {wanted:g}x cannot be reached on {self.lesson.context.target} by pruning: "
+                f"{self.lesson.model.path}: {wanted:g}x cannot be reached on {self.context.target} by pruning: "
                 f"with all cut that can be, {units.ratio_interval(found.value, found.low, found.high)}",
                 hint="a lower --target-speedup, --drop-layers, or quantize --int8 on top",
             )
 
     def _noted(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What was measured, written down under ``name``: whoever goes on after a kill must cut the same."""
-        place = self.lesson.context.checkpoints
+        place = self.context.checkpoints
         noted = None if place is None else place / f"{name}.json"
         if noted is not None and noted.is_file():
             found: dict[str, Any] = json.loads(noted.read_text())
@@ -283,7 +284,7 @@ class _Cutting(_Work):
 
     @cached_property
     def _pace(self) -> Pace:
-        return Pace(self.lesson.context, self.lesson.context.original or self.lesson.model, self._write)
+        return Pace(self.context, self.context.original or self.lesson.model, self._write)
 
     def _write(self, module: Any, folder: Path) -> Model:
         return torch_saving.write(module, self.lesson.model, folder, self.left)

@@ -1,4 +1,4 @@
-"""Quantization-aware training: the float weights moved to where rounding hurts least, the model itself the teacher."""
+"""Quantization-aware training: float weights are trained with fake quantization, with the model itself as teacher."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from optkit.training.schedule import Schedule
 def trained(
     model: Model, context: Context, plan: Schedule, *, per_channel: bool
 ) -> tuple[Model, tuple[Note, ...], dict[str, Any]]:
-    """The model in float as ONNX, its weights trained to be rounded; notes, and the course of the training.
+    """Train the model with fake quantization and export it in float as ONNX; returns it with notes and facts.
 
-    Raises StageError where there is nothing to round, Interrupted, and what training and export raise.
+    Raises StageError if no layer can be quantized, Interrupted, and the errors of training and export.
     """
-    lesson = Lesson(model, context, plan)
+    lesson = Lesson(model, context.training_setup(), plan)
     module = loading.load(model).requires_grad_(True).to(devices.device())
     bits = 7 if fingerprint.saturates() else 8
     gives_integers = context.target == "onnxruntime"
@@ -41,7 +41,7 @@ def trained(
     if not layers:
         raise StageError(f"{model.path}: no convolution and no linear layer to quantize", hint="--method dynamic")
     fake_quantization.observe(module, lesson.run_some)
-    # In bf16 the 256 steps of an integer's range would be rounded once more, each about as coarsely.
+    # bfloat16 has as few digits as 8-bit integers: it would round the 256 steps of their range once more.
     course = lesson.course(lesson.objective(module, lesson.weights()), "qat", mixed=False)
     try:
         history = course.run()
@@ -53,7 +53,7 @@ def trained(
 
 
 def _exported(module: Any, model: Model, context: Context) -> Outcome:
-    """The trained module, in float, as ONNX; values are cut off where the ranges learnt do so."""
+    """Export the trained module in float as ONNX; activations are clipped to the ranges learnt."""
     changed = Structure(ranges=fake_quantization.ranges(module))
     fake_quantization.take_out(module)
     folder, place = context.workdir / "trained", context.workdir / "float"

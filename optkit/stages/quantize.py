@@ -133,7 +133,7 @@ class Quantize(Schedule, Stage):
                 f"{model.path}: an engine is built already", hint="quantize the ONNX model it was built of"
             )
         if self.trains:
-            lessons.check(model, context, "quantization-aware training")
+            lessons.check(model, context.training, "quantization-aware training")
             if self.precision != "int8" or self.engine == "neural-compressor":
                 raise UsageError("qat makes int8 with onnxruntime or nncf", hint="--int8, and leave --engine out")
             return

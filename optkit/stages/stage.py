@@ -21,6 +21,7 @@ from optkit.formats.model import Model
 from optkit.notes import Note as Note
 from optkit.progress import Progress, no_progress
 from optkit.system import validation
+from optkit.training.setup import TrainingSetup
 
 STAGES = {
     "export": "optkit.stages.export:Export",
@@ -55,6 +56,12 @@ class Context:
     threads: int | None = None
     checkpoints: Path | None = None
     deadline: float | None = None
+
+    def training_setup(self) -> TrainingSetup:
+        """Return the part of the context that training needs."""
+        return TrainingSetup(
+            self.training, self.original, self.metric, self.seed, self.checkpoints, self.deadline, self.progress
+        )
 
 
 @dataclass(frozen=True)

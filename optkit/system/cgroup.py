@@ -1,4 +1,4 @@
-"""What affinity and a Linux control group (containers, batch systems; versions 1 and 2) leave to this process."""
+"""CPU and memory limits of this process, by affinity and Linux control groups (versions 1 and 2), as in containers."""
 
 from __future__ import annotations
 
@@ -15,33 +15,35 @@ _Number = TypeVar("_Number", int, float)
 
 @dataclass(frozen=True)
 class Limits:
-    """CPUs' worth of time and bytes of memory; ``None`` where nothing limits them."""
+    """The limits of control groups; ``None`` for no limit."""
 
     cpus: float | None = None
+    """Quota of CPU time, in cores."""
     memory_bytes: int | None = None
 
 
 @cache
 def cores() -> tuple[int, ...]:
-    """The cores that this process was started with, where the system tells; asked once, for OpenVINO pins the thread
-    that calls it at times.
+    """Return the numbers of the cores that this process may run on; empty if the system does not report them.
+
+    Read once per process, because OpenVINO at times pins the thread that calls it.
     """
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 
 def affinity() -> int:
-    """How many cores this process may run on."""
+    """Count the cores that this process may run on."""
     return len(cores()) or os.cpu_count() or 1
 
 
 def cores_allowed(root: Path = Path("/")) -> float:
-    """Cores that affinity and the control group's quota leave to this process."""
+    """Return the cores that affinity and the control groups' quota allow this process, as a fraction if need be."""
     quota = limits(root).cpus
     return float(affinity()) if quota is None else min(float(affinity()), quota)
 
 
 def limits(root: Path = Path("/")) -> Limits:
-    """The tightest limits of this process's groups and of all groups above them."""
+    """Return the tightest limits of this process's groups and of all groups above them."""
     return Limits(
         cpus=_least(_cpus_of(folder) for folder in _folders(root, "cpu")),
         memory_bytes=_least(_memory_of(folder) for folder in _folders(root, "memory")),
@@ -49,7 +51,7 @@ def limits(root: Path = Path("/")) -> Limits:
 
 
 def throttled_seconds(root: Path = Path("/")) -> float | None:
-    """How long the quotas have held this process's groups back since they were made."""
+    """Return the seconds for which quotas have throttled this process's groups since these were made."""
     stats = [read(folder / "cpu.stat") or "" for folder in _folders(root, "cpu")]
     # Version 2 counts microseconds, version 1 nanoseconds.
     found = [re.search(r"^throttled_(usec|time) (\d+)$", text, re.MULTILINE) for text in stats]
@@ -58,7 +60,7 @@ def throttled_seconds(root: Path = Path("/")) -> float | None:
 
 
 def read(path: Path) -> str | None:
-    """The text of a file of the kernel's; ``None`` where there is none."""
+    """Read a file of the kernel, stripped; ``None`` if it cannot be read."""
     try:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError):
@@ -66,7 +68,7 @@ def read(path: Path) -> str | None:
 
 
 def _folders(root: Path, controller: str) -> Iterator[Path]:
-    """The group's folder and those above it, in whichever hierarchies the controller can be."""
+    """Iterate over the group's folder and those above it, in all hierarchies that may hold the controller."""
     mounts = root / "sys/fs/cgroup"
     for line in (read(root / "proc/self/cgroup") or "").splitlines():
         _, controllers, group = line.split(":", 2)

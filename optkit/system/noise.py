@@ -1,4 +1,4 @@
-"""What else the machine did while something was measured: others at work, time taken away, swapping, clock speed."""
+"""Noise on the machine during a measurement: other processes, stolen time, throttling, swapping, changes of clock."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ _STEAL = 7
 
 @dataclass(frozen=True)
 class Conditions:
-    """Means over the time watched; ``None`` where the system does not tell."""
+    """The noise during a measurement; ``None`` for what the system does not report."""
 
     seconds: float
+    """Duration of the measurement."""
     cores_by_others: float | None = None
-    """Cores' worth of time that processes other than this one and its children took, of the cores allowed to it."""
+    """Cores taken on average by processes other than this one and its children, of the cores allowed to it."""
     cores_stolen: float | None = None
-    """Cores' worth of time that the hypervisor gave to other machines."""
+    """Cores taken on average by the hypervisor for other machines (steal time)."""
     throttled_seconds: float | None = None
-    """How long the control group's quota held this process back."""
+    """Time for which the control group's quota throttled this process."""
     swapped_bytes: int | None = None
-    """What was swapped in or out meanwhile."""
+    """Bytes swapped in or out."""
     megahertz: tuple[float, float] | None = None
-    """The least and the highest clock speed seen."""
+    """The lowest and the highest clock speed observed."""
     gpu_throttled: tuple[str, ...] = ()
-    """Why a GPU held its clock back at any look, in NVIDIA's words."""
+    """Reasons for which a GPU throttled its clock in any observation, in NVIDIA's words."""
     gpu_megahertz: tuple[float, float] | None = None
-    """The least and the highest clock speed seen of the GPU whose clock moved most, of those that had work."""
+    """The lowest and the highest clock speed of the busy GPU whose clock changed most."""
 
 
 class Watch:
-    """Looks when made, at every ``look``, and at the end. Children must have ended by then for their time to count."""
+    """Observes noise from its construction until ``seen``; child processes that run longer count as others."""
 
     def __init__(self, root: Path = _ROOT) -> None:
         self._root = root
@@ -50,13 +51,13 @@ class Watch:
         self._started = time.perf_counter()
 
     def look(self, *, gpu: bool = False) -> None:
-        """Note how fast the cores run now; and the GPUs, where one is measured: that takes a moment."""
+        """Record the present clock speed of the cores and, if ``gpu``, the state of the GPUs (which takes a moment)."""
         found = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", cgroup.read(self._root / "proc/cpuinfo") or "", re.MULTILINE)
         self._megahertz += [max(map(float, found))] if found else []
         self._gpus += [nvidia_smi.seen()] if gpu else []
 
     def seen(self) -> Conditions:
-        """What happened since the beginning."""
+        """Return the conditions since the beginning."""
         seconds, end = time.perf_counter() - self._started, _Counters.read(self._root)
         own = end.own - self._begin.own
         busy, stolen = _since(self._begin.busy, end.busy), _since(self._begin.stolen, end.stolen)
@@ -77,7 +78,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class _Counters:
-    """The kernel's counters at one moment: seconds and bytes since the machine started."""
+    """The kernel's counters at one moment, in seconds and bytes since the machine started."""
 
     own: float
     busy: float | None
@@ -109,7 +110,7 @@ def _moved(looks: Sequence[Sequence[GpuRecord]]) -> tuple[float, float] | None:
 
 
 def _cores(root: Path) -> list[list[float]]:
-    """Seconds by kind of work, for each core that this process may use."""
+    """Read the seconds by kind of work, for each core that this process may use."""
     lines = re.findall(r"^cpu(\d+) ([\d ]+)$", cgroup.read(root / "proc/stat") or "", re.MULTILINE)
     ticks = os.sysconf("SC_CLK_TCK")
     allowed = cgroup.cores()

@@ -1,4 +1,4 @@
-"""Where training runs, in which precision, and what running out of memory there looks like."""
+"""The device that training runs on: its precision, random state, and errors of memory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from optkit.system import cgroup, fingerprint
 
 
 def device() -> str:
-    """The GPU where there is one."""
+    """Return ``cuda`` if there is a GPU, else ``cpu``."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def prepare(device: str) -> None:
-    """Have torch compute the same for the same on this device, with as many threads as cores are allowed."""
+    """Make torch deterministic on this device, with as many threads as cores are allowed."""
     import torch
 
     torch.set_num_threads(max(1, int(cgroup.cores_allowed())))
@@ -34,14 +34,14 @@ def seed(number: int) -> None:
 
 
 def random_state() -> list[Any]:
-    """torch's generators: the CPU's, then each GPU's."""
+    """Return the states of torch's random generators: the CPU's, then each GPU's."""
     import torch
 
     return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ())]
 
 
 def set_random_state(states: list[Any]) -> None:
-    """What ``random_state`` gave."""
+    """Restore the states that ``random_state`` returned."""
     import torch
 
     torch.set_rng_state(states[0].cpu())
@@ -50,9 +50,9 @@ def set_random_state(states: list[Any]) -> None:
 
 
 def precision(device: str, *, mixed: bool = True) -> tuple[str, Any]:
-    """The dtype of arithmetic on a device, by name, and the scaler of gradients that float16 needs.
+    """Choose the dtype of arithmetic on a device, and make the gradient scaler that float16 needs.
 
-    Without ``mixed``, float32 on every device.
+    Returns the dtype's name and the scaler. Without ``mixed`` precision, float32 on every device.
     """
     import torch
 
@@ -65,17 +65,17 @@ def precision(device: str, *, mixed: bool = True) -> tuple[str, Any]:
 
 
 def autocast(device: str, precision: str) -> Any:
-    """A context in which operators compute in this precision where that is safe."""
+    """Return a context in which operators compute in this precision where that is safe."""
     import torch
 
     return torch.autocast(device, dtype=getattr(torch, precision), enabled=precision != "float32")
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not do, as torch and the system word it."""
-    told = str(error).lower()
+    """Return True if an error of torch or the system means that memory ran out."""
+    message = str(error).lower()
     return isinstance(error, MemoryError) or any(
-        words in told
-        # The last is oneDNN's word for it.
+        words in message
+        # The last one is oneDNN's message for it.
         for words in ("out of memory", "not enough memory", "can't allocate memory", "could not create a primitive")
     )

@@ -1,4 +1,4 @@
-"""One lesson: a student module learns from the model that came in, on the training data, as its metric asks."""
+"""A lesson: a student module learns from a teacher, by default the model it was made from, on the training data."""
 
 from __future__ import annotations
 
@@ -19,28 +19,32 @@ from optkit.formats.torch import loading
 from optkit.formats.torch import outputs as torch_outputs
 from optkit.metrics import metric as metrics
 from optkit.metrics.metric import Metric
-from optkit.stages.stage import Context
 from optkit.training import device as devices
 from optkit.training.loop import Course, Judge
-from optkit.training.objectives import Kept, Match, Objective, Weights, task_loss
+from optkit.training.objectives import Match, Objective, OutputCache, Weights, task_loss
 from optkit.training.samples import Drawn, Samples
 from optkit.training.schedule import Schedule
+from optkit.training.setup import TrainingSetup
 
 MODULES = ("module", "state-dict")
 """Formats that hold a module, whose layers can be changed and trained."""
 _TASK = 0.5
-"""How much labels count beside a teacher."""
+"""Weight of the labels' loss beside a teacher's."""
 _EVALUATED = 64
-"""Samples at a time where nothing is trained."""
+"""Batch size without training."""
 _SOME = 300
-"""Samples in which ranges are seen before training; as many as calibrate by default."""
+"""Samples that calibrate ranges before training, as many as calibration has by default."""
 _VALUES = ("mae", "rmse", "pearson", "spearman")
-"""Metrics of real values, also where these are whole numbers."""
+"""Metrics of real values; their labels may be whole numbers."""
 _CLASSES = ("accuracy", "top5", "f1", "agreement")
+"""Metrics of class decisions."""
 
 
-def check(model: Model, context: Context, verb: str) -> None:
-    """Refuse what cannot be trained: a model without modules or known inputs, no training data. Raises UsageError."""
+def check(model: Model, training: Dataset | None, verb: str) -> None:
+    """Refuse a model that cannot be trained, or missing training data.
+
+    Raises UsageError for a format that holds no module and for no data, SignatureError for unknown inputs.
+    """
     if model.format not in MODULES:
         raise UsageError(
             f"{model.path}: {verb} changes and trains modules of PyTorch, and {model.format} holds none",
@@ -50,24 +54,24 @@ def check(model: Model, context: Context, verb: str) -> None:
         raise SignatureError(
             f"{model.path} does not tell its inputs", hint="give them: --input 'x:float32[batch,3,224,224]'"
         )
-    if context.training is None:
+    if training is None:
         raise UsageError(f"{verb} learns from data", hint="give --data (part of it trains), or --train-data")
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a stage that trains has in common: samples, metric, teacher. ``model`` is what the stage works on."""
+    """The samples, metric and teacher that the training of ``model`` works with."""
 
     model: Model
-    context: Context
+    setup: TrainingSetup
     schedule: Schedule
 
     @cached_property
     def data(self) -> tuple[Samples, Samples]:
-        """What to learn from, and what to watch it on; on the device that trains."""
-        learnt, watched = splits.held_out(self._dataset, seed=self.context.seed)
+        """The training and the held-out samples, on the device that trains."""
+        learnt, held_out = splits.held_out(self._dataset, seed=self.setup.seed)
         device = devices.device()
-        return tuple(Samples(part, self.inputs, device, self.context.progress) for part in (learnt, watched))  # type: ignore[return-value]
+        return tuple(Samples(part, self.inputs, device, self.setup.progress) for part in (learnt, held_out))  # type: ignore[return-value]
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -75,50 +79,50 @@ class Lesson:
 
     @property
     def _dataset(self) -> Dataset:
-        if self.context.training is None:
+        if self.setup.training is None:
             raise UsageError("training needs data", hint="give --data or --train-data")
-        return self.context.training
+        return self.setup.training
 
     @cached_property
     def metric(self) -> Metric:
-        """What the held-out data are judged by: the one asked for, or the data's default."""
-        return metrics.choose(self.context.metric, self._dataset, self.model.signature or Signature(()))
+        """The metric of the held-out data: the one asked for, or the data's default."""
+        return metrics.choose(self.setup.metric, self._dataset, self.model.signature or Signature(()))
 
     @cached_property
     def teacher(self) -> Any:
-        """The model that the chain of stages began with, as a module that learns nothing, on the device that trains."""
-        return frozen(self.context.original or self.model)
+        """The teacher as a module without gradients, on the device that trains."""
+        return frozen(self.setup.original or self.model)
 
     @cached_property
     def example(self) -> Drawn:
         """The first held-out samples: two, or one whole feed."""
-        watched = self.data[1]
-        return watched.draw(range(1 if watched.whole_feeds else min(2, len(watched))))
+        held_out = self.data[1]
+        return held_out.draw(range(1 if held_out.whole_feeds else min(2, len(held_out))))
 
     @cached_property
     def taught(self) -> dict[str, Any]:
-        """What the teacher gives for the example. Raises MetricError, DataError where the metric does not fit that."""
+        """The teacher's outputs for the example. Raises MetricError or DataError if the metric does not fit them."""
         outputs = runs(self.teacher, self.example)
         self._observed(outputs, outputs, self.example)
         return outputs
 
     @cached_property
-    def _kept(self) -> Kept:
-        """The teacher's outputs, which all objectives of the lesson share."""
-        return Kept()
+    def _cache(self) -> OutputCache:
+        """The teacher's outputs, shared by all objectives of the lesson."""
+        return OutputCache()
 
     def check_outputs(self, student: Any) -> None:
-        """Refuse a student whose outputs are not its teacher's, in name and shape. Raises UsageError."""
+        """Raise a UsageError unless the student's outputs have the names and shapes of its teacher's."""
         own = {name: list(value.shape) for name, value in runs(student, self.example).items()}
         taught = {name: list(value.shape) for name, value in self.taught.items()}
         if own != taught:
             raise UsageError(
-                f"the student gives {_listed(own)}, and its teacher {_listed(taught)}",
-                hint="name the outputs alike (a dict of them), and give them the same shapes",
+                f"the student's outputs are {_listed(own)}, its teacher's {_listed(taught)}",
+                hint="give the outputs the same names (a dict of them) and the same shapes",
             )
 
     def weights(self, **given: float | None) -> Weights:
-        """The weights given; where none is, labels count beside the teacher if there are some."""
+        """Return loss weights with the values given; by default labels count too if the metric needs them."""
         chosen = {name: value for name, value in given.items() if value is not None}
         return Weights(**({"task": _TASK if self.metric.needs == "labels" else 0.0} | chosen))
 
@@ -130,24 +134,26 @@ class Lesson:
         match: Match | None = None,
         layers: Sequence[tuple[str, str]] = (),
     ) -> Objective:
-        """The student's losses. Without ``match``, the metric says whether outputs are classes or values."""
+        """Make the student's objective. Without ``match``, outputs are matched as the metric takes them: ``kl`` for
+        classes, ``mse`` for values.
+        """
         by_metric: Match = "kl" if self.metric.name in _CLASSES else "mse"
         names = [spec.name for spec in self.inputs]
         output = self.metric.output or next(iter(self.taught))
         values = self.metric.name in _VALUES
         how = match or by_metric
-        return Objective(student, self.teacher, names, weights, output, how, values, layers, self._kept)
+        return Objective(student, self.teacher, names, weights, output, how, values, layers, self._cache)
 
     def loss(self, objective: Objective, most: int) -> float:
-        """The held-out loss on ``most`` samples."""
+        """Compute the held-out loss on ``most`` samples, about."""
         import torch
 
-        watched = self.data[1]
+        held_out = self.data[1]
         objective.student.eval()
-        objective.remember(islice(watched.in_order(self._at_a_time), -(-most // self._at_a_time)))
+        objective.remember(islice(held_out.in_order(self._batch_size), -(-most // self._batch_size)))
         total, count = 0.0, 0
         with torch.no_grad():
-            for drawn in watched.in_order(self._at_a_time):
+            for drawn in held_out.in_order(self._batch_size):
                 total += float(objective(drawn).total) * len(drawn.rows)
                 count += len(drawn.rows)
                 if count >= most:
@@ -155,24 +161,24 @@ class Lesson:
         return total / count
 
     def run_some(self, module: Any) -> None:
-        """Run the module on training samples, some hundreds."""
+        """Run the module on some hundred training samples."""
         seen = 0
-        for drawn in self.data[0].in_order(self._at_a_time):
+        for drawn in self.data[0].in_order(self._batch_size):
             runs(module, drawn)
             seen += len(drawn.rows)
             if seen >= _SOME:
                 break
 
     def learn(self, module: Any, most: int) -> None:
-        """Leave the gradients of what the module is for in its parameters, from ``most`` training samples.
+        """Accumulate gradients of the task's loss in the module's parameters, over ``most`` training samples.
 
-        That is the labels' loss; without labels the squares of the outputs, for beside its own teacher a module has no
-        gradients.
+        The loss is that of the labels; without labels it is the mean square of the outputs, because the loss against
+        its own teacher has no gradients.
         """
         module.zero_grad(set_to_none=True)
         module.eval()
         seen = 0
-        for drawn in self.data[0].epoch(self._at_a_time, seed=self.context.seed, epoch=0):
+        for drawn in self.data[0].epoch(self._batch_size, seed=self.setup.seed, epoch=0):
             outputs = torch_outputs.named(module(*drawn.inputs))
             name = self.metric.output or next(iter(outputs))
             if drawn.labels is not None and self.metric.needs == "labels":
@@ -185,8 +191,8 @@ class Lesson:
                 break
 
     @property
-    def _at_a_time(self) -> int:
-        """Samples at a time where nothing is trained: no more than what is trained on at once."""
+    def _batch_size(self) -> int:
+        """Batch size without training: at most that of training."""
         return min(_EVALUATED, self.schedule.batch_size)
 
     def course(
@@ -199,29 +205,31 @@ class Lesson:
         rate: float | None = None,
         mixed: bool = True,
     ) -> Course:
-        """The training towards ``objective``, called ``label`` as its checkpoints are; as the schedule says, but for
-        ``epochs`` and, where it says none, the learning ``rate``. In float32 only without ``mixed`` precision.
+        """Make the training towards ``objective``; ``label`` names it and its checkpoints.
+
+        ``epochs`` replaces the schedule's; ``rate`` is the learning rate if the schedule has none. Without ``mixed``
+        precision all arithmetic is in float32.
         """
-        train, watched = self.data
-        place = self.context.checkpoints
+        train, held_out = self.data
+        place = self.setup.checkpoints
         changes = {"epochs": epochs or self.schedule.epochs, "learning_rate": self.schedule.learning_rate or rate}
         schedule = self.schedule.model_copy(update=changes)
         return Course(
             objective,
             train,
-            watched,
+            held_out,
             schedule,
             Judge(
                 str(self.metric),
                 lambda outputs, drawn: self._observed(outputs, objective.reference(drawn), drawn),
                 lambda rows: self.metric.aggregate(metrics.join(rows)),
             ),
-            seed=self.context.seed,
+            seed=self.setup.seed,
             checkpoints=None if place is None else place / label.replace(" ", "-"),
             constrain=constrain,
             label=label,
-            progress=self.context.progress,
-            deadline=self.context.deadline,
+            progress=self.setup.progress,
+            deadline=self.setup.deadline,
             mixed=mixed,
         )
 
@@ -236,7 +244,7 @@ class Lesson:
 
 
 def frozen(model: Model) -> Any:
-    """The model as a callable module that learns nothing, on the device that trains. Raises ModelError."""
+    """Load the model as a callable module without gradients, on the device that trains. Raises ModelError."""
     loaded = loading.load(model)
     module = loaded.module() if model.format == "exported-program" else loaded
     for parameter in module.parameters():
@@ -245,7 +253,7 @@ def frozen(model: Model) -> Any:
 
 
 def runs(module: Any, drawn: Drawn) -> dict[str, Any]:
-    """The module's outputs for a batch, in eval mode. Raises whatever the module raises."""
+    """Run a batch through the module in eval mode and return its outputs by name. Errors of the module pass through."""
     import torch
 
     trained = module.training and not isinstance(module, torch.fx.GraphModule)

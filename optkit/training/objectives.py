@@ -1,4 +1,4 @@
-"""What a student is trained to do: give its teacher's outputs, think along its layers, and get the labels right.
+"""Training objectives of a student: match its teacher's outputs, hidden states and attention, and predict the labels.
 
 Soft targets with a temperature: Hinton et al., 2015. Squared error on outputs: Ba and Caruana, 2014. Hidden states and
 attention of matched layers: Jiao et al. (TinyBERT), 2020; Wang et al. (MiniLM), 2020.
@@ -21,41 +21,49 @@ from optkit.training.samples import Drawn
 
 Match = Literal["kl", "mse"]
 _FLOOR = 1e-3
-"""The share of the mean square that counts as variance in any case."""
-_KEPT_SHARE = 8
-"""A teacher's outputs are kept while they take less than this part of the memory allowed: 8 is an eighth."""
+"""Least variance, as a share of the mean square."""
+_CACHE_SHARE = 8
+"""Divisor of the allowed memory that cached outputs of the teacher may take: 8 is an eighth."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """How much each loss counts. ``temperature`` softens both sides' classes."""
+    """The weights of the losses; 0 leaves a loss out."""
 
     logits: float = 1.0
+    """Loss on the teacher's outputs."""
     hidden: float = 0.0
+    """Loss on hidden states of matched layers."""
     attention: float = 0.0
+    """Loss on attention probabilities of matched layers."""
     task: float = 0.0
+    """Loss on the labels."""
     temperature: float = 2.0
+    """Temperature that softens the class probabilities of both student and teacher."""
 
 
 @dataclass
 class Losses:
-    """The sum to be minimised, its parts before they are weighed, and the student's outputs by name."""
+    """The losses of a batch."""
 
     total: Any
+    """The weighted sum, to be minimised."""
     parts: dict[str, Any]
+    """Each loss by name, unweighted."""
     outputs: dict[str, Any]
+    """The student's outputs by name."""
 
 
 @dataclass
-class Kept:
-    """A teacher's outputs by sample, in the machine's own memory, until they take too much of it."""
+class OutputCache:
+    """A cache of a teacher's outputs by sample, in main memory, up to a share of it."""
 
     _rows: dict[int, dict[str, Any]] = field(default_factory=dict)
     _bytes: int = 0
-    _limit: float = field(default_factory=lambda: fingerprint.memory_allowed() / _KEPT_SHARE)
+    _limit: float = field(default_factory=lambda: fingerprint.memory_allowed() / _CACHE_SHARE)
 
     def get(self, drawn: Drawn) -> dict[str, Any] | None:
-        """The outputs for a batch, on its device; ``None`` where one of them is not known."""
+        """Return the outputs for a batch, on its device; ``None`` if a sample is not cached."""
         import torch
 
         if not all(row in self._rows for row in drawn.rows):
@@ -65,7 +73,7 @@ class Kept:
         return {name: torch.cat([self._rows[row][name] for row in drawn.rows]).to(place) for name in names}
 
     def put(self, drawn: Drawn, outputs: dict[str, Any]) -> None:
-        """Keep the outputs for a batch, each sample's own."""
+        """Cache the outputs for a batch by sample, unless they have no sample axis or the limit is reached."""
         size = sum(value.nbytes for value in outputs.values())
         by_row = all(value.shape[:1] == (len(drawn.rows),) for value in outputs.values())
         if not by_row or self._bytes + size > self._limit:
@@ -77,25 +85,25 @@ class Kept:
 
 @dataclass
 class Objective:
-    """The losses of a student on a batch.
-
-    ``match`` says how ``output``, of which metric and labels are, is matched: as classes (``kl``) or as values
-    (``mse``); other outputs are values. ``values`` says that labels are real values, whole numbers or not.
-    ``layers`` are pairs of names, the student's and the teacher's.
-    """
+    """The losses of a student on a batch."""
 
     student: Any
     teacher: Any
     inputs: Sequence[str]
+    """Names of the model's inputs, in order."""
     weights: Weights
     output: str
+    """The output that metric and labels refer to."""
     match: Match = "mse"
+    """Loss on ``output``: ``kl`` for logits, ``mse`` for values. All other outputs use ``mse``."""
     values: bool = False
+    """True if labels are real values, even where they are whole numbers."""
     layers: Sequence[tuple[str, str]] = ()
-    kept: Kept = field(default_factory=lambda: Kept())
+    """Names of matched layers, the student's and the teacher's."""
+    cache: OutputCache = field(default_factory=OutputCache)
 
     def __call__(self, drawn: Drawn) -> Losses:
-        """The losses on a batch."""
+        """Compute the losses on a batch."""
         seen = self._watched(self.student, [own for own, _ in self.layers])
         with seen.watching():
             outputs = torch_outputs.named(self.student(*drawn.inputs))
@@ -114,28 +122,28 @@ class Objective:
         return Losses(total, parts, outputs)
 
     def reference(self, drawn: Drawn) -> dict[str, Any]:
-        """What the teacher gives for a batch."""
+        """Return the teacher's outputs for a batch."""
         return self._taught(drawn)[0]
 
     def remember(self, batches: Iterable[Drawn]) -> None:
-        """Have the teacher's outputs at hand, where outputs are all that is learnt from it.
+        """Cache the teacher's outputs for the batches, if only outputs are learnt from it.
 
-        Before training and in one order: what a batch gives may depend in its last digits on what else is in it.
+        Done before training and in one order, because the last digits of an output may depend on the rest of its batch.
         """
         if self.weights.logits and not self._looks_inside:
             for drawn in batches:
-                if self.kept.get(drawn) is None:
-                    self.kept.put(drawn, self.reference(drawn))
+                if self.cache.get(drawn) is None:
+                    self.cache.put(drawn, self.reference(drawn))
 
     def _watched(self, module: Any, layers: Sequence[str]) -> Features:
         wanted = layers if self.weights.hidden or self.weights.attention else ()
         return Features(module, wanted, attention=self.weights.attention > 0)
 
     def _taught(self, drawn: Drawn) -> tuple[dict[str, Any], Features | None]:
-        """The teacher's outputs, out of those that were kept if need not be more, and what it showed on its way."""
+        """Return the teacher's outputs, from the cache if outputs are enough, and its hidden states and attention."""
         import torch
 
-        known = None if self._looks_inside else self.kept.get(drawn)
+        known = None if self._looks_inside else self.cache.get(drawn)
         if known is not None:
             return known, None
         shown = self._watched(self.teacher, [taught for _, taught in self.layers])
@@ -166,36 +174,42 @@ class Objective:
         return sum(errors) / len(errors)
 
     def _attention(self, seen: Features, shown: Features, mask: Any) -> Any:
-        """Layers at the same share of the depth; heads of unlike number are averaged."""
+        """Compute the attention loss of layers at the same share of the depth; heads are averaged if their numbers
+        differ. Raises StageError if no scaled dot-product attention is seen.
+        """
         own, taught = seen.attention, shown.attention
         if not own or not taught:
             raise StageError(
-                "attention is asked for, and no scaled dot-product attention was seen", hint="leave --attention out"
+                "--attention needs scaled dot-product attention, and the models have none", hint="leave --attention out"
             )
         matched = features.pairs(range(len(own)), range(len(taught)))
-        errors = [_looking(own[first], taught[second], mask) for first, second in matched]
+        errors = [_attention_divergence(own[first], taught[second], mask) for first, second in matched]
         return sum(errors) / len(errors)
 
 
 def soft_targets(own: Any, taught: Any, temperature: float, mask: Any = None) -> Any:
-    """The divergence of softened classes, times the temperature's square so that gradients keep their size."""
+    """Compute the KL divergence of softened class probabilities, times the temperature's square so that gradients keep
+    their size.
+    """
     log_own, log_taught = (_log_probabilities(each, temperature) for each in (own, taught))
-    return temperature**2 * _divergence(log_own, log_taught, _shown(mask, own))
+    return temperature**2 * _divergence(log_own, log_taught, _fitting_mask(mask, own))
 
 
 def squared_error(own: Any, taught: Any, mask: Any = None) -> Any:
-    """The mean squared error over the variance of what is taught, so that outputs of any size count the same."""
-    shown = _shown(mask, own)
+    """Compute the mean squared error over the teacher's variance, so that outputs of any scale count the same."""
+    shown = _fitting_mask(mask, own)
     wanted = taught.float()
     error = (own.float() - wanted) ** 2
     error = error.reshape(*error.shape[: min(error.ndim, 1 if shown is None else 2)], -1).mean(-1)
-    # Of a single value there is no variance, and of equal ones none to divide by.
+    # A single value has no variance, and equal values have zero, which cannot be divided by.
     scale = wanted.var(correction=0) + _FLOOR * wanted.square().mean()
     return _mean(error, shown) / scale.clamp(min=1e-12)
 
 
 def task_loss(name: str, scores: Any, labels: Any, *, values: bool = False) -> Any:
-    """Cross-entropy for classes (also of one score), the squared error for real ``values``; -100 does not count."""
+    """Compute the labels' loss: cross-entropy for classes (also of one score), the mean squared error for real
+    ``values``; labels of -100 do not count.
+    """
     from torch.nn import functional
 
     if labels.ndim > 1 and labels.shape[-1] == 1 and labels.shape != scores.shape:
@@ -214,7 +228,7 @@ def task_loss(name: str, scores: Any, labels: Any, *, values: bool = False) -> A
 
 
 def _two_classes(name: str, scores: Any) -> Any:
-    """One score, a logit or by its name a probability, as those of the classes 0 and 1."""
+    """Turn one score, a logit or by its name a probability, into logits of the classes 0 and 1."""
     import torch
 
     score = scores.float()
@@ -225,13 +239,13 @@ def _two_classes(name: str, scores: Any) -> Any:
 
 
 def _classes_second(scores: Any, labels: Any) -> bool:
-    """Whether classes lie along the second axis, as for pixels, and not along the last."""
+    """Return True if the class axis is the second, as for pixels, and not the last."""
     spread = bool(scores.shape[:-1] != labels.shape)
     return spread and bool(scores.shape[:1] + scores.shape[2:] == labels.shape)
 
 
 def _log_probabilities(scores: Any, temperature: float) -> Any:
-    """Of logits, or of what are probabilities already."""
+    """Compute softened log-probabilities of logits, or of scores that are probabilities already."""
     scores = scores.float()
     total = scores.detach().sum(-1)
     if scores.detach().min() >= 0 and (total - 1).abs().max() < 1e-3:
@@ -239,15 +253,15 @@ def _log_probabilities(scores: Any, temperature: float) -> Any:
     return (scores / temperature).log_softmax(-1)
 
 
-def _looking(own: Any, taught: Any, mask: Any) -> Any:
-    """How unlike two attentions are, of log-probabilities ``[batch, heads, queries, keys]``."""
+def _attention_divergence(own: Any, taught: Any, mask: Any) -> Any:
+    """Compute the divergence of two attentions, given as log-probabilities ``[batch, heads, queries, keys]``."""
     if own.shape[1] != taught.shape[1]:
         own, taught = (each.exp().mean(1, keepdim=True).clamp(min=1e-12).log() for each in (own, taught))
-    return _divergence(own, taught, _queries(mask, own))
+    return _divergence(own, taught, _query_mask(mask, own))
 
 
 def _divergence(own: Any, taught: Any, shown: Any) -> Any:
-    """Kullback-Leibler, of log-probabilities along the last axis."""
+    """Compute the Kullback-Leibler divergence of log-probabilities along the last axis, averaged over the rest."""
     each = (taught.exp() * (taught - own)).sum(-1)
     if shown is None:
         return each.mean()
@@ -261,11 +275,11 @@ def _mean(values: Any, shown: Any) -> Any:
     return (values * weights).sum() / weights.sum().clamp(min=1.0)
 
 
-def _shown(mask: Any, values: Any) -> Any:
-    """The attention mask, where the values are of its positions."""
+def _fitting_mask(mask: Any, values: Any) -> Any:
+    """Return the attention mask if the values have its positions, else ``None``."""
     return mask if mask is not None and values.ndim > 2 and values.shape[:2] == mask.shape else None
 
 
-def _queries(mask: Any, attention: Any) -> Any:
-    """Which queries are no padding: ``[batch, 1, queries]``."""
+def _query_mask(mask: Any, attention: Any) -> Any:
+    """Return the mask of queries that are no padding, ``[batch, 1, queries]``, or ``None``."""
     return mask[:, None, :] if mask is not None and mask.shape[-1] == attention.shape[-2] else None

@@ -1,4 +1,4 @@
-"""Training samples as tensors: kept in memory where they fit, in batches drawn anew each epoch, the same for a seed."""
+"""Training samples as tensors, cached in memory if they fit, in batches shuffled by seed and epoch."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ from optkit.progress import Progress, no_progress
 from optkit.system import fingerprint
 
 _MEMORY_SHARE = 4
-"""Samples may take this part of the memory allowed: 4 is a quarter."""
+"""Divisor of the allowed memory that samples may take: 4 is a quarter."""
 _READ = 256
 """Samples read at a time."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A batch: the inputs' tensors in order, the labels (``None`` without), and which samples of the source."""
+    """A batch of samples as tensors."""
 
     inputs: tuple[Any, ...]
+    """A tensor for each input of the model, in order."""
     labels: Any | None
+    """The labels; ``None`` if the data has none or they are no numbers."""
     rows: tuple[int, ...]
+    """Indices of the samples in their source."""
 
 
 class Samples:
-    """The samples of ``dataset`` for a model with these inputs, on a device of torch's."""
+    """The samples of ``dataset`` for a model with these inputs, on a device of torch."""
 
     def __init__(
         self, dataset: Dataset, inputs: Sequence[TensorSpec], device: str, progress: Progress = no_progress
@@ -44,24 +47,24 @@ class Samples:
         return len(self.dataset)
 
     def steps(self, size: int) -> int:
-        """How many batches an epoch has."""
+        """Count the batches of an epoch."""
         return len(self) if self.whole_feeds else max(1, len(self) // size)
 
     def epoch(self, size: int, *, seed: int, epoch: int, start: int = 0) -> Iterator[Drawn]:
-        """All samples in random order, from batch ``start`` on; what fills no batch is left for another epoch."""
+        """Iterate over all samples in random order, from batch ``start`` on; an incomplete last batch is left out."""
         order = _order(len(self), seed, epoch)
         size = 1 if self.whole_feeds else min(size, len(self))
         for number in range(start, self.steps(size)):
             yield self.draw(order[number * size : (number + 1) * size])
 
     def in_order(self, size: int) -> Iterator[Drawn]:
-        """All samples in their own order."""
+        """Iterate over all samples in their own order; the last batch may be smaller."""
         size = 1 if self.whole_feeds else size
         for first in range(0, len(self), size):
             yield self.draw(range(first, min(first + size, len(self))))
 
     def draw(self, rows: Sequence[int]) -> Drawn:
-        """These samples as one batch."""
+        """Return these samples as one batch, on the device."""
         if self._kept is not None:
             *inputs, labels = (each if each is None else each[list(rows)] for each in self._kept)
         else:
@@ -79,7 +82,7 @@ class Samples:
         return list(torch_outputs.tensors(batch.feed, self.inputs)), labels
 
     def _read(self, progress: Progress) -> list[Any] | None:
-        """All samples, the labels last, or ``None`` where they would take too much memory."""
+        """Read all samples, the labels last; ``None`` if they would take too much memory."""
         import torch
 
         parts: list[list[Any]] = []

@@ -1,4 +1,4 @@
-"""Attention heads: which layers make the queries of how many heads, and what else in a module says how many."""
+"""Attention heads of a module: the layers that project queries and keys, and the attributes that hold their number."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from optkit.training import features
 
 @dataclass(frozen=True)
 class Heads:
-    """One attention: the layers that make query and key, by name, the number of heads and the width of each."""
+    """The heads of one attention."""
 
     query: str
+    """Name of the layer that projects the query."""
     key: str
+    """Name of the layer that projects the key."""
     count: int
+    """Number of heads."""
     width: int
+    """Width of each head."""
 
 
 def found(module: Any, inputs: tuple[Any, ...]) -> list[Heads]:
-    """The attentions that one run shows, in order; those whose query no single layer makes are left out.
+    """Find the attentions of a module by running it once, in order of execution.
 
-    Told by torch's own scaled dot-product attention, which models written out in matrix products do not use.
+    Only calls of torch's scaled dot-product attention are seen, not attention written as matrix products. Attentions
+    whose query or key no single layer projects are left out.
     """
     names = {id(parameter): name.rpartition(".")[0] for name, parameter in module.named_parameters()}
     seen: list[Heads] = []
@@ -40,7 +45,7 @@ def found(module: Any, inputs: tuple[Any, ...]) -> list[Heads]:
 
 
 def _maker(tensor: Any, names: dict[int, str]) -> str | None:
-    """The layer whose weights come last before ``tensor``: the first matrix met on the way back."""
+    """Return the name of the layer whose weight matrix is nearest before ``tensor`` in the autograd graph."""
     waiting, visited = deque([tensor.grad_fn]), set()
     while waiting:
         step = waiting.popleft()
@@ -55,9 +60,9 @@ def _maker(tensor: Any, names: dict[int, str]) -> str | None:
 
 
 def recount(module: Any, before: Heads, count: int) -> None:
-    """Tell the modules around an attention that it has ``count`` heads now, where attributes of theirs say so.
+    """Set the attributes of the modules around an attention that hold its number of heads to ``count``.
 
-    Such are whole numbers with ``head`` in their name that are the number of heads, or that times their width.
+    These are integers with ``head`` in their name that equal the number of heads, or that number times their width.
     """
     new = {before.count: count, before.count * before.width: count * before.width}
     owner = before.query

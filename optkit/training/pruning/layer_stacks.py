@@ -1,4 +1,4 @@
-"""A module's repeated layers: those that may be left out, as their output has the shape of their input."""
+"""Stacks of repeated layers in a module, which may be left out because their output has the shape of their input."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from optkit.formats.torch import structure
 
 
 def stacks(module: Any, run: Callable[[Any], object]) -> dict[str, list[int]]:
-    """The containers (ModuleList, Sequential) of repeated layers, by name, and which of their children may be left out.
+    """Find the containers (ModuleList, Sequential) of repeated layers, and the indices of the children that may go.
 
-    ``run`` runs a module once. A layer is no leaf: leaving out one Linear of two changes what the others mean.
+    ``run`` runs a module once. Leaves are no layers: without one Linear of two, the input of the other changes meaning.
     """
     import torch
 
@@ -27,7 +27,7 @@ def stacks(module: Any, run: Callable[[Any], object]) -> dict[str, list[int]]:
         if not isinstance(container, torch.nn.ModuleList | torch.nn.Sequential):
             continue
         if any(not outer or name.startswith(f"{outer}.") for outer in found):
-            continue  # inside of layers that may go as a whole
+            continue  # inside layers that may go as a whole
         layers = list(container)
         alike = {type(each) for each in layers if id(each) in kept_shape and list(each.children())}
         droppable = [number for number, each in enumerate(layers) if type(each) in alike and id(each) in kept_shape]
@@ -37,24 +37,24 @@ def stacks(module: Any, run: Callable[[Any], object]) -> dict[str, list[int]]:
 
 
 def named(module: Any, run: Callable[[Any], object]) -> dict[str, list[str]]:
-    """The layers of each stack by name, in order."""
+    """List the names of the layers of each stack, in order."""
     return {name: [child(name, index) for index in indices] for name, indices in stacks(module, run).items()}
 
 
 def child(container: str, index: int) -> str:
-    """The name of a container's child; the outermost module has none."""
+    """Return the name of a container's child; the outermost module has the name ``""``."""
     return f"{container}.{index}".removeprefix(".")
 
 
 def spread(count: int, kept: int) -> list[int]:
-    """``kept`` of ``count`` layers, the first and the last among them: DistilBERT's choice (Sanh et al., 2019)."""
+    """Choose ``kept`` of ``count`` layers, evenly spaced from first to last, as DistilBERT does (Sanh et al., 2019)."""
     if kept == 1:
         return [count - 1]
     return [round(number * (count - 1) / (kept - 1)) for number in range(kept)]
 
 
 def leave_out(module: Any, dropped: dict[str, list[int]]) -> structure.Structure:
-    """Leave these children out of their containers. The structure that the module then has."""
+    """Remove these children from their containers, in place, and return the module's new structure."""
     layers: dict[str, list[int]] = {}
     for name, indices in dropped.items():
         container = module.get_submodule(name)

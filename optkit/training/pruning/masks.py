@@ -1,4 +1,4 @@
-"""Zeros in place of small weights: any of them, or two of each four in a row; kept zero while the rest learns."""
+"""Sparsity masks that set small weights to zero, unstructured or 2:4, and keep them zero while the rest is trained."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ Pattern = Literal["unstructured", "2:4"]
 
 @dataclass
 class Masks:
-    """Which weights stay, by the name of their layer; ``share`` is the share of all weights that is zero."""
+    """The masks of a module's weights."""
 
     kept: dict[str, Any]
+    """For each layer by name, a tensor of its weight's shape: 1 for weights that stay, 0 for the others."""
     share: float
+    """Share of all weights of the module that is zero."""
 
     def put_on(self, module: Any) -> None:
-        """Set to zero what is masked."""
+        """Set the masked weights to zero, in place."""
         import torch
 
         with torch.no_grad():
@@ -30,8 +32,8 @@ def smallest(module: Any, pattern: Pattern, sparsity: float, exclude: tuple[str,
     """Mask the smallest weights of convolutions and linear layers: ``sparsity`` of all of them together, or for 2:4 the
     two smallest of each four input channels ("Accelerating Sparse Deep Neural Networks", Mishra et al., 2021).
 
-    Layers whose input channels are no multiple of four have no 2:4. ``exclude`` holds names of layers, or of what they
-    are in. Raises StageError where nothing is left to mask.
+    2:4 leaves out layers whose input channels are no multiple of four. ``exclude`` holds names of layers or of modules
+    around them. Raises StageError if no layer is left to mask.
     """
     import torch
 

@@ -1,7 +1,7 @@
-"""Which units to cut: those whose loss costs least for what it saves, fragile layers spared.
+"""Selection of the units to prune: those that cost the least held-out loss for what they save; fragile layers stay.
 
-Each group is first cut alone by half. What that does to the held-out loss is the group's sensitivity; it is shared out
-among its units by their importance, so that units of all layers have a price in loss for each operation saved.
+Each group of units is first pruned alone by half. The damage to the held-out loss is the group's sensitivity. It is
+divided among the units by their importance, so that units of all layers have a price: loss for each operation saved.
 """
 
 from __future__ import annotations
@@ -24,62 +24,70 @@ from optkit.training.samples import Drawn
 Scope = Literal["global", "layer"]
 Of = Literal["macs", "parameters"]
 _MOST = 0.9
-"""The share of a group's units that may go: what is left must carry on what the layer does."""
+"""Highest share of a group's units that may be cut: the rest must still do the layer's work."""
 _FENCE = 1.5
-"""Tukey's: a layer is fragile whose damage lies so many interquartile ranges beyond the upper quartile."""
+"""Tukey's fence: a layer is fragile if its damage lies this many interquartile ranges above the upper quartile."""
 _FEWEST_FOR_FENCE = 4
 _LEAST_DAMAGE = 1e-6
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What cutting half of a group alone, these ``units``, does: to the held-out loss, and to the cost, as a share of
-    the whole.
-    """
+    """The sensitivity of a group: the effect of cutting half of it alone."""
 
     group: Group
     units: tuple[int, ...]
+    """The units that were cut."""
     damage: float
+    """Increase of the held-out loss."""
     saved: float
+    """Decrease of the cost, as a share of the whole module's."""
     fragile: bool = False
+    """True if the damage is an outlier among the groups."""
 
 
 @dataclass
 class Survey:
-    """All groups with their sensitivity, the most fragile first, and what cannot be cut with the reason."""
+    """The sensitivities of all groups."""
 
     found: list[Sensitivity] = field(default_factory=list)
+    """Groups that can be cut, the most sensitive first."""
     refused: dict[str, str] = field(default_factory=dict)
+    """Layers that cannot be cut, by name, with the reason."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Units of a group that go together, and how dear that is: less is cut sooner."""
+    """Units of a group that are cut together."""
 
     group: Group
     units: tuple[int, ...]
     price: float
+    """Loss for each operation saved; blocks of lower price are cut first."""
 
 
 @dataclass
 class Pruner:
-    """Cuts modules. ``loss(module)`` is the held-out loss, ``learn(module)`` leaves gradients or activations.
-
-    ``example`` is a batch that modules run on; ``of`` is what is to be saved.
-    """
+    """Measures the sensitivity of a module's groups and cuts their units."""
 
     example: Drawn
+    """A batch that modules run on."""
     loss: Callable[[Any], float]
+    """Computes the held-out loss of a module."""
     learn: Callable[[Any], None]
+    """Runs a module on training samples, so that it holds gradients or activations."""
     importance: Importance = "taylor"
     scope: Scope = "global"
+    """``global`` ranks the units of all groups by price; ``layer`` cuts the same share of every group."""
     of: Of = "macs"
+    """The cost to reduce."""
     round_to: int = 8
+    """Widths are cut to multiples of it."""
     exclude: Sequence[str] = ()
     progress: Progress = no_progress
 
     def survey(self, module: Any) -> Survey:
-        """Cut half of each group alone, on copies."""
+        """Measure the sensitivity of each group by cutting half of it alone, on copies."""
         groups, refused = Graph(copy.deepcopy(module), self.example).groups(self.exclude)
         whole, cost = self.loss(module), self.cost(module)
         scores = self._scores(module, groups)
@@ -97,11 +105,11 @@ class Pruner:
                 continue
             damage = max(self.loss(copied) - whole, _LEAST_DAMAGE * max(abs(whole), 1.0))
             survey.found.append(Sensitivity(group, tuple(half), damage, 1.0 - self.cost(copied) / cost))
-        survey.found = _fenced(sorted(survey.found, key=lambda each: -each.damage))
+        survey.found = _mark_fragile(sorted(survey.found, key=lambda each: -each.damage))
         return survey
 
     def order(self, module: Any, survey: Survey) -> list[Block]:
-        """All blocks of units that may go, in the order to cut them. By layer, all groups lose the same share."""
+        """List all blocks that may be cut, in the order of their price; fragile groups are left out."""
         spared = {each.group.name for each in survey.found if each.fragile}
         sensitivity = {each.group.name: each for each in survey.found if each.group.name not in spared}
         now = {group.name: group for group in Graph(module, self.example).groups(self.exclude)[0]}
@@ -120,7 +128,7 @@ class Pruner:
         return sorted(found, key=lambda block: block.price)
 
     def cut(self, module: Any, blocks: Sequence[Block]) -> Any:
-        """A copy of the module without these blocks."""
+        """Return a copy of the module without these blocks."""
         copied = copy.deepcopy(module)
         units: dict[str, tuple[Group, list[int]]] = {}
         for block in blocks:
@@ -133,23 +141,25 @@ class Pruner:
         return copied
 
     def cut_to(self, module: Any, order: Sequence[Block], share: float, whole: float) -> Any:
-        """The module without the first blocks of the order that bring the cost down to ``share`` of ``whole``."""
+        """Cut the fewest first blocks of ``order`` that reduce the cost to ``share`` of ``whole``; returns a copy."""
         return self.cut(module, order[: self.fewest(module, order, lambda small: self.cost(small) <= share * whole)])
 
     def fewest(self, module: Any, order: Sequence[Block], enough: Callable[[Any], bool]) -> int:
-        """How many first blocks of the order must go until the module is small ``enough``; all where that is not."""
+        """Find the least number of first blocks of ``order`` to cut until the module is small ``enough``; all if it
+        never is.
+        """
         numbers = range(len(order))
         return bisect.bisect_left(numbers, True, key=lambda number: enough(self.cut(module, order[:number])))
 
     def cost(self, module: Any) -> float:
-        """Multiply-accumulates for one sample, or parameters."""
+        """Compute the cost of a module: multiply-accumulates for one sample, or parameters."""
         return float(parameters(module)) if self.of == "parameters" else macs(module, self.example)
 
     def _scores(self, module: Any, groups: Sequence[Group]) -> dict[str, Array]:
         return Graph(copy.deepcopy(module), self.example).scores(groups, self.importance, self.learn)
 
     def _blocks(self, group: Group, scores: Array) -> list[tuple[int, ...]]:
-        """Units to go together, the least important first: so many that a multiple of ``round_to`` is left."""
+        """Divide the units of a group into blocks, the least important first, that leave multiples of ``round_to``."""
         step = self._step(group)
         order = np.argsort(scores, kind="stable").tolist()
         most = int(_MOST * group.units)
@@ -158,7 +168,7 @@ class Pruner:
         return [tuple(order[start:end]) for start, end in zip([0, *edges], edges, strict=False)]
 
     def _step(self, group: Group) -> int:
-        """How many units go together: ``round_to``, or where a group is narrow, the part of it that leaves a choice."""
+        """Return the units in a block: ``round_to``, or for narrow groups a power-of-two part of it."""
         step = 1 if group.kind == "heads" else self.round_to
         while step > 1 and group.units < 2 * step:
             step //= 2
@@ -166,14 +176,14 @@ class Pruner:
 
 
 def macs(module: Any, example: Drawn) -> float:
-    """Multiply-accumulates of matrix products, convolutions and attention for one sample, as torch counts them."""
+    """Count the multiply-accumulates of matrix products, convolutions and attention for one sample, with torch."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
     fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # what is fused is not counted
+    torch.backends.mha.set_fastpath_enabled(False)  # fused attention is not counted
     try:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
             module.eval()(*example.inputs)
@@ -183,12 +193,12 @@ def macs(module: Any, example: Drawn) -> float:
 
 
 def parameters(module: Any) -> int:
-    """How many there are."""
+    """Count the parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _fenced(found: list[Sensitivity]) -> list[Sensitivity]:
-    """The same, fragile ones marked: outliers of the logarithm of the damage."""
+def _mark_fragile(found: list[Sensitivity]) -> list[Sensitivity]:
+    """Mark the fragile groups: outliers of the logarithm of the damage."""
     if len(found) < _FEWEST_FOR_FENCE:
         return found
     logs = [math.log(each.damage) for each in found]
