@@ -40,6 +40,23 @@ STAGE_OPTIONS = {
 }
 """Fields whose options on the command line are spelled otherwise: a flag for each value, or one entry at a time."""
 
+CLAUSES = {"What", "How", "Whether", "Which"}
+NOT_YET_REWORDED = """
+    alignment athand bench chains checkpoint child choice cli.console cli.tables cli.verdict contents
+    correspondence cuda dataspec errors explaining explanations exported fakequant features findings gpus graph
+    irfile irforms islands journal junit layererrors layerorder layerrecords lazy logarithms losses lossremedies
+    machine manifest narrowing narrowlimits narrowproof operators output pickles pipeline progress proof
+    proposals providers prunable qdq quantizer quantizers.neural_compressor_static quantizers.nncf_static
+    quantizers.onnxruntime_static quantizers.tensorrt_float8 ranking recipe remedies results rules runfolder
+    runs saved schedule schemas search searchcharts searches searchsummary sensitivity shaperanges spans
+    speedcase speedcauses stage stages.compile stages.distill stages.fuse stages.prune stages.quantize stats
+    store structure summary switches taps target targets.onnxruntime targets.openvino targets.tensorrt
+    targets.torch torchexport torchfile torchoutputs torchsessions trace traincharts trained training
+    transformation trt trtbuild trtcallbacks trtsession verbs verbs.doctor verbs.gate verbs.optimize verdicts
+    widening wording worker
+"""
+"""Modules whose docstrings may still begin with a clause; the set shrinks to nothing."""
+
 
 def imported(path):
     """The modules of optkit that ``path`` imports, wherever in the file, typing aside, as paths below the package."""
