@@ -82,9 +82,9 @@ def found(*timings, conditions=QUIET):
     [
         ({"cores_by_others": 0.98}, "noisy-neighbour", "other programs took 1.0 of"),
         ({"cores_stolen": 0.4}, "stolen-time", "--seconds"),
-        ({"throttled_seconds": 1.5}, "quota", "held this back for 1.50 s: --threads"),
+        ({"throttled_seconds": 1.5}, "quota", "throttled this process for 1.50 s: --threads"),
         ({"megahertz": (2000, 3000)}, "frequency", "between 2000 and 3000 MHz"),
-        ({"gpu_throttled": ("sw_thermal_slowdown",)}, "gpu-throttled", "held its clock back (sw_thermal_slowdown)"),
+        ({"gpu_throttled": ("sw_thermal_slowdown",)}, "gpu-throttled", "throttled its clock (sw_thermal_slowdown)"),
         ({"gpu_megahertz": (1200, 1980)}, "gpu-frequency", "between 1200 and 1980 MHz"),
         ({"swapped_bytes": 5_000_000}, "swap", "5.00 MB of memory was swapped"),
     ],

@@ -254,7 +254,7 @@ def test_fidelity_has_a_perfect_baseline():
 
 
 def test_one_sample_has_no_interval():
-    with pytest.raises(DataError, match="cosine: one sample has no interval"):
+    with pytest.raises(DataError, match="cosine: an interval takes two samples"):
         metrics.interval(np.array([[1.0, 1.0]]), parse("cosine", labelled=False))
 
 

@@ -42,7 +42,7 @@ def test_what_it_cannot_do_is_one_line(lesson, samples, tmp_path):
     for changes, message in (
         ({"precision": "int4"}, "qat makes int8"),
         ({"model": samples / "model.onnx", "code": None, "inputs": ()}, "modules of PyTorch"),
-        ({"data": None}, "learns from data"),
+        ({"data": None}, "needs training data"),
     ):
         with pytest.raises(UsageError, match=message):
             package.quantize(output=tmp_path / "q.onnx", **lesson | changes)

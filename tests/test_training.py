@@ -264,7 +264,7 @@ def test_what_is_taught_ends_no_worse_than_it_began(lesson, samples, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": None}, "learns from data"),
+        ({"data": None}, "needs training data"),
         ({"logits": 0.0, "task": 0.0}, "nothing to learn"),
         ({"layers": 2}, "layers is for an automatic student"),
         ({"hidden": 1.0}, "no hidden states to match"),

@@ -110,7 +110,7 @@ def split(
         raise DataError(
             f"{dataset.source.path}: too few samples to split: {len(dataset)} given, {len(groups)} different, at least "
             "2 needed",
-            hint="give more samples, or the parts apart (--calibration, --train-data)",
+            hint="give more samples, or separate files (--calibration, --train-data)",
         )
     salt = str(seed).encode()
     order = sorted(groups, key=lambda identity: hashlib.sha256(salt + identity).digest())

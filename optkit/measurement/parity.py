@@ -110,7 +110,7 @@ def prove(
             try:
                 pairs.append((shorter, expected.run(shorter)))
             except TargetError as error:
-                skipped = (f"not shown at {_size(shorter, signature)}: the source itself fails: {error.message}",)
+                skipped = (f"not compared at {_size(shorter, signature)}: the source itself fails: {error.message}",)
         differences = [_compared(wanted, actual, feed, signature, tolerance) for feed, wanted in pairs]
     worst = max(differences, key=lambda each: each.excess)
     if worst.excess > 1:
@@ -128,8 +128,8 @@ def _opened(result: Model) -> Worker:
         return Worker(candidates.candidate(result))
     except TargetError as error:
         raise StageError(
-            f"the export is no model that runs: {error.message}",
-            hint="in float32 it may: save the model after .float(); or try another --opset",
+            f"the exported model does not run: {error.message}",
+            hint="save the model in float32 (after .float()), or try another --opset",
         ) from None
 
 

@@ -51,7 +51,8 @@ def machine_warnings(seen: Conditions, threads: int) -> Iterator[Note]:
         allowed = max(1, int(cgroup.cores_allowed()))
         yield _warning(
             "quota",
-            f"the group's CPU quota held this back for {units.seconds(seen.throttled_seconds)}: --threads {allowed}",
+            f"the control group's CPU quota throttled this process for {units.seconds(seen.throttled_seconds)}: "
+            f"--threads {allowed}",
         )
     if seen.megahertz and seen.megahertz[1] > _CLOCK * seen.megahertz[0]:
         low, high = seen.megahertz
@@ -72,7 +73,7 @@ def _gpu_warnings(seen: Conditions) -> Iterator[Note]:
     if seen.gpu_throttled:
         yield _warning(
             "gpu-throttled",
-            f"the GPU held its clock back ({', '.join(seen.gpu_throttled)}): cool it, or lock a clock that it keeps "
+            f"the GPU throttled its clock ({', '.join(seen.gpu_throttled)}): cool it, or lock a clock that it keeps "
             "(sudo nvidia-smi --lock-gpu-clocks=MHZ)",
         )
     if seen.gpu_megahertz and seen.gpu_megahertz[1] > _CLOCK * seen.gpu_megahertz[0]:

@@ -321,7 +321,7 @@ def _is_plain(observations: Array) -> bool:
 
 def _require_two(observations: Array, metric: Metric) -> None:
     if len(observations) < 2:
-        raise DataError(f"{metric}: one sample has no interval", hint="evaluate on at least two samples, better 200")
+        raise DataError(f"{metric}: an interval takes two samples", hint="evaluate on two samples or more, better 200")
 
 
 def _require_finite(metric: Metric, name: str, values: Array, wanted: Array, keep: Array) -> None:

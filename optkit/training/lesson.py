@@ -55,7 +55,7 @@ def check(model: Model, training: Dataset | None, verb: str) -> None:
             f"{model.path} does not tell its inputs", hint="give them: --input 'x:float32[batch,3,224,224]'"
         )
     if training is None:
-        raise UsageError(f"{verb} learns from data", hint="give --data (part of it trains), or --train-data")
+        raise UsageError(f"{verb} needs training data", hint="give --data (part of it trains), or --train-data")
 
 
 @dataclass(frozen=True)
