@@ -84,7 +84,7 @@ def feeds(signature: Signature, dataset: Dataset | None, *, size: int) -> tuple[
     return [next(dataset.batches(batch, pad=True)).feed for batch in batches], f"samples of {dataset.source.path}"
 
 
-def shortened(feed: Arrays, signature: Signature) -> Arrays | None:
+def halve_dimensions(feed: Arrays, signature: Signature) -> Arrays | None:
     """Halve all dynamic dimensions of a feed but the batch; ``None`` if there are none."""
     cut = dict(feed)
     for spec in signature.inputs:
@@ -105,7 +105,7 @@ def prove(
     skipped: tuple[str, ...] = ()
     with Worker(candidates.candidate(source)) as expected, _opened(result) as actual:
         pairs = [(feed, _run_source(expected, feed, signature)) for feed in given]
-        shorter = shortened(given[-1], signature)
+        shorter = halve_dimensions(given[-1], signature)
         if shorter is not None:
             try:
                 pairs.append((shorter, expected.run(shorter)))

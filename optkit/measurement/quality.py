@@ -106,13 +106,13 @@ class _Assessed:
         self.observe(self.worker.run(batch.feed), batch, filled, metric, baseline)
 
     def observe(self, outputs: Arrays, batch: Batch, filled: int | None, metric: Metric, baseline: _Assessed) -> None:
-        self.outputs = outputs if self is baseline else renamed(outputs, tuple(baseline.outputs))
+        self.outputs = outputs if self is baseline else rename_outputs(outputs, tuple(baseline.outputs))
         own, reference, feed = (_real(each, batch, filled) for each in (self.outputs, baseline.outputs, batch.feed))
         truth = reference if metric.needs == "reference" or batch.labels is None else batch.labels
         self.rows.append(metric.observations(own, truth, feed))
 
 
-def renamed(outputs: Arrays, names: tuple[str, ...]) -> Arrays:
+def rename_outputs(outputs: Arrays, names: tuple[str, ...]) -> Arrays:
     """Rename the outputs as the baseline's: by name if they have all of these names, else by position.
 
     Raises MetricError for another number of outputs.

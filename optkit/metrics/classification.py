@@ -22,14 +22,14 @@ def decisions(name: str, output: Array, labels: Array) -> tuple[Array, Array]:
     scores, labels = _fitted(name, output, class_labels(labels))
     if scores.ndim > labels.ndim:
         _check_range(name, labels, scores.shape[-1])
-        return decided(scores), labels
+        return classes_by_argmax(scores), labels
     if scores.dtype.kind in "iu":
         return scores.astype(np.int64), labels
     _check_range(name, labels, 2)
-    return decided_by_one(name, scores), labels
+    return classes_by_threshold(name, scores), labels
 
 
-def among_best(name: str, output: Array, labels: Array, best: int) -> tuple[Array, Array]:
+def top_k_hits(name: str, output: Array, labels: Array, best: int) -> tuple[Array, Array]:
     """Return two masks of the labels' shape: the label is among the ``best`` scores, and the label is counted.
 
     Raises DataError or MetricError for labels that do not fit, or too few classes.
@@ -44,13 +44,13 @@ def among_best(name: str, output: Array, labels: Array, best: int) -> tuple[Arra
     return hits, labels != IGNORED
 
 
-def decided(scores: Array) -> Array:
+def classes_by_argmax(scores: Array) -> Array:
     """Return the class with the highest score along the last axis; ``UNDECIDED`` where a score is NaN."""
     best: Array = scores.argmax(axis=-1)
     return np.where(np.isnan(scores).any(axis=-1), UNDECIDED, best) if scores.dtype.kind == "f" else best
 
 
-def decided_by_one(name: str, scores: Array) -> Array:
+def classes_by_threshold(name: str, scores: Array) -> Array:
     """Return class 1 for scores above the threshold, else 0; ``UNDECIDED`` for NaN."""
     return np.where(np.isnan(scores), UNDECIDED, scores > threshold(name))
 

@@ -16,7 +16,7 @@ BROKEN = 1e6
 """The relative error of an output that is NaN or infinite and should not be."""
 
 
-def aligned(name: str, output: Array, expected: Array, feed: Arrays) -> tuple[Array, Array, Array]:
+def align(name: str, output: Array, expected: Array, feed: Arrays) -> tuple[Array, Array, Array]:
     """Return values, expected values (both float64) and a mask of those that count, each with a row per sample.
 
     Padding by the attention mask does not count, nor does a NaN or infinity that both outputs share. Raises MetricError
@@ -42,7 +42,7 @@ def cosines(name: str, output: Array, expected: Array, feed: Arrays) -> Array:
     """Compute the cosine similarity per sample: 1 for two zero vectors, 0 if only one is zero or either is broken (NaN
     or infinity that they do not share).
     """
-    values, wanted, keep = aligned(name, output, expected, feed)
+    values, wanted, keep = align(name, output, expected, feed)
     broken = (keep & ~(np.isfinite(values) & np.isfinite(wanted))).any(axis=1)
     left, right = (_unit(np.where(keep & ~broken[:, None], array, 0.0)) for array in (values, wanted))
     both_zero = ~left.any(axis=1) & ~right.any(axis=1)
@@ -65,7 +65,7 @@ def relative_errors(name: str, output: Array, expected: Array, feed: Arrays) -> 
 
     For integers and booleans, the share of values that differ. Raises MetricError if the shapes differ.
     """
-    values, wanted, keep = aligned(name, output, expected, feed)
+    values, wanted, keep = align(name, output, expected, feed)
     if expected.dtype.kind != "f":
         shares: Array = ((values != wanted) & keep).sum(axis=1) / np.maximum(keep.sum(axis=1), 1)
         return shares
@@ -87,12 +87,13 @@ def agreements(name: str, output: Array, expected: Array, feed: Arrays) -> tuple
     if output.dtype.kind in "iub":
         return (output == expected) & seen, seen
     if output.ndim < 2 or output.shape[-1] == 1:
-        ours, theirs = (classification.decided_by_one(name, array) for array in (output, expected))
+        ours, theirs = (classification.classes_by_threshold(name, array) for array in (output, expected))
     else:
         # A score per position (such as the start of an answer): padding cannot be chosen.
         by_position = output.ndim == 2 and not seen.all()
         ours, theirs = (
-            classification.decided(np.where(seen, a, -np.inf) if by_position else a) for a in (output, expected)
+            classification.classes_by_argmax(np.where(seen, a, -np.inf) if by_position else a)
+            for a in (output, expected)
         )
         seen = np.ones(ours.shape, bool) if by_position else seen[..., 0]
     return (ours == theirs) & (ours != classification.UNDECIDED) & seen, seen

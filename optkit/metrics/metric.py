@@ -89,7 +89,7 @@ class Top5(Metric):
     counts = True
 
     def observations(self, outputs: Arrays, truth: Array | Arrays, feed: Arrays) -> Array:
-        hits, counted = classification.among_best(*self.chosen(outputs), _labels(truth), 5)
+        hits, counted = classification.top_k_hits(*self.chosen(outputs), _labels(truth), 5)
         return _share(hits, counted)
 
 
@@ -116,7 +116,7 @@ class MeanAbsoluteError(Metric):
     def observations(self, outputs: Arrays, truth: Array | Arrays, feed: Arrays) -> Array:
         name, output = self.chosen(outputs)
         expected = self.chosen(truth)[1] if isinstance(truth, dict) else truth
-        values, wanted, keep = fidelity.aligned(name, output, expected, feed)
+        values, wanted, keep = fidelity.align(name, output, expected, feed)
         _require_finite(self, name, values, wanted, keep)
         difference = np.where(keep, values, 0.0) - np.where(keep, wanted, 0.0)
         return np.stack([self.size(difference).sum(axis=1), keep.sum(axis=1)], axis=1)
@@ -147,7 +147,7 @@ class Pearson(Metric):
 
     def observations(self, outputs: Arrays, truth: Array | Arrays, feed: Arrays) -> Array:
         name, output = self.chosen(outputs)
-        values, wanted, keep = fidelity.aligned(name, output, _labels(truth), {})
+        values, wanted, keep = fidelity.align(name, output, _labels(truth), {})
         if values.shape[1] != 1:
             raise MetricError(f"{self}: output {name!r} has {values.shape[1]} values per sample, not one")
         _require_finite(self, name, values, wanted, keep)

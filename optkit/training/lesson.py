@@ -91,7 +91,7 @@ class Lesson:
     @cached_property
     def teacher(self) -> Any:
         """The teacher as a module without gradients, on the device that trains."""
-        return frozen(self.setup.original or self.model)
+        return load_frozen(self.setup.original or self.model)
 
     @cached_property
     def example(self) -> Drawn:
@@ -243,7 +243,7 @@ class Lesson:
         return self.metric.observations(_arrays(outputs), labels, feed)
 
 
-def frozen(model: Model) -> Any:
+def load_frozen(model: Model) -> Any:
     """Load the model as a callable module without gradients, on the device that trains. Raises ModelError."""
     loaded = loading.load(model)
     module = loaded.module() if model.format == "exported-program" else loaded
