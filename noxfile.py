@@ -23,7 +23,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy --strict over the package."""
-    install(session, "-e", ".", "mypy", "types-PyYAML", "types-psutil")
+    install(session, "-e", ".", "mypy", "types-PyYAML")
     session.run("mypy")
 
 

@@ -1,4 +1,4 @@
-"""Optional and heavy libraries: imported on use, and asked for by the pip command that brings them."""
+"""Optional and heavy libraries: imported on use, and asked for by the pip command that installs them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,34 @@ from typing import Any
 
 from optkit.errors import MissingLibraryError, UsageError
 
+_TORCH = ("torch>=2.7", "onnxscript>=0.5", "safetensors>=0.4")
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "torch": _TORCH,
+    "openvino": ("openvino>=2025.2", "nncf>=2.17"),
+    "neural-compressor": ("neural-compressor[pt]>=3.4", "accelerate>=1", *_TORCH),
+    "training": ("torch-pruning>=1.5", *_TORCH),
+    "text": ("tokenizers>=0.20",),
+    "tensorrt-rtx": ("tensorrt-rtx-cu13>=1.4", "cuda-bindings>=13"),
+}
+"""The libraries of each extra, with their bounds, as in ``pyproject.toml``.
 
-def require(module: str, *, extra: str) -> ModuleType:
-    """Import ``module``, or raise a MissingLibraryError that names the pip command of ``extra``."""
+Hints name these libraries and not the extra: optkit is on no package index, so asking one for it would fail, or
+install a stranger's package of that name.
+"""
+CORE: Mapping[str, str] = {"onnxruntime": "onnxruntime>=1.22,<2"}
+"""The libraries that come with optkit and may be missing all the same: onnxruntime's builds replace each other."""
+
+
+def pip_command(extra: str) -> str:
+    """Write the command that installs the libraries of ``extra``: ``pip install 'openvino>=2025.2' 'nncf>=2.17'``."""
+    return " ".join(["pip install", *(f"'{requirement}'" for requirement in EXTRAS[extra])])
+
+
+def require(module: str, *, extra: str | None = None) -> ModuleType:
+    """Import ``module``, or raise a MissingLibraryError with the pip command for the libraries of ``extra``.
+
+    Without an extra, the library is one of ``CORE``.
+    """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -21,17 +46,17 @@ def require(module: str, *, extra: str) -> ModuleType:
             raise
         raise MissingLibraryError(
             f"this needs the library {error.name!r}, which is not installed",
-            hint=f"pip install 'optkit[{extra}]'",
+            hint=f"pip install '{CORE[module]}'" if extra is None else pip_command(extra),
         ) from error
 
 
 def available(module: str) -> bool:
-    """Whether ``module`` could be imported, without importing it."""
+    """True if ``module`` is installed. Does not import it."""
     return importlib.util.find_spec(module.partition(".")[0]) is not None
 
 
 def resolve(table: Mapping[str, str], name: str, *, kind: str) -> Any:
-    """The object that ``table`` ("module:Name" by member name) holds for ``name``.
+    """Import the object of ``name`` from ``table``, which maps names to "module:Name".
 
     Raises UsageError for an unknown name, with the nearest known one.
     """
@@ -42,7 +67,7 @@ def resolve(table: Mapping[str, str], name: str, *, kind: str) -> Any:
 
 
 def did_you_mean(name: str, known: Mapping[str, Any] | list[str]) -> str:
-    """A hint with the nearest known name, if any is near (in whichever case), and all of them."""
+    """Write a hint with the nearest known name, if one is near (in upper or lower case), and all known names."""
     spelled = {each.lower(): each for each in known}
     near = get_close_matches(name.lower(), spelled, n=1)
     listing = ", ".join(known)

@@ -282,4 +282,4 @@ main()
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, sys.path))}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert done.returncode == 4, done.stderr
-    assert "pip install 'optkit[openvino]'" in done.stderr
+    assert "pip install 'openvino>=2025.2' 'nncf>=2.17'" in done.stderr

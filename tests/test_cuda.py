@@ -31,7 +31,7 @@ except OptkitError as error:
 def test_a_library_missing_below_an_installed_namespace_is_asked_for_by_its_pip_command():
     with pytest.raises(MissingLibraryError, match=r"'xml\.bindings'") as caught:
         lazy.require("xml.bindings.runtime", extra="tensorrt-rtx")
-    assert caught.value.hint == "pip install 'optkit[tensorrt-rtx]'"
+    assert caught.value.hint == "pip install 'tensorrt-rtx-cu13>=1.4' 'cuda-bindings>=13'"
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def test_what_is_missing_comes_with_the_command_that_brings_it(tmp_path):
     )
     missing = tried(Runtime("openvino", ("no_such_runtime",), "openvino"))
     notes = [note.text for note in of_libraries(here, [missing])]
-    assert notes == ["openvino, nncf are not installed: pip install 'optkit[openvino]'"]
+    assert notes == ["openvino, nncf are not installed: pip install 'openvino>=2025.2' 'nncf>=2.17'"]
 
 
 @pytest.mark.parametrize(

@@ -300,7 +300,11 @@ def test_an_error_inside_a_torch_module_is_one_line(tmp_path):
 
 @pytest.mark.parametrize(
     ("library", "name", "command"),
-    [("openvino", "openvino", "pip install 'optkit[openvino]'"), ("torch", "torch", "pip install 'optkit[torch]'")],
+    [
+        ("openvino", "openvino", "pip install 'openvino>=2025.2' 'nncf>=2.17'"),
+        ("torch", "torch", "pip install 'torch>=2.7' 'onnxscript>=0.5' 'safetensors>=0.4'"),
+        ("onnxruntime", "onnxruntime", "pip install 'onnxruntime>=1.22,<2'"),
+    ],
 )
 def test_a_missing_library_is_asked_for_by_its_pip_command(library, name, command):
     program = f"""

@@ -110,7 +110,7 @@ def of_libraries(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[No
             missing.setdefault(library.extra, []).append(library.name)
     for extra, names in missing.items():
         one = "is" if len(set(names)) == 1 else "are"
-        text = f"{', '.join(dict.fromkeys(names))} {one} not installed: pip install 'optkit[{extra}]'"
+        text = f"{', '.join(dict.fromkeys(names))} {one} not installed: {lazy.pip_command(extra)}"
         yield Note(text=text)
     for target in targets:
         if target.error not in (None, _NOT_INSTALLED):

@@ -217,4 +217,4 @@ def nodes(session: Any) -> Mapping[str, int]:
 
 def library() -> Any:
     """The module ``onnxruntime``. Raises MissingLibraryError."""
-    return lazy.require("onnxruntime", extra="onnxruntime")
+    return lazy.require("onnxruntime")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optkit import lazy
 from optkit.errors import MissingDeviceError, TargetError, UsageError
 from optkit.formats.onnx import graph
 from optkit.formats.onnx.signature import name_dimensions
@@ -118,7 +119,7 @@ class Network:
         if wanted and not known:
             raise UsageError(
                 f"{tensorrt_library.name()} builds for the GPU that is there, not for {', '.join(wanted)}",
-                hint="leave --compute-capability out, or pip install 'optkit[tensorrt-rtx]'",
+                hint=f"leave --compute-capability out, or {lazy.pip_command('tensorrt-rtx')}",
             )
         for name in wanted:
             if name not in known:

@@ -10,7 +10,7 @@ from optkit import lazy
 from optkit.errors import MissingDeviceError, MissingLibraryError
 
 MODULES = ("tensorrt", "tensorrt_rtx")
-_INSTALL = "pip install 'optkit[tensorrt-rtx]'; for data-centre GPUs pip install tensorrt, from NVIDIA's own index"
+_INSTALL = f"{lazy.pip_command('tensorrt-rtx')}; for data-centre GPUs pip install tensorrt, from NVIDIA's own index"
 
 
 @cache
