@@ -123,15 +123,25 @@ def parse_bytes(text: object) -> int:
 
 def _parsed(text: object, factors: dict[str, float], what: str) -> float:
     if isinstance(text, int | float) and not isinstance(text, bool):
-        return text
+        return _finite(text, text, what)
     if not isinstance(text, str):
         raise ValueError(f"{text!r} is not {what}")  # noqa: TRY004  what pydantic turns into a line for the user
     number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyzBGKM ")
     unit = text.strip().removeprefix(number).strip()
     try:
-        return float(number) * (factors[unit] if unit else 1.0)
+        value = float(number) * (factors[unit] if unit else 1.0)
     except (ValueError, KeyError):
         raise ValueError(f"{text!r} is not {what}; units: {', '.join(factors)}") from None
+    return _finite(value, text, what)
+
+
+def _finite(value: float, text: object, what: str) -> float:
+    try:
+        if math.isfinite(value):
+            return value
+    except OverflowError:  # an integer that no float holds
+        pass
+    raise ValueError(f"{text!r} is not {what}: no finite number")
 
 
 def _three_digits(value: float) -> str:

@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import tempfile
+import tokenize
 import weakref
 import zipfile
 import zlib
@@ -63,7 +64,7 @@ def read_npz(path: Path) -> Arrays:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, EOFError, KeyError, tokenize.TokenError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not a readable .npz of plain arrays: {error}", hint=_WRITE) from error
 
 
@@ -78,6 +79,8 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> RowR
 
 def _stored(path: Path, info: zipfile.ZipInfo) -> tuple[IO[bytes], int]:
     """The archive itself, and where the member's bytes start: its local header tells, not the central one."""
+    if info.header_offset < 0:
+        raise zipfile.BadZipFile("a member begins before the file")
     file = path.open("rb")
     file.seek(info.header_offset)
     header = file.read(_LOCAL_HEADER)
@@ -104,7 +107,7 @@ def _reader(file: IO[bytes], start: int, where: str) -> RowReader:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file)
-    except ValueError as error:
+    except (ValueError, tokenize.TokenError) as error:
         raise DataError(f"{where}: not an .npy array") from error
     if dtype.hasobject or dtype.names is not None:
         raise DataError(
@@ -115,7 +118,7 @@ def _reader(file: IO[bytes], start: int, where: str) -> RowReader:
         raise DataError(f"{where}: is a single value without a sample axis", hint="save an array, one row per sample")
     if min(shape) < 0 or file.tell() + dtype.itemsize * math.prod(shape) > os.fstat(file.fileno()).st_size:
         raise DataError(f"{where}: claims shape {list(shape)}, and the file ends before; it is truncated")
-    if fortran and len(shape) > 1:
+    if fortran and len(shape) > 1 and 0 not in shape:
         return _row_major(file, file.tell(), dtype, shape)
     return RowReader(file, file.tell(), dtype, shape)
 

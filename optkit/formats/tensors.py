@@ -100,7 +100,7 @@ def parse_inputs(texts: Iterable[str]) -> tuple[TensorSpec, ...]:
 
 
 def _parse_dim(text: str, whole: str) -> Dim:
-    if text.isdigit() and int(text) > 0:
+    if text.isdecimal() and int(text) > 0:
         return int(text)
     if text.isidentifier():
         return text

@@ -312,7 +312,7 @@ def _value(text: str, setting: str) -> Any:
 
     try:
         return yaml.load(text, yaml_lines.Loader)  # noqa: S506  a SafeLoader
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise UsageError(f"--set {setting}: the value is not valid YAML") from None
 
 

@@ -33,7 +33,12 @@ class Document:
 
 def read(file: Path, failure: type[UsageError]) -> Document:
     """Read ``file``. Raises ``failure`` for what is no YAML, is empty, has a key twice, or contains itself."""
-    loader = Loader(_text(file, failure))
+    text = _text(file, failure)
+    try:
+        loader = Loader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise failure(f"{file}:{line}: not valid YAML: the character U+{error.character:04X}") from None
     try:
         node = loader.get_single_node()
         if node is None:
