@@ -84,7 +84,10 @@ def read(path: str | Path) -> Run:
     try:
         return Run.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        raise ModelError(f"{file}: not the record of a run: {validation.first_error(error)}") from None
+        raise ModelError(
+            f"{file}: not the record of a run: {validation.first_error(error)}",
+            hint="where another version of optkit wrote it, run its recipe again: optkit run RECIPE",
+        ) from None
 
 
 def _clear_leftovers(folder: Path) -> None:
