@@ -1,5 +1,7 @@
 """Sessions that developers and CI share: ``nox`` runs lint, types and all tests; ``nox -l`` lists the rest."""
 
+from collections.abc import Sequence
+
 import nox
 
 nox.options.sessions = ["lint", "types", "tests"]
@@ -27,16 +29,38 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
 
 
-@nox.session
-def tests(session: nox.Session) -> None:
-    """All tests, the slow ones included. ``nox -s tests -- -k name`` chooses.
+def run_tests(session: nox.Session, *options: str, group: str = "test", success_codes: Sequence[int] = (0,)) -> None:
+    """Run pytest with ``options`` over all tests but those of GPUs, or with the session's own arguments.
 
     Each process gets half of the modules and takes over what the other has left, so that what a module's tests share
     is made once, and neither waits at the end.
     """
-    install(session, "-e", ".[all,tensorrt-rtx]", *nox.project.dependency_groups(nox.project.load_toml(), "test"))
+    install(session, "-e", ".[all,tensorrt-rtx]", *nox.project.dependency_groups(nox.project.load_toml(), group))
     session.run("python", "sample_models/fetch.py")
-    session.run("pytest", "-m", "not gpu", *(session.posargs or ["-n", "2", "--dist", "worksteal"]))
+    chosen = session.posargs or ["-n", "2", "--dist", "worksteal"]
+    session.run("pytest", "-m", "not gpu", *options, *chosen, success_codes=success_codes)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests, the slow ones included. ``nox -s tests -- -k name`` chooses."""
+    run_tests(session)
+
+
+@nox.session(python="3.12")
+def python312(session: nox.Session) -> None:
+    """All tests on Python 3.12. Its torch may be PyPI's, with 5 GB of CUDA."""
+    run_tests(session)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """A map of the lines that the tests reach, child processes included: a table, and ``htmlcov/index.html``.
+
+    No threshold. Tracing makes everything slower, so a test of a time that fails here says nothing.
+    """
+    run_tests(session, "--cov", "--cov-report=term:skip-covered", "--cov-report=html", group="coverage",
+              success_codes=(0, 1))  # fmt: skip
 
 
 @nox.session
