@@ -13,7 +13,7 @@ import pytest
 import optkit as package
 from optkit import lazy
 from optkit.data import dataset as datasets
-from optkit.errors import ModelError, OutputError, RecipeError, UsageError
+from optkit.errors import ModelError, OptkitError, OutputError, RecipeError, UsageError
 from optkit.formats import opening
 from optkit.records.rules import Rules
 from optkit.reports import report as reports
@@ -22,6 +22,7 @@ from optkit.runs import run_folder, saved, store
 from optkit.runs.store import Store
 from optkit.schemas import published
 from optkit.search import journal
+from optkit.targets import cuda
 
 SETS = sorted(path for path in (Path(__file__).parent / "saved").iterdir() if (path / "records").is_dir())
 PLACE = "/tmp/example"
@@ -83,6 +84,14 @@ def logits(model, feed):
 def test_a_bundle_runs(kept, name, tmp_path, monkeypatch):
     needs(name)
     place = moved(kept, tmp_path, monkeypatch)
+    if name == "tensorrt":  # its engine is for a GPU of capability 8.9
+        assert [spec.name for spec in package.inspect("bundles/tensorrt").model.signature.inputs] == ["ids", "mask"]
+        if cuda.available() is None:
+            pytest.skip("there is a GPU, and it may be one of these")
+        with pytest.raises(OptkitError) as caught:
+            package.load("bundles/tensorrt")
+        assert caught.value.exit_code == 4
+        return
     with np.load("data.npz") as data:
         feed = {"x": data["x"][:1]}
     found = logits(f"bundles/{name}", feed)

@@ -390,6 +390,8 @@ def bundles() -> None:
         ("static.onnx", "fake", "fake", "--option", "seconds=0.004"),
     ):  # fmt: skip
         optkit("compile", f"models/{model}", "--target", target, *more, "-o", f"bundles/{name}")
+    optkit("compile", "models/text.onnx", "--target", "tensorrt", "--compute-capability", "8.9",
+           "--shapes", "batch=1/1/4", "--shapes", "length=6", "-o", "bundles/tensorrt")  # fmt: skip
 
 
 def records() -> None:
