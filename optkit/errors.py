@@ -6,9 +6,6 @@ else that reaches the command line is a bug of ours and keeps its traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 DONE = 0
 FAILED = 1
 USAGE = 2
@@ -16,12 +13,10 @@ GATE_FAILS = 3
 MISSING = 4
 GATE_INCONCLUSIVE = 5
 INTERRUPTED = 130
-_REASON = 200
-"""So many characters of an unexpected error are told."""
 
 
 class OptkitError(Exception):
-    """The root of all errors that a user is meant to read.
+    """Root of all errors that a user is meant to read.
 
     ``message`` names the place, the value and what was allowed, in one line; ``hint`` is what to do next, most often a
     command to paste.
@@ -95,15 +90,3 @@ class MissingDeviceError(OptkitError):
     """A device that this machine does not have."""
 
     exit_code = MISSING
-
-
-@contextmanager
-def surviving() -> Iterator[None]:
-    """What nobody expected to fail on a model (libraries raise anything anywhere) ends this step, not all others."""
-    try:
-        yield
-    except OptkitError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:_REASON]
-        raise StageError(f"failed unexpectedly: {type(error).__name__}: {reason}") from error

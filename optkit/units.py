@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections.abc import Sequence
 
 UNKNOWN = "-"
 _SECONDS = {"us": 1e6, "ms": 1e3, "s": 1.0}
@@ -108,6 +109,19 @@ def small_percent(value: float) -> str:
 def p_value(value: float) -> str:
     """Format a p-value: ``p = 0.042``, ``p < 0.001``."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def listed(items: Sequence[str], shown: int = 3) -> str:
+    """Name the first items and count the others: ``a, b, c and 4 more``."""
+    left = len(items) - shown
+    return ", ".join(items[:shown]) + (f" and {count(left)} more" if left > 0 else "")
+
+
+def shortened(text: str, longest: int) -> str:
+    """Cut a text to ``longest`` characters at the end of a word: ``the shapes of...``."""
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest - 2].rpartition(' ')[0].rstrip(' ,;:') or text[: longest - 3]}..."
 
 
 def parse_seconds(text: object) -> float:

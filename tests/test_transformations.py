@@ -202,7 +202,7 @@ def test_force_replaces_a_bundle_and_no_other_folder(samples, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("years of work")
-    with pytest.raises(OutputError, match="replaces bundles only"):
+    with pytest.raises(OutputError, match=r"replaces only a folder with a manifest\.json"):
         optkit.compile(samples / "model.onnx", mine, target="onnxruntime", force=True)
     assert (mine / "thesis.tex").read_text() == "years of work"
     for _ in range(2):

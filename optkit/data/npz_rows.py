@@ -14,6 +14,7 @@ import weakref
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
@@ -70,11 +71,11 @@ def read_npz(path: Path) -> Arrays:
 
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> RowReader:
     file, start = _stored(path, info) if info.compress_type == zipfile.ZIP_STORED else _unpacked(archive, info)
-    try:
-        return _reader(file, start, f"{path}, array {info.filename.removesuffix('.npy')!r}")
-    except BaseException:
-        file.close()
-        raise
+    with ExitStack() as unless_read:
+        unless_read.enter_context(file)
+        reader = _reader(file, start, f"{path}, array {info.filename.removesuffix('.npy')!r}")
+        unless_read.pop_all()
+    return reader
 
 
 def _stored(path: Path, info: zipfile.ZipInfo) -> tuple[IO[bytes], int]:
@@ -90,14 +91,12 @@ def _stored(path: Path, info: zipfile.ZipInfo) -> tuple[IO[bytes], int]:
 
 def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[IO[bytes], int]:
     """The member decompressed into a file that the operating system removes with the process."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115  the reader closes it
-    try:
+    with ExitStack() as unless_unpacked:
+        file = unless_unpacked.enter_context(tempfile.TemporaryFile())
         with archive.open(info) as packed:
             shutil.copyfileobj(packed, file, _CHUNK_BYTES)
         file.flush()
-    except BaseException:
-        file.close()
-        raise
+        unless_unpacked.pop_all()  # the reader closes it
     return file, 0
 
 

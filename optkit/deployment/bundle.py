@@ -35,7 +35,7 @@ def write(
     """
     if model.target is None:
         raise UsageError(f"{model.path} was compiled for no target", hint="optkit compile MODEL --target TARGET")
-    with atomic.writing(folder, force=force, folder=True) as aside:
+    with atomic.writing(folder, force=force, marker=bundle_manifest.FILE_NAME) as aside:
         inside = aside / folder.name
         inside.mkdir()
         files = model.files

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -56,13 +57,12 @@ class Worker:
         self._connection, self._process = _start(self._output)
         if not opened:
             return
-        try:
+        with ExitStack() as unless_opened:
+            unless_opened.callback(self._end, grace=0.0)
             self.signature, self.facts = self._ask(
                 "open", candidate.model, candidate.target, candidate.options, candidate.sessions
             )
-        except BaseException:
-            self._end(grace=0.0)
-            raise
+            unless_opened.pop_all()
 
     def examine(self, *, layers: bool) -> Examination:
         """What the target takes of the model, and makes of it."""

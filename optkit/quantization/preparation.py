@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optkit.errors import StageError
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph, nodes
 from optkit.formats.onnx.upgrade import constants_to_initializers, upgrade
@@ -55,11 +56,11 @@ def simplified(model: Model, workdir: Path, engine: Engine) -> tuple[Path, tuple
     if ready.changed:
         source = workdir / "prepared.onnx"
         graph.save(ready.proto, source)  # given a graph instead of a file, the engine takes its weights away
-    with engine.running(), silent():
-        try:
+    try:
+        with engine.running(), silent():
             quant_pre_process(source, path, skip_symbolic_shape=True, verbose=0)
-        except Exception:  # noqa: BLE001  an optional step: the graph as it stands can be quantized too
-            return source, ready.notes
+    except StageError:  # an optional step: the graph as it stands can be quantized too
+        return source, ready.notes
     return path, ready.notes
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +16,7 @@ from optkit.formats.onnx import nodes
 from optkit.formats.tensors import Arrays
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
+from optkit.system import native
 from optkit.system.native import Engine
 from optkit.targets.onnxruntime import providers
 
@@ -131,16 +128,9 @@ def quantizer(engine: str, method: str) -> Quantizer:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Engines' log lines, onnxruntime's too, progress bars on stdout and warnings off: what matters becomes a note."""
-    level = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            with providers.quiet() if "onnxruntime" in sys.modules else contextlib.nullcontext():
-                yield
-    finally:
-        logging.disable(level)
+    """Keep engines' logs (onnxruntime's too), warnings and progress bars on stdout from the user."""
+    with providers.quiet() if "onnxruntime" in sys.modules else native.silent():
+        yield
 
 
 def known_as(node: Any) -> set[str]:

@@ -22,8 +22,6 @@ RECORD = "record.json"
 RECIPE = "recipe.yaml"
 BUNDLE = "bundle"
 BUNDLES = "bundles"
-_ASIDE = ".optkit-"
-"""Prefix of the temporary folders of ``output.writing``."""
 
 
 def default(recipe_path: str | Path) -> Path:
@@ -92,14 +90,14 @@ def read(path: str | Path) -> Run:
 
 def _clear_leftovers(folder: Path) -> None:
     """Remove temporary folders of a killed run."""
-    for leftover in (*folder.glob(f"{_ASIDE}*"), *folder.glob(f"{BUNDLES}/{_ASIDE}*")):
+    for leftover in (*folder.glob(f"{atomic.ASIDE}*"), *folder.glob(f"{BUNDLES}/{atomic.ASIDE}*")):
         shutil.rmtree(leftover)
 
 
 def _resumable(folder: Path, recipe_text: str) -> bool:
     if not folder.exists():
         return True
-    if folder.is_dir() and all(entry.name.startswith(_ASIDE) for entry in folder.iterdir()):
+    if folder.is_dir() and all(entry.name.startswith(atomic.ASIDE) for entry in folder.iterdir()):
         return True
     own = folder / RECIPE
     return own.is_file() and not (folder / RECORD).exists() and own.read_text(encoding="utf-8") == recipe_text

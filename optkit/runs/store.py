@@ -28,7 +28,7 @@ from optkit.measurement import recording
 from optkit.records.record import Root
 from optkit.records.run import StageRecord
 from optkit.stages.stage import Context, Outcome, Stage
-from optkit.system import cgroup, digests, fingerprint
+from optkit.system import atomic, cgroup, digests, fingerprint
 from optkit.targets.target import target
 from optkit.version import VERSION
 
@@ -237,7 +237,7 @@ class Store:
             place.rename(corrupt / key)
             folder.rename(place)
             shutil.rmtree(corrupt, ignore_errors=True)
-        _sync(self._entries)
+        atomic.sync(self._entries)
 
 
 def _versions() -> dict[str, str]:
@@ -314,18 +314,10 @@ def _keep_only(folder: Path, files: set[str]) -> None:
 def _write_down(folder: Path, stored: Stored) -> None:
     """Write the record once all that it vouches for is on the disk."""
     for name in stored.files:
-        _sync(folder / name)
+        atomic.sync(folder / name)
     (folder / RECORD).write_text(stored.to_json(), encoding="utf-8")
-    _sync(folder / RECORD)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    atomic.sync(folder / RECORD)
+    atomic.sync(folder)
 
 
 def _listed(folder: Path) -> Listed:

@@ -13,7 +13,7 @@ from optkit.data.splits import Parts
 from optkit.decisions import choice
 from optkit.decisions.choice import Wish
 from optkit.deployment import bundle
-from optkit.errors import DataError, MissingLibraryError, OptkitError, UsageError, surviving
+from optkit.errors import DataError, MissingLibraryError, OptkitError, UsageError
 from optkit.formats.bundle_manifest import Speedup
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.measurement import offline, recording
@@ -35,6 +35,7 @@ from optkit.search.proposals import quantize_of, with_options
 from optkit.search.ranking import Ranking
 from optkit.search.search import Search
 from optkit.system import fingerprint
+from optkit.system.native import surviving
 from optkit.targets.target import target
 from optkit.version import VERSION
 

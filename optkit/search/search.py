@@ -32,6 +32,7 @@ from optkit.search.measuring import SearchParts
 from optkit.search.proposals import FUSED, Proposals, quantizes
 from optkit.search.ranking import Ranking, Trial
 from optkit.search.trials import Made, Measurer
+from optkit.system.native import surviving
 
 _REFINEMENTS = 2
 """Number of bisections between too few layers in float and enough."""

@@ -20,11 +20,12 @@ from optkit.formats.torch import loading
 from optkit.formats.torch import saving as torch_saving
 from optkit.formats.torch.structure import Structure
 from optkit.lazy import did_you_mean
-from optkit.measurement import candidate as candidates
+from optkit.measurement import candidate as candidates  # fmt: skip
 from optkit.notes import Note
 from optkit.records.record import Interval
 from optkit.stages.measured_speedup import Pace
 from optkit.stages.stage import Context, Interrupted, Outcome, Stage
+from optkit.system import atomic, native
 from optkit.targets.target import target
 from optkit.training import device as devices
 from optkit.training import lesson as lessons
@@ -276,10 +277,7 @@ class _Cutting(_Work):
             return found
         found = measure()
         if noted is not None:
-            noted.parent.mkdir(parents=True, exist_ok=True)
-            aside = noted.with_suffix(".part")
-            aside.write_text(json.dumps(found))
-            aside.replace(noted)
+            atomic.write_text(noted, json.dumps(found), force=True)
         return found
 
     @cached_property
@@ -306,13 +304,9 @@ class _Cutting(_Work):
         self.notes.append(Note(f"layers left out: {', '.join(layer_stacks.child(*each) for each in sorted(chosen))}"))
 
     def _without(self, chosen: list[tuple[str, int]]) -> float:
-        try:
+        what = f"{self.lesson.model.path}: without layer {layer_stacks.child(*chosen[0])} it fails"
+        with native.foreign(what, hint="leave --drop-layers out"):
             return self._loss(self._dropped(chosen)[0])
-        except Exception as error:  # noqa: BLE001  a module may raise anything
-            raise StageError(
-                f"{self.lesson.model.path}: without layer {layer_stacks.child(*chosen[0])} it fails: {error}",
-                hint="leave --drop-layers out",
-            ) from None
 
     def _dropped(self, chosen: list[tuple[str, int]]) -> tuple[Any, Structure]:
         copied = copy.deepcopy(self.module)
@@ -339,8 +333,7 @@ class _Cutting(_Work):
             self.notes.append(Note(f"spared as fragile: {', '.join(fragile)}"))
         for reason in sorted(set(survey.refused.values())):
             names = [name for name, why in survey.refused.items() if why == reason]
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            self.notes.append(Note(f"not cut: {reason}", f"{', '.join(names[:3])}{more}"))
+            self.notes.append(Note(f"not cut: {reason}", units.listed(names)))
 
 
 def _reasons(survey: Survey) -> str:

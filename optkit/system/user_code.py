@@ -1,4 +1,4 @@
-"""``FILE.py:CALLABLE``: running a function that the user named; the one door for the user's own code."""
+"""``FILE.py:CALLABLE``: the user's own function, loaded and run; the only door for the user's code."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import Any
 
 from optkit.errors import OptkitError, UsageError
 from optkit.lazy import did_you_mean
+from optkit.system import native
 
 
 def file_of(text: str) -> Path:
-    """The file that ``FILE.py:CALLABLE`` names. Raises UsageError when it is spelled wrong or not there."""
+    """Return the file that ``FILE.py:CALLABLE`` names. Raises UsageError for a wrong spelling or a missing file."""
     name, colon, attribute = text.rpartition(":")
     if not colon or not name.endswith(".py") or not attribute.isidentifier():
         raise UsageError(f"{text!r} is not FILE.py:CALLABLE", hint="for example net.py:build")
@@ -27,24 +28,23 @@ def file_of(text: str) -> Path:
 
 @contextmanager
 def running(text: str, failure: type[OptkitError]) -> Iterator[Callable[..., Any]]:
-    """The callable that ``FILE.py:CALLABLE`` names, with the file's folder importable meanwhile.
+    """Load the callable that ``FILE.py:CALLABLE`` names, with the file's folder importable meanwhile.
 
-    Whatever the user's code raises inside comes out as ``failure``: one line with the exception, its message and the
+    Turns any exception of the user's code inside into ``failure``: one line with the exception, its message and the
     place in the user's file.
     """
     file = file_of(text)
-    with folder_importable(file.parent):
-        try:
-            yield _callable(file, text)
-        except OptkitError:
-            raise
-        except (Exception, SystemExit) as error:  # the user's code may raise anything
-            raise failure(f"{text}: {_line(error, file)}", hint="the error is in that file, not in optkit") from error
+    hint = "the error is in that file, not in optkit"
+    with (
+        folder_importable(file.parent),
+        native.foreign(text, failure, hint=hint, told=lambda error: _line(error, file)),
+    ):
+        yield _callable(file, text)
 
 
 @contextmanager
 def folder_importable(folder: Path) -> Iterator[None]:
-    """Have ``import`` find the modules in ``folder`` for a while."""
+    """Put ``folder`` first on Python's import path for a while."""
     entry = str(folder.resolve())
     sys.path.insert(0, entry)
     try:
@@ -65,7 +65,7 @@ def _callable(file: Path, text: str) -> Callable[..., Any]:
 
 
 def _module(file: Path) -> Any:
-    """The file as a module of a name of its own, known to ``sys.modules`` as dataclasses and pickles need it."""
+    """Import the file under a unique name, kept in ``sys.modules`` because dataclasses and pickles look there."""
     name = f"{file.stem}_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
@@ -77,11 +77,10 @@ def _module(file: Path) -> Any:
 
 
 def _line(error: BaseException, file: Path) -> str:
-    """``ValueError: no such width (net.py:12)``: the last place in the user's file."""
+    """Write ``ValueError: no such width (net.py:12)``, with the last place in the user's file."""
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} ({Path(error.filename or file).name}:{error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename).resolve() == file.resolve()]
     place = f" ({file.name}:{own[-1].lineno})" if own else ""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message}{place}" if message else f"{type(error).__name__}{place}"
+    return f"{native.named(error)}{place}"

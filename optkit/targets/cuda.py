@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -165,11 +166,10 @@ class CudaGraph(_Closing):
     def __init__(self, enqueue: Callable[[], object], stream: Stream) -> None:
         library = _library()
         _call("cudaStreamBeginCapture", stream.handle, library.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
-        try:
+        with ExitStack() as unless_captured:
+            unless_captured.callback(library.cudaStreamEndCapture, stream.handle)  # or the stream is of no more use
             enqueue()
-        except BaseException:
-            library.cudaStreamEndCapture(stream.handle)  # or the stream would be of no more use
-            raise
+            unless_captured.pop_all()
         graph = _call("cudaStreamEndCapture", stream.handle)
         try:
             self._executable = _call("cudaGraphInstantiate", graph, 0)

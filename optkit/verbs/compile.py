@@ -8,6 +8,7 @@ from typing import Any
 
 from optkit.deployment import bundle
 from optkit.errors import UsageError
+from optkit.formats import bundle_manifest
 from optkit.measurement import recording
 from optkit.progress import Progress, no_progress
 from optkit.records.run import Transformation
@@ -38,7 +39,7 @@ def compile(
     if target != "tensorrt" and (compute_capability or shapes):
         given = "compute_capability" if compute_capability else "shapes"
         raise UsageError(f"{given} is for tensorrt, not for {target}", hint="--target tensorrt")
-    atomic.claim(Path(output), force=force, folder=True)
+    atomic.claim(Path(output), force=force, marker=bundle_manifest.FILE_NAME)
     request = Request(model, inputs=inputs, code=code, trust=trust, target=target, seed=seed, progress=progress)
     wanted = made(
         Compile,

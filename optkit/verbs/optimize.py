@@ -7,6 +7,7 @@ from pathlib import Path
 
 from optkit.data.description import DataSpec
 from optkit.decisions.choice import Wish
+from optkit.formats import bundle_manifest
 from optkit.progress import Progress, no_progress
 from optkit.records.run import Run
 from optkit.records.search import Goal
@@ -60,5 +61,5 @@ def optimize(
     )
     wish = Wish(goal, max_size, max_p99)
     destination = Path(output)
-    atomic.claim(destination, force=force, folder=True)
+    atomic.claim(destination, force=force, marker=bundle_manifest.FILE_NAME)
     return _Optimizing(recipe, calibration_samples, wish, budget, destination, force, progress).run()

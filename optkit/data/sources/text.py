@@ -18,6 +18,7 @@ from optkit.data.description import Text
 from optkit.data.spool import Spool
 from optkit.errors import DataError
 from optkit.formats.tensors import Array, Arrays, TensorSpec
+from optkit.system import native
 
 _FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 """Usual names of model inputs, mapped to the fields of an encoding of the tokenizer."""
@@ -88,10 +89,8 @@ def _tokenizer(block: Text) -> Any:
     library = lazy.require("tokenizers", extra="text")
     if not Path(block.tokenizer).is_file():
         raise DataError(f"{block.tokenizer}: no such tokenizer file", hint="text: tokenizer: path/to/tokenizer.json")
-    try:
+    with native.foreign(f"{block.tokenizer}: not a tokenizer.json", DataError):
         tokenizer = library.Tokenizer.from_file(block.tokenizer)
-    except Exception as error:  # the library raises bare Exceptions
-        raise DataError(f"{block.tokenizer}: not a tokenizer.json: {error}") from error
     padding = tokenizer.padding or {}
     tokenizer.enable_truncation(block.max_length)
     tokenizer.no_padding()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from optkit.errors import ModelError, OutputError
+from optkit.errors import ModelError
 from optkit.formats.onnx.nodes import DEFAULT_DOMAINS, tensors, walk
+from optkit.system import atomic
 
 if TYPE_CHECKING:
     import onnx
@@ -58,25 +57,18 @@ def parse(path: Path) -> onnx.ModelProto:
 
 
 def save(proto: onnx.ModelProto, path: Path, *, embedded_limit: int = EMBEDDED_LIMIT) -> None:
-    """Write the model to ``path`` in one step.
+    """Write the model to ``path`` whole or not at all.
 
     Past ``embedded_limit`` bytes its weights go to ``path.data`` beside it, and leave ``proto``. Raises OutputError
     where nothing can be written.
     """
     from onnx.external_data_helper import convert_model_to_external_data, write_external_data_tensors
 
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".optkit-") as folder:
-            data = Path(folder) / f"{path.name}.data"
-            if weight_bytes(proto) > embedded_limit:
-                convert_model_to_external_data(proto, location=data.name, size_threshold=1024)
-                proto = write_external_data_tensors(proto, folder)
-                data.replace(path.parent / data.name)
-            model = Path(folder) / path.name
-            model.write_bytes(proto.SerializeToString())
-            model.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
+    with atomic.aside(path) as folder:
+        if weight_bytes(proto) > embedded_limit:
+            convert_model_to_external_data(proto, location=f"{path.name}.data", size_threshold=1024)
+            proto = write_external_data_tensors(proto, str(folder))
+        (folder / path.name).write_bytes(proto.SerializeToString())
 
 
 def external_files(proto: onnx.ModelProto, path: Path) -> tuple[Path, ...]:

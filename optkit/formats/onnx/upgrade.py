@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from optkit.errors import StageError
 from optkit.formats.onnx.nodes import DEFAULT_DOMAINS, graphs
+from optkit.system import native
 
 if TYPE_CHECKING:
     import onnx
@@ -36,9 +38,10 @@ def _converted(proto: onnx.ModelProto, opset: int) -> Any:
     source.ir_version = max(source.ir_version, _IR_VERSION)
     _keep_initializers_from_inputs(source)
     try:
-        converted = version_converter.convert_version(source, opset)
-        checker.check_model(converted)
-    except Exception:  # noqa: BLE001  the converter raises whatever its C++ raises; the model stays as it is
+        with native.foreign("onnx cannot convert the model"):
+            converted = version_converter.convert_version(source, opset)
+            checker.check_model(converted)
+    except StageError:  # the model stays as it is
         return None
     return converted
 

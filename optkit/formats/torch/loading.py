@@ -7,20 +7,18 @@ with nothing allowed but ``torch.nn``'s own modules. Only ``--trust`` and ``--co
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optkit import lazy
+from optkit import lazy, units
 from optkit.errors import ModelError, UntrustedError
 from optkit.formats.torch import archive as torch_archive
 from optkit.formats.torch import exported_program, pickles, structure
-from optkit.system import user_code
+from optkit.system import native, user_code
 
 if TYPE_CHECKING:
     from optkit.formats.model import Format, Model
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 _FUNCTIONS = ("torch.nn.functional.relu", "torch.nn.functional.gelu", "torch._C._nn.gelu")
 """Functions that ``torch.nn``'s own modules keep: a transformer layer's activation."""
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
-_SHOWN = 3
 _FOREIGN_HINT = "--code FILE.py:CALLABLE takes only its weights; or --trust, if you made this file yourself"
 _LEGACY_HINT = "save it again with today's torch, or its state dict; or --trust, if you made this file yourself"
 _CODE_HINT = "give the code that builds the module: --code FILE.py:CALLABLE"
@@ -76,10 +73,7 @@ def _foreign(path: Path, format: str) -> list[str]:
 
 def _refuse(path: Path, names: list[str], hint: str) -> None:
     if names:
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        raise UntrustedError(
-            f"{path}: loading it would run code; it asks for {', '.join(names[:_SHOWN])}{more}", hint=hint
-        )
+        raise UntrustedError(f"{path}: loading it would run code; it asks for {units.listed(names)}", hint=hint)
 
 
 def load(model: Model) -> Any:
@@ -91,7 +85,7 @@ def load(model: Model) -> Any:
     _library()
     if not model.trusted:
         check(model.path, model.format, code=model.code)
-    with _quiet(), _one_line(model.path):
+    with native.silent(of=r"torch\..*", stdout=False), _one_line(model.path):
         if model.format == "torchscript":
             return _load_script(model)
         if model.format == "exported-program":
@@ -227,9 +221,11 @@ def fill(module: Any, state: dict[str, Any], *, where: str) -> None:
         if key in state and hasattr(expected[key], "shape") and state[key].shape != expected[key].shape
     ]
     if wrong:
-        raise ModelError(f"{where}: other shapes: {_first(wrong)}", hint="build the module as it was trained")
+        raise ModelError(f"{where}: other shapes: {units.listed(wrong)}", hint="build the module as it was trained")
     missing, unexpected = module.load_state_dict(state, strict=False)
-    parts = [f"{label}: {_first(keys)}" for label, keys in (("missing", missing), ("unexpected", unexpected)) if keys]
+    parts = [
+        f"{label}: {units.listed(keys)}" for label, keys in (("missing", missing), ("unexpected", unexpected)) if keys
+    ]
     if parts:
         raise ModelError(f"{where}: the weights do not fit the module; {'; '.join(parts)}", hint="is it the same code?")
 
@@ -245,11 +241,6 @@ def _without_prefix(state: dict[str, Any], expected: set[str]) -> dict[str, Any]
         if state and all(key.startswith(prefix) for key in state):
             return _without_prefix(shorter, expected)
     return state
-
-
-def _first(items: list[str]) -> str:
-    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return ", ".join(items[:_SHOWN]) + more
 
 
 def _torch_class(name: str) -> Any:
@@ -295,39 +286,23 @@ def _only_weights() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch's warnings about its own formats (TorchScript is deprecated, …) from users who cannot act on them."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for category in (DeprecationWarning, FutureWarning, UserWarning):
-                warnings.filterwarnings("ignore", category=category, module=r"torch\..*")
-            yield
-    finally:
-        logging.disable(before)
-
-
-@contextmanager
 def _one_line(path: Path) -> Iterator[None]:
-    """Turn what torch raises on a damaged file into a ModelError, and on a forbidden global into an UntrustedError."""
+    """Turn torch's errors on a damaged file into a ModelError, and on a forbidden global into an UntrustedError."""
     import pickle
 
-    try:
-        yield
-    except pickle.UnpicklingError as error:
-        told = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
-        reason = told.strip().partition("\n")[0].partition(" Please use")[0]
-        raise UntrustedError(
-            f"{path}: torch's restricted unpickler refuses it: {reason}", hint="--trust, if you made this file yourself"
-        ) from None
-    except ModuleNotFoundError as error:
-        raise ModelError(
-            f"{path}: it needs the module {error.name!r}, which is not importable", hint=_CODE_HINT
-        ) from None
-    except (RuntimeError, ValueError, AttributeError, KeyError, EOFError, AssertionError, TypeError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ModelError(f"{path}: torch cannot load it: {reason}", hint="is it whole, and of this torch?") from error
+    with native.foreign(f"{path}: torch cannot load it", ModelError, hint="is it whole, and of this torch?"):
+        try:
+            yield
+        except pickle.UnpicklingError as error:
+            told = str(error).partition("WeightsUnpickler error: ")[2].partition(" Please use")[0] or str(error)
+            raise UntrustedError(
+                f"{path}: torch's restricted unpickler refuses it: {native.readable(told)}",
+                hint="--trust, if you made this file yourself",
+            ) from None
+        except ModuleNotFoundError as error:
+            raise ModelError(
+                f"{path}: it needs the module {error.name!r}, which is not importable", hint=_CODE_HINT
+            ) from None
 
 
 def _library() -> Any:

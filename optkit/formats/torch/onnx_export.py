@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import io
-import logging
 import re
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +16,7 @@ from optkit.errors import OptkitError, StageError
 from optkit.formats.onnx import graph, nodes, renaming
 from optkit.formats.tensors import Arrays, Signature, TensorSpec, synthetic_feed
 from optkit.formats.torch import outputs as torch_outputs
+from optkit.system import native
 
 if TYPE_CHECKING:
     import onnx
@@ -75,18 +73,19 @@ class Bounds:
 def example(loaded: Any, signature: Signature, real: Arrays | None, *, name: str) -> Example:
     """Inputs that the model takes: ``real`` ones, else the first made-up ones that it runs on. Raises StageError."""
     tried = [(SIZES[0], _doubled(real, signature))] if real is not None else _made_up(signature)
-    reason = ""
+    what = "on the data" if real is not None else f"on made-up inputs of {', '.join(map(str, signature.inputs))}"
+    failures = []
     for size, feed in tried:
         given = tensors(feed, signature.inputs)
         try:
-            return Example(feed, given, tuple(torch_outputs.named(_run(loaded, given))), size)
-        except Exception as error:  # noqa: BLE001  a module may raise anything
-            reason = reason or _reason(error)
-    what = "on the data" if real is not None else f"on made-up inputs of {', '.join(map(str, signature.inputs))}"
-    raise StageError(
-        f"{name}: the model itself fails {what}: {reason}",
-        hint="does --input fit the model? or give inputs that it takes: --data",
-    )
+            with native.foreign(
+                f"{name}: the model itself fails {what}",
+                hint="does --input fit the model? or give inputs that it takes: --data",
+            ):
+                return Example(feed, given, tuple(torch_outputs.named(_run(loaded, given))), size)
+        except StageError as error:
+            failures.append(error)
+    raise failures[0]
 
 
 def _made_up(signature: Signature) -> list[tuple[int, Arrays]]:
@@ -193,7 +192,7 @@ def _program(module: Any, tensors: tuple[Any, ...], inputs: Sequence[TensorSpec]
         shapes = tuple({axis: dims[dim] for axis, dim in dynamic(spec).items()} for spec in inputs)
         try:
             return torch.export.export(module, tensors, dynamic_shapes=_nested(module, shapes)), limits
-        except Exception as error:  # of a private class of torch, told by its text
+        except (RuntimeError, ValueError) as error:  # of a private class of torch, told by its text
             fixes = _fixes(str(error))
             if not fixes:
                 raise
@@ -244,8 +243,9 @@ def _dynamic_outputs(script: Any, given: Example, signature: Signature) -> dict[
     feed = synthetic_feed(signature.inputs, batch=_TRACED_BATCH, size=given.size // 2, seed=0)
     others = tensors(feed, signature.inputs)
     try:
-        first, second = (torch_outputs.named(_run(script, each)) for each in (given.tensors, others))
-    except Exception:  # noqa: BLE001  a module may raise anything; then its outputs keep the sizes that torch infers
+        with native.foreign("the model fails on other sizes"):
+            first, second = (torch_outputs.named(_run(script, each)) for each in (given.tensors, others))
+    except StageError:  # then its outputs keep the sizes that torch infers
         return {}
     followed = {
         (given.feed[spec.name].shape[axis], feed[spec.name].shape[axis]): dim
@@ -318,39 +318,24 @@ def _result_dimensions(proto: onnx.ModelProto) -> dict[str, str]:
     }
 
 
-@contextlib.contextmanager
+@contextmanager
 def in_one_line(path: Path) -> Iterator[None]:
-    """torch's chatter off, and its failures as a StageError of one line."""
+    """Keep torch's logs and prints from the user, and turn its failures into a StageError of one line on ``path``."""
     lazy.require("onnxscript", extra="torch")
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
     try:
         with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
+            native.silent(stderr=True),
+            native.foreign("torch cannot export it", hint=_hint, told=lambda error: native.reason(_root(error))),
         ):
-            warnings.simplefilter("ignore")
             yield
     except OptkitError as error:
-        raise type(error)(f"{path}: {error.message.removeprefix(f'{path}: ')}", hint=error.hint) from None
-    except Exception as error:  # noqa: BLE001  torch raises dozens of kinds, all meaning: this cannot be exported
-        raise StageError(f"{path}: torch cannot export it: {_reason(error)}", hint=_hint(error)) from None
-    finally:
-        logging.disable(level)
+        raise type(error)(f"{path}: {error.message.removeprefix(f'{path}: ')}", hint=error.hint) from error
 
 
 def _root(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of what lies at the bottom of torch's chain of exceptions."""
-    root = _root(error)
-    first = next((line.strip() for line in str(root).splitlines() if line.strip()), "no reason given")
-    return f"{type(root).__name__}: {first[:300]}"
 
 
 def _hint(error: BaseException) -> str:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from optkit import lazy
-from optkit.errors import MissingDeviceError, OptkitError, UsageError
+from optkit.errors import MissingDeviceError, OptkitError, TargetError, UsageError
+from optkit.system import native
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -97,7 +97,7 @@ def give(asked: Asked, settings: Any) -> list[tuple[str, dict[str, str]]] | None
     _check(asked)
     if asked.keys() & set(ON_GPU):
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        with redirect_stdout(io.StringIO()):  # what it misses is told, better, where the session does not come about
+        with native.silent():  # what it misses is told, better, where the session does not come about
             library().preload_dlls()
     if not asked.keys() & PLUGINS.keys():
         return list(asked.items())
@@ -111,10 +111,11 @@ def give(asked: Asked, settings: Any) -> list[tuple[str, dict[str, str]]] | None
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, onnxruntime does not log: that a provider does not load comes as an error."""
+    """Keep onnxruntime's log from the user: that a provider does not load comes as an error."""
     library().set_default_logger_severity(_FATAL)
     try:
-        yield
+        with native.silent():
+            yield
     finally:
         library().set_default_logger_severity(_WARNING)
 
@@ -148,10 +149,12 @@ def _devices(name: str) -> list[Any]:
     if not _of(name):
         path = importlib.import_module(PLUGINS[name]).get_library_path()
         try:
-            library().register_execution_provider_library(name, path)
-        except Exception as error:  # noqa: BLE001  the library's errors derive from Exception directly
-            if "already registered" not in str(error):
-                raise _unloaded(name, str(error).partition("with error: ")[2] or str(error), path) from None
+            with native.foreign(name, TargetError):
+                library().register_execution_provider_library(name, path)
+        except TargetError as error:
+            told = str(error.__cause__)
+            if "already registered" not in told:
+                raise _unloaded(name, native.readable(told.partition("with error: ")[2] or told), path) from None
     if not _of(name):
         raise MissingDeviceError(f"{name} finds no device that it runs on", hint="optkit doctor shows the GPUs")
     return _of(name)

@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from optkit.formats.operators import Profile
 from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec
 from optkit.progress import Progress, no_progress
 from optkit.system.cgroup import cores_allowed
+from optkit.system.native import foreign
 from optkit.targets.onnxruntime import providers
 from optkit.targets.onnxruntime.trace import Trace
 from optkit.targets.target import Compiled, Session, Target, in_turn
@@ -157,12 +158,8 @@ class OnnxRuntimeSession(Session):
     def prepared(self, feed: Arrays) -> Callable[[], object]:
         return partial(self._session.run, self._outputs, feed)
 
-    @contextmanager
-    def explaining(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001  the library raises plain Exceptions and ValueErrors
-            raise TargetError(f"onnxruntime failed to run the model: {_reason(error)}") from None
+    def explaining(self) -> AbstractContextManager[None]:
+        return foreign("onnxruntime failed to run the model", TargetError)
 
     def facts(self) -> dict[str, Any]:
         known = {
@@ -194,14 +191,11 @@ def _open(path: Path, options: dict[str, Any]) -> Any:
     asked = providers.parse(options["providers"])
     settings = _session_options(options)
     try:
-        with providers.quiet():
+        with providers.quiet(), foreign(f"onnxruntime refuses {path.name}", TargetError):
             given = providers.give(asked, settings)
             session = providers.library().InferenceSession(str(path), settings, providers=given, enable_fallback=0)
-    except OptkitError:
-        raise
-    except Exception as error:  # noqa: BLE001  the library's errors derive from Exception directly
-        reason = _reason(error)
-        raise providers.failure(asked, reason) or TargetError(f"onnxruntime refuses {path.name}: {reason}") from None
+    except TargetError as error:
+        raise providers.failure(asked, str(error.__cause__)) or error from None
     providers.check_used(asked, session.get_providers())
     return session
 
@@ -288,9 +282,3 @@ def _array(value: Any) -> Array:
 
 def _bytes(files: Iterable[Path]) -> int:
     return sum(file.stat().st_size for file in files)
-
-
-def _reason(error: Exception) -> str:
-    """The library's message without ``[ONNXRuntimeError] : 1 : FAIL : Load model from x.onnx failed:``."""
-    text = " ".join(str(error).split(" : ", 3)[-1].split())
-    return re.sub(r"^Load model from .*? failed: ?(Fatal error: )?", "", text)

@@ -8,6 +8,7 @@ from typing import Any
 from optkit.errors import TargetError, UsageError
 from optkit.formats.openvino import reading as ir_file
 from optkit.formats.tensors import Arrays
+from optkit.system.native import foreign
 
 _OWN = ("device", "static_shapes")
 """Options that are not OpenVINO's."""
@@ -46,10 +47,8 @@ class Forms:
 
 def _compile(core: Any, graph: Any, options: dict[str, Any], name: str) -> Any:
     properties = {key: value for key, value in options.items() if key not in _OWN}
-    try:
+    with foreign(f"openvino refuses {name} on {options['device']}", TargetError):
         return core.compile_model(graph, options["device"], properties)
-    except Exception as error:  # noqa: BLE001  plugins raise more than RuntimeError
-        raise TargetError(f"openvino refuses {name} on {options['device']}: {ir_file.reason(error)}") from None
 
 
 def _static_shapes(options: dict[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -63,8 +62,6 @@ def _static_shapes(options: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 def _reshaped(graph: Any, shapes: dict[str, tuple[int, ...]], name: str) -> Any:
     """A copy of the graph that takes inputs of these shapes alone."""
     copy = graph.clone()
-    try:
+    with foreign(f"openvino refuses the static shapes of {name}", TargetError):
         copy.reshape({key: list(shape) for key, shape in shapes.items()})
-    except Exception as error:  # noqa: BLE001  shape inference raises more than RuntimeError
-        raise TargetError(f"openvino refuses the static shapes of {name}: {ir_file.reason(error)}") from None
     return copy

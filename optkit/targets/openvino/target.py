@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -16,11 +16,12 @@ import numpy as np
 from optkit.errors import TargetError
 from optkit.formats.model import Model
 from optkit.formats.openvino import stable_names
-from optkit.formats.openvino.reading import library, reason
+from optkit.formats.openvino.reading import library
 from optkit.formats.operators import Operator, Profile, family, plain
 from optkit.formats.tensors import Arrays, Signature, TensorSpec
 from optkit.progress import Progress, no_progress
 from optkit.system.cgroup import cores_allowed
+from optkit.system.native import foreign
 from optkit.targets.openvino.compiled import Forms
 from optkit.targets.target import Compiled, Session, Target, in_turn
 
@@ -143,12 +144,8 @@ class OpenVinoSession(Session):
             self._requests[id(compiled)] = compiled.create_infer_request()
         return self._requests[id(compiled)]
 
-    @contextmanager
-    def explaining(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001  the library raises RuntimeError, TypeError and its own
-            raise TargetError(f"openvino failed to run the model: {reason(error)}") from None
+    def explaining(self) -> AbstractContextManager[None]:
+        return foreign("openvino failed to run the model", TargetError)
 
     def sibling(self) -> Session:
         _load_numpy_bindings()

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optkit import lazy
+from optkit import lazy, units
 from optkit.errors import MissingDeviceError, TargetError, UsageError
 from optkit.formats.onnx import graph
 from optkit.formats.onnx.signature import name_dimensions
 from optkit.lazy import did_you_mean
 from optkit.progress import Progress, no_progress
+from optkit.system import atomic, native
 from optkit.targets.target import EngineLayer, RefusedNode
 from optkit.targets.tensorrt import layers as engine_layers
 from optkit.targets.tensorrt import library as tensorrt_library
@@ -143,8 +144,8 @@ class Network:
             try:
                 profile.set_shape(given.name, each["min"], each["opt"], each["max"])
             except (ValueError, RuntimeError, TypeError) as error:
-                reason = str(error).splitlines()[0]
-                raise TargetError(f"{self.path.name}: shapes of {given.name!r}: {reason}", hint=_SHAPES) from None
+                what = f"{self.path.name}: shapes of {given.name!r}"
+                raise TargetError(f"{what}: {native.reason(error)}", hint=_SHAPES) from None
         return profile
 
     def _last_error(self) -> str:
@@ -172,9 +173,8 @@ class TimingCache:
 
     def keep(self) -> None:
         if self._path is not None:
-            aside = self._path.with_name(f"{self._path.name}.part")
-            aside.write_bytes(bytes(self._config.get_timing_cache().serialize()))
-            aside.replace(self._path)
+            with atomic.aside(self._path) as folder:
+                (folder / self._path.name).write_bytes(bytes(self._config.get_timing_cache().serialize()))
 
 
 def _refused(error: Any) -> RefusedNode:
@@ -220,4 +220,4 @@ def _plain(message: str) -> str:
     text = re.sub(r"^((?:\w+ )+Error) \((.*?)\)?$", r"\1: \2", text)  # it closed behind the place
     if text.count("(") > text.count(")"):  # which closed behind the place, too
         text = re.sub(r"^\w+ \(", "", text)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return units.shortened(text, _LONGEST)

@@ -8,6 +8,7 @@ from typing import Any
 
 from optkit import lazy
 from optkit.errors import MissingDeviceError, MissingLibraryError
+from optkit.system import native
 
 MODULES = ("tensorrt", "tensorrt_rtx")
 _INSTALL = f"{lazy.pip_command('tensorrt-rtx')}; for data-centre GPUs pip install tensorrt, from NVIDIA's own index"
@@ -19,9 +20,10 @@ def library() -> Any:
     broken = []
     for name in filter(lazy.available, MODULES):
         try:
-            return importlib.import_module(name)
-        except Exception as error:  # noqa: BLE001  bindings without their libraries raise whatever the loader says
-            broken.append(f"{name} is installed and does not import: {' '.join(str(error).split())}")
+            with native.foreign(f"{name} is installed and does not import", MissingLibraryError):
+                return importlib.import_module(name)
+        except MissingLibraryError as error:
+            broken.append(error.message)
     if broken:
         raise MissingLibraryError("; ".join(broken), hint=_INSTALL)
     raise MissingLibraryError("this needs TensorRT: neither tensorrt nor tensorrt_rtx is installed", hint=_INSTALL)

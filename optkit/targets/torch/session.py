@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from optkit import lazy
 from optkit.errors import MissingDeviceError, TargetError
 from optkit.formats.tensors import Array, Arrays, Signature
 from optkit.formats.torch import outputs as torch_outputs
+from optkit.system import native
 from optkit.targets.target import Session
 
 _BEFORE_CAPTURE = 3
@@ -32,20 +33,16 @@ def require_gpu() -> None:
     except (AssertionError, RuntimeError) as error:
         for_cpu = torch.version.cuda is None
         raise MissingDeviceError(
-            f"torch {torch.__version__} has no GPU to compute on: {_first_line(error)}",
+            f"torch {torch.__version__} has no GPU to compute on: {native.reason(error)}",
             hint="this build of torch is without CUDA; install one with it: https://pytorch.org/get-started/locally"
             if for_cpu
             else "nvidia-smi shows the driver and its GPUs",
         ) from None
 
 
-@contextmanager
-def explaining(what: str) -> Iterator[None]:
-    """Inside, what torch or a module raises becomes a TargetError of one line."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001  a module may raise anything
-        raise TargetError(f"torch failed to {what} the model: {_reason(error)}") from None
+def explaining(what: str) -> AbstractContextManager[None]:
+    """Turn exceptions of torch or of a module into a TargetError of one line."""
+    return native.foreign(f"torch failed to {what} the model", TargetError)
 
 
 class TorchSession(Session):
@@ -68,10 +65,8 @@ class TorchSession(Session):
 
         return inference
 
-    @contextmanager
-    def explaining(self) -> Iterator[None]:
-        with explaining("run"):
-            yield
+    def explaining(self) -> AbstractContextManager[None]:
+        return explaining("run")
 
     def facts(self) -> dict[str, Any]:
         torch = library()
@@ -223,15 +218,3 @@ def _array(tensor: Any) -> Array:
     torch, found = library(), tensor.cpu()
     array: Array = np.asarray(found.float() if found.dtype is torch.bfloat16 else found)
     return array
-
-
-def _reason(error: Exception) -> str:
-    """The line that says it: the last of what a module raises; the first of CUDA's, which go on with advice."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    return lines[0] if lines[0].startswith("CUDA") else lines[-1]
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

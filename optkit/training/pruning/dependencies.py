@@ -6,17 +6,18 @@ The dependencies are torch-pruning's: "DepGraph: Towards Any Structural Pruning"
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from optkit import lazy
+from optkit.errors import StageError
 from optkit.formats.tensors import Array
 from optkit.formats.torch import outputs as torch_outputs
+from optkit.system import native
 from optkit.system.native import Engine
 from optkit.training.pruning import attention_heads
 from optkit.training.pruning.attention_heads import Heads
@@ -53,7 +54,7 @@ class Graph:
     def __init__(self, module: Any, example: Drawn) -> None:
         self._library = lazy.require("torch_pruning", extra="training")
         self.module, self.example = module.eval(), example
-        with _quiet(), _ENGINE.running():
+        with native.silent(), _ENGINE.running():
             self._attentions = attention_heads.found(module, example.inputs)
             self._graph = self._library.DependencyGraph().build_dependency(
                 module, example_inputs=example.inputs, forward_fn=_forward, output_transform=_tensors
@@ -89,7 +90,7 @@ class Graph:
         return {group.name: self._scores(group, estimator) for group in groups}
 
     def _scores(self, group: Group, estimator: Any) -> Array:
-        with _quiet(), _ENGINE.running():
+        with native.silent(), _ENGINE.running():
             values = estimator(self._whole(group))
         if values is None:  # nothing of the kind that the estimator looks at follows this group
             return np.ones(group.units)
@@ -103,7 +104,7 @@ class Graph:
         size = group.units * group.width
         channels = [part * size + channel for part in range(group.parts) for channel in each]
         layer = self.module.get_submodule(group.name)
-        with _quiet(), _ENGINE.running():
+        with native.silent(), _ENGINE.running():
             self._graph.get_pruning_group(
                 layer, self._graph.get_pruner_of_module(layer).prune_out_channels, channels
             ).prune()
@@ -114,7 +115,7 @@ class Graph:
         import torch
 
         kinds = (torch.nn.modules.conv._ConvNd, torch.nn.Linear)
-        with _quiet():
+        with native.silent():
             yield from self._graph.get_all_groups(ignored_layers=[], root_module_types=kinds)
 
     def _whole(self, group: Group) -> Any:
@@ -167,10 +168,11 @@ def tried(module: Any, group: Group, units: Sequence[int], example: Drawn) -> tu
     copied = copy.deepcopy(module)
     before = shapes(copied, example)
     try:
-        Graph(copied, example).cut(group, units)
-        after = shapes(copied, example)
-    except Exception as error:  # noqa: BLE001  torch-pruning and modules may raise anything
-        return copied, f"without a part of it the module fails: {' '.join(str(error).split())[:120]}"
+        with native.foreign("without a part of it the module fails"):
+            Graph(copied, example).cut(group, units)
+            after = shapes(copied, example)
+    except StageError as error:
+        return copied, error.message
     if after != before:
         return copied, "the outputs' shapes depend on it"
     if group.heads is not None:
@@ -202,10 +204,3 @@ def _estimator(library: Any, importance: Importance) -> Any:
     if importance == "activation":
         return kinds.ActivationImportance(normalizer=None)
     return kinds.GroupMagnitudeImportance(p=int(importance[1]), normalizer=None)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
