@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from optkit import units
-from optkit.errors import OptkitError, StageError
+from optkit.errors import StageError
 from optkit.formats.tensors import Array
 from optkit.progress import Progress, no_progress
+from optkit.system import native
 from optkit.training import device as devices
+from optkit.training.checkpoint import Best, Checkpoint
 from optkit.training.objectives import Losses, Objective
 from optkit.training.samples import Drawn, Samples
 from optkit.training.schedule import Epoch, History, Schedule, share
@@ -31,8 +32,7 @@ _TRIED_STEPS = 25
 """How long each of them is tried."""
 _LARGEST_GRADIENT = 1.0
 _CHECKPOINT_SECONDS = 15.0
-"""So much work is lost at most when training is killed."""
-_CHECKPOINT = "checkpoint.pt"
+"""Seconds of work that are lost at most when training is killed."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,6 @@ class Course:
         return _Run(self).to_end()
 
 
-@dataclass
-class _Best:
-    loss: float = math.inf
-    epoch: int = 0
-    weights: dict[str, Any] = field(default_factory=dict)
-
-
 class _Run:
     """A course on its way."""
 
@@ -92,13 +85,14 @@ class _Run:
         self.steps = course.train.steps(self.size)
         self.total = self.steps * course.schedule.epochs
         self.history = History(course.judge.name, device=course.train.device)
-        self.best = _Best()
+        self.best = Best()
         self.step = 0
         self.sum = 0.0
         self.started = self.saved = time.monotonic()
         devices.prepare(course.train.device)
         self.precision, self.scaler = devices.precision(course.train.device, mixed=course.mixed)
         self.history.precision = self.precision
+        self.optimizer = self._optimizer(rate=0.0)
 
     def to_end(self) -> History:
         self._ask_teacher()
@@ -126,16 +120,19 @@ class _Run:
                     self.course.objective.remember([drawn])
 
     def _start(self, rate: float) -> None:
+        devices.seed(self.course.seed)
+        self.optimizer = self._optimizer(rate)
+
+    def _optimizer(self, rate: float) -> Any:
         import torch
 
-        torch.manual_seed(self.course.seed)
         parameters = [each for each in self.student.parameters() if each.requires_grad]
-        self.optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=self.course.schedule.weight_decay)
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=self.course.schedule.weight_decay)
 
     def _note_start(self) -> None:
         loss = self._held_out()[0]
         if math.isfinite(loss):
-            self.best = _Best(loss, 0, copy.deepcopy(self.student.state_dict()))
+            self.best = Best(loss, 0, copy.deepcopy(self.student.state_dict()))
 
     def _epoch(self) -> None:
         """What is left of the epoch that ``step`` lies in, and its end."""
@@ -196,7 +193,7 @@ class _Run:
         self.history.epochs.append(Epoch(number, self.sum / self.steps, loss, metric, rate, seconds))
         self.history.steps, self.sum = self.step, 0.0
         if loss < self.best.loss:
-            self.best = _Best(loss, number, copy.deepcopy(self.student.state_dict()))
+            self.best = Best(loss, number, copy.deepcopy(self.student.state_dict()))
             self.history.best = number
         lowest = min(self.history.epochs, key=lambda each: each.held_out).epoch
         self.history.stopped_early = number - lowest >= self.course.schedule.patience and self.step < self.total
@@ -262,71 +259,67 @@ class _Run:
         self.student.eval()
 
     def _save(self) -> None:
-        """Write a checkpoint, in one step."""
-        import torch
-
-        folder = self.course.checkpoints
-        if folder is None:
+        """Write a checkpoint."""
+        if self.course.checkpoints is None:
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        content = {
-            "step": self.step,
-            "sum": self.sum,
-            "student": self.student.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "random": devices.random_state(),
-            "best": asdict(self.best),
-            "history": self.history.to_facts(),
-        }
-        aside = folder / f"{_CHECKPOINT}.{os.getpid()}"
-        torch.save(content, aside)
-        aside.replace(folder / _CHECKPOINT)
+        Checkpoint(
+            step=self.step,
+            sum=self.sum,
+            student=self.student.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            scaler=self.scaler.state_dict(),
+            random=devices.random_state(),
+            best=self.best,
+            history=self.history,
+        ).save(self.course.checkpoints)
         self.saved = time.monotonic()
 
     def _resume(self) -> bool:
-        """Go on from the checkpoint, where there is one that can be read."""
-        import torch
-
-        path = self.course.checkpoints / _CHECKPOINT if self.course.checkpoints else None
-        if path is None or not path.is_file():
+        """Go on from the checkpoint; one that is damaged or does not fit is noted in the history. True if it does."""
+        if self.course.checkpoints is None:
             return False
         before = copy.deepcopy(self.student.state_dict())
         try:
-            found = torch.load(path, map_location=self.course.train.device, weights_only=True)
-            epochs = [Epoch(**each) for each in found["history"]["epochs"]]
-            kept = History(**{**found["history"], "epochs": epochs, "resumed": found["step"]})
-            self._start(kept.learning_rate)
-            self.student.load_state_dict(found["student"])
-            self.optimizer.load_state_dict(found["optimizer"])
-            self.scaler.load_state_dict(found["scaler"])
-            devices.set_random_state(found["random"])
-            self.history, self.best = kept, _Best(**found["best"])
-            self.step, self.sum = found["step"], found["sum"]
-        except Exception:  # noqa: BLE001  whatever is wrong with a checkpoint, the training begins anew
+            found = Checkpoint.load(self.course.checkpoints, self.course.train.device)
+            if found is None:
+                return False
+            with native.foreign("it does not fit this training"):
+                self._restore(found)
+        except StageError as error:
             self.student.load_state_dict(before)
+            self.history.discarded = error.message
             return False
         return True
 
+    def _restore(self, found: Checkpoint) -> None:
+        self._start(found.history.learning_rate)
+        self.student.load_state_dict(found.student)
+        self.optimizer.load_state_dict(found.optimizer)
+        self.scaler.load_state_dict(found.scaler)
+        devices.set_random_state(found.random)
+        self.step, self.sum, self.best = found.step, found.sum, found.best
+        self.history = replace(found.history, resumed=found.step)
+
     @contextmanager
     def _fitting(self, drawn: Drawn) -> Iterator[None]:
-        """Where memory does not do for a batch, say which size would; where the module fails, say so in one line."""
-        try:
-            yield
-        except OptkitError:
-            raise
-        except Exception as error:  # a module may raise anything
-            if not devices.out_of_memory(error):
-                reason = " ".join(str(error).split())[:200]
-                raise StageError(
-                    f"{self.course.label}: the model fails in training: {type(error).__name__}: {reason}",
-                    hint="do the data fit it, and --batch-size: batch norms want more than one sample",
-                ) from error
-            traceback.clear_frames(error.__traceback__)  # they hold what the batch took
-            fits = self._largest_fitting(drawn)
-            size = len(drawn.rows)
-            hint = f"--batch-size {fits} fits" if fits else "not even one sample fits: a smaller model, or more memory"
-            raise StageError(f"{self.course.label}: out of memory with a batch of {size}", hint=hint) from None
+        """Turn out-of-memory into an error with the largest batch size that fits, any other failure into one line."""
+        with native.foreign(
+            f"{self.course.label}: the model fails in training",
+            hint="do the data fit it, and --batch-size: batch norms want more than one sample",
+            told=native.named,
+        ):
+            try:
+                yield
+            except (MemoryError, RuntimeError) as error:
+                if not devices.out_of_memory(error):
+                    raise
+                traceback.clear_frames(error.__traceback__)  # they hold the batch's memory
+                raise self._too_large(drawn) from None
+
+    def _too_large(self, drawn: Drawn) -> StageError:
+        fits = self._largest_fitting(drawn)
+        hint = f"--batch-size {fits} fits" if fits else "not even one sample fits: a smaller model, or more memory"
+        return StageError(f"{self.course.label}: out of memory with a batch of {len(drawn.rows)}", hint=hint)
 
     def _largest_fitting(self, drawn: Drawn) -> int | None:
         """The largest of a half, a quarter, … of the batch that a step has memory for."""

@@ -41,8 +41,8 @@ class Epoch:
 
 @dataclass
 class History:
-    """How training went. ``resumed`` is the step that it went on from; ``best`` the epoch whose weights were kept, 0
-    where none was better than the start.
+    """Course of a training. ``resumed`` is the step that it went on from, ``discarded`` the reason why a checkpoint was
+    not used; ``best`` is the epoch whose weights were kept, 0 where none was better than the start.
     """
 
     metric: str = ""
@@ -51,6 +51,7 @@ class History:
     precision: str = "float32"
     steps: int = 0
     resumed: int | None = None
+    discarded: str | None = None
     best: int = 0
     stopped_early: bool = False
     epochs: list[Epoch] = field(default_factory=list)
@@ -82,6 +83,9 @@ def notes(history: History) -> tuple[Note, ...]:
         found.append(Note(f"{text}: a lower --learning-rate, or more --epochs", level="warning"))
     if history.resumed is not None:
         found.append(Note(f"went on from the checkpoint of step {history.resumed:,} of a run that was ended"))
+    if history.discarded is not None:
+        text = f"the checkpoint of a run that was ended is thrown away, and training began anew: {history.discarded}"
+        found.append(Note(text, level="warning"))
     if history.stopped_early:
         found.append(Note("stopped early: the held-out loss no longer fell"))
     return tuple(found)
