@@ -213,19 +213,60 @@ def test_what_cannot_be_exported_is_said_before_the_training(lesson, tmp_path):
     assert not [what for what in told if "epoch" in what]
 
 
-def test_training_fails_when_its_time_is_up_and_goes_on_where_it_was(tmp_path):
+@pytest.fixture
+def course(tmp_path):
+    """Makes a short training of a linear layer, by the folder of its checkpoint."""
     np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).standard_normal((40, 2)).astype(np.float32))
     inputs = (TensorSpec("x", "float32", ("batch", 2)),)
     drawn = Samples(datasets.open(tmp_path / "data.npz", inputs), inputs, "cpu")
     judge = Judge("none", lambda _, part: np.zeros(len(part.rows)), lambda _: 0.0)
 
-    def course(folder, deadline=None):
+    def made(folder, deadline=None):
         torch.manual_seed(0)
         student, teacher = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
         objective = Objective(student, teacher, ["x"], Weights(), "output")
         plan = Schedule(epochs=2, batch_size=8, learning_rate=1e-2)
         return Course(objective, drawn, drawn, plan, judge, checkpoints=tmp_path / folder, deadline=deadline)
 
+    return made
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:500])
+
+
+def of_another_module(path):
+    content = torch.load(path, weights_only=True)
+    torch.save(content | {"student": {"weight": torch.zeros(3, 3)}}, path)
+
+
+def of_another_version(path):
+    torch.save({"step": 3}, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (cut_short, "it cannot be read: "),
+        (of_another_module, "it does not fit this training: "),
+        (of_another_version, "it cannot be read: KeyError: 'history'"),
+    ],
+)
+def test_a_checkpoint_that_is_thrown_away_is_noted_and_changes_nothing(course, tmp_path, damage, reason):
+    with pytest.raises(StageError):
+        course("late", deadline=time.monotonic() - 1.0).run()
+    damage(tmp_path / "late/checkpoint.pt")
+    again, undisturbed = course("late"), course("whole")
+    history = again.run()
+    assert history.resumed is None
+    assert history.discarded.startswith(reason)
+    noted = [note.text for note in schedule.notes(history) if note.level == "warning"]
+    assert any(history.discarded in text and "began anew" in text for text in noted)
+    undisturbed.run()
+    assert torch.equal(again.objective.student.weight, undisturbed.objective.student.weight)
+
+
+def test_training_fails_when_its_time_is_up_and_goes_on_where_it_was(course):
     with pytest.raises(StageError, match="the time was up after 0 of 10 steps") as raised:
         course("late", deadline=time.monotonic() - 1.0).run()
     assert "--budget" in raised.value.hint
