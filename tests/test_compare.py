@@ -22,6 +22,7 @@ from optkit.measurement import comparison
 from optkit.measurement.candidate import Candidate
 from optkit.records import sentences as wording
 from optkit.records.comparison import Comparison, Evaluation
+from optkit.sheets import Cell
 from optkit.targets.fake import Fake
 from optkit.verbs.benchmark import benchmark
 from optkit.verbs.compare import compare
@@ -173,16 +174,25 @@ def test_the_tables_are_these(side_by_side):
     speed, quality, *sentences = comparison_blocks(side_by_side)
     assert list(speed.columns) == ["model", "target", "median", "p90", "p99", "rate", "memory", "speed-up (95 %)"]
     assert [list(row) for row in speed.rows] == [
-        ["model.onnx", "fake", "10.0 ms", "10.0 ms", "-", "5000/s", "50.0 MB", "baseline"],
-        ["model-int8.onnx", "fake", "5.00 ms", "5.00 ms", "5.00 ms", "10000/s", "30.0 MB", "good:2.00x (2.00 to 2.00)"],
-        ["broken.onnx", "fake", "-", "-", "-", "-", "-", "bad:failed"],
-        ["bad.onnx", "fake", "20.0 ms", "20.0 ms", "-", "2500/s", "50.0 MB", "bad:0.50x (0.50 to 0.50)"],
+        ["model.onnx", "fake", "10.0 ms", "10.0 ms", "-", "5000/s", "50.0 MB", Cell("baseline")],
+        [
+            "model-int8.onnx",
+            "fake",
+            "5.00 ms",
+            "5.00 ms",
+            "5.00 ms",
+            "10000/s",
+            "30.0 MB",
+            Cell("2.00x (2.00 to 2.00)", "good"),
+        ],
+        ["broken.onnx", "fake", "-", "-", "-", "-", "-", Cell("failed", "bad")],
+        ["bad.onnx", "fake", "20.0 ms", "20.0 ms", "-", "2500/s", "50.0 MB", Cell("0.50x (0.50 to 0.50)", "bad")],
     ]
     assert list(quality.columns) == ["model", "target", "size", "accuracy", "loss (95 %)", "samples"]
-    assert quality.rows[0] == ["model.onnx", "fake", "4.00 kB", "1.0000", "-", "200"]
+    assert quality.rows[0] == ["model.onnx", "fake", "4.00 kB", "1.0000", Cell("-"), "200"]
     assert quality.rows[1][2:4] == ["1.10 kB", "1.0000"]
-    assert quality.rows[1][4].startswith("0.0000 (-0.0")
-    assert quality.rows[3][4].startswith("bad:0.")
+    assert quality.rows[1][4].text.startswith("0.0000 (-0.0")
+    assert quality.rows[3][4].tone == "bad"
     assert sentences[0].text.startswith(
         "model-int8.onnx on fake: 2.00x faster (95 %: 2.00 to 2.00), 27.5 % of the size"
     )
@@ -190,6 +200,17 @@ def test_the_tables_are_these(side_by_side):
         "broken.onnx on fake failed: fake refuses broken.onnx: no implementation of the operator Mystery (node_7)"
     )
     assert sentences[2].text.endswith("beyond --max-drop 0.01")
+
+
+def test_a_table_prints_every_name_whole(side_by_side, tmp_path, capsys):
+    from optkit.cli.console import Console
+
+    names = ["bad:x.onnx", "good:[red]x.onnx", "warn:x[/].onnx", "model.onnx"]
+    rows = [row.model_copy(update={"name": name}) for row, name in zip(side_by_side.rows, names, strict=True)]
+    renamed = side_by_side.model_copy(update={"rows": rows})
+    Console().answer(renamed, lambda: comparison_blocks(renamed)[:2])
+    printed = capsys.readouterr().out
+    assert all(printed.count(name) == 2 for name in names)
 
 
 def test_the_tables_fit_a_hundred_columns(side_by_side, capsys):

@@ -36,6 +36,7 @@ from optkit.records.comparison import QualityRecord, Row
 from optkit.records.explanation import Explanation, SpeedExplanation
 from optkit.records.layers import LayerErrorRecord, LayerErrors, LayerRecord, LossFindingRecord, Sensitivity
 from optkit.records.record import Interval
+from optkit.sheets import Cell
 from optkit.targets.fake import Fake
 from optkit.verbs.explain import explain
 from optkit.verbs.quantize import quantize
@@ -178,9 +179,9 @@ def test_the_conclusion_is_this(tmp_path, monkeypatch):
     }
     found = Explanation(speed=speed, machine=speed.comparison.machine, seconds=1.0)
     families, layers, *_ = explanation_blocks(found)
-    assert families.rows[0] == ["conversion", "0.00 us", "5.00 ms", "bad:+5.00 ms"]
-    assert families.rows[-1] == ["an inference", "10.0 ms", "16.0 ms", "bad:+6.00 ms"]
-    assert layers.rows[0] == ["all QuantizeLinear", "-", "", "3.00 ms", "float32 to int8", "bad:+3.00 ms"]
+    assert families.rows[0] == ["conversion", "0.00 us", "5.00 ms", Cell("+5.00 ms", "bad")]
+    assert families.rows[-1] == ["an inference", "10.0 ms", "16.0 ms", Cell("+6.00 ms", "bad")]
+    assert layers.rows[0] == ["all QuantizeLinear", "-", "", "3.00 ms", "float32 to int8", Cell("+3.00 ms", "bad")]
 
 
 @pytest.mark.parametrize(("seconds", "reason"), [(0.0002, "the model is so small"), (0.1, "does not tell what takes")])

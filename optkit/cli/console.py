@@ -1,4 +1,4 @@
-"""The one place that talks to the terminal: stdout is the answer, everything else goes to stderr.
+"""The terminal: stdout is the answer, everything else goes to stderr.
 
 Commands build records and hand them to ``answer``; they print nothing themselves. Only this module knows rich.
 """
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from optkit import units
 from optkit.errors import OptkitError
+from optkit.progress import Progress
+from optkit.sheets import Cell
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -20,17 +22,17 @@ if TYPE_CHECKING:
     from optkit.notes import Note
     from optkit.records.record import Root
 
-Progress = Callable[[str, int, int | None], None]
 DETAIL = " · "
-"""What follows it in the name of a task may change while the task goes on."""
+"""Separator of a task's name from a detail that may change while the task goes on."""
+_COLOURS = {"good": "green", "bad": "red", "warn": "yellow"}
 
 
 @dataclass
 class Table:
-    """A table of text; cells in ``good`` or ``bad`` style are written ``good:1.92x``."""
+    """A table; plain text is a cell without a tone."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Cell]]
     title: str | None = None
 
 
@@ -159,14 +161,14 @@ def _print(out: RichConsole, block: Block) -> None:
 
     table = RichTable(
         box=SIMPLE_HEAD,
-        title=block.title,
+        title=_escape(block.title) if block.title else None,
         title_justify="left",
         title_style="bold",
         pad_edge=False,
         collapse_padding=True,
     )
     for index, column in enumerate(block.columns):
-        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        table.add_column(_escape(column), justify="left" if index == 0 else "right", overflow="fold")
     for row in block.rows:
         table.add_row(*[_cell(cell) for cell in row])
     # A pipe has no width: let the table be as wide as its text, so that nothing is cut.
@@ -175,8 +177,8 @@ def _print(out: RichConsole, block: Block) -> None:
     out.print(table)
 
 
-def _cell(text: str) -> str:
-    for style, colour in (("good", "green"), ("bad", "red"), ("warn", "yellow")):
-        if text.startswith(f"{style}:"):
-            return f"[{colour}]{_escape(text.removeprefix(f'{style}:'))}[/]"
-    return _escape(text)
+def _cell(cell: str | Cell) -> str:
+    """The cell's text with the colour of its tone, as rich's markup."""
+    if isinstance(cell, str):
+        return _escape(cell)
+    return f"[{_COLOURS[cell.tone]}]{_escape(cell.text)}[/]" if cell.tone else _escape(cell.text)

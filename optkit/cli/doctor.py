@@ -9,6 +9,7 @@ import typer
 
 from optkit.cli.app import console_of
 from optkit.cli.console import Block, Table, Text
+from optkit.sheets import Cell
 
 if TYPE_CHECKING:
     from optkit.records.machine import Doctor, GpuRecord, LibraryRecord, Machine, ProviderRecord
@@ -82,15 +83,15 @@ def _state(gpu: GpuRecord) -> Iterable[str]:
             yield f"{what} {'on' if on else 'off'}"
 
 
-def _target(target: LibraryRecord) -> tuple[str, str, str]:
+def _target(target: LibraryRecord) -> tuple[str, str, Cell]:
     if target.error is None:
-        return target.name, target.version or "-", "good:works"
-    return target.name, target.version or "-", target.error if target.version is None else f"bad:{target.error}"
+        return target.name, target.version or "-", Cell("works", "good")
+    return target.name, target.version or "-", Cell(target.error, "" if target.version is None else "bad")
 
 
-def _provider(provider: ProviderRecord) -> tuple[str, str]:
+def _provider(provider: ProviderRecord) -> tuple[str, Cell]:
     reason = (provider.error or "").removeprefix(f"{provider.name} ")
-    return provider.name, reason or "good:works"
+    return provider.name, Cell(reason) if reason else Cell("works", "good")
 
 
 def _lines(pairs: Iterable[tuple[str, str]]) -> str:

@@ -123,8 +123,7 @@ def _blocks(run: Run, output: Path) -> list[Block]:
     blocks: list[Block] = []
     if run.search is not None:
         sheet = search_summary.trials_sheet(run.search)
-        rows = [[f"{cell.tone}:{cell.text}" if cell.tone else cell.text for cell in row] for row in sheet.rows]
-        blocks += [Table(sheet.columns, rows, title="tried"), Text(search_summary.ended(run.search))]
+        blocks += [Table(sheet.columns, sheet.rows, title="tried"), Text(search_summary.ended(run.search))]
     if run.comparison is not None:
         blocks += [Text("on samples that no decision has used:", style="bold"), *comparison_blocks(run.comparison)]
     folder = journal.beside(output)

@@ -8,6 +8,7 @@ import typer
 
 from optkit.cli import options
 from optkit.cli.app import console_of
+from optkit.sheets import Cell
 
 if TYPE_CHECKING:
     from optkit.cli.console import Block
@@ -28,7 +29,7 @@ def _blocks(plan: Plan) -> list[Block]:
     from optkit.cli.console import Table, Text
     from optkit.reports import summary
 
-    rows = [
+    rows: list[list[str | Cell]] = [
         [branch.name, branch.target, summary.stage_title(step), _fields(step), _state(step)]
         for branch in plan.branches
         for step in branch.stages
@@ -44,10 +45,10 @@ def _fields(step: PlannedStage) -> str:
     return ", ".join(f"{name}: {value}" for name, value in step.fields.items() if value != usual[name])
 
 
-def _state(step: PlannedStage) -> str:
+def _state(step: PlannedStage) -> Cell:
     if step.refused:
-        return f"bad:refused: {step.refused}"
-    return {True: "good:in the store", False: "to do", None: "to do"}[step.cached]
+        return Cell(f"refused: {step.refused}", "bad")
+    return Cell("in the store", "good") if step.cached else Cell("to do")
 
 
 def _data(plan: Plan) -> list[str]:

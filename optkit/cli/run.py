@@ -71,8 +71,7 @@ def _branch_blocks(branch: Branch) -> list[Block]:
     from optkit.reports import summary
 
     sheet = summary.stages_sheet(branch)
-    rows = [[cell.text for cell in row] for row in sheet.rows]
-    blocks: list[Block] = [Table(sheet.columns, rows, title=branch.target)] if rows else []
+    blocks: list[Block] = [Table(sheet.columns, sheet.rows, title=branch.target)] if sheet.rows else []
     if branch.status == "failed":
         blocks.append(Text(f"{branch.target} failed: {branch.reason}", style="red"))
     return blocks

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from optkit import units
 from optkit.notes import Note
@@ -14,26 +12,9 @@ from optkit.records.gate import GateVerdict, Judgement
 from optkit.records.machine import Machine
 from optkit.records.model import DatasetRecord
 from optkit.records.run import Branch, PlannedStage, Run, StageRecord
+from optkit.sheets import Cell, Sheet, Tone
 
-Tone = Literal["", "good", "bad", "warn"]
 VERDICT_TONES: dict[GateVerdict, Tone] = {"pass": "good", "fail": "bad", "inconclusive": "warn"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A table's cell and whether it is good news."""
-
-    text: str
-    tone: Tone = ""
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table; ``marked`` is the row that stands out."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    marked: int | None = None
 
 
 @dataclass(frozen=True)
@@ -201,9 +182,11 @@ def _speed(row: Row, baseline: Row) -> Figure | None:
     if row.speedup is None:
         return Figure("speed", after, "median inference, the baseline's own")
     low_to_high = units.interval(row.speedup.low, row.speedup.high)
-    tone: Tone = {"faster": "good", "slower": "bad"}.get(row.speed_verdict or "", "")  # type: ignore[assignment]
+    tones: dict[str, Tone] = {"faster": "good", "slower": "bad"}
     value = f"{units.ratio(row.speedup.value)} {row.speed_verdict}"
-    return Figure("speed", value, f"95 %: {low_to_high}; median {before} → {after}", tone)
+    return Figure(
+        "speed", value, f"95 %: {low_to_high}; median {before} → {after}", tones.get(row.speed_verdict or "", "")
+    )
 
 
 def _size(row: Row, baseline: Row) -> Figure | None:

@@ -10,8 +10,11 @@ from optkit.records import sentences as wording
 from optkit.records.comparison import Comparison, Evaluation, QualityRecord, Row
 from optkit.records.record import Interval
 from optkit.records.run import Transformation
+from optkit.sheets import Cell, Tone
 
-_COLOURS = {"faster": "good:", "slower": "bad:", "inconclusive": "warn:"}
+Cells = dict[str, str | Cell]
+"""A row's cells by their column."""
+_TONES: dict[str, Tone] = {"faster": "good", "slower": "bad", "inconclusive": "warn"}
 
 
 def benchmark_blocks(comparison: Comparison) -> list[Block]:
@@ -66,7 +69,7 @@ def _speed_table(rows: Sequence[Row], title: str | None, *, with_size: bool) -> 
     return Table(columns, [[row[name] for name in columns] for row in cells], title=title)
 
 
-def _speed_cells(row: Row) -> dict[str, str]:
+def _speed_cells(row: Row) -> Cells:
     latency = row.latency
     return {
         "model": row.name,
@@ -81,8 +84,8 @@ def _speed_cells(row: Row) -> dict[str, str]:
     }
 
 
-def _percentile_cells(row: Row) -> dict[str, str]:
-    cells = {"model": row.name, "target": row.target, "batch": units.count(row.batch)}
+def _percentile_cells(row: Row) -> Cells:
+    cells: Cells = {"model": row.name, "target": row.target, "batch": units.count(row.batch)}
     for name in ("median", "p90", "p99"):
         interval: Interval | None = getattr(row.latency, f"{name}_interval", None)
         shown = units.seconds_interval(interval.value, interval.low, interval.high) if interval else None
@@ -90,7 +93,7 @@ def _percentile_cells(row: Row) -> dict[str, str]:
     return cells
 
 
-def _offline_cells(row: Row) -> dict[str, str]:
+def _offline_cells(row: Row) -> Cells:
     rate = row.throughput_interval
     return {
         "model": row.name,
@@ -103,7 +106,7 @@ def _offline_cells(row: Row) -> dict[str, str]:
     }
 
 
-def _server_cells(row: Row) -> dict[str, str]:
+def _server_cells(row: Row) -> Cells:
     return {
         "model": row.name,
         "target": row.target,
@@ -114,7 +117,7 @@ def _server_cells(row: Row) -> dict[str, str]:
     }
 
 
-def _cost_cells(row: Row) -> dict[str, str]:
+def _cost_cells(row: Row) -> Cells:
     return {
         "model": row.name,
         "target": row.target,
@@ -126,7 +129,7 @@ def _cost_cells(row: Row) -> dict[str, str]:
     }
 
 
-def _table(rows: Iterable[dict[str, str]], hidden: Collection[str] = ()) -> Table:
+def _table(rows: Iterable[Cells], hidden: Collection[str] = ()) -> Table:
     cells = list(rows)
     columns = [name for name in cells[0] if name not in hidden]
     return Table(columns, [[row[name] for name in columns] for row in cells])
@@ -141,13 +144,13 @@ def _style(row: Row) -> str:
     return "red" if row.status == "failed" else ""
 
 
-def _speed_up(row: Row) -> str:
+def _speed_up(row: Row) -> Cell:
     if row.status == "failed":
-        return "bad:failed"
+        return Cell("failed", "bad")
     if row.speedup is None:
-        return wording.speed(row)
+        return Cell(wording.speed(row))
     text = units.ratio_interval(row.speedup.value, row.speedup.low, row.speedup.high)
-    return _COLOURS.get(row.speed_verdict or "", "") + text
+    return Cell(text, _TONES.get(row.speed_verdict or "", ""))
 
 
 def _quality_table(rows: Sequence[Row], max_drop: float | None) -> Table:
@@ -158,8 +161,8 @@ def _quality_table(rows: Sequence[Row], max_drop: float | None) -> Table:
     return Table(columns, [_quality_cells(row, assessed, max_drop) for row in rows])
 
 
-def _quality_cells(row: Row, assessed: QualityRecord | None, max_drop: float | None) -> list[str]:
-    cells = [row.name, row.target, _size(row)]
+def _quality_cells(row: Row, assessed: QualityRecord | None, max_drop: float | None) -> list[str | Cell]:
+    cells: list[str | Cell] = [row.name, row.target, _size(row)]
     if assessed is None:
         return cells
     if row.quality is None:
@@ -171,12 +174,12 @@ def _size(row: Row) -> str:
     return units.size(row.model.size_bytes if row.model else None)
 
 
-def _loss(row: Row, max_drop: float | None) -> str:
+def _loss(row: Row, max_drop: float | None) -> Cell:
     loss = row.quality.loss if row.quality else None
     if loss is None:
-        return units.UNKNOWN
+        return Cell(units.UNKNOWN)
     text = units.quality_interval(loss.value, loss.low, loss.high)
-    return f"bad:{text}" if wording.beyond(row, max_drop) else text
+    return Cell(text, "bad" if wording.beyond(row, max_drop) else "")
 
 
 def _sentence(row: Row, comparison: Comparison) -> Text:

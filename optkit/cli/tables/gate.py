@@ -41,8 +41,7 @@ def rules_table(judged: Judgement) -> Table:
     from optkit.reports import summary
 
     sheet = summary.gate_sheet(judged)
-    rows = [[f"{cell.tone}:{cell.text}" if cell.tone else cell.text for cell in row] for row in sheet.rows]
-    return Table(sheet.columns, rows)
+    return Table(sheet.columns, sheet.rows)
 
 
 def sentence(judged: Judgement) -> Text:

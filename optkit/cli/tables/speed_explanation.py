@@ -9,6 +9,7 @@ from optkit.cli.console import Block, Table, Text
 from optkit.cli.tables.quality_explanation import loss_blocks
 from optkit.records import sentences
 from optkit.records.explanation import Explanation, FamilyRecord, FindingRecord, LayerTimeRecord, SpeedExplanation
+from optkit.sheets import Cell
 
 _LAYERS = 15
 """So many layers are shown, those that changed most; the record holds all."""
@@ -37,7 +38,7 @@ def _families(speed: SpeedExplanation) -> Table:
     return Table(["work", "baseline", "candidate", "change"], rows)
 
 
-def _family_cells(family: FamilyRecord) -> list[str]:
+def _family_cells(family: FamilyRecord) -> list[str | Cell]:
     before, after = family.baseline_seconds, family.candidate_seconds
     return [family.family, units.seconds(before), units.seconds(after), _change(before, after)]
 
@@ -50,7 +51,7 @@ def _layers(layers: Sequence[LayerTimeRecord]) -> Table:
     return Table(columns, [_layer_cells(each) for each in ordered[:_LAYERS]], title=title)
 
 
-def _layer_cells(layer: LayerTimeRecord) -> list[str]:
+def _layer_cells(layer: LayerTimeRecord) -> list[str | Cell]:
     before, after = layer.baseline_seconds, layer.candidate_seconds
     name = layer.layer if layer.matched else f"all {layer.layer}"
     return [
@@ -63,13 +64,13 @@ def _layer_cells(layer: LayerTimeRecord) -> list[str]:
     ]
 
 
-def _change(before: float, after: float) -> str:
-    """``bad:+1.20 ms``; no colour where it is next to nothing."""
+def _change(before: float, after: float) -> Cell:
+    """Write ``+1.20 ms``, without a tone where it is next to nothing."""
     change = after - before
     text = f"{'+' if change >= 0 else '-'}{units.seconds(abs(change))}"
     if abs(change) < 0.02 * max(before, after):
-        return text
-    return f"{'bad' if change > 0 else 'good'}:{text}"
+        return Cell(text)
+    return Cell(text, "bad" if change > 0 else "good")
 
 
 def _finding(finding: FindingRecord) -> Text:

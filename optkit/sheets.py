@@ -1,0 +1,26 @@
+"""Tables of text whose cells have a tone: what reports and the terminal share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Tone = Literal["", "good", "bad", "warn"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text of a table's cell, and whether it is good news."""
+
+    text: str
+    tone: Tone = ""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table; ``marked`` is the index of the row that stands out."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    marked: int | None = None
