@@ -1,4 +1,4 @@
-"""Quantiles, intervals and verdicts: pure functions over measured numbers."""
+"""Quantiles, intervals and verdicts: pure functions of measured numbers."""
 
 from __future__ import annotations
 
@@ -16,36 +16,37 @@ Launches = Sequence[Numbers]
 """A value for each round of each launch."""
 SpeedVerdict = Literal["faster", "slower", "no difference", "inconclusive"]
 
-TAIL = 5
-"""How many samples must lie beyond a quantile for it to be reported: 50 for p90, 100 for p95, 500 for p99."""
+FEWEST_IN_TAIL = 5
+"""Samples that must lie beyond a quantile for it to be reported: it takes 50 for p90, 100 for p95, 500 for p99."""
 MARGIN = 0.03
 """Ratios from 1/1.03 to 1.03 count as equal. Of 100 intervals of 95 % five miss the truth, so without a margin a model
 compared with itself would be called faster or slower in five of 100 runs."""
 PRECISION = 0.01
-"""How narrow the interval of a ratio is to be by default: half its width as a share of its value."""
+"""Half the width of a ratio's interval over its value that a measurement aims at by default."""
 CONFIDENCE = 0.95
-_TAIL = (1.0 - CONFIDENCE) / 2.0
+_TAIL_PROBABILITY = (1.0 - CONFIDENCE) / 2.0
+"""Probability outside an interval on either side."""
 _RESAMPLES = 400
 _MANY = 50_000
-"""Values that are resampled at most: they tell quantiles as well as millions would."""
+"""Values that are resampled at most: more do not narrow the intervals of quantiles."""
 _FEWEST_CLUSTERS = 5
-"""Resampling fewer clusters gives intervals that are too narrow, whatever is done to their tails."""
+"""Clusters below which bootstrap intervals are too narrow, even with expanded tails."""
 
 
 def quantile(values: Numbers, level: float) -> float | None:
-    """The quantile, or ``None`` when fewer than ``TAIL`` values lie beyond it."""
-    if round(len(values) * (1.0 - level), 9) < TAIL:
+    """Return the quantile, or ``None`` when fewer than ``FEWEST_IN_TAIL`` values lie beyond it."""
+    if round(len(values) * (1.0 - level), 9) < FEWEST_IN_TAIL:
         return None
     return float(np.quantile(values, level))
 
 
 def enough_for(level: float) -> int:
-    """How many values support the quantile ``level``."""
-    return math.ceil(round(TAIL / (1.0 - level), 9))
+    """Count the values that the quantile ``level`` needs."""
+    return math.ceil(round(FEWEST_IN_TAIL / (1.0 - level), 9))
 
 
 def histogram(values: Numbers, bins: int = 40) -> tuple[list[float], list[int]]:
-    """Edges and counts of equal bins from the least value to the 99 % quantile; the last bin also holds what is above.
+    """Return edges and counts of equal bins from the smallest value to p99; the last bin includes all larger values.
 
     A single long interruption would otherwise squeeze everything else into one bin.
     """
@@ -56,22 +57,22 @@ def histogram(values: Numbers, bins: int = 40) -> tuple[list[float], list[int]]:
 
 
 def paired_ratio(baseline: Launches, candidate: Launches) -> Interval:
-    """The geometric mean of ``baseline / candidate``, round by round, with its interval over the launches.
+    """Compute the geometric mean of ``baseline / candidate``, round by round, with its interval over the launches.
 
-    Rounds are paired, so what slowed the machine down for a while cancels. Rounds of one launch share its processes
-    and are no independent evidence, so it is the launches' means that Student's t is applied to; needs two launches.
+    Rounds are paired, so noise that lasts longer than a round cancels. Rounds of one launch share its processes and are
+    not independent, so Student's t is applied to the launches' means; needs two launches.
     """
     return geometric_mean(ratios(baseline, candidate))
 
 
 def ratios(baseline: Launches, candidate: Launches) -> list[list[float]]:
-    """``baseline / candidate`` for each round of each launch."""
+    """Divide ``baseline`` by ``candidate``, for each round of each launch."""
     pairs = zip(baseline, candidate, strict=True)
     return [(np.asarray(before, float) / np.asarray(after, float)).tolist() for before, after in pairs]
 
 
 def geometric_mean(launches: Launches) -> Interval:
-    """The geometric mean over all launches, each weighing the same, with its interval; needs two launches."""
+    """Compute the geometric mean over all launches, equally weighted, with its interval; needs two launches."""
     mean = mean_interval([float(np.log(np.asarray(values, float)).mean()) for values in launches])
     return Interval(
         value=math.exp(mean.value), low=math.exp(mean.low), high=math.exp(mean.high), confidence=mean.confidence
@@ -79,22 +80,22 @@ def geometric_mean(launches: Launches) -> Interval:
 
 
 def mean_interval(values: Numbers) -> Interval:
-    """The mean with Student's 95 % interval; needs two values."""
+    """Compute the mean with Student's 95 % interval. Raises ValueError for fewer than two values."""
     numbers = np.asarray(values, float)
     count = len(numbers)
     if count < 2:
         raise ValueError(f"an interval needs at least two values, not {count}")
     mean = float(numbers.mean())
-    half = student(1.0 - _TAIL, count - 1) * float(numbers.std(ddof=1)) / math.sqrt(count)
+    half = student(1.0 - _TAIL_PROBABILITY, count - 1) * float(numbers.std(ddof=1)) / math.sqrt(count)
     return Interval(value=mean, low=mean - half, high=mean + half, confidence=CONFIDENCE)
 
 
 def clustered_quantiles(
     clusters: Sequence[Numbers], levels: Sequence[float], *, seed: int = 0
 ) -> list[Interval] | None:
-    """Quantiles over all values with their bootstrap intervals; ``None`` for too few clusters.
+    """Compute quantiles over all values with their bootstrap intervals; ``None`` for fewer than five clusters.
 
-    Resampled are whole clusters: launches, whose values are alike because they come from one process.
+    Whole clusters are resampled: the values of a launch are alike because they come from one process.
     """
     count = len(clusters)
     if count < _FEWEST_CLUSTERS:
@@ -102,7 +103,7 @@ def clustered_quantiles(
     arrays = _thinned(clusters)
     picks = np.random.default_rng(seed).integers(0, count, size=(_RESAMPLES, count))
     drawn = [np.quantile(np.concatenate([arrays[index] for index in pick]), levels) for pick in picks]
-    tail = expanded_tail(_TAIL, count)
+    tail = expanded_tail(_TAIL_PROBABILITY, count)
     values = np.quantile(np.concatenate([np.asarray(cluster, float) for cluster in clusters]), levels)
     lows, highs = np.quantile(drawn, [tail, 1.0 - tail], axis=0)
     return [
@@ -112,20 +113,20 @@ def clustered_quantiles(
 
 
 def _thinned(clusters: Sequence[Numbers]) -> list[np.ndarray]:
-    """The clusters, each by evenly spaced ones of its sorted values where all together are too many."""
+    """Sort each cluster, and keep evenly spaced values of it where there are too many in all."""
     step = max(1, sum(map(len, clusters)) // _MANY)
     return [np.sort(np.asarray(cluster, float))[step // 2 :: step] for cluster in clusters]
 
 
 def student(level: float, freedom: int) -> float:
-    """The quantile of Student's t."""
+    """Compute the quantile ``level`` of Student's t with ``freedom`` degrees of freedom."""
     from scipy.special import stdtrit  # a quarter of a second to import
 
     return float(stdtrit(freedom, level))
 
 
 def expanded_tail(tail: float, count: int) -> float:
-    """The tail to cut so that the bootstrap interval of ``count`` values has its nominal coverage.
+    """Widen ``tail`` so that the bootstrap interval of ``count`` values has its nominal coverage.
 
     "What Teachers Should Know About the Bootstrap", Hesterberg, 2015.
     """
@@ -133,11 +134,11 @@ def expanded_tail(tail: float, count: int) -> float:
 
 
 def verdict(interval: Interval, *, margin: float = MARGIN) -> SpeedVerdict:
-    """What the interval of a speed-up says.
+    """Judge a speed-up by its interval.
 
-    ``no difference``: all of it lies within the margin of one. ``faster``, ``slower``: all of it lies beyond the
-    margin, on one side. ``inconclusive``: it reaches over an edge of the margin, so that the measurement was too
-    short, or the difference is no larger than what two processes of one model may show.
+    ``no difference``: the interval lies within the margin around one. ``faster``, ``slower``: it lies beyond the margin,
+    on one side. ``inconclusive``: it crosses an edge of the margin, because the measurement was too short or the
+    difference is about as large as between two processes of one model.
     """
     least, most = 1.0 / (1.0 + margin), 1.0 + margin
     if interval.low > most:
@@ -148,5 +149,5 @@ def verdict(interval: Interval, *, margin: float = MARGIN) -> SpeedVerdict:
 
 
 def half_width(interval: Interval) -> float:
-    """Half the interval's width, relative to its value."""
+    """Compute half the interval's width over its value."""
     return (interval.high - interval.low) / (2.0 * interval.value)
