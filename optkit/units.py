@@ -111,10 +111,10 @@ def p_value(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
-def listed(items: Sequence[str], shown: int = 3) -> str:
+def listed(items: Sequence[str], shown: int = 3, *, separator: str = ", ") -> str:
     """Name the first items and count the others: ``a, b, c and 4 more``."""
     left = len(items) - shown
-    return ", ".join(items[:shown]) + (f" and {count(left)} more" if left > 0 else "")
+    return separator.join(items[:shown]) + (f" and {count(left)} more" if left > 0 else "")
 
 
 def shortened(text: str, longest: int) -> str:

@@ -32,3 +32,16 @@ def test_a_timestamp_is_in_utc_whatever_the_zone():
 
 def test_a_rate_with_its_interval():
     assert units.rate_interval(4728.1, 4600.0, 48.2) == "4728 (4600 to 48.2)"
+
+
+def test_a_long_list_names_the_first_and_counts_the_others():
+    assert units.listed(["a", "b", "c"]) == "a, b, c"
+    assert units.listed(list("abcdefg")) == "a, b, c and 4 more"
+    assert units.listed(list("abc"), 1) == "a and 2 more"
+    assert units.listed(list("abcd"), 2, separator="; ") == "a; b and 2 more"
+
+
+def test_a_long_text_ends_at_a_word():
+    assert units.shortened("one two three", 13) == "one two three"
+    assert units.shortened("one two three four", 13) == "one two..."
+    assert units.shortened("x" * 20, 10) == "xxxxxxx..."

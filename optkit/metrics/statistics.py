@@ -136,9 +136,9 @@ def expanded_tail(tail: float, count: int) -> float:
 def verdict(interval: Interval, *, margin: float = MARGIN) -> SpeedVerdict:
     """Judge a speed-up by its interval.
 
-    ``no difference``: the interval lies within the margin around one. ``faster``, ``slower``: it lies beyond the margin,
-    on one side. ``inconclusive``: it crosses an edge of the margin, because the measurement was too short or the
-    difference is about as large as between two processes of one model.
+    ``no difference``: the interval lies within the margin around one. ``faster``, ``slower``: it lies beyond the
+    margin, on one side. ``inconclusive``: it crosses an edge of the margin, because the measurement was too short or
+    the difference is about as large as between two processes of one model.
     """
     least, most = 1.0 / (1.0 + margin), 1.0 + margin
     if interval.low > most:

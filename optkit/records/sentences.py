@@ -7,18 +7,10 @@ from collections.abc import Sequence
 from optkit import units
 from optkit.records.comparison import Comparison, LoadRecord, QualityRecord, Row
 
-_NAMED = 3
-
-
-def names(given: Sequence[str]) -> str:
-    """List the first three names and the number of the others: ``a, b, c and 4 more``."""
-    left = len(given) - _NAMED
-    return ", ".join(given[:_NAMED]) + (f" and {left} more" if left > 0 else "")
-
 
 def cause(text: str, foremost: Sequence[str]) -> str:
     """Add to a cause the layers that contribute most."""
-    return f"{text}; above all {names(foremost)}" if foremost else text
+    return f"{text}; above all {units.listed(foremost)}" if foremost else text
 
 
 def speed(row: Row) -> str:

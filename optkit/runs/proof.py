@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from optkit import units
 from optkit.errors import MissingDeviceError, MissingLibraryError, OptkitError
 from optkit.formats.model import Model
 from optkit.measurement import comparison, recording
@@ -55,10 +56,8 @@ def _refused(model: Model, target_name: str) -> Iterator[Note]:
     except OptkitError as error:
         refused = [error.message]
     if refused:
-        more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
-        text = (
-            f"{target_name} does not accept the result: {refused[0]}{more}; see optkit inspect --target {target_name}"
-        )
+        named = units.listed(refused, 1)
+        text = f"{target_name} does not accept the result: {named}; see optkit inspect --target {target_name}"
         yield Note(text=text, where=target_name, level="warning")
 
 

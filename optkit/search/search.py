@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from optkit.errors import OptkitError, surviving
+from optkit.errors import OptkitError
 from optkit.explanation.quality import layer_order
 from optkit.explanation.speed import remedies as speed_remedies
 from optkit.formats.onnx import graph, nodes

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from optkit import units
-from optkit.records import sentences
 from optkit.records.layers import LayerErrorRecord, LossFindingRecord, RangeRecord
 
 _MOST = 0.8
@@ -61,7 +60,7 @@ def _jumps(layers: Sequence[LayerErrorRecord]) -> Iterator[LossFindingRecord]:
         text = f"the error is spread over many layers: the worst {len(worst)} of {len(layers)} introduce {share} of it"
         yield LossFindingRecord(kind="everywhere", text=text)
         return
-    text = f"{_layers(len(worst))} {share} of the error: {sentences.names(names)}"
+    text = f"{_layers(len(worst))} {share} of the error: {units.listed(names)}"
     yield LossFindingRecord(kind="jump", text=text, where=names[0], exclude=names)
 
 

@@ -165,7 +165,7 @@ def _where(loss: Loss) -> str:
     if not loss.concentrated:
         return f"Where: everywhere: the worst {of} cause only {units.percent(1 - rest)} of the damage."
     verb = "causes" if len(worst) == 1 else "cause"
-    names = wording.names([each.name for each in worst])
+    names = units.listed([each.name for each in worst])
     return f"Where: {of} {verb} {units.percent(1 - rest)} of the damage: {names}."
 
 

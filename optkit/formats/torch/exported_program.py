@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from optkit import units
 from optkit.errors import ModelError, UntrustedError
 from optkit.formats.tensors import Dim, Signature, TensorSpec
 from optkit.formats.torch import archive as torch_archive
@@ -123,9 +124,8 @@ def check(path: Path) -> None:
     """Raise UntrustedError when loading the file could run code: not its operators, but Python smuggled in."""
     asked = sorted(set(_dangers(path)))
     if asked:
-        more = f" and {len(asked) - 3} more" if len(asked) > 3 else ""
         raise UntrustedError(
-            f"{path}: loading it could run code; it asks for {', '.join(asked[:3])}{more}",
+            f"{path}: loading it could run code; it asks for {units.listed(asked)}",
             hint="--trust, if you made this file yourself",
         )
 

@@ -23,8 +23,6 @@ _DOUBLE = 11
 """``onnx.TensorProto.DOUBLE``."""
 _LONGEST = 300
 """Characters of a message: some hold a whole part of the graph."""
-_SHOWN = 3
-"""So many refused nodes are named in an error; inspect lists them all."""
 
 
 @dataclass(frozen=True)
@@ -195,9 +193,8 @@ def _why(error: Any) -> str:
 
 
 def _told(path: Path, refused: tuple[RefusedNode, ...]) -> str:
-    named = [f"{each.operator}{f' ({each.node})' if each.node else ''}: {each.reason}" for each in refused[:_SHOWN]]
-    more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
-    return f"{tensorrt_library.name()} refuses {path.name}: {'; '.join(named)}{more}"
+    named = [f"{each.operator}{f' ({each.node})' if each.node else ''}: {each.reason}" for each in refused]
+    return f"{tensorrt_library.name()} refuses {path.name}: {units.listed(named, separator='; ')}"
 
 
 def _member(enum: Any, option: str, name: str) -> Any:
