@@ -1,4 +1,4 @@
-"""One error tree. Each error carries one line that says what happened, a hint that says what to do, an exit code.
+"""The error tree. Each error carries a line on the failure, a hint on the remedy, and an exit code.
 
 An ``OptkitError`` is a user's mistake, a missing piece or a failed check, and is shown without a traceback. Anything
 else that reaches the command line is a bug of ours and keeps its traceback.
@@ -18,7 +18,7 @@ INTERRUPTED = 130
 class OptkitError(Exception):
     """Root of all errors that a user is meant to read.
 
-    ``message`` names the place, the value and what was allowed, in one line; ``hint`` is what to do next, most often a
+    ``message`` names the place, the value and the allowed values, in one line; ``hint`` is the next step, most often a
     command to paste.
     """
 
@@ -31,15 +31,15 @@ class OptkitError(Exception):
 
 
 class StageError(OptkitError):
-    """A stage could not do its work on this model."""
+    """A stage failed on this model."""
 
 
 class ParityError(StageError):
-    """A stage's result does not compute what its source computes."""
+    """The outputs of a stage's result differ from its source's beyond the tolerance."""
 
 
 class TargetError(OptkitError):
-    """A target refused the model, or running it there failed."""
+    """A target refused the model or failed to run it."""
 
 
 class WorkerError(OptkitError):
@@ -47,13 +47,13 @@ class WorkerError(OptkitError):
 
 
 class UsageError(OptkitError):
-    """An option, argument or combination of them that cannot work."""
+    """An invalid option or argument, or an invalid combination of them."""
 
     exit_code = USAGE
 
 
 class ModelError(UsageError):
-    """A model file that cannot be opened as what it claims to be."""
+    """A model file that is damaged or not of the format that it seems to have."""
 
 
 class UntrustedError(ModelError):
@@ -65,19 +65,19 @@ class SignatureError(UsageError):
 
 
 class DataError(UsageError):
-    """A dataset that cannot be read, or does not fit."""
+    """A dataset that cannot be read, or does not fit the model."""
 
 
 class MetricError(UsageError):
-    """An unknown metric, or one that this data or model cannot feed."""
+    """An unknown metric, or one that does not apply to this data or model."""
 
 
 class RecipeError(UsageError):
-    """A recipe with a wrong key or value; the message names the file and line."""
+    """A wrong key or value in a recipe; the message names the file and line."""
 
 
 class OutputError(UsageError):
-    """An output that exists already, or a place that cannot be written."""
+    """An output that exists already or cannot be written."""
 
 
 class MissingLibraryError(OptkitError):
@@ -87,6 +87,6 @@ class MissingLibraryError(OptkitError):
 
 
 class MissingDeviceError(OptkitError):
-    """A device that this machine does not have."""
+    """This machine lacks a device."""
 
     exit_code = MISSING

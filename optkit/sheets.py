@@ -1,4 +1,4 @@
-"""Tables of text whose cells have a tone: what reports and the terminal share."""
+"""Tables of text whose cells have a tone, shared by reports and the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Tone = Literal["", "good", "bad", "warn"]
 
 @dataclass(frozen=True)
 class Cell:
-    """Text of a table's cell, and whether it is good news."""
+    """A table's cell: its text and its tone."""
 
     text: str
     tone: Tone = ""

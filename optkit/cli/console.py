@@ -29,7 +29,7 @@ _COLOURS = {"good": "green", "bad": "red", "warn": "yellow"}
 
 @dataclass
 class Table:
-    """A table; plain text is a cell without a tone."""
+    """A table; a plain string is a cell without a tone."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str | Cell]]
@@ -46,7 +46,7 @@ class Text:
 
 @dataclass
 class Raw:
-    """Text that is the answer itself, written as it is: a report."""
+    """Text that is printed unchanged, as the whole answer: a report."""
 
     text: str
 
@@ -64,7 +64,7 @@ class Console:
     _stderr: RichConsole | None = field(default=None, repr=False)
 
     def answer(self, record: Root, render: Callable[[], Sequence[Block]]) -> None:
-        """Print the record as JSON, or as ``render`` shows it to a person."""
+        """Print the record as JSON, or the blocks that ``render`` makes of it."""
         if self.json:
             sys.stdout.write(record.to_json() + "\n")
             return
@@ -75,29 +75,29 @@ class Console:
             _print(out, block)
 
     def note(self, text: str, *, level: str = "info") -> None:
-        """A line on stderr; quiet hides all but warnings."""
+        """Print a line on stderr; quiet hides all but warnings."""
         if self.quiet and level == "info":
             return
         prefix = "[yellow]warning:[/] " if level == "warning" else ""
         self.stderr.print(prefix + _escape(text))
 
     def raw(self, line: str) -> None:
-        """A line on stderr for another program, as it is."""
+        """Print a line on stderr unchanged, for another program."""
         sys.stderr.write(line + "\n")
 
     def notes(self, notes: Sequence[Note]) -> None:
-        """Notes of a record, on stderr. In human mode they are not repeated in the answer."""
+        """Print a record's notes on stderr. In human mode they are not repeated in the answer."""
         for note in notes:
             where = f"{note.where}: " if note.where else ""
             self.note(where + note.text, level=note.level)
 
     def debug(self, text: str) -> None:
-        """A line that ``-v`` shows."""
+        """Print a line on stderr, with ``-v`` only."""
         if self.verbose:
             self.stderr.print(f"[dim]{_escape(text)}[/]")
 
     def error(self, error: OptkitError) -> None:
-        """The error's line and its hint on stderr; with ``--json`` also as the one document on stdout."""
+        """Print the error's line and its hint on stderr; with ``--json`` also as the one document on stdout."""
         if self.json:
             import json
 
@@ -110,7 +110,7 @@ class Console:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """A progress bar on stderr for a terminal; nothing when quiet or not a terminal."""
+        """Show a progress bar on stderr; nothing when quiet or not a terminal."""
         if self.quiet or not sys.stderr.isatty():
             yield lambda what, done, total: None
             return
@@ -178,7 +178,7 @@ def _print(out: RichConsole, block: Block) -> None:
 
 
 def _cell(cell: str | Cell) -> str:
-    """The cell's text with the colour of its tone, as rich's markup."""
+    """Write the cell's text as rich's markup, in the colour of its tone."""
     if isinstance(cell, str):
         return _escape(cell)
     return f"[{_COLOURS[cell.tone]}]{_escape(cell.text)}[/]" if cell.tone else _escape(cell.text)

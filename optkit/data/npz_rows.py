@@ -1,6 +1,6 @@
-"""Arrays in ``.npz`` archives, read by seeking: memory grows neither with the samples nor with the file.
+"""Rows of arrays in ``.npz`` archives, read by seeking: memory grows neither with the samples nor with the file.
 
-A mapped file would count as resident memory, so none is mapped. Python objects are refused, never unpickled.
+Files are not memory-mapped: a mapped file would count as resident memory. Python objects are refused, never unpickled.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CHUNK_BYTES = 1 << 24
 
 
 class RowReader:
-    """An array in a file from which rows (steps along the first axis) are read."""
+    """An array in a file, read by rows (steps along the first axis)."""
 
     def __init__(self, file: IO[bytes], offset: int, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:
         self.dtype = dtype
@@ -44,14 +44,14 @@ class RowReader:
         return len(self.shape)
 
     def rows(self, start: int, count: int = 1) -> Array:
-        """Rows ``start`` to ``start + count``, in native byte order. Raises DataError at the end of the file."""
+        """Read rows ``start`` to ``start + count``, in native byte order. Raises DataError at the end of the file."""
         data = _read(self._file, self._offset + start * self._row, count * self._row)
         array: Array = np.ndarray((count, *self.shape[1:]), self.dtype, data)
         return array.astype(self.dtype.newbyteorder("="), copy=False)
 
 
 def open_npz(path: Path) -> dict[str, RowReader]:
-    """The archive's arrays by name. Raises DataError for what is no archive of plain arrays."""
+    """Open the archive's arrays by name. Raises DataError unless it is an archive of plain arrays."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {info.filename.removesuffix(".npy"): _member(path, archive, info) for info in archive.infolist()}
@@ -61,7 +61,7 @@ def open_npz(path: Path) -> dict[str, RowReader]:
 
 
 def read_npz(path: Path) -> Arrays:
-    """All arrays of a small archive at once. Raises DataError."""
+    """Read all arrays of a small archive at once. Raises DataError."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
@@ -79,7 +79,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> RowR
 
 
 def _stored(path: Path, info: zipfile.ZipInfo) -> tuple[IO[bytes], int]:
-    """The archive itself, and where the member's bytes start: its local header tells, not the central one."""
+    """Open the archive itself; return it and the offset of the member's bytes, which follow its local header."""
     if info.header_offset < 0:
         raise zipfile.BadZipFile("a member begins before the file")
     file = path.open("rb")
@@ -90,7 +90,7 @@ def _stored(path: Path, info: zipfile.ZipInfo) -> tuple[IO[bytes], int]:
 
 
 def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[IO[bytes], int]:
-    """The member decompressed into a file that the operating system removes with the process."""
+    """Decompress the member into a temporary file, deleted when the process ends; return it and offset 0."""
     with ExitStack() as unless_unpacked:
         file = unless_unpacked.enter_context(tempfile.TemporaryFile())
         with archive.open(info) as packed:
@@ -123,7 +123,7 @@ def _reader(file: IO[bytes], start: int, where: str) -> RowReader:
 
 
 def _row_major(file: IO[bytes], start: int, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> RowReader:
-    """A column-major array rewritten row by row in native byte order, a chunk of rows at a time."""
+    """Rewrite a column-major array row by row in native byte order, a chunk of rows at a time."""
     copy = tempfile.TemporaryFile()  # noqa: SIM115  the reader closes it
     for chunk in _chunks(file, start, dtype, shape):
         copy.write(chunk.tobytes())

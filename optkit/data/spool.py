@@ -9,7 +9,7 @@ from array import array
 
 
 class Spool:
-    """Byte strings by index, kept on disk; memory holds the end offset of each only."""
+    """Byte strings by index, on disk; only their ends are kept in memory."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed with the spool
@@ -25,7 +25,7 @@ class Spool:
         self._ends.append(self._ends[-1] + len(record))
 
     def read(self, index: int) -> bytes:
-        """Read the record at ``index``, counted from 0 in order of appending."""
+        """Read the record at ``index``, counted from 0 in the order of appending."""
         self._file.flush()
         start, end = self._ends[index : index + 2]
         return os.pread(self._file.fileno(), end - start, start)

@@ -1,5 +1,4 @@
-"""The other end of ``optkit.measurement.worker``: a process that opens one session and answers requests until its
-parent is gone.
+"""The child process of ``optkit.measurement.worker``: it opens one session and answers requests until its parent ends.
 
 It imports what its target needs and nothing else.
 """
@@ -28,9 +27,9 @@ from optkit.targets.target import Examination, Session, target
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_TIMERSLACK = 29
-"""A nanosecond in place of 50 microseconds: a query is to be taken when it arrives."""
+"""Option of prctl that sets the timer slack: a nanosecond instead of 50 microseconds, so that queries start on time."""
 _RESET_PEAK = "5"
-"""What ``/proc/self/clear_refs`` takes to set the peak back to what is resident now."""
+"""Value for ``/proc/self/clear_refs`` that resets the peak to the memory resident now."""
 
 
 def main() -> None:
@@ -53,20 +52,20 @@ def _die_with(parent: int) -> None:
 
 
 def _end_at_once() -> NoReturn:
-    """End without the interpreter's tidying up, over half a second of it for torch: the sessions are freed already."""
+    """End without the interpreter's finalization, half a second for torch: the sessions are freed already."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
 def wake_promptly() -> None:
-    """Sleep no longer than asked for, in this thread and those that it starts."""
+    """Make sleeps in this thread, and in threads that it starts, end on time."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)
 
 
 def _volunteer() -> None:
-    """Where memory runs out, the kernel should end this process and not the one that can tell of it."""
+    """Have the kernel end this process when memory runs out, and not its parent, which reports it."""
     try:
         Path("/proc/self/oom_score_adj").write_text("1000")
     except OSError:
@@ -96,7 +95,7 @@ def _answer(desk: _Desk, request: str, arguments: tuple[Any, ...]) -> tuple[str,
 
 
 class _Desk:
-    """The requests that a worker makes, a method each."""
+    """The requests of a worker: a method each."""
 
     def __init__(self) -> None:
         self._sessions: list[Session] = []
@@ -134,7 +133,7 @@ class _Desk:
             return loadgen.open_loop(self._sessions, self._feeds, arrivals)
 
     def profile(self, model: Model, name: str, options: dict[str, Any], seconds: float) -> Profile:
-        """The session makes room for the one that is watched."""
+        """Profile the model in a new session; the open one is closed first, to free its memory."""
         self.close()
         self._sessions = []
         with _no_garbage_collection():
@@ -159,7 +158,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def _hop(core: int) -> None:
-    """Go to ``core``, free to leave it again."""
+    """Move this thread to ``core``, without binding it there."""
     allowed = os.sched_getaffinity(0)
     if core in allowed:
         os.sched_setaffinity(0, {core})
@@ -167,7 +166,7 @@ def _hop(core: int) -> None:
 
 
 def _reset_peak() -> None:
-    """Forget what importing took at its peak; where the kernel does not let us, the peak includes it."""
+    """Reset the peak of memory, which includes imports; without permission it keeps including them."""
     try:
         Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
     except OSError:
@@ -175,7 +174,7 @@ def _reset_peak() -> None:
 
 
 def _peak() -> int:
-    """Bytes: the high-water mark of resident memory."""
+    """Read the peak of resident memory, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():

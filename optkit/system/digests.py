@@ -1,4 +1,4 @@
-"""The SHA-256 of files."""
+"""SHA-256 digests of files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _CHUNK = 1 << 20
 
 
 def sha256(*paths: Path) -> str:
-    """The SHA-256 of the files' bytes, one after the other."""
+    """Compute the SHA-256 of the files' concatenated bytes, in hexadecimal."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as stream:

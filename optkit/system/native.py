@@ -31,7 +31,7 @@ _TELLING = (
 )  # fmt: skip
 """Exceptions whose type says more than their text: ``KeyError: 'weight'``."""
 _TEMPORARY = re.compile(r"\.?optkit-(?:[a-z]+-)?[a-z0-9_]{8}|tmp[a-z0-9_]{8}|[0-9a-f]{64}")
-"""Names of folders that a process or the store makes for itself."""
+"""Names of temporary folders, and of entries in the store."""
 _PATH = re.compile(r"[^\s'\"(),;:<>]*/[^\s'\"(),;:<>]+")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _TRACEBACK = re.compile(r"^Traceback ", re.MULTILINE)
@@ -40,7 +40,7 @@ _NOISE = re.compile(
     r"|(?:frame )?#\d+|C\+\+ CapturedTraceback|CUDA kernel errors might|For debugging consider|Compile with `TORCH_USE"
     r"|Search for `cudaError|File \"|~+ <--- HERE"
 )
-"""Beginnings of lines that say where in a library an error arose or how to debug the library."""
+"""Beginnings of lines on places in a library's source, or on debugging it."""
 _SIGNATURE = r"(?:[^()]*?::)?[\w~:<>=+*-]+\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^\]]*\])?"
 _SUBSTITUTES = tuple(
     (re.compile(pattern), substitute)
@@ -165,7 +165,7 @@ def lasting(path: str | Path) -> Path:
 
 
 def _joined(paragraph: str) -> str:
-    """The lines that tell something, each once, as one."""
+    """Join the lines that are no noise, each once."""
     lines = [" ".join(line.split()).removeprefix("-- ") for line in paragraph.splitlines()]
     joined = ""
     for line in dict.fromkeys(line for line in lines if line and not _NOISE.match(line)):
@@ -181,7 +181,7 @@ def _substituted(text: str) -> str:
 
 
 def _shown(path: str) -> str:
-    """The name of a file in a temporary folder, any other path as it is."""
+    """Return the name of a file in a temporary folder, any other path as it is."""
     temporary = path.startswith(f"{tempfile.gettempdir()}{os.sep}") or lasting(path) != Path(path)
     return PurePath(path).name if temporary else path
 

@@ -1,4 +1,4 @@
-"""A YAML file with the line of everything in it, so that an error can point there."""
+"""YAML files with the line of every key and item, for error messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 from optkit.errors import UsageError
 
 Place = tuple[str | int, ...]
-"""The way to a value: keys of mappings and indices of lists."""
+"""Path to a value: keys of mappings and indices of lists."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Document:
     lines: Mapping[Place, int]
 
     def where(self, place: Place) -> str:
-        """``recipe.yaml:12``: the line of ``place``, or of the nearest thing around it that the file has."""
+        """Write ``recipe.yaml:12``, the line of ``place`` or of the nearest key or item around it in the file."""
         while place not in self.lines:
             place = place[:-1]
         return f"{self.file}:{self.lines[place]}"
 
 
 def read(file: Path, failure: type[UsageError]) -> Document:
-    """Read ``file``. Raises ``failure`` for what is no YAML, is empty, has a key twice, or contains itself."""
+    """Read ``file``. Raises ``failure`` for invalid YAML, an empty file, a duplicate key, or a value inside itself."""
     text = _text(file, failure)
     try:
         loader = Loader(text)
@@ -56,7 +56,7 @@ def read(file: Path, failure: type[UsageError]) -> Document:
 
 
 class Loader(yaml.SafeLoader):
-    """YAML 1.1 without its dates, and with ``1e-3`` as the number that it is."""
+    """YAML 1.1 without dates, and with ``1e-3`` as a number."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  this is how the library is told
         first: [(tag, form) for tag, form in found if tag != "tag:yaml.org,2002:timestamp"]
@@ -70,7 +70,7 @@ Loader.add_implicit_resolver(
 
 
 class _NestingError(Exception):
-    """A key that a mapping has twice, or a value inside itself."""
+    """A duplicate key of a mapping, or a value inside itself."""
 
 
 def _text(file: Path, failure: type[UsageError]) -> str:

@@ -1,6 +1,6 @@
 """The training loop: AdamW, a learning rate that warms up and falls, the best weights on held-out data, checkpoints.
 
-The same seed, data and machine give the same weights, also where training was killed on its way and went on.
+The same seed, data and machine give the same weights, also if training was killed and resumed.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from optkit.training.samples import Drawn, Samples
 from optkit.training.schedule import Epoch, History, Schedule, share
 
 RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
-"""Learning rates that are tried where none is given."""
+"""Learning rates that are tried if none is given."""
 _TRIED_STEPS = 25
-"""How long each of them is tried."""
+"""Steps for which each of them is tried."""
 _LARGEST_GRADIENT = 1.0
 _CHECKPOINT_SECONDS = 15.0
 """Seconds of work that are lost at most when training is killed."""
@@ -37,7 +37,7 @@ _CHECKPOINT_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Judge:
-    """How good a module is by a metric: ``observe(outputs, drawn)`` gives a batch's rows, ``aggregate`` their value."""
+    """A metric of a module: ``observe(outputs, drawn)`` returns a batch's rows, ``aggregate`` their value."""
 
     name: str
     observe: Callable[[dict[str, Any], Drawn], Array]
@@ -50,11 +50,11 @@ class Stopped(KeyboardInterrupt):
 
 @dataclass
 class Course:
-    """One training: ``objective.student`` on ``train``, watched on ``held_out``; it ends no worse there than it began.
+    """One training of ``objective.student`` on ``train``; it ends no worse on ``held_out``, the holdout set.
 
-    ``checkpoints`` is a folder that survives being killed, or ``None``. ``constrain`` is called after each step: masks
-    of a sparse model. ``label`` names the training in its progress; at the ``deadline`` of the monotonic clock, in
-    seconds, it fails. Without ``mixed`` precision it computes in float32 everywhere.
+    ``checkpoints`` is a folder that survives a kill, or ``None``. ``constrain`` is called after each step: masks of a
+    sparse model. ``label`` names the training in its progress; at the ``deadline``, in seconds of the monotonic clock,
+    it fails. Without ``mixed`` precision it computes in float32 everywhere.
     """
 
     objective: Objective
@@ -71,12 +71,12 @@ class Course:
     mixed: bool = True
 
     def run(self) -> History:
-        """Train; the student ends with its best weights. Raises Stopped, StageError where memory or time is short."""
+        """Train; the student ends with its best weights. Raises Stopped; StageError when memory or time runs out."""
         return _Run(self).to_end()
 
 
 class _Run:
-    """A course on its way."""
+    """A course under way."""
 
     def __init__(self, course: Course) -> None:
         self.course = course
@@ -135,7 +135,7 @@ class _Run:
             self.best = Best(loss, 0, copy.deepcopy(self.student.state_dict()))
 
     def _epoch(self) -> None:
-        """What is left of the epoch that ``step`` lies in, and its end."""
+        """Train on the rest of the epoch that ``step`` lies in, and end it."""
         number, done = divmod(self.step, self.steps)
         self.student.train()
         for drawn in self.course.train.epoch(self.size, seed=self.course.seed, epoch=number, start=done):
@@ -186,7 +186,7 @@ class _Run:
         return losses
 
     def _end(self, number: int) -> None:
-        """Judge the epoch on held-out data, and stop where it has been no better for too long."""
+        """Evaluate the epoch on held-out data; stop early after ``patience`` epochs without improvement."""
         loss, metric = self._held_out(self.course.judge)
         seconds = time.monotonic() - self.started
         rate = self.history.learning_rate * share(self.step, self.total)
@@ -215,9 +215,9 @@ class _Run:
         return total / count, None if judge is None else judge.aggregate(rows)
 
     def _best_rate(self) -> float:
-        """The learning rate that lowers the held-out loss most in a short training from here (after Smith, 2017).
+        """Find the learning rate that lowers the held-out loss most in a short training from here (after Smith, 2017).
 
-        It falls in each as it will in the long one: else what is rough at first, and good in the end, would look bad.
+        Each trial decays the rate as the long training will: rates that are rough first and good in the end win, too.
         """
         before, found = copy.deepcopy(self.student.state_dict()), {}
         for number, rate in enumerate(RATES):
@@ -322,7 +322,7 @@ class _Run:
         return StageError(f"{self.course.label}: out of memory with a batch of {len(drawn.rows)}", hint=hint)
 
     def _largest_fitting(self, drawn: Drawn) -> int | None:
-        """The largest of a half, a quarter, … of the batch that a step has memory for."""
+        """Find the largest of a half, a quarter, … of the batch that fits in memory; ``None`` if no sample does."""
         size = len(drawn.rows) // 2
         while size and not self.course.train.whole_feeds:
             part = Drawn(

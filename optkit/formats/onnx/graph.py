@@ -1,4 +1,4 @@
-"""ONNX graphs: read with care for where their data lies, walked whole, brought to a state that stages can work on."""
+"""ONNX graphs: files with checked external data, opset upgrade, signature, and existing quantization."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 OPSET = 17
-"""The opset that stages work on: per-channel DequantizeLinear needs 13, LayerNormalization is one operator from 17."""
+"""Opset that stages work on: per-channel DequantizeLinear needs 13, LayerNormalization is one operator from 17."""
 
 
 OLDEST_OPSET = 9
 
 
 EMBEDDED_LIMIT = 2_000_000_000
-"""Bytes of weights from which on a model keeps them in a file beside it: protobuf ends at 2 GiB."""
+"""Bytes of weights above which a model keeps them in a file beside it: protobuf is limited to 2 GiB."""
 
 
 def load(path: Path) -> onnx.ModelProto:
-    """The model with its external data. Raises ModelError, also for external data outside the model's folder."""
+    """Load the model with its external data. Raises ModelError, also for external data outside the model's folder."""
     from onnx.external_data_helper import load_external_data_for_model
 
     proto = parse(path)
@@ -35,7 +35,7 @@ def load(path: Path) -> onnx.ModelProto:
 
 
 def parse(path: Path) -> onnx.ModelProto:
-    """The model without its external data. Raises ModelError for a file that is no whole ONNX model."""
+    """Load the model without its external data. Raises ModelError for a damaged or truncated ONNX file."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -72,7 +72,7 @@ def save(proto: onnx.ModelProto, path: Path, *, embedded_limit: int = EMBEDDED_L
 
 
 def external_files(proto: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
-    """The files beside ``path`` that hold tensors. Raises ModelError for one that is missing, short or elsewhere."""
+    """List the external data files beside ``path``. Raises ModelError for one that is missing, short or elsewhere."""
     found: dict[str, Path] = {}
     for tensor in tensors(proto):
         entries = {entry.key: entry.value for entry in tensor.external_data}
@@ -108,15 +108,15 @@ def _check_extent(path: Path, file: Path, entries: dict[str, str], tensor: onnx.
 
 
 def opset_of(proto: onnx.ModelProto) -> int:
-    """The version of ONNX's own operators that the model uses."""
+    """Return the version of ONNX's own operators that the model uses."""
     return max((entry.version for entry in proto.opset_import if entry.domain in DEFAULT_DOMAINS), default=OPSET)
 
 
 def opsets(proto: onnx.ModelProto) -> dict[str, int]:
-    """The versions of all operator sets, by domain."""
+    """Return the versions of all operator sets, by domain."""
     return {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
 
 
 def weight_bytes(proto: onnx.ModelProto) -> int:
-    """Bytes that the tensors take in the model's file, about."""
+    """Count the bytes of the tensors in the model's file, approximately."""
     return sum(tensor.ByteSize() for tensor in tensors(proto))

@@ -15,7 +15,7 @@ from optkit.formats.onnx.upgrade import _constant
 
 
 def quantized(proto: onnx.ModelProto) -> str | None:
-    """How the model is quantized already (``QDQ int8 static``, ``weight-only int4 (MatMulNBits)``); ``None`` if not."""
+    """Describe the model's quantization (``QDQ int8 static``, ``weight-only int4 (MatMulNBits)``); ``None`` if none."""
     names = {node.op_type for node in walk(proto)}
     dynamic = sorted(name for name in names if name.startswith(_DYNAMIC) or name in _INTEGER)
     if "DynamicQuantizeLinear" in names or (dynamic and not names & {"QuantizeLinear"}):
@@ -52,7 +52,7 @@ def _block_bits(proto: onnx.ModelProto) -> int:
 
 
 def _dequantized(proto: onnx.ModelProto) -> str | None:
-    """The most frequent dtype of weights that a ``DequantizeLinear`` turns into floats."""
+    """Return the most frequent dtype of weights that a ``DequantizeLinear`` turns into floats."""
     sources = {node.input[0] for node in walk(proto) if node.op_type == "DequantizeLinear"}
     constants = {node.output[0]: node.attribute[0].t for node in walk(proto) if _constant(node) is not None}
     stored = {tensor.name: tensor for graph in graphs(proto) for tensor in graph.initializer}
@@ -62,7 +62,7 @@ def _dequantized(proto: onnx.ModelProto) -> str | None:
 
 
 def _between(proto: onnx.ModelProto) -> str | None:
-    """The narrow type that pairs make of integers, by their scales."""
+    """Return the half-precision type that DequantizeLinear nodes produce, by their scales; ``None`` for float32."""
     scales = {name for node in walk(proto) if node.op_type == "DequantizeLinear" for name in node.input[1:2]}
     kinds = {dtype_name(each.data_type) for graph in graphs(proto) for each in graph.initializer if each.name in scales}
     return next(iter(sorted(kinds & {"float16", "bfloat16"})), None)

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 from optkit.formats.onnx.graph import EMBEDDED_LIMIT, weight_bytes
 
 _NAMELESS = ("", "?", "-1", "None", "*")
-"""What exporters write for a dynamic dimension without a name; two of them need not be of one size."""
+"""Names that exporters write for a nameless dynamic dimension; two of them need not be equal."""
 
 
 def signature(proto: onnx.ModelProto) -> Signature:
-    """Inputs (without those that initializers fill) and outputs. A nameless first dimension is called ``batch``."""
+    """Return inputs (without initializers) and outputs. A nameless first dimension is called ``batch``."""
     filled = {tensor.name for tensor in proto.graph.initializer}
     filled |= {sparse.values.name for sparse in proto.graph.sparse_initializer}
     return Signature(
@@ -42,8 +42,9 @@ def _dim(dim: onnx.TensorShapeProto.Dimension, name: str, axis: int) -> Dim:
 
 
 def name_dimensions(proto: onnx.ModelProto) -> bool:
-    """Give nameless dynamic dimensions of inputs and outputs the names that ``signature`` shows, in place; others lose
-    what stands for a name. Whether anything changed: Paddle calls all of them ``?``, which is one size to TensorRT.
+    """Name nameless dynamic dimensions of inputs and outputs as ``signature`` does, in place; unmark inner ones.
+
+    Paddle calls all of them ``?``, which is one size to TensorRT. True if anything changed.
     """
     changed = False
     for values, named in (((*proto.graph.input, *proto.graph.output), True), (proto.graph.value_info, False)):
@@ -57,7 +58,7 @@ def name_dimensions(proto: onnx.ModelProto) -> bool:
 
 
 def dtype_name(elem_type: int) -> str:
-    """``onnx.TensorProto.FLOAT`` -> ``float32``; types that numpy does not have keep ONNX's name (``int4``)."""
+    """Name a dtype: ``onnx.TensorProto.FLOAT`` -> ``float32``; types unknown to numpy keep ONNX's name (``int4``)."""
     import onnx
 
     names = {"float": "float32", "double": "float64"}
@@ -67,7 +68,7 @@ def dtype_name(elem_type: int) -> str:
 
 
 def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the shapes that ONNX can infer; as it was where inference fails or the model is too large."""
+    """Add inferred shapes to the model; return it as it is if inference fails or the model is too large."""
     from onnx import shape_inference
 
     if weight_bytes(proto) > EMBEDDED_LIMIT:

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 from optkit.formats.onnx.graph import EMBEDDED_LIMIT, OPSET, opset_of, weight_bytes
 
 _IR_VERSION = 8
-"""What belongs to opset 17; from 4 on initializers need not be inputs too."""
+"""IR version of opset 17; from 4 on initializers need not be inputs too."""
 
 
 def upgrade(proto: onnx.ModelProto, opset: int = OPSET) -> tuple[onnx.ModelProto, bool]:
-    """The model at ``opset`` or later, and whether that changed it.
+    """Convert the model to ``opset``, unless it has that or a later one; return it, and True if it changed.
 
-    A model that cannot be converted comes back as it was: compare ``graph.opset_of`` with what was asked for.
+    A model that cannot be converted comes back as it was: compare ``graph.opset_of`` with ``opset``.
     """
     if opset_of(proto) >= opset:
         return proto, False
@@ -47,7 +47,7 @@ def _converted(proto: onnx.ModelProto, opset: int) -> Any:
 
 
 def _keep_initializers_from_inputs(proto: onnx.ModelProto) -> None:
-    """Before IR version 4 every initializer had to be an input too; runtimes take those for variables."""
+    """Remove initializers from the inputs, where IR versions before 4 put them: runtimes take those for variables."""
     filled = {tensor.name for tensor in proto.graph.initializer}
     kept = [value for value in proto.graph.input if value.name not in filled]
     del proto.graph.input[:]
@@ -55,7 +55,7 @@ def _keep_initializers_from_inputs(proto: onnx.ModelProto) -> None:
 
 
 def constants_to_initializers(proto: onnx.ModelProto) -> int:
-    """Turn ``Constant`` nodes with a tensor into initializers of the graph that they are in, in place; how many."""
+    """Turn ``Constant`` nodes with a tensor into initializers of their graph, in place; return their number."""
     return sum(_constants_to_initializers(graph) for graph in graphs(proto))
 
 
@@ -78,7 +78,7 @@ def _constants_to_initializers(graph: onnx.GraphProto) -> int:
 
 
 def _constant(node: onnx.NodeProto) -> Any:
-    """The tensor of a ``Constant`` node; ``None`` for other nodes and for strings and sparse values."""
+    """Return the tensor of a ``Constant`` node; ``None`` for other nodes, strings and sparse values."""
     import numpy as np
     from onnx import helper, numpy_helper
 

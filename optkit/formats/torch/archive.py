@@ -1,4 +1,4 @@
-"""What a torch file is, holds and asks for, told without torch and without running anything in it."""
+"""Format, content and globals of a torch file, read without torch and without running anything in it."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from optkit.formats.torch.pickles import Pickle, Tensor
 TorchFormat = Literal["module", "state-dict", "torchscript", "exported-program"]
 ZIP = b"PK\x03\x04"
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""How files begin that torch wrote before 1.6, or with ``_use_new_zipfile_serialization=False``."""
+"""First bytes of files from torch before 1.6, or of ``_use_new_zipfile_serialization=False``."""
 _NESTED = (
     "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params",
     "ema_state_dict", "model_ema", "ema",
 )  # fmt: skip
-"""Under which keys checkpoints keep the state dict, the most telling first."""
+"""Keys under which checkpoints keep the state dict, the most specific first."""
 _BROKEN = (
     zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, EOFError, OSError, KeyError,
     ValueError,
 )  # fmt: skip
-"""What zipfile raises on damaged archives."""
+"""Exceptions of zipfile on damaged archives."""
 NOTES = "optkit"
-"""The key in the metadata of a ``.safetensors`` with what optkit notes, as JSON: ``inputs``, ``structure``."""
+"""Key of optkit's JSON in the metadata of a ``.safetensors``: ``inputs``, ``structure``."""
 _HEADER_LIMIT = 100_000_000
 _SAFETENSORS = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
@@ -42,9 +42,9 @@ _SAFETENSORS = {
 
 
 def sniff(path: Path) -> TorchFormat | None:
-    """The torch format of the file, by its content; ``None`` when it is no torch file.
+    """Detect the torch format of the file by its content; ``None`` for other files.
 
-    Raises ModelError for one that is damaged, or torch's but no model.
+    Raises ModelError for a damaged torch file, and for one without a model.
     """
     try:
         if _starts(path, ZIP):
@@ -57,7 +57,7 @@ def sniff(path: Path) -> TorchFormat | None:
 
 
 def content(path: Path) -> Pickle:
-    """The pickle of a module, state dict or checkpoint."""
+    """Read the pickle of a module, state dict or checkpoint."""
     if not _starts(path, ZIP):
         with path.open("rb") as stream:
             for _ in range(3):  # magic number, protocol, system
@@ -68,7 +68,7 @@ def content(path: Path) -> Pickle:
 
 
 def weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a state dict, checkpoint or module, by name."""
+    """Return the tensors of a state dict, checkpoint or module, by name."""
     if is_safetensors(path):
         header = safetensors_header(path)
         return {
@@ -83,7 +83,7 @@ def weights(path: Path) -> dict[str, Tensor]:
 
 
 def nested_keys(held: Any, weights: Any) -> tuple[str, ...]:
-    """The keys that lead to the state dict inside a checkpoint; ``weights(value)`` tells the tensors of a value."""
+    """Find the keys that lead to the state dict in a checkpoint; ``weights(value)`` returns a value's tensors."""
     if not isinstance(held, Mapping):
         return ()
     inner = [key for key in _NESTED if _holds(held.get(key), weights)]
@@ -95,26 +95,26 @@ def nested_keys(held: Any, weights: Any) -> tuple[str, ...]:
 
 
 def _holds(value: Any, weights: Any) -> bool:
-    """Whether there are tensors in ``value``, a mapping or a module, or in what lies under a well-known key of it."""
+    """True if there are tensors in ``value``, a mapping or a module, or under a well-known key of it."""
     if isinstance(value, Mapping):
         return bool(weights(value)) or any(_holds(value.get(key), weights) for key in _NESTED)
     return bool(weights(value))
 
 
 def is_legacy(path: Path) -> bool:
-    """Whether torch wrote the file in its format from before 1.6: pickles one after the other, no zip."""
+    """True for torch's format before 1.6: a sequence of pickles, no zip."""
     return _starts(path, LEGACY)
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether the file begins as safetensors do: the length of a JSON header, then the header."""
+    """True if the file begins as safetensors do: the length of a JSON header, then the header."""
     with path.open("rb") as stream:
         head = stream.read(9)
     return len(head) == 9 and head[8:] == b"{" and 2 <= struct.unpack("<Q", head[:8])[0] <= _HEADER_LIMIT
 
 
 def safetensors_header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file. Raises ModelError for a damaged or truncated file."""
+    """Read the header of a safetensors file. Raises ModelError for a damaged or truncated file."""
     truncated = ModelError(f"{path}: a damaged or truncated safetensors file", hint="copy it again")
     with path.open("rb") as stream:
         length = struct.unpack("<Q", stream.read(8))[0]
@@ -131,7 +131,7 @@ def safetensors_header(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def opened(path: Path, stream: IO[bytes] | None = None) -> Iterator[zipfile.ZipFile]:
-    """The zip archive at ``path``, or the one inside it that ``stream`` reads.
+    """Open the zip archive at ``path``, or the one inside it that ``stream`` reads.
 
     Raises ModelError for a damaged archive, or one with two entries of one name.
     """
@@ -146,7 +146,7 @@ def opened(path: Path, stream: IO[bytes] | None = None) -> Iterator[zipfile.ZipF
 
 
 def root(archive: zipfile.ZipFile) -> str:
-    """The folder inside the archive that all entries are in, with its slash."""
+    """Return the folder in the archive that holds all entries, with its slash."""
     names = archive.namelist()
     first = names[0].partition("/")[0] + "/" if names else ""
     return first if all(name.startswith(first) for name in names) else ""
@@ -180,7 +180,7 @@ def _kind(path: Path, pickle: Pickle) -> TorchFormat:
 
 
 def traced_signature(path: Path) -> Signature | None:
-    """The inputs that a TorchScript file was traced with, named by its ``forward``; ``None`` when it keeps none.
+    """Read the inputs that a TorchScript file was traced with, named by its ``forward``; ``None`` if it keeps none.
 
     A first axis that all inputs share counts as the batch: a trace does not say which dimensions are dynamic.
     """
@@ -198,9 +198,9 @@ def traced_signature(path: Path) -> Signature | None:
 
 
 def noted(path: Path) -> dict[str, Any]:
-    """What optkit noted beside the weights of a ``.safetensors`` that it wrote; nothing in other files.
+    """Read optkit's metadata in a ``.safetensors``; empty for other files.
 
-    Raises ModelError for a note that cannot be read.
+    Raises ModelError for metadata that cannot be read.
     """
     if not is_safetensors(path):
         return {}
@@ -214,7 +214,7 @@ def noted(path: Path) -> dict[str, Any]:
 
 
 def noted_signature(path: Path) -> Signature | None:
-    """The inputs that are noted beside the weights; ``None`` without."""
+    """Return the inputs in optkit's metadata; ``None`` without."""
     inputs = noted(path).get("inputs")
     return Signature(parse_inputs(map(str, inputs))) if isinstance(inputs, list) and inputs else None
 
@@ -229,7 +229,7 @@ def _signature(names: list[str], tensors: list[Tensor]) -> Signature:
 
 
 def _forward_names(archive: zipfile.ZipFile, base: str, path: Path) -> list[str]:
-    """The arguments of ``forward`` in the code of the archive's outermost class."""
+    """List the arguments of ``forward`` in the code of the archive's outermost class."""
     held = pickles.read(archive.read(f"{base}data.pkl"), where=str(path)).content
     wanted = (
         held.callee.name if isinstance(held, pickles.PickledCall) and isinstance(held.callee, pickles.Global) else ""
@@ -253,7 +253,7 @@ _FILE_OPERATORS = re.compile(rf"\.{_GAP}(from_file|save|load_tensor){_GAP}\(")
 
 
 def file_operators(path: Path) -> list[str]:
-    """Operators in a TorchScript file's code that read or write files; its code may run as early as on loading."""
+    """List operators in a TorchScript file's code that read or write files; code may run already on loading."""
     found: set[str] = set()
     with opened(path) as archive:
         for name in archive.namelist():

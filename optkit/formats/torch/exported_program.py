@@ -1,7 +1,7 @@
-"""torch's exported programs (``.pt2``): their signature from the JSON inside, and what in them could run code.
+"""torch's exported programs (``.pt2``): their signature from the JSON inside, and a check for code in them.
 
-``torch.export.load`` unpickles, evaluates expressions, looks up functions by dotted names and compiles guards. All of
-it comes from the file; so all of it is checked here first, against the little that a model needs.
+``torch.export.load`` unpickles, evaluates expressions, looks up functions by dotted names and compiles guards, all
+from the file; so all of it is checked here first, against an allow-list.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _WORDS = {
     "CleanDiv", "CeilToInt", "FloorToInt", "CeilDiv", "LShift", "RShift", "PowByNatural", "FloatPow",
     "FloatTrueDiv", "IntTrueDiv", "IsNonOverlappingAndDenseIndicator", "TruncToFloat", "ToFloat",
 }  # fmt: skip
-"""What expressions over sizes are made of; sympy evaluates them as Python, so nothing else may be in them."""
+"""Names allowed in expressions over sizes; sympy evaluates them as Python, so no others may be in them."""
 _COMMENTS = ("metadata", "stack_trace", "nn_module_stack", "torch_fn", "source_fn_stack")
-"""Notes for people; torch neither evaluates nor compiles them."""
+"""Keys of comments, which torch neither evaluates nor compiles."""
 _QUOTED = re.compile(r"""[^'"\\\n\r]*""")
 _PLAIN = re.compile(r"[\w.+\-:/@ ,\[\]]*")
 _NAME = re.compile(r"[\w.]*")
@@ -56,7 +56,7 @@ _GUARD_CALLS = {"size", "stride", "dim", "item", "isnan", "len", "isinstance"}
 
 
 def signature(path: Path) -> Signature:
-    """The inputs that the program was exported with, dynamic dimensions named.
+    """Read the inputs that the program was exported with, dynamic dimensions named.
 
     A dynamic first dimension that all inputs share is called ``batch``, others after the input and axis where they
     first occur. Raises ModelError for inputs that are not tensors.
@@ -86,7 +86,7 @@ def _signature(tensors: dict[str, Any]) -> Signature:
 
 
 def _spec(name: str, meta: dict[str, Any], names: dict[str, str]) -> TensorSpec:
-    """One input; ``names`` keeps what each dynamic size is called, after the first place where it occurs."""
+    """Read one input; ``names`` maps each dynamic size to its name, which is given where it occurs first."""
     dims: list[Dim] = []
     for axis, size in enumerate(meta["sizes"]):
         symbol = _symbol(size)
@@ -95,7 +95,7 @@ def _spec(name: str, meta: dict[str, Any], names: dict[str, str]) -> TensorSpec:
 
 
 def _symbol(size: Mapping[str, Any]) -> str | None:
-    """torch's expression for a dynamic size; ``None`` for a fixed one."""
+    """Return torch's expression for a dynamic size; ``None`` for a fixed one."""
     return None if "as_int" in size else str(size["as_expr"]["expr_str"])
 
 
@@ -121,7 +121,7 @@ def _damaged(path: Path) -> ModelError:
 
 
 def check(path: Path) -> None:
-    """Raise UntrustedError when loading the file could run code: not its operators, but Python smuggled in."""
+    """Check that loading the file runs no Python code besides its operators. Raises UntrustedError."""
     asked = sorted(set(_dangers(path)))
     if asked:
         raise UntrustedError(
@@ -153,7 +153,7 @@ def _json(data: bytes, path: Path) -> Any:
 
 
 def _json_dangers(value: Any, key: str = "") -> Iterator[str]:
-    """Walk a program's JSON. torch builds Python source out of its names, so each string has to be what it should."""
+    """Yield dangers in a program's JSON. torch builds Python source from its names, so every string is checked."""
     if isinstance(value, Mapping):
         for name, item in value.items():
             if not _PLAIN.fullmatch(name):
@@ -173,7 +173,7 @@ def _is_expression(text: str) -> bool:
 
 
 def _plain_containers(text: str) -> bool:
-    """Whether a tree of containers is made of tuples, lists and dicts alone."""
+    """True if a tree of containers consists of tuples, lists and dicts alone."""
     try:
         _, todo = json.loads(text)
         nodes = [todo]
@@ -187,14 +187,14 @@ def _plain_containers(text: str) -> bool:
 
 
 def _is_context(text: str | None) -> bool:
-    """Whether a container's context is nothing, or the keys of a dictionary."""
+    """True if a container's context is empty, or the keys of a dictionary."""
     keys = json.loads(text or "null")
     plain = keys is None or isinstance(keys, list)
     return plain and all(isinstance(key, int) or (isinstance(key, str) and _PLAIN.fullmatch(key)) for key in keys or ())
 
 
 def _is_guard(text: str) -> bool:
-    """Whether the code compares sizes of inputs, and nothing else."""
+    """True if the code compares sizes of inputs, and nothing else."""
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -228,7 +228,7 @@ _CHECKS: dict[str, Callable[[str], Any]] = {
 
 
 def _pickle_dangers(data: bytes, path: Path) -> Iterator[str]:
-    """What a torch file inside the torch file (sample inputs, weights) asks for besides tensors."""
+    """List the globals other than tensors of a torch file inside the torch file (sample inputs, weights)."""
     if not data.startswith(torch_archive.ZIP):
         return
     with torch_archive.opened(path, io.BytesIO(data)) as inner:

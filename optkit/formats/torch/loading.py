@@ -1,7 +1,6 @@
-"""Opening torch's files without running their code: pickled modules, state dicts, TorchScript, exported programs.
+"""Loader of torch's files that runs none of their code: pickled modules, state dicts, TorchScript, exported programs.
 
-What a file asks for is read first, without torch (``optkit.formats.torch.archive``); then torch's restricted
-unpickler loads it
+The globals of a file are read first, without torch (``optkit.formats.torch.archive``); then torch's restricted unpickler loads it
 with nothing allowed but ``torch.nn``'s own modules. Only ``--trust`` and ``--code`` run anything else.
 """
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from optkit.formats.model import Format, Model
 
 _FUNCTIONS = ("torch.nn.functional.relu", "torch.nn.functional.gelu", "torch._C._nn.gelu")
-"""Functions that ``torch.nn``'s own modules keep: a transformer layer's activation."""
+"""Functions that modules of ``torch.nn`` hold as attributes: a transformer layer's activation."""
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
 _FOREIGN_HINT = "--code FILE.py:CALLABLE takes only its weights; or --trust, if you made this file yourself"
 _LEGACY_HINT = "save it again with today's torch, or its state dict; or --trust, if you made this file yourself"
@@ -32,7 +31,7 @@ _CODE_HINT = "give the code that builds the module: --code FILE.py:CALLABLE"
 
 
 def sniff(path: Path) -> Format:
-    """The torch format of the file. Raises ModelError for a file that is damaged or not torch's."""
+    """Detect the torch format of the file. Raises ModelError for a damaged file and one of another library."""
     found = torch_archive.sniff(path)
     if found is None:
         raise ModelError(f"{path}: not a torch file")
@@ -40,9 +39,9 @@ def sniff(path: Path) -> Format:
 
 
 def check(path: Path, format: str, *, code: str | None) -> Format:
-    """The format to load ``path`` as, once nothing that it asks for could run code. Raises UntrustedError.
+    """Check that loading ``path`` runs no code, and return the format to load it as. Raises UntrustedError.
 
-    With ``code``, a pickled module of foreign classes counts as the state dict that is taken out of it.
+    With ``code``, a pickled module of foreign classes is loaded as a state dict.
     """
     if format == "exported-program":
         exported_program.check(path)
@@ -64,7 +63,7 @@ def check(path: Path, format: str, *, code: str | None) -> Format:
 
 
 def _foreign(path: Path, format: str) -> list[str]:
-    """What the pickle asks for besides tensors, and besides torch.nn's modules where it is a module."""
+    """List the pickle's globals other than tensors and, in a pickled module, torch.nn's modules."""
     names = sorted(name for name in torch_archive.content(path).globals if not pickles.is_plain(name))
     if format != "module":
         return names
@@ -77,9 +76,9 @@ def _refuse(path: Path, names: list[str], hint: str) -> None:
 
 
 def load(model: Model) -> Any:
-    """The module in eval mode, the ScriptModule or the ExportedProgram, on the CPU.
+    """Load the model on the CPU: a module in eval mode, a ScriptModule or an ExportedProgram.
 
-    Runs code of the file's only for a trusted model, and code of the user's only where ``model.code`` names it. Raises
+    Runs the file's code only for a trusted model, and the user's code only if ``model.code`` names it. Raises
     ModelError, UntrustedError.
     """
     _library()
@@ -127,7 +126,7 @@ def _load_module(model: Model) -> Any:
 
 
 def _found_module(value: Any) -> Any:
-    """The module itself, or the one that a trusted checkpoint keeps under a usual key."""
+    """Return the module itself, or the one that a trusted checkpoint keeps under a usual key."""
     held = [value[key] for key in ("model", "module", "net", "ema") if key in value] if isinstance(value, dict) else []
     modules = [item for item in held if isinstance(item, _library().nn.Module)]
     return modules[0] if modules else value
@@ -148,13 +147,13 @@ def _load_state_dict(model: Model) -> Any:
 
 
 def build(model: Model) -> Any:
-    """A module fresh from the model's code, in eval mode, whatever the weights. Raises ModelError."""
+    """Build the module by the model's code, in eval mode, without loading weights. Raises ModelError."""
     with user_code.running(model.code or "", ModelError) as made:
         return made().eval()
 
 
 def state_dict(model: Model) -> dict[str, Any]:
-    """The tensors by name of a state dict, a checkpoint or, as foreign classes are left inert, a pickled module."""
+    """Load the tensors by name of a state dict, a checkpoint or a pickled module; foreign classes stay inert."""
     if torch_archive.is_safetensors(model.path):
         found: dict[str, Any] = lazy.require("safetensors.torch", extra="torch").load_file(str(model.path))
         return found
@@ -172,7 +171,7 @@ def state_dict(model: Model) -> dict[str, Any]:
 
 
 class _Inert:
-    """Stands for an object of a class that is not trusted: takes what the pickle gives it and does nothing."""
+    """Inert stand-in for an object of an untrusted class: it keeps its state and runs nothing."""
 
     def __new__(cls, *_: Any) -> _Inert:
         return super().__new__(cls)
@@ -185,7 +184,7 @@ class _Inert:
 
 
 def _tensors(held: Any) -> dict[str, Any]:
-    """The tensors of a mapping, of a module, or of an inert stand-in for one."""
+    """Return the tensors of a mapping, of a module, or of an inert stand-in for one."""
     torch = _library()
     if isinstance(held, Mapping):
         return {str(key): value for key, value in held.items() if isinstance(value, torch.Tensor)}
@@ -201,7 +200,7 @@ def _tensors(held: Any) -> dict[str, Any]:
 
 
 def _states(held: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The states of an inert module and of the modules in it, inert or not, with their prefix."""
+    """Yield the prefix and state of an inert module and of each module in it."""
     state = held.__dict__.get("state", held.__dict__) if hasattr(held, "__dict__") else {}
     children = state.get("_modules")
     if not isinstance(children, Mapping):
@@ -212,7 +211,7 @@ def _states(held: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any
 
 
 def fill(module: Any, state: dict[str, Any], *, where: str) -> None:
-    """Put all of ``state`` into ``module``, and nothing less. Raises ModelError naming the first keys that differ."""
+    """Load ``state`` into ``module``, strictly. Raises ModelError that names the first keys that differ."""
     expected = module.state_dict()
     state = _without_prefix(state, set(expected))
     wrong = [
@@ -231,7 +230,7 @@ def fill(module: Any, state: dict[str, Any], *, where: str) -> None:
 
 
 def _without_prefix(state: dict[str, Any], expected: set[str]) -> dict[str, Any]:
-    """The state with the prefixes taken off that wrappers (data parallel, compile) put on, where that fits better."""
+    """Remove prefixes of wrappers (data parallel, compile) from the state's keys where more keys then match."""
     for prefix in _PREFIXES:
         shorter = {key.removeprefix(prefix): value for key, value in state.items()}
         if all(key.startswith(prefix) for key in state) and len(expected & set(shorter)) > len(expected & set(state)):
@@ -244,7 +243,7 @@ def _without_prefix(state: dict[str, Any], expected: set[str]) -> dict[str, Any]
 
 
 def _torch_class(name: str) -> Any:
-    """The module class of torch.nn (or one of the few functions) called ``name``; ``None`` for anything else."""
+    """Return the torch.nn module class (or one of a few functions) called ``name``; ``None`` for anything else."""
     torch = _library()
     module, _, attribute = name.rpartition(".")
     found = getattr(sys.modules.get(module), attribute, None)
@@ -255,9 +254,9 @@ def _torch_class(name: str) -> Any:
 
 
 def _same_to_torch(path: Path, suffix: str) -> None:
-    """Raise an UntrustedError when torch's reader sees other entries than the one that checked them.
+    """Check that torch's zip reader sees the entries that were checked. Raises UntrustedError.
 
-    Zip archives can be made so that two readers see two contents.
+    A zip archive can be made so that two readers see different contents.
     """
     with torch_archive.opened(path) as archive:
         base = torch_archive.root(archive)
@@ -272,7 +271,7 @@ def _same_to_torch(path: Path, suffix: str) -> None:
 
 @contextmanager
 def _only_weights() -> Iterator[None]:
-    """Have torch unpickle nothing but tensors, also where it asks itself for more."""
+    """Make torch unpickle nothing but tensors, also where torch itself would allow more."""
     name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(name)
     os.environ[name] = "1"

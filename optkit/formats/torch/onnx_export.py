@@ -1,4 +1,4 @@
-"""torch's two exporters to ONNX: through ``torch.export``, and by tracing what that cannot keep dynamic."""
+"""torch's two exporters to ONNX: through ``torch.export``, and by tracing for models that it cannot keep dynamic."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 from optkit.formats.torch.outputs import tensors
 
 SIZES = (64, 32, 224, 128, 16, 8)
-"""Sizes tried for made-up inputs, for dynamic dimensions other than the first; models have limits of their own."""
+"""Sizes of dynamic dimensions other than the first that synthetic inputs try in turn; models have limits."""
 
 
 _BATCH = 2
-"""torch takes a size of one for a fixed one."""
+"""Batch size of synthetic inputs: torch would specialize a size of one."""
 
 
 _TRACED_BATCH = 3
 
 
 _TRACED_OPSETS = 20
-"""The newest opset that torch's tracing exporter writes."""
+"""Newest opset of torch's tracing exporter."""
 
 
 _REFINEMENTS = 5
@@ -50,12 +50,12 @@ _FIXED_HINT = "the model's code depends on this size; give it as a number in --i
 
 
 class FixedDimensionError(StageError):
-    """A dimension that was to stay dynamic, and that torch made a number of."""
+    """A dimension that should be dynamic, and that torch specialized to a number."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """Inputs that the model runs on, and the names of what it returns. ``size`` is that of made-up dimensions."""
+    """Inputs that the model runs on, and the names of its outputs. ``size`` is that of synthetic dimensions."""
 
     feed: Arrays
     tensors: tuple[Any, ...]
@@ -65,13 +65,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What torch found out about dynamic dimensions: ``seq`` is at most 48, ``width`` is a multiple of 8."""
+    """Constraints on dynamic dimensions that torch derived: ``seq`` is at most 48, ``width`` is a multiple of 8."""
 
     notes: dict[str, str] = field(default_factory=dict)
 
 
 def example(loaded: Any, signature: Signature, real: Arrays | None, *, name: str) -> Example:
-    """Inputs that the model takes: ``real`` ones, else the first made-up ones that it runs on. Raises StageError."""
+    """Find inputs that the model runs on: ``real`` ones, else synthetic ones. Raises StageError."""
     tried = [(SIZES[0], _doubled(real, signature))] if real is not None else _made_up(signature)
     what = "on the data" if real is not None else f"on made-up inputs of {', '.join(map(str, signature.inputs))}"
     failures = []
@@ -95,7 +95,7 @@ def _made_up(signature: Signature) -> list[tuple[int, Arrays]]:
 
 
 def _doubled(feed: Arrays, signature: Signature) -> Arrays:
-    """A batch of two, where the batch is dynamic and of one."""
+    """Repeat a batch of one, if the batch dimension is dynamic: torch would specialize a size of one."""
     import numpy as np
 
     if signature.batch_dim is None or any(len(array) != 1 for array in feed.values()):
@@ -112,18 +112,18 @@ def _run(loaded: Any, tensors: tuple[Any, ...]) -> Any:
 
 
 def captured(loaded: Any, given: Example, signature: Signature) -> tuple[Any, Bounds]:
-    """The model as a module of torch's own operators alone, for engines that change its graph.
+    """Capture the model as a module of torch's operators alone, for engines that change its graph.
 
-    Raises FixedDimensionError, and whatever torch raises.
+    Raises FixedDimensionError, and any error of torch.
     """
     program, limits = _exported_program(loaded, given, signature)
     return program.module(), limits
 
 
 def by_program(loaded: Any, given: Example, signature: Signature, opset: int) -> tuple[onnx.ModelProto, Bounds]:
-    """Export a module or an ExportedProgram; dynamic dimensions are proven to be so.
+    """Export a module or an ExportedProgram; torch proves that dynamic dimensions are dynamic.
 
-    Raises FixedDimensionError for one that is not, and whatever torch raises.
+    Raises FixedDimensionError for one that is not, and any error of torch.
     """
     import torch
 
@@ -151,9 +151,9 @@ def _exported_program(loaded: Any, given: Example, signature: Signature) -> tupl
 
 
 def by_trace(loaded: Any, given: Example, signature: Signature, opset: int) -> onnx.ModelProto:
-    """Export a ScriptModule, or trace a module: what code does with sizes is kept only as far as operators do it.
+    """Export a ScriptModule, or trace a module: sizes that its Python code computes become constants.
 
-    Raises whatever torch raises.
+    Raises any error of torch.
     """
     import torch
 
@@ -177,12 +177,12 @@ def by_trace(loaded: Any, given: Example, signature: Signature, opset: int) -> o
 
 
 def dynamic(spec: TensorSpec) -> dict[int, str]:
-    """The dynamic dimensions by axis."""
+    """Return the names of the dynamic dimensions by axis."""
     return {axis: dim for axis, dim in enumerate(spec.shape or ()) if isinstance(dim, str)}
 
 
 def _program(module: Any, tensors: tuple[Any, ...], inputs: Sequence[TensorSpec]) -> tuple[Any, Bounds]:
-    """The module exported, with dimensions as free as its code lets them be."""
+    """Export the module with dimensions as free as its code allows."""
     import torch
 
     names = {name for spec in inputs for name in dynamic(spec).values()}
@@ -201,13 +201,13 @@ def _program(module: Any, tensors: tuple[Any, ...], inputs: Sequence[TensorSpec]
 
 
 def _nested(module: Any, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A forward of ``*args`` nests its inputs' shapes one tuple deeper."""
+    """Nest the inputs' shapes one tuple deeper for a forward of ``*args``."""
     kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
     return (shapes,) if kinds[:1] == [inspect.Parameter.VAR_POSITIONAL] else shapes
 
 
 def _fixes(message: str) -> dict[str, str]:
-    """What torch suggests: ``seq = Dim('seq', max=48)``, ``seq = 64``, ``w = 8*_w``, ``h = w``."""
+    """Parse torch's suggested fixes: ``seq = Dim('seq', max=48)``, ``seq = 64``, ``w = 8*_w``, ``h = w``."""
     return dict(_FIX.findall(message.partition("Suggested fixes:")[2]))
 
 
@@ -239,7 +239,7 @@ def _bounds(fix: str) -> dict[str, int]:
 
 
 def _dynamic_outputs(script: Any, given: Example, signature: Signature) -> dict[str, dict[int, str]]:
-    """Which output dimensions follow which input dimension: what changes between runs at two sizes."""
+    """Name the output dimensions that change between runs at two sizes, after the input dimension they equal."""
     feed = synthetic_feed(signature.inputs, batch=_TRACED_BATCH, size=given.size // 2, seed=0)
     others = tensors(feed, signature.inputs)
     try:
@@ -263,15 +263,15 @@ def _dynamic_outputs(script: Any, given: Example, signature: Signature) -> dict[
 
 
 def _placeholders(given: Example) -> list[str]:
-    """Names that torch gives to the outputs; it neither sees to it that names are unique, nor do these clash."""
+    """Return output names for torch.onnx.export: unique by construction, because torch does not check."""
     return [f"result_{index}_of_{len(given.outputs)}" for index in range(len(given.outputs))]
 
 
 def _tidied(proto: onnx.ModelProto, signature: Signature, outputs: Sequence[str], opset: int) -> onnx.ModelProto:
-    """The graph with the user's names, and without torch's notes on how it came about.
+    """Give the graph the user's names, and drop torch's metadata.
 
-    Those are most of a small model's size, and hold the paths of this machine. Raises StageError for another number of
-    outputs or another opset, FixedDimensionError for a dimension that was lost.
+    Metadata is most of a small model's size and holds paths of this machine. Raises StageError for another number of
+    outputs or another opset, FixedDimensionError for a dimension that was specialized.
     """
     if graph.opset_of(proto) != opset:
         raise StageError(
@@ -292,7 +292,7 @@ def _tidied(proto: onnx.ModelProto, signature: Signature, outputs: Sequence[str]
 
 
 def _dimension_names(proto: onnx.ModelProto, signature: Signature) -> dict[str, str]:
-    """What torch calls each dynamic dimension -> what the user does."""
+    """Map torch's name of each dynamic dimension to the user's."""
     values = {value.name: value.type.tensor_type.shape.dim for value in proto.graph.input}
     names: dict[str, str] = {}
     for spec in signature.inputs:
@@ -309,7 +309,7 @@ def _dimension_names(proto: onnx.ModelProto, signature: Signature) -> dict[str, 
 
 
 def _result_dimensions(proto: onnx.ModelProto) -> dict[str, str]:
-    """Names that torch made up from a placeholder -> the output's name and axis."""
+    """Map dimension names that torch derived from a placeholder to the output's name and axis."""
     return {
         dim.dim_param: f"{value.name}_{axis}"
         for value in proto.graph.output

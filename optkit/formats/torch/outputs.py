@@ -1,4 +1,4 @@
-"""Outputs of a torch model as named tensors: the same names in its own session and in its export."""
+"""Outputs of a torch model, flat and named: the same names for its own session and for its export."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 def named(outputs: Any) -> dict[str, Any]:
-    """The tensors in ``outputs`` by name, in the order in which torch flattens them.
+    """Name the tensors in ``outputs``, in the order in which torch flattens them.
 
-    A tensor without a key is called ``output``; tensors of one name are numbered: ``output_0``. ``None`` is left out.
+    A tensor without a key is called ``output``; tensors of one name are numbered: ``output_0``. ``None`` counts as
+    absent.
     """
     leaves = list(_leaves(outputs, "output"))
     counts = Counter(name for name, _ in leaves)
@@ -28,7 +29,7 @@ def named(outputs: Any) -> dict[str, Any]:
 
 
 def on_host(outputs: Any) -> Any:
-    """Outputs with each tensor copied to the host's memory; mappings become dicts, and sequences lists."""
+    """Copy each tensor to the host's memory; mappings become dicts, and sequences lists."""
     if isinstance(outputs, Mapping):
         return {key: on_host(item) for key, item in outputs.items()}
     if isinstance(outputs, list | tuple):
@@ -51,7 +52,7 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def tensors(feed: Arrays, inputs: Sequence[TensorSpec]) -> tuple[Any, ...]:
-    """The feed as torch takes it: in the order of the inputs, in their dtypes."""
+    """Convert the feed to tensors, in the order of the inputs and in their dtypes."""
     import torch
 
     return tuple(torch.from_numpy(feed[spec.name].copy()).to(getattr(torch, spec.dtype)) for spec in inputs)

@@ -1,7 +1,7 @@
-"""Reading pickles as data: what a file asks for and what it holds, without importing or calling anything.
+"""Pickles read as data: their globals and content, without importing or calling anything.
 
-This is a pickle machine whose every "global" is a name and whose every "call" is a record of the call. Loading for
-real is torch's restricted unpickler; this one tells what to allow it, and explains refusals.
+This is a pickle machine in which a "global" is a name and a "call" a record of the call. torch's restricted unpickler
+loads the file; this one finds which globals to allow, and explains refusals.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Global:
 
 @dataclass(eq=False)
 class PickledCall:
-    """What the pickle makes by calling ``callee``: its arguments, its state, its items."""
+    """An object that the pickle makes by calling ``callee``: its arguments, state and items."""
 
     callee: Any
     args: tuple[Any, ...]
@@ -72,7 +72,7 @@ _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
 def read(stream: IO[bytes] | bytes, *, where: str) -> Pickle:
-    """The next pickle of ``stream``. Raises ModelError for one that is damaged; nothing in it runs."""
+    """Read the next pickle of ``stream``; nothing in it runs. Raises ModelError for a damaged one."""
     machine = _Machine()
     try:
         for opcode, argument, _ in pickletools.genops(stream):
@@ -83,12 +83,12 @@ def read(stream: IO[bytes] | bytes, *, where: str) -> Pickle:
 
 
 def is_plain(name: str) -> bool:
-    """Whether torch's restricted unpickler takes this global by itself: tensors and plain containers."""
+    """True if torch's restricted unpickler allows this global by default: tensors and plain containers."""
     return _PLAIN.fullmatch(name) is not None
 
 
 def tensor(value: Any) -> Tensor | None:
-    """The tensor or parameter that ``value`` stands for, if it does."""
+    """Return the tensor or parameter that ``value`` stands for, ``None`` if it stands for none."""
     if not isinstance(value, PickledCall) or not isinstance(value.callee, Global):
         return None
     name = value.callee.name
@@ -102,7 +102,7 @@ def tensor(value: Any) -> Tensor | None:
 
 
 def _rebuilt(args: tuple[Any, ...]) -> Tensor | None:
-    """``_rebuild_tensor_v2(storage, offset, size, stride, …)``; the third version ends with the dtype."""
+    """Read ``_rebuild_tensor_v2(storage, offset, size, stride, …)``; the third version ends with the dtype."""
     storage, shape = args[0], args[2]
     if not isinstance(storage, StorageReference) or not isinstance(storage.key, tuple) or not isinstance(shape, tuple):
         return None
@@ -113,12 +113,12 @@ def _rebuilt(args: tuple[Any, ...]) -> Tensor | None:
 
 
 def is_module(value: Any) -> bool:
-    """Whether ``value`` stands for an ``nn.Module``."""
+    """True if ``value`` stands for an ``nn.Module``."""
     return isinstance(value, PickledCall) and isinstance(value.state, Mapping) and "_modules" in value.state
 
 
 def submodules(value: Any) -> Iterator[tuple[str, PickledCall]]:
-    """The module and all modules in it, each once, with their dotted names."""
+    """Yield the module and all modules in it, each once, with their dotted names."""
     todo, seen = [("", value)], set[int]()
     while todo:
         name, module = todo.pop()
@@ -132,7 +132,7 @@ def submodules(value: Any) -> Iterator[tuple[str, PickledCall]]:
 
 
 def weights(value: Any) -> dict[str, Tensor]:
-    """The tensors of a state dict or of a module, by name."""
+    """Return the tensors of a state dict or of a module, by name."""
     if isinstance(value, Mapping):
         found = {str(key): tensor(item) for key, item in value.items()}
         return {key: item for key, item in found.items() if item is not None}
@@ -162,7 +162,7 @@ class _Machine:
             raise ValueError(f"opcode {name}")
 
     def marked(self) -> list[Any]:
-        """Everything above the last mark, taken off with it."""
+        """Pop everything above the last mark, and the mark."""
         place = len(self.stack) - 1
         while self.stack[place] is not _MARK:
             place -= 1

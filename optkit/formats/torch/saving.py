@@ -1,4 +1,4 @@
-"""Writing a module that training changed: in the format that it came in, so that what opened it opens it again."""
+"""Writer of a module that training changed, in the format of its source, so that the same options open it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from optkit.formats.torch.structure import Structure
 
 
 def write(module: Any, source: Model, folder: Path, layers: Structure | None = None) -> Model:
-    """Write ``module``, made of ``source``'s, to ``folder``; ``layers`` says which of the source's layers are left, and
-    where values are cut off.
+    """Write ``module``, derived from ``source``, to ``folder``.
 
-    A pickled module stays one. A state dict becomes a ``.safetensors`` that notes how the module differs from what its
-    code builds, and its inputs.
+    ``layers`` holds the source's layers that are left, and the ranges to clip to.
+
+    A pickled module stays one. A state dict becomes a ``.safetensors`` whose metadata hold the module's inputs and its
+    differences from the module that its code builds.
     """
     torch = lazy.require("torch", extra="torch")
     module = copy.deepcopy(module).eval().to("cpu")  # what comes in may be on its way, on a GPU

@@ -1,7 +1,7 @@
-"""How a module differs from the one that its code builds: layers left out, narrower weights, fewer heads.
+"""Changes of a module since its code built it: layers left out, narrower weights, fewer heads.
 
-A pruned state dict no longer fits its code. So what has changed is kept beside the weights, in the metadata of the
-``.safetensors``, and done again to a module fresh from the code before it takes the weights.
+A pruned state dict no longer fits its code. So the changes are kept in the metadata of the ``.safetensors``, and
+applied to the module that the code builds, before the weights are loaded.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ _PLAIN = (bool, int, float, str)
 
 @dataclass(frozen=True)
 class Structure:
-    """``layers``: of a container, by name, which children are kept; ``attributes``: of a module, what changed;
-    ``ranges``: the lowest and the highest value of a module's ``input`` or ``output``, what is beyond is cut off.
-    """
+    """Changes of a module."""
 
     layers: dict[str, list[int]] = field(default_factory=dict)
+    """Children that are kept, by the name of their container."""
     attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Changed attributes by the name of their module."""
     ranges: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    """Lowest and highest value of the ``input`` or ``output`` of a module, by its name; values beyond are clipped."""
 
     def keeping(self, layers: Mapping[str, Sequence[int]]) -> Structure:
-        """The same where of its containers only these children, as counted now, are kept as well."""
+        """Return the structure with only these children of its containers kept, numbered as they are now."""
         kept = {name: list(indices) for name, indices in layers.items()}
         for name, before in self.layers.items():
             kept[name] = [before[index] for index in kept[name]] if name in kept else before
@@ -38,7 +39,7 @@ class Structure:
 
 
 def read(path: Path) -> Structure | None:
-    """The structure noted beside the weights in a file; ``None`` where it is that of its code. Raises ModelError."""
+    """Read the structure in a file's metadata; ``None`` where it is that of its code. Raises ModelError."""
     found = torch_archive.noted(path).get("structure")
     if found is None:
         return None
@@ -49,7 +50,7 @@ def read(path: Path) -> Structure | None:
 
 
 def differing(changed: Any, built: Any, layers: Structure) -> Structure:
-    """The structure of ``changed``; ``built`` is fresh from the code, and ``layers`` says which of its are left."""
+    """Find the structure of ``changed``; ``built`` is fresh from the code, ``layers`` are its layers that are left."""
     _leave_out(built, layers.layers)
     before = dict(built.named_modules())
     attributes = {
@@ -61,9 +62,9 @@ def differing(changed: Any, built: Any, layers: Structure) -> Structure:
 
 
 def rebuild(module: Any, structure: Structure, tensors: Mapping[str, Any]) -> None:
-    """Change ``module``, fresh from the code, into the structure that ``tensors`` are the weights of.
+    """Change ``module``, fresh from the code, into the structure of the weights ``tensors``.
 
-    Raises ModelError where the code builds something else.
+    Raises ModelError if the code builds another module.
     """
     try:
         _leave_out(module, structure.layers)
@@ -79,7 +80,7 @@ def rebuild(module: Any, structure: Structure, tensors: Mapping[str, Any]) -> No
 
 
 def clip(module: Any, ranges: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-    """Cut off what is beyond these ranges of layers' inputs and outputs, whenever the module runs."""
+    """Clip layers' inputs and outputs to these ranges whenever the module runs."""
     for name, sides in ranges.items():
         layer = module.get_submodule(name)
         if "input" in sides:
@@ -97,7 +98,7 @@ def _clip_output(bounds: Sequence[float], _: Any, inputs: tuple[Any, ...], outpu
 
 
 def keep(container: Any, indices: Sequence[int]) -> None:
-    """Leave only these children in a ModuleList or Sequential, numbered anew."""
+    """Keep only these children of a ModuleList or Sequential, renumbered."""
     children = list(container)
     container._modules = OrderedDict((str(number), children[index]) for number, index in enumerate(indices))
 
@@ -113,7 +114,7 @@ def _changed(before: Any, after: Any) -> dict[str, Any]:
 
 
 def _attributes(module: Any) -> dict[str, Any]:
-    """A module's own plain values: ``out_channels``, ``num_heads``, ``normalized_shape``."""
+    """Return a module's own plain values: ``out_channels``, ``num_heads``, ``normalized_shape``."""
     return {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in vars(module).items()
@@ -126,7 +127,7 @@ def _attributes(module: Any) -> dict[str, Any]:
 
 
 def _reshape(module: Any, tensors: Mapping[str, Any]) -> None:
-    """Give parameters and buffers the sizes of ``tensors``; what was shared stays shared."""
+    """Resize parameters and buffers to ``tensors``; shared ones stay shared."""
     import torch
 
     renewed: dict[int, Any] = {}

@@ -1,6 +1,6 @@
-"""What of a module can be cut: channels, neurons and heads, each with all that depends on it.
+"""Groups of a module that can be pruned: channels, neurons and heads, each with its dependent layers.
 
-The dependencies are torch-pruning's: "DepGraph: Towards Any Structural Pruning", Fang et al., 2023.
+The dependency graph is torch-pruning's: "DepGraph: Towards Any Structural Pruning", Fang et al., 2023.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from optkit.training.samples import Drawn
 Importance = Literal["l1", "l2", "taylor", "activation"]
 _ENGINE = Engine("torch-pruning")
 _UNCUT = "LSTM", "GRU", "RNN", "MultiheadAttention"
-"""Layers whose widths are tied to each other in ways that only their own code knows."""
+"""Layers whose widths depend on each other inside their own code."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Units that are cut together with all that depends on them, named after the first layer that makes them.
+    """Units that are pruned together with their dependent layers, named after the first layer that produces them.
 
-    A unit is ``width`` channels: one, or a head's. ``parts`` is the number of groups of a grouped convolution, which
-    each lose the same.
+    A unit is ``width`` channels: one, or a head's. ``parts`` is the number of groups of a grouped convolution; each
+    loses the same units.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Group:
 
 
 class Graph:
-    """The dependencies of one module; cutting changes the module, and asks for a new graph.
+    """The dependency graph of one module; pruning changes the module, and needs a new graph.
 
     ``example`` is a batch that the module runs on. Raises StageError where torch-pruning cannot follow the module.
     """
@@ -62,7 +62,7 @@ class Graph:
         self._names = {child: name for name, child in module.named_modules()}
 
     def groups(self, exclude: Sequence[str] = ()) -> tuple[list[Group], dict[str, str]]:
-        """What can be cut, and of what cannot why; ``exclude`` holds names of layers to leave alone."""
+        """Return the groups that can be pruned, and the reasons why others cannot; ``exclude`` holds layers' names."""
         chosen, refused = [], {}
         for found in self._found():
             name = self._names[found[0].dep.target.module]
@@ -74,9 +74,9 @@ class Graph:
         return chosen, refused
 
     def scores(self, groups: Sequence[Group], importance: Importance, learn: Callable[[Any], None]) -> dict[str, Array]:
-        """How much each unit matters, ``[units]`` by the group's name, positive.
+        """Compute the importance of each unit, ``float[units]`` by the group's name, positive.
 
-        ``learn(module)`` runs the module on data and leaves gradients; what is told by weights alone needs none.
+        ``learn(module)`` runs the module on data and leaves gradients; criteria on weights alone need none.
         """
         import torch
 
@@ -99,7 +99,7 @@ class Graph:
         return scores
 
     def cut(self, group: Group, units: Sequence[int]) -> None:
-        """Remove these units, and all that depends on them."""
+        """Remove these units and their dependent channels."""
         each = [unit * group.width + offset for unit in units for offset in range(group.width)]
         size = group.units * group.width
         channels = [part * size + channel for part in range(group.parts) for channel in each]
@@ -126,7 +126,7 @@ class Graph:
         )
 
     def _reason(self, found: Any, exclude: Sequence[str]) -> str | None:
-        """Why a group is left alone."""
+        """Return the reason why a group cannot be pruned, ``None`` if it can."""
         names = [self._names.get(dep.target.module, "") for dep, _ in found]
         excluded = [name for name in names if any(name == given or name.startswith(f"{given}.") for given in exclude)]
         if excluded:
@@ -156,7 +156,7 @@ class Graph:
 
 
 def shapes(module: Any, example: Drawn) -> dict[str, tuple[int, ...]]:
-    """The outputs' shapes on a batch, by name."""
+    """Run the module on a batch, and return its outputs' shapes by name."""
     import torch
 
     with torch.no_grad():
@@ -164,7 +164,7 @@ def shapes(module: Any, example: Drawn) -> dict[str, tuple[int, ...]]:
 
 
 def tried(module: Any, group: Group, units: Sequence[int], example: Drawn) -> tuple[Any, str | None]:
-    """A copy of the module without these units, and why that is no whole module, if it is none."""
+    """Prune these units from a copy of the module; return it, and the reason why it is broken, if it is."""
     copied = copy.deepcopy(module)
     before = shapes(copied, example)
     try:
@@ -192,7 +192,7 @@ def _tensors(outputs: Any) -> list[Any]:
 
 
 def _parts(layer: Any) -> int:
-    """The groups of a grouped convolution or normalization; a depthwise one has a channel each and loses any."""
+    """Count the groups of a grouped convolution or normalization; 1 for a depthwise one, which may lose any channel."""
     groups = getattr(layer, "groups", None) or getattr(layer, "num_groups", None) or 1
     return 1 if groups == getattr(layer, "out_channels", None) else int(groups)
 
