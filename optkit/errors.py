@@ -6,6 +6,9 @@ else that reaches the command line is a bug of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import re
+from pathlib import PurePath
+
 DONE = 0
 FAILED = 1
 USAGE = 2
@@ -15,19 +18,43 @@ GATE_INCONCLUSIVE = 5
 INTERRUPTED = 130
 
 
+_TEMPORARY = re.compile(r"\.?optkit-(?:[a-z]+-)?[a-z0-9_]{8}|tmp[a-z0-9_]{8}|[0-9a-f]{64}")
+"""Names of temporary folders, and of entries in the store."""
+_PATH = re.compile(r"[^\s'\"(),;:<>]*/[^\s'\"(),;:<>]+")
+
+
+def lasting(path: str) -> str:
+    """Return the part of ``path`` before its first temporary folder: the place that a user knows."""
+    parts = PurePath(path).parts
+    end = next((index for index, part in enumerate(parts) if _TEMPORARY.fullmatch(part)), None)
+    return path if end is None else str(PurePath(*parts[:end]))
+
+
+def without_temporary(text: str) -> str:
+    """Replace each path into a temporary folder by the file's name, and the path of one by the folder around it."""
+    return _PATH.sub(lambda found: _named(found[0]), text)
+
+
+def _named(path: str) -> str:
+    name = PurePath(path).name
+    if _TEMPORARY.fullmatch(name):
+        return lasting(path)
+    return path if lasting(path) == path else name
+
+
 class OptkitError(Exception):
     """Root of all errors that a user is meant to read.
 
     ``message`` names the place, the value and the allowed values, in one line; ``hint`` is the next step, most often a
-    command to paste.
+    command to paste. Neither shows paths into temporary folders.
     """
 
     exit_code = FAILED
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = " ".join(message.split())
-        self.hint = hint
+        self.message = without_temporary(" ".join(message.split()))
+        super().__init__(self.message)
+        self.hint = hint and without_temporary(hint)
 
 
 class StageError(OptkitError):

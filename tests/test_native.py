@@ -16,6 +16,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from optkit import errors
 from optkit.errors import DataError, OutputError, StageError, TargetError, UsageError
 from optkit.system import native
 
@@ -270,4 +271,18 @@ def test_silence_ends_with_its_block(capsys, caplog):
     ],
 )
 def test_the_lasting_part_of_a_path_is_what_a_user_knows(path, place):
-    assert str(native.lasting(path)) == place
+    assert errors.lasting(path) == place
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (f"/c/optkit/entries/{'0a' * 32}/model.onnx: no Conv", "model.onnx: no Conv"),
+        ("/tmp/optkit-invos7h0/float/model.onnx and /data/m.onnx", "model.onnx and /data/m.onnx"),
+        ("'/tmp/tmpinvos7h0': cannot be written", "'/tmp': cannot be written"),
+        ("either/or", "either/or"),
+    ],
+)
+def test_no_error_shows_a_temporary_path(message, shown):
+    error = StageError(message, hint=f"optkit inspect {message}")
+    assert (error.message, error.hint, str(error)) == (shown, f"optkit inspect {shown}", shown)

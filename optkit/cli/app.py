@@ -42,9 +42,7 @@ class Verbs(TyperGroup):
         except OSError as error:
             if error.errno is None or error.filename is None:
                 raise
-            from optkit.system.native import lasting
-
-            failure = errors.OutputError(f"{lasting(error.filename)}: {os.strerror(error.errno)}")
+            failure = errors.OutputError(f"{errors.lasting(str(error.filename))}: {os.strerror(error.errno)}")
             console_of(ctx).error(failure)
             raise typer.Exit(failure.exit_code) from None
 

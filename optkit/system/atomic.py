@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from optkit.errors import OutputError
-from optkit.system.native import FULL, lasting
+from optkit.errors import OutputError, lasting
+from optkit.system.native import FULL
 
 _UNWRITABLE = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 """Numbers of the operating system's errors where a file cannot be written."""
@@ -91,7 +91,7 @@ def aside(path: Path) -> Iterator[Path]:
         if error.errno not in _UNWRITABLE and path.parent.is_dir():
             raise
         raise OutputError(
-            f"{lasting(path)}: cannot be written: {os.strerror(error.errno or errno.EIO)}",
+            f"{lasting(str(path))}: cannot be written: {os.strerror(error.errno or errno.EIO)}",
             hint="free some space or choose another -o",
         ) from None
 

@@ -6,18 +6,15 @@ import contextlib
 import errno
 import io
 import logging
-import os
 import re
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath
 
 from optkit import units
-from optkit.errors import OptkitError, OutputError, StageError
+from optkit.errors import OptkitError, OutputError, StageError, without_temporary
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Numbers of the operating system's errors for a full disk."""
@@ -30,9 +27,6 @@ _TELLING = (
     RecursionError, SyntaxError, SystemExit, TypeError,
 )  # fmt: skip
 """Exceptions whose type says more than their text: ``KeyError: 'weight'``."""
-_TEMPORARY = re.compile(r"\.?optkit-(?:[a-z]+-)?[a-z0-9_]{8}|tmp[a-z0-9_]{8}|[0-9a-f]{64}")
-"""Names of temporary folders, and of entries in the store."""
-_PATH = re.compile(r"[^\s'\"(),;:<>]*/[^\s'\"(),;:<>]+")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _TRACEBACK = re.compile(r"^Traceback ", re.MULTILINE)
 _NOISE = re.compile(
@@ -131,7 +125,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "out of memory"
     if isinstance(error, OSError) and error.strerror:
-        place = f"{_shown(str(error.filename))}: " if error.filename else ""
+        place = f"{without_temporary(str(error.filename))}: " if error.filename else ""
         return f"{place}{error.strerror}"
     return named(error) if isinstance(error, _TELLING) else readable(str(error)) or type(error).__name__
 
@@ -152,16 +146,8 @@ def readable(message: str) -> str:
     for paragraph in re.split(r"\n\s*\n", text):
         line = _substituted(_joined(paragraph[:_MOST]))
         if line:
-            return units.shortened(_PATH.sub(lambda found: _shown(found[0]), line), _LONGEST)
+            return units.shortened(without_temporary(line), _LONGEST)
     return ""
-
-
-def lasting(path: str | Path) -> Path:
-    """Return the part of ``path`` that leads to no temporary folder: the place that a user knows."""
-    whole = Path(path)
-    parts = whole.parts
-    end = next((index for index, part in enumerate(parts) if _TEMPORARY.fullmatch(part)), None)
-    return whole if end is None else Path(*parts[:end])
 
 
 def _joined(paragraph: str) -> str:
@@ -178,12 +164,6 @@ def _substituted(text: str) -> str:
     for pattern, substitute in _SUBSTITUTES:
         text = pattern.sub(substitute, text)
     return " ".join(text.split()).replace(" ,", ",").rstrip(" ;:,").removesuffix(".")
-
-
-def _shown(path: str) -> str:
-    """Return the name of a file in a temporary folder, any other path as it is."""
-    temporary = path.startswith(f"{tempfile.gettempdir()}{os.sep}") or lasting(path) != Path(path)
-    return PurePath(path).name if temporary else path
 
 
 @dataclass

@@ -15,7 +15,7 @@ from optkit import lazy
 from optkit.formats import tensorrt_engine
 from optkit.notes import Note
 from optkit.records.machine import LibraryRecord, Machine, ProviderRecord
-from optkit.system import fingerprint
+from optkit.system import fingerprint, native
 from optkit.targets.tensorrt import library as tensorrt_library
 
 
@@ -98,8 +98,8 @@ def _run(code: str) -> subprocess.CompletedProcess[str] | None:
 def _reason(done: subprocess.CompletedProcess[str], when: str) -> str:
     if done.returncode < 0:
         return f"crashes {when}: {signal.Signals(-done.returncode).name}"
-    lines = done.stderr.strip().splitlines()
-    return lines[-1] if lines else f"ends with exit code {done.returncode} {when}"
+    last = done.stderr.strip().rpartition("\n")[2]
+    return native.readable(last) or f"ends with exit code {done.returncode} {when}"
 
 
 def of_libraries(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[Note]:

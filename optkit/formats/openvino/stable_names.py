@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from optkit.errors import OutputError
+from optkit.errors import OutputError, lasting
 from optkit.formats.openvino import reading as ir_file
+from optkit.system.native import reason
 
 
 def read(path: Path) -> Any:
@@ -26,9 +27,9 @@ def save(graph: Any, path: Path, *, half: bool = False) -> None:
     try:
         ir_file.library().save_model(graph, path, compress_to_fp16=half)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
         raise OutputError(
-            f"{path.parent}: OpenVINO could not write the model: {reason}", hint="is the disk full? TMPDIR moves it"
+            f"{lasting(str(path))}: OpenVINO could not write the model: {reason(error)}",
+            hint="is the disk full? TMPDIR moves temporary files",
         ) from None
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optkit import lazy
-from optkit.errors import OptkitError, StageError
+from optkit.errors import OptkitError, StageError, without_temporary
 from optkit.formats.onnx import graph, nodes, renaming
 from optkit.formats.tensors import Arrays, Signature, TensorSpec, synthetic_feed
 from optkit.formats.torch import outputs as torch_outputs
@@ -329,7 +329,8 @@ def in_one_line(path: Path) -> Iterator[None]:
         ):
             yield
     except OptkitError as error:
-        raise type(error)(f"{path}: {error.message.removeprefix(f'{path}: ')}", hint=error.hint) from error
+        where = without_temporary(f"{path}: ")
+        raise type(error)(f"{where}{error.message.removeprefix(where)}", hint=error.hint) from error
 
 
 def _root(error: BaseException) -> BaseException:

@@ -12,6 +12,7 @@ from optkit.errors import TargetError
 from optkit.formats import tensorrt_engine
 from optkit.formats.model import Model
 from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec
+from optkit.system.native import reason
 from optkit.targets import cuda
 from optkit.targets.target import Session
 from optkit.targets.tensorrt import library as tensorrt_library
@@ -203,7 +204,7 @@ class TensorRtSession(Session):
         try:
             yield
         except (ValueError, RuntimeError, TypeError) as error:
-            raise TargetError(f"tensorrt failed to run the model: {error}; {self._engine.reason()}") from None
+            raise TargetError(f"tensorrt failed to run the model: {reason(error)}; {self._engine.reason()}") from None
 
     def sibling(self) -> Session:
         """Another context on the same weights."""
