@@ -191,7 +191,7 @@ def test_an_error_of_a_library_becomes_one_clear_line(name):
             "C++ CapturedTraceback:\n#4 std::_Function_handler",
             "x failed",
         ),
-        ("the same\nthe same\nand more", "the same; and more"),
+        ("The same\nThe same\nAnd more\nof it", "The same; And more of it"),
         ("\x1b[1mbold\x1b[0m   words\t here. ", "bold words here"),
         ("no library /opt/lib/libx.so: give /data/model.onnx", "no library /opt/lib/libx.so: give /data/model.onnx"),
         ("", ""),

@@ -22,6 +22,7 @@ import numpy as np
 
 from optkit.errors import DataError
 from optkit.formats.tensors import Array, Arrays
+from optkit.system.native import reason
 
 _WRITE = "np.savez(path, NAME=array) writes one"
 _LOCAL_HEADER = 30
@@ -57,7 +58,7 @@ def open_npz(path: Path) -> dict[str, RowReader]:
             return {info.filename.removesuffix(".npy"): _member(path, archive, info) for info in archive.infolist()}
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         # The last two are zipfile's words for an unknown compression and for encryption.
-        raise DataError(f"{path}: not a readable .npz archive: {error}", hint=_WRITE) from error
+        raise DataError(f"{path}: not a readable .npz archive: {reason(error)}", hint=_WRITE) from error
 
 
 def read_npz(path: Path) -> Arrays:
@@ -66,7 +67,7 @@ def read_npz(path: Path) -> Arrays:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, EOFError, KeyError, tokenize.TokenError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a readable .npz of plain arrays: {error}", hint=_WRITE) from error
+        raise DataError(f"{path}: not a readable .npz of plain arrays: {reason(error)}", hint=_WRITE) from error
 
 
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> RowReader:

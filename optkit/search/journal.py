@@ -73,9 +73,8 @@ class Journal:
     def _begin(self) -> None:
         """Write the file with the valid lines, before the first new one: a search without results leaves no file."""
         if not self._begun:
-            self._path.parent.mkdir(exist_ok=True)
             lines = [self._head, *(entry.model_dump_json() for entry in self._entries.values())]
-            self._path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            atomic.write_text(self._path, "\n".join(lines) + "\n", force=True)
             self._begun = True
 
 
@@ -115,7 +114,8 @@ def prepare(folder: Path, settings: Mapping[str, Any], *, force: bool = False) -
     Raises OutputError if the folder holds anything else; ``force`` replaces a finished search, and nothing else.
     """
     finished = (folder / run_folder.RECORD).is_file()
-    if folder.exists() and not finished and not (folder / JOURNAL).is_file() and any(folder.iterdir()):
+    leftovers = folder.is_dir() and all(entry.name.startswith(atomic.ASIDE) for entry in folder.iterdir())
+    if folder.exists() and not (finished or (folder / JOURNAL).is_file() or leftovers):
         raise OutputError(
             f"{folder}: not the folder of a search, and the search would write into it", hint="choose another -o"
         )

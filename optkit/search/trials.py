@@ -11,7 +11,7 @@ from statistics import median
 
 from optkit import units
 from optkit.data.dataset import Dataset
-from optkit.errors import OptkitError, surviving
+from optkit.errors import OptkitError
 from optkit.explanation.quality import sensitivity
 from optkit.explanation.speed import explain as speed_explanation
 from optkit.explanation.speed.case import Case
@@ -32,6 +32,7 @@ from optkit.search.journal import SENSITIVITY, Journal, digest
 from optkit.search.measuring import Comparer, SearchParts
 from optkit.search.ranking import Ranking, Trial
 from optkit.stages.stage import Context, stage_class
+from optkit.system.native import surviving
 
 _FINAL_SHARE = 0.4
 """Largest share of the budget that is reserved for the final comparison."""

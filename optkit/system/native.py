@@ -155,8 +155,8 @@ def _joined(paragraph: str) -> str:
     lines = [" ".join(line.split()).removeprefix("-- ") for line in paragraph.splitlines()]
     joined = ""
     for line in dict.fromkeys(line for line in lines if line and not _NOISE.match(line)):
-        between = " " if joined.endswith((".", ":", ";", ",", "!", "?")) or not joined else "; "
-        joined += between + line
+        goes_on = line[0].islower() or joined.endswith((".", ":", ";", ",", "!", "?"))
+        joined += f" {line}" if goes_on or not joined else f"; {line}"
     return joined.strip()
 
 

@@ -1,7 +1,8 @@
 """Loader of torch's files that runs none of their code: pickled modules, state dicts, TorchScript, exported programs.
 
-The globals of a file are read first, without torch (``optkit.formats.torch.archive``); then torch's restricted unpickler loads it
-with nothing allowed but ``torch.nn``'s own modules. Only ``--trust`` and ``--code`` run anything else.
+The globals of a file are read first, without torch (``optkit.formats.torch.archive``); then torch's restricted
+unpickler loads it with nothing allowed but ``torch.nn``'s own modules. Only ``--trust`` and ``--code`` run anything
+else.
 """
 
 from __future__ import annotations
