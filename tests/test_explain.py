@@ -549,7 +549,6 @@ def test_another_way_for_speed_and_integers_for_quality_are_told_apart(tmp_path)
 
 
 def test_a_sentence_names_three_layers_at_most(tmp_path):
-    assert sentences.names(["a", "b", "c"]) == "a, b, c"
     loss = known(tmp_path, damages=(0.1, 0.1, 0.1, 0.1, 0.001))
     assert quality_explanation._conclusion(loss, True, None, None)[1].endswith("of the damage: l0, l1, l2 and 1 more.")
     assert sentences.cause("4 layers are slower", list("abcd")) == "4 layers are slower; above all a, b, c and 1 more"

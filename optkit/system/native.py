@@ -31,8 +31,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _TRACEBACK = re.compile(r"^Traceback ", re.MULTILINE)
 _NOISE = re.compile(
     r"Exception from |Exception raised from |FrontEnd API failed|Model wasn't fully converted|Summary:|Caused by: \("
-    r"|(?:frame )?#\d+|C\+\+ CapturedTraceback|CUDA kernel errors might|For debugging consider|Compile with `TORCH_USE"
-    r"|Search for `cudaError|File \"|~+ <--- HERE"
+    r"|frame #\d+|#\d+ \S*::|C\+\+ CapturedTraceback|CUDA kernel errors might|For debugging consider"
+    r"|Compile with `TORCH_USE|Search for `cudaError|File \"|~+ <--- HERE"
 )
 """Beginnings of lines on places in a library's source, or on debugging it."""
 _SIGNATURE = r"(?:[^()]*?::)?[\w~:<>=+*-]+\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^\]]*\])?"
@@ -49,7 +49,7 @@ _SUBSTITUTES = tuple(
         (r" ?Please check that model format: .*", ""),
         # ONNX Runtime and ONNX
         (r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", ""),
-        (r"Load model (?:from )?\S+ failed[:.] ?(?:Fatal error: )?", ""),
+        (r"Load model (?:from )?.+? failed[:.] ?(?:Fatal error: )?", ""),
         (r"Non-zero status code returned while running (\w+) node\. Name:'(.*?)' Status Message:", r"node '\2' (\1):"),
         (r"node '' \((\w+)\):", r"\1:"),
         (rf"/\S+\.(?:cc|cpp|cu|cuh|h|hpp):\d+:? (?:{_SIGNATURE} )?(?:[^.]|\.\w)*? was (?:false|true)\. ?(?=\S)", ""),
@@ -137,8 +137,9 @@ def named(error: BaseException) -> str:
 
 
 def readable(message: str) -> str:
-    """Write a foreign message as one line: its first paragraph without places in a library's source, status codes,
-    temporary paths, repetitions and advice on debugging, cut to 240 characters.
+    """Write the first paragraph of a foreign message as one line of at most 240 characters.
+
+    Places in a library's source, status codes, temporary paths, repetitions and advice on debugging are left out.
     """
     text = _COLOUR.sub("", message)
     if _TRACEBACK.search(text):  # of TorchScript, or of another process: its last line tells
