@@ -126,12 +126,11 @@ def _move(folder: Path, path: Path) -> None:
         if not entry.is_symlink():
             sync(entry)
     entries = sorted(folder.iterdir(), key=lambda entry: entry.name == path.name)
-    old = tempfile.TemporaryDirectory(dir=path.parent, prefix=ASIDE)
-    with old as name, _alone_in(path.parent), ExitStack() as unless_moved:
+    with _alone_in(path.parent), ExitStack() as unless_moved:
         for entry in reversed(entries):
             place = path.parent / entry.name
             if len(entries) > 1 or (place.is_dir() and not place.is_symlink()):  # one file replaces another in a step
-                _move_out(place, Path(name) / entry.name, unless_moved)
+                _move_out(place, folder / ".old", unless_moved)
         for entry in entries:
             entry.replace(path.parent / entry.name)
         unless_moved.pop_all()
@@ -152,5 +151,6 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 def _move_out(place: Path, old: Path, back: ExitStack) -> None:
     if place.exists() or place.is_symlink():
-        place.replace(old)
-        back.callback(old.replace, place)
+        old.mkdir(exist_ok=True)
+        place.replace(old / place.name)
+        back.callback((old / place.name).replace, place)
