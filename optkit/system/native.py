@@ -22,10 +22,7 @@ _LONGEST = 240
 """Characters of a foreign message that are shown; some hold a whole part of the graph."""
 _MOST = 5000
 """Characters of a paragraph that are read."""
-_TELLING = (
-    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, NotImplementedError,
-    RecursionError, SyntaxError, SystemExit, TypeError,
-)  # fmt: skip
+_TELLING = (AssertionError, AttributeError, LookupError, NotImplementedError, SyntaxError, SystemExit, TypeError)
 """Exceptions whose type says more than their text: ``KeyError: 'weight'``."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _TRACEBACK = re.compile(r"^Traceback ", re.MULTILINE)
