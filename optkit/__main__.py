@@ -6,9 +6,6 @@ import gc
 import signal
 
 from optkit.cli.app import app
-from optkit.cli.verbs import add_to
-
-add_to(app)
 
 
 def main() -> None:

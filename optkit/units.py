@@ -124,6 +124,11 @@ def shortened(text: str, longest: int) -> str:
     return f"{text[: longest - 2].rpartition(' ')[0].rstrip(' ,;:') or text[: longest - 3]}..."
 
 
+def duration(value: float) -> str:
+    """``600.0`` -> ``10m``; ``parse_seconds`` reads it back."""
+    return f"{value / 60:g}m" if value >= 60 and value % 60 == 0 else f"{value:g}s"
+
+
 def parse_seconds(text: object) -> float:
     """Parse a time into seconds: ``20ms`` is 0.02, a bare number is seconds. Raises ValueError."""
     factors = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}

@@ -12,7 +12,6 @@ from onnx import helper
 from onnx_files import nodes_of, save
 from typer.testing import CliRunner
 
-from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.tables.speed_explanation import explanation_blocks
 from optkit.errors import StageError, UsageError
@@ -43,8 +42,6 @@ from optkit.verbs.quantize import quantize
 
 
 def cli(*arguments):
-    if not app.registered_commands:
-        verbs.add_to(app)
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 

@@ -11,13 +11,12 @@ from onnx import numpy_helper
 
 import optkit as ok
 from optkit.decisions import gate as gate_rules
+from optkit.decisions.gate import Rules
 from optkit.errors import ModelError, UsageError
 from optkit.records.comparison import Comparison, LatencyRecord, QualityRecord, Row
 from optkit.records.model import ModelRecord
 from optkit.records.record import Interval
-from optkit.records.rules import Rules
 from optkit.records.run import Run
-from optkit.runs.gating import rules_of
 from optkit.system import fingerprint
 
 
@@ -157,15 +156,15 @@ def test_one_failed_rule_outweighs_all():
 
 @pytest.mark.parametrize(("text", "seconds"), [("20ms", 0.02), ("1.5 s", 1.5), ("300us", 0.0003), (0.01, 0.01)])
 def test_a_time_may_have_a_unit(text, seconds):
-    assert rules_of(max_p99=text).max_p99 == pytest.approx(seconds)
+    assert Rules(max_p99=text).max_p99 == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
-    ("limits", "says"), [({"max_p99": "20x"}, "--max-p99 20x"), ({"min_speedup": -1}, "--min-speedup")]
+    ("limits", "says"), [({"max_p99": "20x"}, "max_p99 20x: '20x' is not a time"), ({"min_speedup": -1}, "min_speedup")]
 )
 def test_a_limit_that_means_nothing_is_refused(limits, says):
     with pytest.raises(UsageError, match=says):
-        rules_of(**limits)
+        ok.gate("new.onnx", baseline="old.onnx", **limits)
 
 
 def saved(tmp_path, compared):
@@ -186,8 +185,8 @@ def test_a_record_of_another_machine_tells_ratios_only(tmp_path):
     elsewhere = here.model_copy(update={"machine": here.machine.model_copy(update={"cpu": "Another CPU"})})
     path = saved(tmp_path, elsewhere)
     with pytest.raises(UsageError, match="cpu: Another CPU there"):
-        ok.gate(record=path, rules=Rules(max_p99=0.03))
-    found = ok.gate(record=path, rules=Rules(min_speedup=1.5))
+        ok.gate(record=path, max_p99=0.03)
+    found = ok.gate(record=path, min_speedup=1.5)
     assert found.verdict == "pass"
     assert "another machine" in found.notes[0].text
 
@@ -216,7 +215,7 @@ class TestARecordOfAnotherMachine:
         return folder
 
     def gate(self, record, **limits):
-        return ok.gate(record=record, rules=Rules(**limits), seconds=0.1)
+        return ok.gate(record=record, **limits, seconds=0.1)
 
     def test_is_measured_anew_where_all_is_at_hand(self, there):
         found = self.gate(there / "record.json", max_p99=10, max_memory=10**10, max_drop=1)
@@ -264,8 +263,7 @@ class TestARecordOfAnotherMachine:
 
     def test_takes_its_data_from_elsewhere(self, there, tmp_path):
         data = (there / "data.npz").rename(tmp_path / "kept.npz")
-        limits = Rules(max_memory=10**10, max_drop=1)
-        found = ok.gate(record=there / "record.json", rules=limits, data=data, seconds=0.1)
+        found = ok.gate(record=there / "record.json", max_memory=10**10, max_drop=1, data=data, seconds=0.1)
         assert found.comparison.data.path == str(data)
 
     def test_starts_no_code_that_it_names(self, there, tmp_path):
@@ -280,7 +278,7 @@ class TestARecordOfAnotherMachine:
 
     def test_stands_for_its_model_as_a_baseline(self, there):
         newest = shutil.copyfile(there / "old.onnx", there / "newest.onnx")
-        found = ok.gate(newest, baseline=there / "record.json", rules=Rules(max_memory=10**10), seconds=0.1)
+        found = ok.gate(newest, baseline=there / "record.json", max_memory=10**10, seconds=0.1)
         assert (found.baseline, found.candidate) == ("new.onnx on onnxruntime", "newest.onnx on onnxruntime")
         assert found.comparison.machine.cpu == fingerprint.fingerprint().cpu
         assert {row.options["intra_op_num_threads"] for row in found.comparison.rows} == {1}
@@ -315,7 +313,7 @@ def test_several_candidates_need_a_name(tmp_path):
     path = saved(tmp_path, comparison(row("one", speedup=(2, 1.9, 2.1)), row("two", speedup=(1, 0.9, 1.1))))
     with pytest.raises(UsageError, match="which row"):
         ok.gate(record=path)
-    assert ok.gate("one", record=path, rules=Rules(min_speedup=1.5)).verdict == "pass"
+    assert ok.gate("one", record=path, min_speedup=1.5).verdict == "pass"
 
 
 @pytest.mark.parametrize(
@@ -360,7 +358,7 @@ class TestARunsRecord:
     def test_has_a_rule_replaced_by_one_that_is_given(self, tmp_path):
         gate = {"min_speedup": 3, "max_drop": 0.01}
         path = saved(tmp_path, run_of(comparison(row("new", **GOOD)), "new on onnxruntime", gate))
-        judged = ok.gate(record=path, rules=Rules(min_speedup=1.5, max_size_ratio=1)).rules
+        judged = ok.gate(record=path, min_speedup=1.5, max_size_ratio=1).rules
         assert {rule.rule: rule.limit for rule in judged} == {"min-speedup": 1.5, "max-drop": 0.01, "max-size-ratio": 1}
 
     def test_without_a_gate_must_not_be_worse(self, tmp_path):
@@ -420,7 +418,7 @@ def test_a_model_with_shuffled_weights_fails_on_quality(samples, shuffled, few):
         shuffled,
         baseline=samples / "model.onnx",
         data=few,
-        rules=Rules(max_drop=0.01),
+        max_drop=0.01,
         seconds=0.3,
         threads=1,
     )
@@ -431,7 +429,7 @@ def test_a_model_with_shuffled_weights_fails_on_quality(samples, shuffled, few):
 def test_a_too_small_evaluation_set_is_inconclusive(samples, tmp_path):
     data = np.load(samples / "evaluation.npz")
     np.savez(tmp_path / "few.npz", x=data["x"][:20], labels=data["labels"][:20])
-    arguments = {"baseline": samples / "model.onnx", "rules": Rules(max_drop=0.01), "seconds": 0.3, "threads": 1}
+    arguments = {"baseline": samples / "model.onnx", "max_drop": 0.01, "seconds": 0.3, "threads": 1}
     few, many = (
         ok.gate(samples / "model.onnx", data=path, **arguments)
         for path in (tmp_path / "few.npz", samples / "evaluation.npz")
@@ -456,20 +454,20 @@ def test_what_cannot_be_written_is_refused_before_anything_is_measured(samples, 
 
 
 @pytest.mark.parametrize(
-    ("rules", "tried_again"),
+    ("limits", "tried_again"),
     [
-        (Rules(max_drop=0.01), False),  # twenty samples show as little again
-        (Rules(max_p99=1.0), True),  # half a second is too short for a p99
+        ({"max_drop": 0.01}, False),  # twenty samples show as little again
+        ({"max_p99": 1.0}, True),  # half a second is too short for a p99
     ],
 )
-def test_an_inconclusive_gate_tries_again_where_more_time_may_tell(rules, tried_again, samples, tmp_path):
+def test_an_inconclusive_gate_tries_again_where_more_time_may_tell(limits, tried_again, samples, tmp_path):
     with np.load(samples / "evaluation.npz") as data:
         np.savez(tmp_path / "few.npz", x=data["x"][:20], labels=data["labels"][:20])
     found = ok.gate(
         f"{samples / 'model.onnx'}@fake",
         baseline=f"{samples / 'model.onnx'}@fake",
         data=tmp_path / "few.npz",
-        rules=rules,
+        **limits,
         seconds=0.5,
         retry=True,
     )

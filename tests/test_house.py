@@ -161,14 +161,3 @@ def test_every_entry_of_a_table_resolves(table):
 def test_every_verb_is_a_function_of_the_same_name(verb):
     assert callable(importlib.import_module(f"optkit.cli.{verb}").__dict__[verb])
     assert callable(importlib.import_module("optkit").__getattr__(verb))
-
-
-@pytest.mark.parametrize("stage", ["export", "quantize", "compile"])
-def test_a_stages_fields_are_the_options_of_its_command(stage):
-    import inspect
-
-    from optkit.stages.stage import stage_class
-
-    options = set(inspect.signature(importlib.import_module(f"optkit.cli.{stage}").__dict__[stage]).parameters)
-    for field in stage_class(stage).model_fields:
-        assert STAGE_OPTIONS.get(field, {field}) <= options

@@ -14,7 +14,6 @@ from torch_files import X, code_in, exported, network, save
 from typer.testing import CliRunner, Result
 
 from optkit.cli.app import app
-from optkit.cli.verbs import add_to
 from optkit.errors import ModelError, UsageError
 from optkit.verbs.inspect import inspect
 
@@ -141,8 +140,6 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 def cli(*arguments: str) -> Result:
-    if not app.registered_commands:
-        add_to(app)
     return CliRunner().invoke(app, ["inspect", *arguments])
 
 

@@ -8,7 +8,6 @@ from onnx import helper
 from onnx_files import save
 from typer.testing import CliRunner
 
-from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.explanation.quality import causes as quality_causes
 from optkit.explanation.quality import intermediates
@@ -113,7 +112,6 @@ def test_quiet_sounds_are_lost_before_the_logarithm_and_what_is_said_brings_them
     words = shlex.split(found.quality.command)
     assert excluded <= {words[place + 1] for place, word in enumerate(words) if word == "--exclude"}
     monkeypatch.chdir(tmp_path)
-    verbs.add_to(app)
     done = CliRunner().invoke(app, [*words[1:], "--no-measure"])
     assert done.exit_code == 0, done.output
     assert loss_of(explained(model, tmp_path / words[-1], target)) <= 0.01

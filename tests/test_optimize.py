@@ -195,9 +195,9 @@ def test_a_limit_that_nothing_keeps_is_said_with_exit_code_1(optkit, samples, fe
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--budget", "soon"], "error: --budget: 'soon' is not a time"),
+        (["--budget", "soon"], "error: --budget soon: 'soon' is not a time"),
         (["--target", "tensorflow"], "error: unknown target 'tensorflow'"),
-        (["--max-size", "-1"], "error: --max-size: -1 is not above nothing"),
+        (["--max-size", "-1"], "error: --max-size -1: should be greater than 0"),
         (["--metric", "acuracy"], "error: unknown metric 'acuracy'"),
     ],
 )

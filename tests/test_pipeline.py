@@ -17,7 +17,6 @@ import yaml
 from typer.testing import CliRunner
 
 import optkit as api
-from optkit.cli import verbs
 from optkit.cli.app import app
 from optkit.cli.tables.gate import exit_code
 from optkit.decisions import choice
@@ -26,7 +25,6 @@ from optkit.formats import bundle_manifest
 from optkit.records.comparison import Comparison, QualityRecord, Row
 from optkit.records.model import ModelRecord
 from optkit.records.record import Interval
-from optkit.records.rules import Rules
 from optkit.records.run import Plan, Run
 from optkit.runs import chain as chains
 from optkit.runs import pipeline, run_folder
@@ -83,8 +81,6 @@ def same_store(done, monkeypatch):
 
 
 def cli(*arguments):
-    if not app.registered_commands:
-        verbs.add_to(app)
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
@@ -234,7 +230,7 @@ def test_a_run_of_another_machine_is_measured_anew_on_the_samples_that_it_split_
     compared = record.comparison.model_copy(update={"machine": elsewhere})
     record = record.model_copy(update={"comparison": compared})
     (tmp_path / "moved" / "record.json").write_text(record.to_json())
-    found = api.gate(record=tmp_path / "moved", rules=Rules(max_memory=10**10, max_drop=1), seconds=0.1)
+    found = api.gate(record=tmp_path / "moved", max_memory=10**10, max_drop=1, seconds=0.1)
     assert found.verdict == "pass"
     assert found.comparison.data == record.evaluation
     assert [row.title for row in found.comparison.rows] == ["model.onnx on onnxruntime", "int8 on openvino"]

@@ -1,24 +1,27 @@
 """The command line: one Typer application, one small file per verb, errors turned into a line and an exit code.
 
-Nothing on the path of ``--help`` imports a heavy library; the verbs import what they need when they run.
+Nothing on the path of ``--help`` imports a heavy library or a verb that was not asked for; the verbs import what they
+need when they run.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from optkit import errors
 from optkit.cli.console import Console
+from optkit.cli.verbs import VERBS
 from optkit.version import VERSION
 
 
 def console_of(ctx: typer.Context) -> Console:
-    """The console of this process's command; made on first use, set up by ``--json``, ``-q`` and ``-v``."""
+    """Return the console of this process's command; made on first use, set up by ``--json``, ``-q`` and ``-v``."""
     root = ctx.find_root()
     if root.obj is None:
         root.obj = Console()
@@ -27,7 +30,11 @@ def console_of(ctx: typer.Context) -> Console:
 
 
 class Verbs(TyperGroup):
-    """Shows our errors as a line with a hint and ends with their exit code, in the process and in tests alike."""
+    """The group of all verbs. Shows an OptkitError as a line with a hint and ends with its exit code."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands.update((name, Verb(name)) for name in VERBS)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -48,11 +55,49 @@ class Verbs(TyperGroup):
 
 
 class Verb(TyperCommand):
-    """A command that also takes the options every verb has: ``--json``, ``-q`` and ``-v``."""
+    """A verb, whose module is imported when its options are needed; the overview needs its help alone.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.params += _shared_options()
+    It also takes the options every verb has: ``--json``, ``-q`` and ``-v``.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._derived: TyperCommand | None = None
+        self._params: list[Any] | None = None
+        entry = VERBS[name]
+        super().__init__(name, help=entry.help, epilog=examples(*entry.examples), rich_markup_mode=None)
+
+    @property
+    def params(self) -> list[Any]:
+        """The options, derived on first use."""
+        if self._params is None:
+            self._params = [*self._command().params, *_shared_options()]
+        return self._params
+
+    @params.setter
+    def params(self, value: list[Any]) -> None:
+        """Ignore the empty list that the superclass begins with."""
+
+    @property
+    def callback(self) -> Callable[..., Any] | None:
+        """The verb's function, as Typer calls it."""
+        return self._command().callback
+
+    @callback.setter
+    def callback(self, value: Any) -> None:
+        """Ignore what the superclass begins with: nothing."""
+
+    def _command(self) -> TyperCommand:
+        if self._derived is None:
+            module = importlib.import_module(f"optkit.cli.{self.name}")
+            self._derived = _command_of(module.__dict__[self.name or ""])
+        return self._derived
+
+
+def _command_of(function: Callable[..., Any]) -> TyperCommand:
+    """Make the command of one function by Typer."""
+    donor = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    donor.command()(function)
+    return cast(TyperCommand, typer.main.get_command(donor))
 
 
 def _set(name: str) -> Callable[..., Any]:
@@ -86,13 +131,11 @@ def _shared(
 
 
 def _shared_options() -> list[Any]:
-    donor = typer.Typer(add_completion=False)
-    donor.command()(_shared)
-    return [param for param in typer.main.get_command(donor).params if param.name != "help"]
+    return [param for param in _command_of(_shared).params if param.name != "help"]
 
 
 def examples(*lines: str) -> str:
-    """The epilogue of a verb's help: its examples, a command each."""
+    """Format a verb's examples, a command each, as the epilogue of its help."""
     return "Examples:\n\n\b\n" + "\n".join(f"  {line}" for line in lines)
 
 

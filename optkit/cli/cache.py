@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from optkit.cli.app import console_of
+from optkit.cli.derive import derived
+from optkit.cli.running import carried_out
+from optkit.options.verbs.cache import CacheCommand
 
 if TYPE_CHECKING:
     from optkit.cli.console import Block
     from optkit.records.run import Cache, CacheEntry
 
 
-def cache(
-    ctx: typer.Context,
-    action: Annotated[str, typer.Argument(metavar="list|prune", help="Show the entries, or remove some.")] = "list",
-    older_than: Annotated[
-        float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="Remove what was not used for so long.")
-    ] = None,
-    max_bytes: Annotated[
-        int | None, typer.Option("--max-bytes", min=0, help="Remove the longest unused until the rest fits.")
-    ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Remove everything.")] = False,
-) -> None:
-    """List what the store of finished stages holds, or prune it."""
+@derived(CacheCommand)
+def cache(ctx: typer.Context, options: CacheCommand) -> None:
+    """List or prune, and show the entries."""
     from optkit.verbs.cache import cache as verb
 
-    record = verb(action, older_than=older_than, max_bytes=max_bytes, all=all_)  # type: ignore[arg-type]
-    console_of(ctx).answer(record, lambda: _blocks(record, pruned=action == "prune"))
+    record = carried_out(ctx, verb, options)
+    console_of(ctx).answer(record, lambda: _blocks(record, pruned=options.action == "prune"))
 
 
 def _blocks(cache: Cache, *, pruned: bool) -> list[Block]:

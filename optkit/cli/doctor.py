@@ -9,18 +9,22 @@ import typer
 
 from optkit.cli.app import console_of
 from optkit.cli.console import Block, Table, Text
+from optkit.cli.derive import derived
+from optkit.cli.running import carried_out
+from optkit.options.verbs.doctor import DoctorCommand
 from optkit.sheets import Cell
 
 if TYPE_CHECKING:
     from optkit.records.machine import Doctor, GpuRecord, LibraryRecord, Machine, ProviderRecord
 
 
-def doctor(ctx: typer.Context) -> None:
-    """Show what this machine has: targets, instruction sets, limits, noise."""
+@derived(DoctorCommand)
+def doctor(ctx: typer.Context, options: DoctorCommand) -> None:
+    """Examine the machine, and show what it has; ``-v`` shows all libraries."""
     from optkit.verbs.doctor import doctor as verb
 
     console = console_of(ctx)
-    found = verb()
+    found = carried_out(ctx, verb, options)
     console.notes(found.notes)
     console.answer(found, lambda: _blocks(found, whole=bool(console.verbose)))
 

@@ -3,48 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from optkit.cli import options
 from optkit.cli.app import console_of
 from optkit.cli.console import Block, Table, Text
+from optkit.cli.derive import derived
+from optkit.cli.running import carried_out
+from optkit.options.verbs.inspect import InspectCommand
 
 if TYPE_CHECKING:
     from optkit.records.model import Inspection, Refusal, TensorRecord
 
-Targets = Annotated[
-    str | None,
-    typer.Option("--target", metavar="NAME,NAME", help="Which targets to ask; by default all that are installed."),
-]
 _ROWS = 25
 
 
-def inspect(
-    ctx: typer.Context,
-    model: options.ModelPath,
-    target: Targets = None,
-    shapes: options.Shapes = None,
-    inputs: options.Inputs = None,
-    code: options.Code = None,
-    trust: options.Trust = False,
-) -> None:
-    """Say what a model is: format, signature, operators, weights, and what each target would refuse."""
+@derived(InspectCommand)
+def inspect(ctx: typer.Context, options: InspectCommand) -> None:
+    """Inspect, and show what was found; ``-v`` shows all of it."""
     from optkit.verbs.inspect import inspect as verb
 
     console = console_of(ctx)
-    names = [name.strip() for name in (target or "").split(",") if name.strip()]
-    with console.progress() as progress:
-        found = verb(
-            model,
-            targets=names,
-            shapes=shapes or (),
-            inputs=tuple(inputs or ()),
-            code=code,
-            trust=trust,
-            progress=progress,
-        )
+    found = carried_out(ctx, verb, options)
     console.notes(found.notes)
     console.answer(found, lambda: _blocks(found, whole=bool(console.verbose)))
 

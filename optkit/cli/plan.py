@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from optkit.cli import options
 from optkit.cli.app import console_of
+from optkit.cli.derive import derived
+from optkit.cli.running import carried_out
+from optkit.options.verbs.plan import PlanCommand
 from optkit.sheets import Cell
 
 if TYPE_CHECKING:
@@ -15,12 +17,13 @@ if TYPE_CHECKING:
     from optkit.records.run import Plan, PlannedStage
 
 
-def plan(ctx: typer.Context, recipe: options.RecipePath, settings: options.Settings = None) -> None:
-    """Show what a recipe would do, and which of it is in the store."""
+@derived(PlanCommand)
+def plan(ctx: typer.Context, options: PlanCommand) -> None:
+    """Plan, and show the stages of every branch."""
     from optkit.verbs.plan import plan as verb
 
-    record = verb(recipe, settings=tuple(settings or ()))
     console = console_of(ctx)
+    record = carried_out(ctx, verb, options)
     console.notes(record.notes)
     console.answer(record, lambda: _blocks(record))
 

@@ -8,34 +8,27 @@ from typing import TYPE_CHECKING
 import typer
 
 from optkit import errors
-from optkit.cli import options
 from optkit.cli.app import console_of
+from optkit.cli.derive import derived
+from optkit.cli.running import carried_out
 from optkit.cli.tables import gate
+from optkit.options.verbs.run import RunCommand
 
 if TYPE_CHECKING:
     from optkit.cli.console import Block
     from optkit.records.run import Branch, Run
 
 
-def run(
-    ctx: typer.Context,
-    recipe: options.RecipePath,
-    settings: options.Settings = None,
-    output: options.Output = None,
-    force: options.Force = False,
-) -> None:
-    """Carry out a recipe: transform, measure, choose, judge, report.
-
-    With a gate in the recipe: exit 0 where every rule passes, 3 where one fails, 5 where the data cannot tell.
-    """
+@derived(RunCommand)
+def run(ctx: typer.Context, options: RunCommand) -> None:
+    """Run, show the results, and exit by the gate's verdict."""
     from optkit.reports import summary
     from optkit.runs import run_folder
     from optkit.verbs.run import run as verb
 
     console = console_of(ctx)
-    folder = output or run_folder.default(recipe)
-    with console.progress() as progress:
-        record = verb(recipe, settings=tuple(settings or ()), output=folder, force=force, progress=progress)
+    folder = options.output or run_folder.default(options.recipe)
+    record = carried_out(ctx, verb, options.model_copy(update={"output": folder}))
     console.notes(summary.all_notes(record))
     console.answer(record, lambda: _blocks(record, folder))
     if record.gate is not None:

@@ -1,97 +1,178 @@
-"""The table of verbs. Each is one small file with one function; importing it must stay cheap."""
+"""The table of verbs: the help of each and examples, so that the overview needs no verb's module."""
 
 from __future__ import annotations
 
-import importlib
+from typing import NamedTuple
 
-import typer
 
-from optkit.cli.app import Verb, examples
+class Verb(NamedTuple):
+    """A verb's help, whose first line the overview shows, and three examples, a command each."""
 
-VERBS: dict[str, tuple[str, str, str]] = {
-    "doctor": ("optkit doctor", "optkit doctor --json", "optkit doctor -v"),
-    "inspect": (
-        "optkit inspect model.onnx",
-        "optkit inspect model.pt --json",
-        "optkit inspect weights.pth --code net.py:build",
+    help: str
+    examples: tuple[str, str, str]
+
+
+VERBS = {
+    "doctor": Verb(
+        help="Show what this machine has: targets, instruction sets, limits, noise.",
+        examples=(
+            "optkit doctor",
+            "optkit doctor --json",
+            "optkit doctor -v",
+        ),
     ),
-    "export": (
-        "optkit export model.pt -o model.onnx",
-        "optkit export weights.pth --code net.py:build --input 'x:float32[batch,3,224,224]' -o model.onnx",
-        "optkit export model.pt2 --data data.npz -o model.onnx",
+    "inspect": Verb(
+        help="Say what a model is: format, signature, operators, weights, and what each target would refuse.",
+        examples=(
+            "optkit inspect model.onnx",
+            "optkit inspect model.pt --json",
+            "optkit inspect weights.pth --code net.py:build",
+        ),
     ),
-    "quantize": (
-        "optkit quantize model.pt --int8",
-        "optkit quantize model.onnx --int8 --data data.npz --target openvino -o model-int8.onnx",
-        "optkit quantize weights.pth --code net.py:build --int8 --method qat --data data.npz",
+    "export": Verb(
+        help="Export a torch model to ONNX, dynamic dimensions kept, parity checked.",
+        examples=(
+            "optkit export model.pt -o model.onnx",
+            "optkit export weights.pth --code net.py:build --input 'x:float32[batch,3,224,224]' -o model.onnx",
+            "optkit export model.pt2 --data data.npz -o model.onnx",
+        ),
     ),
-    "prune": (
-        "optkit prune model.pt --sparsity 0.5 --data data.npz",
-        "optkit prune weights.pth --code net.py:build --target-speedup 1.5 --target openvino --data data.npz",
-        "optkit prune model.pt --drop-layers 3 --data text.yaml --train-data corpus.yaml -o small.onnx",
+    "quantize": Verb(
+        help="Quantize a model by the method that fits it, and prove what that brought.",
+        examples=(
+            "optkit quantize model.pt --int8",
+            "optkit quantize model.onnx --int8 --data data.npz --target openvino -o model-int8.onnx",
+            "optkit quantize weights.pth --code net.py:build --int8 --method qat --data data.npz",
+        ),
     ),
-    "distill": (
-        "optkit distill weights.pth --code net.py:build --student-code net.py:small --data data.npz",
-        "optkit distill model.pt --layers 3 --data text.yaml --train-data corpus.yaml -o student.pt",
-        "optkit distill weights.pth --code net.py:build --student pruned.safetensors --data data.npz -o student.onnx",
+    "prune": Verb(
+        help="Cut a model smaller, let it learn again, and prove what it kept.",
+        examples=(
+            "optkit prune model.pt --sparsity 0.5 --data data.npz",
+            "optkit prune weights.pth --code net.py:build --target-speedup 1.5 --target openvino --data data.npz",
+            "optkit prune model.pt --drop-layers 3 --data text.yaml --train-data corpus.yaml -o small.onnx",
+        ),
     ),
-    "compile": (
-        "optkit compile model.onnx --target openvino -o bundle",
-        "optkit compile model.onnx --target onnxruntime --threads 2 -o bundle",
-        "optkit compile model-int8.onnx --target openvino --option INFERENCE_PRECISION_HINT=f32 -o bundle",
+    "distill": Verb(
+        help="Train a smaller student to do what the model does, and prove what it kept.",
+        examples=(
+            "optkit distill weights.pth --code net.py:build --student-code net.py:small --data data.npz",
+            "optkit distill model.pt --layers 3 --data text.yaml --train-data corpus.yaml -o student.pt",
+            "optkit distill weights.pth --code net.py:build --student pruned.safetensors --data data.npz -o out.onnx",
+        ),
     ),
-    "evaluate": (
-        "optkit evaluate model.onnx --data data.npz",
-        "optkit evaluate small.onnx --reference model.onnx --data data.npz --metric cosine",
-        "optkit evaluate model.onnx --data images.yaml --metric top5",
+    "compile": Verb(
+        help="Make a bundle for one target: model, options, signature, digests.",
+        examples=(
+            "optkit compile model.onnx --target openvino -o bundle",
+            "optkit compile model.onnx --target onnxruntime --threads 2 -o bundle",
+            "optkit compile model-int8.onnx --target openvino --option INFERENCE_PRECISION_HINT=f32 -o bundle",
+        ),
     ),
-    "benchmark": (
-        "optkit benchmark model.onnx",
-        "optkit benchmark model.onnx@onnxruntime model.onnx@openvino --threads 1",
-        "optkit benchmark model.onnx --scenario server --max-p99 20ms --threads 1",
+    "evaluate": Verb(
+        help="Measure the quality of a model on data; with a reference also what was lost.",
+        examples=(
+            "optkit evaluate model.onnx --data data.npz",
+            "optkit evaluate small.onnx --reference model.onnx --data data.npz --metric cosine",
+            "optkit evaluate model.onnx --data images.yaml --metric top5",
+        ),
     ),
-    "compare": (
-        "optkit compare model.onnx small.onnx --data data.npz",
-        "optkit compare model.onnx small.onnx@openvino bundle --data data.npz --metric accuracy --max-drop 0.01",
-        "optkit compare model.onnx small.onnx --data data.npz --json",
+    "benchmark": Verb(
+        help=(
+            "Time models: latency percentiles, throughput, peak memory.\n\n"
+            "A model that fails, except the first, is a row with its reason; the others are timed, and the "
+            "command ends with exit code 1."
+        ),
+        examples=(
+            "optkit benchmark model.onnx",
+            "optkit benchmark model.onnx@onnxruntime model.onnx@openvino --threads 1",
+            "optkit benchmark model.onnx --scenario server --max-p99 20ms --threads 1",
+        ),
     ),
-    "explain": (
-        "optkit explain model.onnx model-int8.onnx",
-        "optkit explain model.onnx model-int8.onnx --data data.npz --calibration calibration.npz --threads 1",
-        "optkit explain model.onnx@onnxruntime model.onnx@openvino --json",
+    "compare": Verb(
+        help=(
+            "Compare models: quality, speed and size side by side, with intervals.\n\n"
+            "A model that fails, except the first, is a row with its reason; the others are compared, and the "
+            "command ends with exit code 1."
+        ),
+        examples=(
+            "optkit compare model.onnx small.onnx --data data.npz",
+            "optkit compare model.onnx small.onnx@openvino bundle --data data.npz --metric accuracy --max-drop 0.01",
+            "optkit compare model.onnx small.onnx --data data.npz --json",
+        ),
     ),
-    "optimize": (
-        "optkit optimize model.onnx --data data.npz --max-drop 0.01 -o bundle",
-        "optkit optimize model.onnx --data data.npz --goal size --target openvino --budget 5m -o bundle",
-        "optkit optimize weights.pth --code net.py:build --input 'x:float32[batch,8]' --data data.npz -o bundle",
+    "explain": Verb(
+        help=(
+            "Explain why a model is slower or faster than another, and where its quality went, with causes and "
+            "what to try.\n\n"
+            "Time is told operator by operator, quality layer by layer; the latter needs data. A candidate that "
+            "fails ends the command with exit code 1."
+        ),
+        examples=(
+            "optkit explain model.onnx model-int8.onnx",
+            "optkit explain model.onnx model-int8.onnx --data data.npz --calibration calibration.npz --threads 1",
+            "optkit explain model.onnx@onnxruntime model.onnx@openvino --json",
+        ),
     ),
-    "gate": (
-        "optkit gate model-int8.onnx --baseline model.onnx --data data.npz --max-drop 0.01 --min-speedup 1.5",
-        "optkit gate bundle --baseline model.onnx --data data.npz --max-p99 20ms --junit gate.xml",
-        "optkit gate --record runs/today --max-drop 0.01",
+    "optimize": Verb(
+        help=(
+            "Search for the best form of a model whose loss stays inside the bound: a bundle, its recipe, the "
+            "proof.\n\n"
+            "The original is the first candidate, and the result where nothing beats it. A search that was killed"
+            " goes on when it is started again."
+        ),
+        examples=(
+            "optkit optimize model.onnx --data data.npz --max-drop 0.01 -o bundle",
+            "optkit optimize model.onnx --data data.npz --goal size --target openvino --budget 5m -o bundle",
+            "optkit optimize weights.pth --code net.py:build --input 'x:float32[batch,8]' --data data.npz -o bundle",
+        ),
     ),
-    "plan": (
-        "optkit plan recipe.yaml",
-        "optkit plan recipe.yaml --set stages.0.quantize.method=dynamic",
-        "optkit plan recipe.yaml --json",
+    "gate": Verb(
+        help=(
+            "Judge a release: exit 0 where every rule passes, 3 where one fails, 5 where the data cannot tell.\n\n"
+            "Without a rule, the candidate must not be worse than the baseline."
+        ),
+        examples=(
+            "optkit gate model-int8.onnx --baseline model.onnx --data data.npz --max-drop 0.01 --min-speedup 1.5",
+            "optkit gate bundle --baseline model.onnx --data data.npz --max-p99 20ms --junit gate.xml",
+            "optkit gate --record runs/today --max-drop 0.01",
+        ),
     ),
-    "run": (
-        "optkit run recipe.yaml",
-        "optkit run recipe.yaml -o runs/today",
-        "optkit run recipe.yaml --set benchmark.seconds=5",
+    "plan": Verb(
+        help="Show what a recipe would do, and which of it is in the store.",
+        examples=(
+            "optkit plan recipe.yaml",
+            "optkit plan recipe.yaml --set stages.0.quantize.method=dynamic",
+            "optkit plan recipe.yaml --json",
+        ),
     ),
-    "report": (
-        "optkit report runs/today",
-        "optkit report runs/today --format html -o report.html",
-        "optkit report runs/today --format junit -o run.xml",
+    "run": Verb(
+        help=(
+            "Carry out a recipe: transform, measure, choose, judge, report.\n\n"
+            "With a gate in the recipe: exit 0 where every rule passes, 3 where one fails, 5 where the data "
+            "cannot tell."
+        ),
+        examples=(
+            "optkit run recipe.yaml",
+            "optkit run recipe.yaml -o runs/today",
+            "optkit run recipe.yaml --set benchmark.seconds=5",
+        ),
     ),
-    "cache": ("optkit cache list", "optkit cache prune --older-than 30", "optkit cache prune --all"),
+    "report": Verb(
+        help="Show the report of a run, or write it to a file.",
+        examples=(
+            "optkit report runs/today",
+            "optkit report runs/today --format html -o report.html",
+            "optkit report runs/today --format junit -o run.xml",
+        ),
+    ),
+    "cache": Verb(
+        help="List what the store of finished stages holds, or prune it.",
+        examples=(
+            "optkit cache list",
+            "optkit cache prune --older-than 30",
+            "optkit cache prune --all",
+        ),
+    ),
 }
-"""Three examples by verb, in the order of the help; the verb's function is ``optkit.cli.VERB:VERB``."""
-
-
-def add_to(app: typer.Typer) -> None:
-    """Register every verb, in the table's order."""
-    for verb, lines in VERBS.items():
-        module = importlib.import_module(f"optkit.cli.{verb}")
-        app.command(verb, cls=Verb, epilog=examples(*lines))(module.__dict__[verb])
+"""By name, in the order of the help; the command is the function ``optkit.cli.NAME:NAME``."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from optkit import units
 from optkit.notes import Note
+from optkit.options.verbs.optimize import Goal
 from optkit.records import sentences
 from optkit.records.comparison import Comparison, QualityRecord, Row
-from optkit.records.search import Goal
 
 _NEGLIGIBLE = 0.01
 """The loss of fidelity to the baseline's outputs that passes without a given bound: cosine 0.99, 99 % agreement."""

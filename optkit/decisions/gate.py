@@ -13,11 +13,11 @@ from typing import Any
 from optkit import units
 from optkit.errors import UsageError
 from optkit.metrics.statistics import MARGIN
+from optkit.options.rules import Rules as Rules
 from optkit.records import sentences
 from optkit.records.comparison import Comparison, Row
 from optkit.records.gate import GateVerdict, Judgement, RuleRecord
 from optkit.records.record import Interval
-from optkit.records.rules import Rules
 
 NOT_WORSE = 0.01
 """The loss that passes when no rules are given: in the metric's own units where it lies between 0 and 1, else as a
@@ -26,8 +26,6 @@ share of the baseline's value."""
 
 ABSOLUTE = frozenset({"max_p99", "min_throughput", "max_memory"})
 """Rules about figures that belong to one machine; all others compare two figures of one measurement."""
-
-
 _UP_TO_ONE = ("accuracy", "top5", "f1", "cosine", "agreement", "pearson", "spearman")
 
 

@@ -10,9 +10,10 @@ from optkit.errors import MissingDeviceError, TargetError, UsageError
 from optkit.formats import opening
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.lazy import did_you_mean
+from optkit.options.measuring import TimeLimit
 from optkit.targets.target import TARGETS, Target, target
 
-TIME_LIMIT = 600.0
+TIME_LIMIT = TimeLimit().time_limit
 """Seconds that one request may take before its child counts as hung."""
 
 

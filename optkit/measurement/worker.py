@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,7 +22,8 @@ from typing import IO, Any
 from optkit.errors import WorkerError
 from optkit.formats.operators import Profile
 from optkit.formats.tensors import Arrays, Signature, check_feed
-from optkit.measurement.candidate import Candidate
+from optkit.measurement.candidate import Candidate, candidate
+from optkit.options.option import Options
 from optkit.targets.target import Examination
 
 _GRACE = 5.0
@@ -30,6 +31,13 @@ _GRACE = 5.0
 
 
 _BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from optkit.measurement.child import main; main()"
+
+
+def opened(sources: Iterable[str | Path], options: Options) -> list[Candidate]:
+    """Open every model with those of a verb's options that ``candidate`` takes. Raises as it does."""
+    names = ("target", "device", "threads", "inputs", "code", "trust", "time_limit")
+    given = {name: getattr(options, name) for name in names if name in type(options).model_fields}
+    return [candidate(source, **given) for source in sources]
 
 
 def examined(candidate: Candidate, *, layers: bool = False) -> Examination:

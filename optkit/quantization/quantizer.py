@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from optkit import lazy
 from optkit.data.dataset import Dataset
@@ -15,6 +15,7 @@ from optkit.formats.model import Model
 from optkit.formats.onnx import nodes
 from optkit.formats.tensors import Arrays
 from optkit.notes import Note
+from optkit.options.verbs.quantize import BiasCorrection, Calibrate, Floats, ModelType, Preset
 from optkit.progress import Progress, no_progress
 from optkit.system import native
 from optkit.system.native import Engine
@@ -40,13 +41,6 @@ _FUSED = "/MatMulAddFusion"
 """What onnxruntime adds to the name of a MatMul when it makes a Gemm of it and the Add behind it."""
 
 
-Floats = Literal["float32", "fp16", "bf16"]
-"""The types that operators outside integers may compute in."""
-
-
-Calibrate = Literal["minmax", "entropy", "percentile", "mean"]
-
-
 CALIBRATES = {
     "onnxruntime": ("minmax", "entropy", "percentile"),
     "nncf": ("minmax", "mean", "percentile"),
@@ -54,15 +48,6 @@ CALIBRATES = {
     "tensorrt": ("minmax", "entropy", "percentile"),
 }
 """The ways to calibrate that an engine knows."""
-
-
-ModelType = Literal["auto", "transformer", "none"]
-
-
-Preset = Literal["mixed", "performance"]
-
-
-BiasCorrection = Literal["fast", "accurate", "none"]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from optkit.notes import Note
+from optkit.options import measuring
 from optkit.records.machine import Machine
 from optkit.records.model import DatasetRecord, ModelRecord
 from optkit.records.record import Interval, Record, Root
@@ -75,8 +76,8 @@ class LatencyRecord(Record):
     """Number of inferences in each bin; the last bin also holds those above the 99 % quantile."""
 
 
-Scenario = Literal["single-stream", "multi-stream", "offline", "server"]
-"""The pattern of load, named as in MLPerf."""
+Scenario = measuring.Scenario
+"""A way to put load on, named as MLPerf names it."""
 
 
 class LoadTrial(Record):

@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from optkit.options.verbs.optimize import Goal
 from optkit.records.comparison import Row
 from optkit.records.layers import Sensitivity
 from optkit.records.model import DatasetRecord
 from optkit.records.record import Record
 
-Goal = Literal["latency", "throughput", "size", "memory"]
 Phase = Literal["float", "broad", "trimmed", "repair", "mixed", "trained", "options"]
 """Phases of a search, in order: the float model on each target; each method in its plain form; the same without the
 layers that integers slow down; another method where one lost too much; the most damaged layers in float; training; and

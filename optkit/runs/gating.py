@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from optkit.data import dataset as datasets
 from optkit.data.dataset import Dataset
 from optkit.decisions import gate as gate_rules
@@ -17,17 +15,17 @@ from optkit.measurement import candidate as candidates
 from optkit.measurement import comparison
 from optkit.measurement.candidate import Candidate
 from optkit.notes import Note
+from optkit.options.rules import Rules
+from optkit.options.verbs.gate import GateCommand
 from optkit.progress import Progress
 from optkit.records.comparison import Comparison, Row
 from optkit.records.gate import Gate
-from optkit.records.rules import Rules
 from optkit.runs import saved
-from optkit.runs import saved as athand
 from optkit.runs.saved import Saved
-from optkit.system import fingerprint, validation
+from optkit.system import fingerprint
 
 _LONGER = 3.0
-"""How many times as long is measured when an inconclusive gate tries again."""
+"""Factor on the measuring time when an inconclusive gate tries again."""
 
 
 _SIDE_BY_SIDE = ("single-stream", "multi-stream")
@@ -39,47 +37,46 @@ _EXAMPLE = "optkit gate CANDIDATE --baseline BASELINE --data DATA, or --record R
 _NAME_IT = "name the model itself: --baseline MODEL"
 
 
-def rules_of(**limits: object) -> Rules:
-    """The rules with these limits. Raises UsageError that names the option."""
-    try:
-        return Rules.model_validate(limits)
-    except ValidationError as error:
-        raise UsageError(validation.option_error(error), hint="optkit gate --help") from None
+def rules_of(options: GateCommand) -> Rules:
+    """Return the rules among the options."""
+    return options.part(Rules)
 
 
 @dataclass(frozen=True)
 class _Measuring:
-    """How to measure, as the options say."""
+    """Measuring as the options say."""
 
-    data: str | Path | None
-    metric: str | None
-    threads: int | None
-    batch: int
-    seconds: float
-    precision: float
-    seed: int
-    retry: bool
+    options: GateCommand
     progress: Progress
-    opening: dict[str, Any]
-    """What opens models that need it: inputs, code, trust, time limit."""
+
+    @property
+    def opening(self) -> dict[str, Any]:
+        """Arguments that open a model to be measured: those on the file, threads and the time limit."""
+        names = ("inputs", "code", "trust", "time_limit", "threads")
+        return {name: getattr(self.options, name) for name in names}
+
+    def changed(self, **options: Any) -> _Measuring:
+        """The same with other options."""
+        return replace(self, options=self.options.model_copy(update=options))
 
     def opened(self, source: str | Path, place: dict[str, Any]) -> Candidate:
-        """A model to be measured, on the target and device of ``place``."""
-        return candidates.candidate(source, **place, threads=self.threads, **self.opening)
+        """Open a model to be measured, on the target and device of ``place``."""
+        return candidates.candidate(source, **place, **self.opening)
 
     def judged(self, pair: Sequence[Candidate], dataset: Dataset | None, rules: Rules, notes: Sequence[Note]) -> Gate:
         """Measure the baseline, and beside it the candidate where that is another, and judge the last of them."""
-        for factor in (1.0, _LONGER) if self.retry else (1.0,):
+        options = self.options
+        for factor in (1.0, _LONGER) if options.retry else (1.0,):
             compared = comparison.side_by_side(
                 pair,
                 dataset=dataset,
-                metric=self.metric,
+                metric=options.metric,
                 max_drop=rules.max_drop if dataset else None,
-                batch=self.batch,
-                seconds=factor * self.seconds,
-                precision=self.precision / factor,
-                seed=self.seed,
-                threads=self.threads,
+                batch=options.batch,
+                seconds=factor * options.seconds,
+                precision=options.precision / factor,
+                seed=options.seed,
+                threads=options.threads,
                 progress=self.progress,
             )
             found = _judged(compared, compared.rows[-1], rules, [*notes, *compared.notes])
@@ -94,22 +91,22 @@ def _fresh(
     notes: list[Note] = []
     if saved.is_record(Path(baseline)):
         found = saved.read(Path(baseline))
-        measuring = replace(measuring, threads=measuring.threads or found.comparison.threads)
+        measuring = measuring.changed(threads=measuring.options.threads or found.comparison.threads)
         first, note = _stood_for(found, Path(baseline), measuring)
         notes.append(note)
     else:
         first = measuring.opened(baseline, place)
     signature = first.model.signature
     inputs = None if signature is None else signature.inputs
-    dataset = None if measuring.data is None else datasets.open(measuring.data, inputs)
+    dataset = None if measuring.options.data is None else datasets.open(measuring.options.data, inputs)
     return measuring.judged([first, measuring.opened(candidate, place)], dataset, rules, notes)
 
 
 def _stood_for(found: Saved, path: Path, measuring: _Measuring) -> tuple[Candidate, Note]:
-    """The model that a record stands for as a baseline to measure: a saved figure never is one."""
+    """Open the model that a record stands for as a baseline; a saved figure never is one."""
     row = _only(found, path)
     try:
-        baseline = athand.candidate(found, row, threads=measuring.threads, **measuring.opening)
+        baseline = saved.candidate(found, row, **measuring.opening)
     except OptkitError as error:
         raise ModelError(
             f"{path}: a saved figure is no baseline, and the model behind it, {row.title}, is not at hand: "
@@ -120,7 +117,7 @@ def _stood_for(found: Saved, path: Path, measuring: _Measuring) -> tuple[Candida
 
 
 def _only(found: Saved, path: Path) -> Row:
-    """The row that a record stands for: the one that the run chose, the only candidate, or the only model at all."""
+    """Find the row that a record stands for: the one that the run chose, the only candidate, or the only model."""
     rows = found.comparison.rows
     if found.chosen is None and len(rows) > 2:
         raise UsageError(f"{path}: compares {len(rows) - 1} candidates and chose none of them", hint=_NAME_IT)
@@ -144,7 +141,7 @@ def _of_record(path: Path, name: str | None, rules: Rules, measuring: _Measuring
 
 
 def _from_elsewhere(path: Path, row: Row, rules: Rules, compared: Comparison, elsewhere: str, missing: str) -> Gate:
-    """The ratios of another machine's record. Raises UsageError where a rule is about more than ratios."""
+    """Judge the ratios of another machine's record. Raises UsageError where a rule is about more than ratios."""
     absolute = gate_rules.ABSOLUTE & set(rules.given)
     if absolute:
         raise UsageError(
@@ -157,17 +154,17 @@ def _from_elsewhere(path: Path, row: Row, rules: Rules, compared: Comparison, el
 
 
 def _at_hand(found: Saved, row: Row, rules: Rules, measuring: _Measuring) -> tuple[list[Candidate], Dataset | None]:
-    """The baseline, the row where it is another, and the data, which only rules about quality insist on.
+    """Open the baseline, the row where it is another, and the data, which only rules about quality insist on.
 
     Raises OptkitError, which names what is missing or changed.
     """
     if found.comparison.scenario not in _SIDE_BY_SIDE:
         raise UsageError(f"its scenario, {found.comparison.scenario}, is none that a gate measures")
     rows = [found.comparison.rows[0], *([] if row.baseline else [row])]
-    pair = [athand.candidate(found, each, threads=measuring.threads, **measuring.opening) for each in rows]
+    pair = [saved.candidate(found, each, **measuring.opening) for each in rows]
     signature = pair[0].model.signature
     try:
-        return pair, athand.dataset(found, measuring.data, None if signature is None else signature.inputs)
+        return pair, saved.dataset(found, measuring.options.data, None if signature is None else signature.inputs)
     except OptkitError:
         if not rules.given or rules.max_drop is not None:
             raise
@@ -175,14 +172,14 @@ def _at_hand(found: Saved, row: Row, rules: Rules, measuring: _Measuring) -> tup
 
 
 def _as_recorded(measuring: _Measuring, compared: Comparison, dataset: Dataset | None) -> _Measuring:
-    """Measuring as it was done for the record."""
+    """Take metric, batch and threads from the record."""
     metric = next((row.quality.metric for row in compared.rows if row.quality), None)
-    threads = measuring.threads or compared.threads
-    return replace(measuring, metric=metric if dataset else None, batch=compared.batch, threads=threads)
+    threads = measuring.options.threads or compared.threads
+    return measuring.changed(metric=metric if dataset else None, batch=compared.batch, threads=threads)
 
 
 def _may_change(found: Gate) -> bool:
-    """Whether a longer measurement may end otherwise: the same data shows the same loss again."""
+    """True if a longer measurement may end otherwise: not for the loss, which the same data shows again."""
     open_rules = [rule.rule for rule in found.rules if rule.verdict == "inconclusive"]
     return found.verdict == "inconclusive" and any(rule != "max-drop" for rule in open_rules)
 

@@ -19,8 +19,10 @@ from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, Validati
 from optkit.data.description import Block, DataSpec
 from optkit.errors import MetricError, RecipeError, UsageError
 from optkit.metrics import metric as metrics
-from optkit.metrics.statistics import PRECISION
-from optkit.records.rules import Rules
+from optkit.options.data import CalibrationSize, Loss, Metric
+from optkit.options.measuring import Batch, Measurement, Precision, Threads
+from optkit.options.rules import Rules
+from optkit.options.source import ModelArgument, ModelSource, Seed
 from optkit.stages.stage import STAGES, Stage, stage_class
 from optkit.system import validation, yaml_lines
 from optkit.system.yaml_lines import Document, Place
@@ -31,17 +33,10 @@ def _path_alone(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 
 
-class ModelSpec(Block):
-    """The model that comes in. The keys are the options ``--input``, ``--code`` and ``--trust``."""
+class ModelSpec(ModelSource, Block):
+    """The model that comes in, with the options that open it."""
 
-    path: str
-    """File of the model."""
-    inputs: list[str] = Field(default_factory=list)
-    """Inputs as ``NAME:DTYPE[DIM,DIM]``, where the file does not tell them."""
-    code: str | None = None
-    """``FILE.py:CALLABLE`` that builds the module of a state dict."""
-    trust: bool = False
-    """True to let a pickled file run its code."""
+    path: ModelArgument[str]
 
     def beside(self, folder: Path) -> ModelSpec:
         """The same with relative paths taken from ``folder``."""
@@ -49,17 +44,8 @@ class ModelSpec(Block):
         return self.model_copy(update={"path": os.path.normpath(folder / self.path), "code": code})
 
 
-class Benchmark(Block):
-    """Settings of the measurement of the results."""
-
-    seconds: float = Field(10.0, gt=0)
-    """Seconds that each model is timed at most."""
-    precision: float = Field(PRECISION, gt=0)
-    """Half width of the speed-up's interval, as a share of its value, at which timing stops."""
-    threads: Annotated[int, Field(gt=0)] | None = None
-    """Threads of a session; by default all cores."""
-    batch: Annotated[int, Field(gt=0)] = 1
-    """Samples per inference."""
+class Benchmark(Measurement, Precision, Threads, Batch, Block):
+    """The options of the measurement that compares the results."""
 
 
 _Data = Annotated[DataSpec, BeforeValidator(_path_alone, json_schema_input_type=str | DataSpec)]
@@ -67,33 +53,30 @@ _Stages = Annotated[list[SerializeAsAny[Stage]], WithJsonSchema({"type": "array"
 _Targets = Annotated[list[str], Field(min_length=1)]
 
 
-class Recipe(Block):
-    """A model, its data, the stages to apply, and the measurement of the result."""
+class Recipe(Metric, Loss, CalibrationSize, Seed, Block):
+    """All keys of a recipe."""
 
-    model: Annotated[ModelSpec, BeforeValidator(_path_alone, json_schema_input_type=str | ModelSpec)]
-    """The model that comes in: its file, or a mapping."""
-    data: _Data | None = None
-    """Data, split into calibration and evaluation parts unless ``calibration`` is given."""
-    train: _Data | None = None
-    """Data that stages which train learn from; split off ``data`` where it is not given."""
-    calibration: _Data | None = None
-    """Data that calibration ranges are taken from; split off ``data`` where it is not given."""
-    calibration_samples: Annotated[int, Field(gt=0)] = 300
-    """Number of calibration samples at most."""
-    seed: int = 0
-    """Seed of all random choices: the split of the data, training, resampling."""
-    metric: str | None = None
-    """``METRIC`` or ``METRIC:OUTPUT``; by default accuracy for classes, mae for real labels, cosine without labels."""
-    max_drop: Annotated[float, Field(ge=0)] | None = None
-    """The largest loss allowed, in the metric's own units."""
-    targets: _Targets = Field(default_factory=lambda: ["onnxruntime"])
-    """Runtimes to make the result for, each a branch of its own."""
-    stages: _Stages = Field(default_factory=list)
-    """Transformations in order: a stage's name, or one with its fields."""
-    benchmark: Benchmark = Benchmark()
-    """Duration, precision, threads and batch size of the measurement."""
-    gate: Rules | None = None
-    """Rules that the result must keep; without a rule in it, the result must not be worse than the baseline."""
+    model: Annotated[ModelSpec, BeforeValidator(_path_alone, json_schema_input_type=str | ModelSpec)] = Field(
+        description="A path, or `path`, `inputs`, `code`, `trust`."
+    )
+    data: _Data | None = Field(
+        None,
+        description="A path, or `path` with an `images` or `text` block. Without data, speed and size alone decide.",
+    )
+    train: _Data | None = Field(
+        None, description="Training data, disjoint from `data`; by default split off it where a stage trains."
+    )
+    calibration: _Data | None = Field(
+        None, description="Calibration data, disjoint from `data`; by default split off it where a stage calibrates."
+    )
+    targets: _Targets = Field(default_factory=lambda: ["onnxruntime"], description="Runtimes to end on, a branch each.")
+    stages: _Stages = Field(
+        default_factory=list, description="The stages in order; each a name, or a name with its fields."
+    )
+    benchmark: Benchmark = Field(Benchmark(), description="`seconds`, `precision`, `threads`, `batch`.")
+    gate: Rules | None = Field(
+        None, description="Rules that the result must keep; without a rule in it: not be worse than the baseline."
+    )
 
     @property
     def bound(self) -> float | None:

@@ -14,6 +14,7 @@ from optkit.data import dataset as datasets
 from optkit.data import splits
 from optkit.data.dataset import Dataset
 from optkit.data.description import DataSpec
+from optkit.decisions.gate import Rules
 from optkit.errors import DataError, ModelError, UsageError
 from optkit.formats import bundle_manifest, opening
 from optkit.formats.model import Model
@@ -23,7 +24,6 @@ from optkit.measurement.candidate import Candidate
 from optkit.records.comparison import Comparison, Row
 from optkit.records.machine import Machine
 from optkit.records.model import DatasetRecord, ModelRecord
-from optkit.records.rules import Rules
 from optkit.runs import run_folder
 from optkit.runs.recipe import Recipe
 from optkit.system import validation

@@ -1,4 +1,4 @@
-"""One stage carried out for one verb: open, export a torch model first, apply, place the result, prove it."""
+"""One stage carried out for one verb: open the model, export it first where it is a torch model, apply the stage."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from optkit.data import splits
 from optkit.data.splits import Parts
 from optkit.formats import opening
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.notes import Note
+from optkit.options.data import CalibrationSize
+from optkit.options.measuring import Target
+from optkit.options.option import Options
 from optkit.progress import Progress, no_progress
 from optkit.records.run import StageRecord
 from optkit.runs import store
@@ -24,25 +28,31 @@ from optkit.stages.stage import Context, Interrupted, Outcome, Stage, stage_clas
 
 @dataclass(frozen=True)
 class Request:
-    """What the verbs ``export``, ``quantize`` and ``compile`` have in common."""
+    """The options that verbs which carry out one stage have in common, and what they do with its result."""
 
-    path: str | Path
-    inputs: tuple[str, ...] = ()
-    code: str | None = None
-    trust: bool = False
+    model: str | Path
+    inputs: tuple[str, ...]
+    code: str | None
+    trust: bool
+    seed: int
+    target: str = Target().target
     data: str | Path | None = None
+    train_data: str | Path | None = None
     calibration: str | Path | None = None
-    calibration_samples: int = 300
-    target: str = "onnxruntime"
-    seed: int = 0
-    progress: Progress = no_progress
-    train: str | Path | None = None
+    calibration_samples: int = CalibrationSize().calibration_samples
     metric: str | None = None
     threads: int | None = None
+    progress: Progress = no_progress
     keep: Callable[[Model], str] | None = None
-    """What to do with the best so far of a stage that was interrupted; tells where it is."""
+    """Writes the best model so far of an interrupted stage, and returns a sentence on where it is."""
     exports: bool = False
-    """Whether what a stage trains is exported behind it: an export that fails must not wait for the training."""
+    """True if the result of a stage that trains is exported: a trial export then comes before the training."""
+
+    @classmethod
+    def of(cls, options: Options, progress: Progress, **more: Any) -> Request:
+        """Take from ``options`` the fields of the same names; ``more`` are the others."""
+        names = {each.name for each in fields(cls)} & set(type(options).model_fields)
+        return cls(**{name: getattr(options, name) for name in names}, progress=progress, **more)
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ class Transformed:
 @contextmanager
 def transformed(stage: Stage, request: Request) -> Iterator[Transformed]:
     """Carry out ``stage``; its files last as long as the context. Raises OptkitError."""
-    source = opening.open(request.path, inputs=request.inputs, code=request.code, trust=request.trust)
+    source = opening.open(request.model, inputs=request.inputs, code=request.code, trust=request.trust)
     parts = split(request, source, calibrates=stage.needs_calibration, trains=stage.trains)
     with tempfile.TemporaryDirectory(prefix="optkit-") as name:
         context = Context(
@@ -128,7 +138,7 @@ def split(request: Request, source: Model, *, calibrates: bool, trains: bool = F
         request.data,
         request.calibration,
         inputs,
-        training=request.train,
+        training=request.train_data,
         calibration_samples=request.calibration_samples,
         seed=request.seed,
         calibrates=calibrates,

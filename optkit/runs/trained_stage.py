@@ -10,6 +10,8 @@ from optkit.errors import UsageError
 from optkit.formats import opening
 from optkit.formats.model import Model
 from optkit.measurement import recording
+from optkit.options.verbs.distill import DistillCommand
+from optkit.options.verbs.prune import PruneCommand
 from optkit.records.comparison import Comparison
 from optkit.records.run import Transformation
 from optkit.runs import execution, proof
@@ -21,22 +23,17 @@ from optkit.system import atomic
 def carry_out(
     stage: Stage,
     request: Request,
-    output: Path | None,
-    *,
-    max_drop: float | None,
-    measure: bool,
-    seconds: float,
-    force: bool,
+    options: PruneCommand | DistillCommand,
 ) -> Transformation:
     """Carry out a stage that trains, and write its result: a torch file or, if ``output`` ends in ``.onnx``, an export.
 
     Without ``output`` it is written beside the model, as ``MODEL-prune.safetensors``. If Ctrl-C ends the training, the
     best checkpoint so far is written. Raises OptkitError, KeyboardInterrupt.
     """
-    source = Path(request.path)
+    source, force = Path(request.model), options.force
     opened = opening.open(source, code=request.code, trust=request.trust)
     suffix = ".pt" if stage.makes(opened) == "module" else ".safetensors"
-    destination = output or source.with_name(f"{source.stem}-{stage.name}{suffix}")
+    destination = options.output or source.with_name(f"{source.stem}-{stage.name}{suffix}")
     atomic.claim(destination, force=force, suffixes=(suffix, ".onnx"))
 
     def keep(model: Model) -> str:
@@ -45,7 +42,7 @@ def carry_out(
         execution.place(model, kept, force=force or kept != destination)
         return f"the best so far is {kept}; the same command with --force goes on from the checkpoint"
 
-    exports = measure or destination.suffix == ".onnx"
+    exports = options.measure or destination.suffix == ".onnx"
     with (
         transformed(stage, replace(request, keep=keep, exports=exports)) as done,
         tempfile.TemporaryDirectory() as name,
@@ -54,7 +51,7 @@ def carry_out(
         if destination.suffix == ".onnx":
             result = _export(done, result, Path(name) / "result")
         placed = execution.place(result, destination, force=force)
-        found = _compared(done, result, destination, Path(name), max_drop, seconds) if measure else None
+        found = _compared(done, result, destination, Path(name), options) if options.measure else None
         return Transformation(
             output=str(destination),
             stage=done.record.model_copy(update={"result": recording.of_model(placed)}),
@@ -65,12 +62,12 @@ def carry_out(
 
 
 def _compared(
-    done: Transformed, result: Model, destination: Path, folder: Path, max_drop: float | None, seconds: float
+    done: Transformed, result: Model, destination: Path, folder: Path, options: PruneCommand | DistillCommand
 ) -> Comparison:
-    """Compare the trained model with the original on a runtime, exporting it first if it is no ONNX model."""
+    """Compare source and result in a format that the runtime takes."""
     after = result if result.format == "onnx" else _export(done, result, folder / "after")
     named = after.path.rename(after.path.with_name(f"{destination.stem}.onnx"))
-    return proof.compare_with_float(done, replace(after, path=named), done.request.metric, max_drop, seconds)
+    return proof.compare_with_float(done, replace(after, path=named), options.metric, options.max_drop, options.seconds)
 
 
 def _export(done: Transformed, model: Model, folder: Path) -> Model:

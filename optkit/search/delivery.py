@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from optkit.data import splits
+from optkit.data.description import DataSpec
 from optkit.data.splits import Parts
 from optkit.decisions import choice
 from optkit.decisions.choice import Wish
@@ -19,6 +19,8 @@ from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.measurement import offline, recording
 from optkit.measurement.candidate import Candidate
 from optkit.notes import Note
+from optkit.options.source import ModelSource
+from optkit.options.verbs.optimize import OptimizeCommand
 from optkit.progress import Progress
 from optkit.records import sentences
 from optkit.records.comparison import Row
@@ -27,7 +29,7 @@ from optkit.records.search import SearchRecord
 from optkit.reports import report as reports
 from optkit.runs import pipeline, run_folder
 from optkit.runs.chain import Chain
-from optkit.runs.recipe import Recipe
+from optkit.runs.recipe import Benchmark, ModelSpec, Recipe
 from optkit.runs.store import Store
 from optkit.search import journal as searchfolder
 from optkit.search.measuring import SearchParts
@@ -42,9 +44,6 @@ from optkit.version import VERSION
 TARGETS = ("onnxruntime", "openvino", "tensorrt")
 
 
-_BUDGET = 600.0
-
-
 _REPORTS = {"md": "markdown", "html": "html"}
 
 
@@ -57,24 +56,16 @@ _SMALL = 50_000_000
 
 
 _LOAD_SECONDS = 5.0
-"""How long sessions at once are measured for the goal throughput at most."""
+"""Measuring time of parallel sessions for the goal throughput, at most."""
 
 
 class _Optimizing:
     """One search from its data to its bundle."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        calibration_samples: int | None,
-        wish: Wish,
-        budget: float,
-        bundle: Path,
-        force: bool,
-        progress: Progress,
-    ) -> None:
-        self.recipe, self.calibration_samples, self.wish, self.budget = recipe, calibration_samples, wish, budget
-        self.bundle, self.folder, self.force = bundle, searchfolder.beside(bundle), force
+    def __init__(self, options: OptimizeCommand, progress: Progress) -> None:
+        self.recipe, self.calibration_samples = _recipe_of(options), options.calibration_samples
+        self.wish, self.budget = Wish(options.goal, options.max_size, options.max_p99), options.budget
+        self.bundle, self.folder, self.force = options.output, searchfolder.beside(options.output), options.force
         self.progress = progress
         self.started, self.begun = datetime.now(UTC), time.monotonic()
 
@@ -186,7 +177,7 @@ class _Optimizing:
         return True
 
     def _recipe(self, chain: Chain | None) -> Recipe:
-        """What makes the result again without searching."""
+        """Make the recipe that makes the result again without searching."""
         if chain is None:
             return self.recipe
         return self.recipe.model_copy(update={"targets": [chain.target], "stages": list(chain.stages)})
@@ -218,7 +209,7 @@ def _installed() -> list[str]:
 
 
 def _absence(name: str) -> str | None:
-    """Why nothing can be measured on a target here."""
+    """Return the reason why nothing can be measured on a target here; None if it can."""
     runtime = target(name)
     try:
         runtime.version()
@@ -228,7 +219,7 @@ def _absence(name: str) -> str | None:
 
 
 def _parts(recipe: Recipe, model: Model) -> tuple[SearchParts, list[Note]]:
-    """The samples to calibrate, to decide and to prove with; and what to know about them. Raises DataError."""
+    """Split the samples into those that calibrate, decide and prove. Raises DataError."""
     parts = pipeline.data_parts(recipe, model, calibrates=True, trains=recipe.train is not None)
     calibration, rest, training = parts.calibration, parts.evaluation, parts.training
     if rest is None:
@@ -242,3 +233,22 @@ def _parts(recipe: Recipe, model: Model) -> tuple[SearchParts, list[Note]]:
         note = Note("too few samples: the result is proven on those that it was chosen by", level="warning")
         return SearchParts(calibration, rest, rest, training), [note]
     return SearchParts(calibration, selection, evaluation, training), []
+
+
+def _recipe_of(options: OptimizeCommand) -> Recipe:
+    """Make the recipe that the search begins with."""
+
+    def spec(path: str | Path | None) -> DataSpec | None:
+        return None if path is None else DataSpec(path=str(path))
+
+    return Recipe(
+        model=ModelSpec(path=str(options.model), **options.part(ModelSource).model_dump()),
+        seed=options.seed,
+        metric=options.metric,
+        max_drop=options.max_drop,
+        targets=list(options.targets) or _installed(),
+        benchmark=options.part(Benchmark),
+        data=spec(options.data),
+        train=spec(options.train_data),
+        calibration=spec(options.calibration),
+    )

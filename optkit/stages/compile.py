@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
-
-from pydantic import BeforeValidator, Field
+from typing import Any, ClassVar
 
 from optkit.errors import UsageError
 from optkit.formats import opening
 from optkit.formats.model import Model
 from optkit.notes import Note
+from optkit.options.verbs.compile import CompileOptions
 from optkit.stages.stage import Context, Outcome, Stage
 from optkit.targets.target import target
 from optkit.targets.tensorrt import shape_profiles
 
 
-def _capability(given: Any) -> Any:
-    """``8.9`` is a number in YAML, and a name all the same."""
-    return f"{given:.1f}" if isinstance(given, float) else given
-
-
-class Compile(Stage):
+class Compile(CompileOptions, Stage):
     """The file that the target loads fastest, and the options to load it with."""
 
     name: ClassVar[str] = "compile"
-
-    device: Literal["cpu", "cuda"] | None = Field(
-        None, description="Where it is to run; by default where a bundle says, else on the CPU."
-    )
-    threads: int | None = Field(None, ge=1, description="Threads per session; by default all cores allowed.")
-    options: dict[str, Any] = Field(default_factory=dict, description="Runtime options, as the runtime spells them.")
-    compute_capability: tuple[Annotated[str, BeforeValidator(_capability)], ...] = Field(
-        (), description="GPUs that a tensorrt engine is for: 8.9, 12.0."
-    )
-    shapes: tuple[str, ...] = Field((), description="Sizes of dynamic dimensions for tensorrt: batch=1/8/32.")
 
     def check(self, model: Model, context: Context) -> None:
         """Refuse a format that the target does not take."""

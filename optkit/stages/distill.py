@@ -6,9 +6,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-
-from pydantic import Field
+from typing import Any, ClassVar
 
 from optkit.errors import StageError, UsageError
 from optkit.formats import opening
@@ -17,6 +15,8 @@ from optkit.formats.torch import loading
 from optkit.formats.torch import saving as torch_saving
 from optkit.formats.torch.structure import Structure
 from optkit.notes import Note
+from optkit.options.training import Schedule
+from optkit.options.verbs.distill import DistillOptions, Match
 from optkit.stages.stage import Context, Interrupted, Outcome, Stage
 from optkit.system import native, user_code
 from optkit.training import device as devices
@@ -24,12 +24,11 @@ from optkit.training import features, schedule
 from optkit.training import lesson as lessons
 from optkit.training import loop as training_loop
 from optkit.training.lesson import Lesson
-from optkit.training.objectives import Match, Weights
+from optkit.training.objectives import Weights
 from optkit.training.pruning import layer_stacks
-from optkit.training.schedule import Schedule
 
 
-class Distill(Schedule, Stage):
+class Distill(DistillOptions, Schedule, Stage):
     """A student taught by the model that the chain of stages began with.
 
     The student is the file ``student``, or what ``student_code`` builds; else, behind other stages, the model that they
@@ -40,18 +39,6 @@ class Distill(Schedule, Stage):
 
     name: ClassVar[str] = "distill"
     needs_target: ClassVar[bool] = False
-
-    student: str | None = Field(None, description="A student to begin with: a file of weights.")
-    student_code: str | None = Field(None, description="FILE.py:CALLABLE that builds the student's module.")
-    layers: int | None = Field(None, ge=1, description="Layers that an automatic student keeps; by default half.")
-    match: Literal["auto"] | Match = Field(
-        "auto", description="Outputs as classes (kl, softened) or values (mse); auto goes by the metric."
-    )
-    temperature: float = Field(2.0, gt=0, description="Softens classes on both sides.")
-    logits: float = Field(1.0, ge=0, description="How much the teacher's outputs count.")
-    hidden: float | None = Field(None, ge=0, description="How much the outputs of matched layers count.")
-    attention: float | None = Field(None, ge=0, description="How much the attention of matched layers counts.")
-    task: float | None = Field(None, ge=0, description="How much labels count.")
 
     @property
     def takes_torch(self) -> bool:

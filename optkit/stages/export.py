@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
-
 from optkit.errors import OptkitError, SignatureError, UsageError
 from optkit.formats import opening
 from optkit.formats.model import TORCH_FORMATS, Model
@@ -17,6 +15,7 @@ from optkit.formats.torch.onnx_export import Example, FixedDimensionError
 from optkit.measurement import parity
 from optkit.measurement.parity import Tolerance
 from optkit.notes import Note
+from optkit.options.verbs.export import ExportOptions
 from optkit.stages.stage import Context, Outcome, Stage
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 _EXAMPLE = "give them: --input 'x:float32[batch,3,224,224]'"
 
 
-class Export(Stage):
+class Export(ExportOptions, Stage):
     """A torch model as ONNX.
 
     Opset 18 is what torch's exporter writes; all others it converts to, and not always can. ``rtol`` and ``atol``
@@ -35,10 +34,6 @@ class Export(Stage):
 
     name: ClassVar[str] = "export"
     needs_target: ClassVar[bool] = False
-
-    opset: int = Field(18, ge=13, le=23, description="Version of the ONNX operators.")
-    rtol: float = Field(1e-3, ge=0, description="Relative difference allowed between outputs.")
-    atol: float = Field(1e-4, ge=0, description="Absolute difference allowed, times the largest output.")
 
     @property
     def takes_torch(self) -> bool:

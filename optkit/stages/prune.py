@@ -9,9 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-
-from pydantic import Field
+from typing import Any, ClassVar
 
 from optkit import units
 from optkit.errors import StageError, UsageError
@@ -22,6 +20,8 @@ from optkit.formats.torch.structure import Structure
 from optkit.lazy import did_you_mean
 from optkit.measurement import candidate as candidates  # fmt: skip
 from optkit.notes import Note
+from optkit.options.training import Schedule
+from optkit.options.verbs.prune import Pattern, PruneOptions
 from optkit.records.record import Interval
 from optkit.stages.measured_speedup import Pace
 from optkit.stages.stage import Context, Interrupted, Outcome, Stage
@@ -35,10 +35,8 @@ from optkit.training.lesson import Lesson
 from optkit.training.objectives import Objective
 from optkit.training.pruning import layer_stacks
 from optkit.training.pruning import selection as pruning_selection
-from optkit.training.pruning.dependencies import Importance
-from optkit.training.pruning.masks import Masks, Pattern, smallest
-from optkit.training.pruning.selection import Of, Pruner, Scope, Survey
-from optkit.training.schedule import Schedule
+from optkit.training.pruning.masks import Masks, smallest
+from optkit.training.pruning.selection import Pruner, Survey
 
 _PROBE = 512
 """Held-out samples that tell how much a cut hurts."""
@@ -51,26 +49,13 @@ _BRINGS = {
 }
 
 
-class Prune(Schedule, Stage):
+class Prune(PruneOptions, Schedule, Stage):
     """Units of a module cut, in ``steps`` with training between them, until ``sparsity`` of its operations or
     parameters are gone or it is faster by ``target_speedup`` as measured on the target; ``drop_layers`` whole layers
     first. Layers are ranked by how much the loss grows when each is cut alone, and outliers are spared.
     """
 
     name: ClassVar[str] = "prune"
-
-    sparsity: float | None = Field(None, gt=0, lt=1, description="The share to cut: 0.5 leaves half.")
-    of: Of = Field("macs", description="What sparsity is a share of: multiply-accumulates or parameters.")
-    target_speedup: float | None = Field(None, gt=1, description="Cut until the target is faster by this factor.")
-    drop_layers: int = Field(0, ge=0, description="Whole layers to leave out, those that matter least.")
-    pattern: Literal["structured"] | Pattern = Field(
-        "structured", description="Cut units, or set weights to zero: anywhere, or two of each four."
-    )
-    importance: Importance = Field("taylor", description="What a unit's worth is told by.")
-    scope: Scope = Field("global", description="Rank units of all layers together, or cut each layer alike.")
-    steps: int = Field(3, ge=1, description="Cuts, with training after each.")
-    round_to: int = Field(8, ge=1, description="Leave a multiple of so many channels, as kernels like it.")
-    exclude: tuple[str, ...] = Field((), description="Layers to leave alone, by name.")
 
     @property
     def needs_target(self) -> bool:  # type: ignore[override]

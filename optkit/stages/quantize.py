@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
-
-from pydantic import Field
+from typing import Any, ClassVar
 
 from optkit.errors import UsageError
 from optkit.formats import opening
@@ -15,33 +13,20 @@ from optkit.formats.onnx import graph, nodes
 from optkit.formats.onnx.quantized import quantized
 from optkit.formats.openvino import ir
 from optkit.notes import Note
-from optkit.quantization.quantizer import (
-    CALIBRATES,
-    QUANTIZERS,
-    BiasCorrection,
-    Calibrate,
-    Floats,
-    ModelType,
-    Preset,
-    Request,
-    quantizer,
-)
+from optkit.options.training import Schedule
+from optkit.options.verbs.quantize import Floats, QuantizeOptions
+from optkit.quantization.quantizer import CALIBRATES, QUANTIZERS, Request, quantizer
 from optkit.stages import quantization_aware
 from optkit.stages.stage import Context, Interrupted, Outcome, Stage
 from optkit.system.native import Engine
 from optkit.training import lesson as lessons
-from optkit.training.schedule import Schedule
-
-Precision = Literal["int8", "fp8", "fp16", "bf16", "int4"]
-Method = Literal["auto", "dynamic", "static", "weight-only", "qat"]
-EngineName = Literal["auto", "onnxruntime", "nncf", "neural-compressor"]
 
 _TARGETS = ("onnxruntime", "openvino", "tensorrt")
 _MODULES = ("module", "state-dict", "exported-program")
 _DATA_HINT = "give --data (or --calibration), or --method dynamic or weight-only"
 
 
-class Quantize(Schedule, Stage):
+class Quantize(QuantizeOptions, Schedule, Stage):
     """A model in lower precision. With ``auto``, data, target and operators decide, and a note says so.
 
     How long and how fast to train is for ``qat`` alone: quantization-aware training, then static INT8.
@@ -49,24 +34,6 @@ class Quantize(Schedule, Stage):
 
     name: ClassVar[str] = "quantize"
     needs_calibration: ClassVar[bool] = True
-
-    precision: Precision = Field("int8", description="int8, fp8, fp16, bf16 or int4 (weights).")
-    floats: Floats = Field("float32", description="What int8 and fp8 leave in float, on tensorrt: float32, fp16, bf16.")
-    method: Method = Field("auto", description="How INT8 comes about; auto chooses by model, target and data.")
-    engine: EngineName = Field("auto", description="The library that does it; auto takes the target's own.")
-    calibrate: Calibrate = Field("minmax", description="How values seen become ranges; engines know different ways.")
-    per_channel: bool = Field(True, description="A scale for each output channel of a weight.")
-    model_type: ModelType = Field(
-        "auto", description="NNCF's scheme for transformers, or none; auto looks at the graph."
-    )
-    preset: Preset = Field("mixed", description="NNCF's: which activations have a zero point; performance: none.")
-    bias_correction: BiasCorrection = Field(
-        "fast", description="How NNCF makes up for the error of the means; none after qat."
-    )
-    smooth_quant: float | None = Field(
-        None, ge=0, le=1, description="SmoothQuant's strength in NNCF's scheme for transformers; NNCF takes 0.95."
-    )
-    exclude: tuple[str, ...] = Field((), description="Nodes or operators to keep in float, by name.")
 
     @property
     def takes_torch(self) -> bool:

@@ -10,17 +10,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from optkit import lazy
 from optkit.data.dataset import Dataset
-from optkit.errors import UsageError
 from optkit.formats.model import Model
 from optkit.notes import Note as Note
 from optkit.progress import Progress, no_progress
-from optkit.system import validation
 from optkit.training.setup import TrainingSetup
 
 STAGES = {
@@ -132,17 +130,6 @@ class Stage(BaseModel, ABC):
     @abstractmethod
     def apply(self, model: Model, context: Context) -> Outcome:
         """Transform ``model``. Raises OptkitError."""
-
-
-StageKind = TypeVar("StageKind", bound=Stage)
-
-
-def made(kind: type[StageKind], **fields: Any) -> StageKind:
-    """A stage with these fields. Raises UsageError for a value that is out of range, named as its option is."""
-    try:
-        return kind(**fields)
-    except ValidationError as error:
-        raise UsageError(validation.option_error(error)) from None
 
 
 def stage_class(name: str) -> type[Stage]:

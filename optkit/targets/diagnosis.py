@@ -21,7 +21,7 @@ from optkit.targets.tensorrt import library as tensorrt_library
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a target is made of: the first of ``modules`` that there is; the extra that brings it, if one does."""
+    """The libraries of a target: the first of ``modules`` that is installed; the extra that brings it, if one does."""
 
     name: str
     modules: tuple[str, ...]
@@ -56,7 +56,7 @@ def tried(runtime: Runtime) -> LibraryRecord:
 
 
 def _imported(module: str) -> tuple[str | None, str | None]:
-    """The module's own word on its version, and why it does not import."""
+    """Return the version that the module tells, and the reason why it does not import."""
     done = _run(f"import {module}; print(getattr({module}, '__version__', ''))")
     if done is None:
         return None, f"does not import within {_TIME_LIMIT} s"
@@ -66,8 +66,8 @@ def _imported(module: str) -> tuple[str | None, str | None]:
 
 
 def tried_providers() -> tuple[list[ProviderRecord], list[Note]]:
-    """Open a session on each execution provider of onnxruntime, in a process that this may crash; what to do where
-    one fails.
+    """Open a session on each execution provider of onnxruntime, in a process that this may crash; notes say what to do
+    where one fails.
     """
     if not lazy.available("onnxruntime"):
         return [], []
@@ -83,7 +83,7 @@ def tried_providers() -> tuple[list[ProviderRecord], list[Note]]:
 
 
 def _run(code: str) -> subprocess.CompletedProcess[str] | None:
-    """Python code in a process of its own; ``None`` where it takes too long."""
+    """Run Python code in a process of its own; return None where it takes too long."""
     # In a folder of its own, so that no file in the user's folder is taken for a library.
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -103,7 +103,7 @@ def _reason(done: subprocess.CompletedProcess[str], when: str) -> str:
 
 
 def of_libraries(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[Note]:
-    """What is missing, with the command that brings it; what is broken; what gets in each other's way."""
+    """Notes on missing libraries, with the command that brings them, on broken ones, and on those that conflict."""
     missing: dict[str, list[str]] = {}
     for library in (*targets, *here.libraries):
         if library.extra is not None and library.version is None and library.error in (None, _NOT_INSTALLED):
@@ -122,7 +122,7 @@ def of_libraries(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[No
 
 
 def of_cpu(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[Note]:
-    """What the processor means for quantized models."""
+    """Notes on what the processor does to quantized models."""
     if fingerprint.saturates(here.isa):
         text = "no VNNI: INT8 sums saturate on this CPU, so the same INT8 file computes something else than elsewhere"
         yield Note(text=f"{text}, and INT8 gains less speed", where="CPU", level="warning")
@@ -133,7 +133,7 @@ def of_cpu(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[Note]:
 
 
 def of_gpus(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[Note]:
-    """What tensorrt is here, and whether it fits the GPUs."""
+    """Notes on which TensorRT is installed, and on GPUs that it does not know."""
     working = next((each for each in targets if each.name == "tensorrt" and each.error is None), None)
     if working is None or working.version == fingerprint.version("tensorrt"):
         return

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from optkit.errors import StageError
 from optkit.formats.torch import outputs as torch_outputs
 from optkit.metrics import classification
 from optkit.metrics.fidelity import MASK
+from optkit.options.verbs.distill import Match
 from optkit.system import fingerprint
 from optkit.training import features
 from optkit.training.features import Features
 from optkit.training.samples import Drawn
 
-Match = Literal["kl", "mse"]
 _FLOOR = 1e-3
 """Least variance, as a share of the mean square."""
 _CACHE_SHARE = 8

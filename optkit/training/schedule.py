@@ -6,25 +6,12 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from optkit import units
 from optkit.notes import Note
+from optkit.options.training import Schedule as Schedule
 
 _WARM_UP = 0.1
 """The share of all steps in which the learning rate rises."""
-
-
-class Schedule(BaseModel):
-    """How long and how fast to train: fields that stages which train have in common."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    epochs: int = Field(5, ge=1, description="Times that training goes through the data at most.")
-    batch_size: int = Field(64, ge=1, description="Samples per training step.")
-    learning_rate: float | None = Field(None, gt=0, description="Its highest value; by default the best of five tried.")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's.")
-    patience: int = Field(3, ge=1, description="Epochs without a better held-out loss after which training stops.")
 
 
 @dataclass

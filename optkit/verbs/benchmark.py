@@ -3,117 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from optkit.data import dataset as datasets
+from optkit.data.dataset import Dataset
 from optkit.errors import UsageError
 from optkit.measurement import comparison, offline, server
-from optkit.measurement.candidate import TIME_LIMIT, candidate
+from optkit.measurement.candidate import Candidate
 from optkit.measurement.server import Demand
-from optkit.metrics.statistics import PRECISION
-from optkit.progress import Progress, no_progress
-from optkit.records.comparison import Comparison, Scenario
+from optkit.measurement.worker import opened
+from optkit.options.calling import takes
+from optkit.options.verbs.benchmark import BenchmarkCommand
+from optkit.progress import Progress
+from optkit.records.comparison import Comparison
 
 _STREAMS = 8
 """Samples that arrive together in the multi-stream scenario, as in MLPerf's."""
 
 
-def benchmark(
-    models: str | Path | Sequence[str | Path],
-    *,
-    scenario: Scenario = "single-stream",
-    batch: int | Sequence[int] | None = None,
-    sessions: int | None = None,
-    rate: float | None = None,
-    max_p99: float | None = None,
-    data: str | Path | None = None,
-    target: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    seconds: float = 10.0,
-    precision: float = PRECISION,
-    seed: int = 0,
-    inputs: tuple[str, ...] = (),
-    code: str | None = None,
-    trust: bool = False,
-    time_limit: float = TIME_LIMIT,
-    progress: Progress = no_progress,
-) -> Comparison:
+@takes(BenchmarkCommand)
+def benchmark(options: BenchmarkCommand, progress: Progress) -> Comparison:
     """Time one or several models (a path, a bundle or ``PATH@TARGET``), the others compared with the first.
 
     ``single-stream``: the latency of one inference after the other. ``multi-stream``: the same for ``batch`` samples
     together (8). ``offline``: the highest throughput, over batches and parallel sessions. ``server``: queries arriving
     at random, at a ``rate`` per second or at the highest that keeps ``max_p99`` seconds. Raises OptkitError.
     """
-    sizes = [batch] if isinstance(batch, int) else list(batch or ())
-    _check(scenario, sizes, sessions=sessions, rate=rate, max_p99=max_p99)
-    demand = Demand(rate, max_p99) if scenario == "server" else None
-    sources = [models] if isinstance(models, str | Path) else list(models)
-    opened = [
-        candidate(
-            source,
-            target=target,
-            device=device,
-            threads=threads,
-            inputs=inputs,
-            code=code,
-            trust=trust,
-            time_limit=time_limit,
-        )
-        for source in sources
-    ]
-    signature = opened[0].model.signature
-    dataset = None if data is None else datasets.open(data, None if signature is None else signature.inputs)
-    if scenario == "offline":
+    _check(options)
+    candidates = opened(options.models, options)
+    signature = candidates[0].model.signature
+    inputs = None if signature is None else signature.inputs
+    dataset = None if options.data is None else datasets.open(options.data, inputs)
+    if options.scenario == "offline":
         return offline.side_by_side(
-            opened,
+            candidates,
             dataset=dataset,
-            batches=sizes,
-            sessions=sessions,
-            threads=threads,
-            seconds=seconds,
-            precision=precision,
-            seed=seed,
+            batches=options.batch,
+            sessions=options.sessions,
+            threads=options.threads,
+            seconds=options.seconds,
+            precision=options.precision,
+            seed=options.seed,
             progress=progress,
         )
-    if demand is not None:
+    if options.scenario == "server":
         return server.one_by_one(
-            opened,
-            demand,
+            candidates,
+            Demand(options.rate, options.max_p99),
             dataset=dataset,
-            batch=sizes[0] if sizes else 1,
-            sessions=sessions,
-            threads=threads,
-            seconds=seconds,
-            seed=seed,
+            batch=options.batch[0] if options.batch else 1,
+            sessions=options.sessions,
+            threads=options.threads,
+            seconds=options.seconds,
+            seed=options.seed,
             progress=progress,
         )
-    return _joined(
-        [
-            comparison.side_by_side(
-                opened,
-                dataset=dataset,
-                with_quality=False,
-                scenario=scenario,
-                batch=size,
-                seconds=seconds,
-                precision=precision,
-                seed=seed,
-                threads=threads,
-                progress=progress,
-            )
-            for size in sizes or [_STREAMS if scenario == "multi-stream" else 1]
-        ]
+    sizes = options.batch or [_STREAMS if options.scenario == "multi-stream" else 1]
+    return _joined([_side_by_side(candidates, dataset, size, options, progress) for size in sizes])
+
+
+def _side_by_side(
+    candidates: Sequence[Candidate], dataset: Dataset | None, batch: int, options: BenchmarkCommand, progress: Progress
+) -> Comparison:
+    return comparison.side_by_side(
+        candidates,
+        dataset=dataset,
+        with_quality=False,
+        scenario=options.scenario,
+        batch=batch,
+        seconds=options.seconds,
+        precision=options.precision,
+        seed=options.seed,
+        threads=options.threads,
+        progress=progress,
     )
 
 
-def _check(
-    scenario: Scenario, sizes: Sequence[int], *, sessions: int | None, rate: float | None, max_p99: float | None
-) -> None:
-    """Refuse what the scenario would not heed."""
-    if scenario == "server" and len(sizes) > 1:
+def _check(options: BenchmarkCommand) -> None:
+    """Refuse options that the scenario does not heed."""
+    scenario = options.scenario
+    if scenario == "server" and len(options.batch) > 1:
         raise UsageError("the server scenario takes one batch size", hint="for example --batch 1")
-    given = {"sessions": sessions, "rate": rate, "max-p99": max_p99}
+    given = {"sessions": options.sessions, "rate": options.rate, "max-p99": options.max_p99}
     heeded = {"offline": ("sessions",), "server": tuple(given)}.get(scenario, ())
     for name, value in given.items():
         if value is not None and name not in heeded:
@@ -122,7 +92,7 @@ def _check(
 
 
 def _joined(parts: Sequence[Comparison]) -> Comparison:
-    """One record of the batch sizes that were measured after each other."""
+    """Join the records of batch sizes that were measured after each other."""
     first = parts[0]
     notes = {note: None for part in parts for note in part.notes}
     return first.model_copy(

@@ -1,16 +1,20 @@
-"""``doctor``: what this machine has, and what stands in the way."""
+"""``doctor``: the machine and its libraries, and what stands in the way."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from optkit.options.calling import takes
+from optkit.options.verbs.doctor import DoctorCommand
+from optkit.progress import Progress
 from optkit.records.machine import Doctor
 from optkit.system import fingerprint
 from optkit.targets.diagnosis import RUNTIMES, of_cpu, of_gpus, of_libraries, tried, tried_providers
 
 
-def doctor() -> Doctor:
-    """The machine, and each target as it really imports: a broken install is a line with the reason."""
+@takes(DoctorCommand)
+def doctor(options: DoctorCommand, progress: Progress) -> Doctor:
+    """Describe the machine, and each target as it really imports: a broken install is a line with the reason."""
     here = fingerprint.fingerprint()
     with ThreadPoolExecutor(max(1, int(here.cores_allowed))) as pool:
         asked = pool.submit(tried_providers)

@@ -1,10 +1,11 @@
-"""``inspect``: what a model file is, what it holds, and which targets take it."""
+"""``inspect``: the format and contents of a model file, and the targets that take it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from optkit import lazy
 from optkit.errors import MissingLibraryError, OptkitError, UsageError
@@ -15,32 +16,26 @@ from optkit.formats.tensors import Signature
 from optkit.measurement import recording
 from optkit.measurement.candidate import candidate
 from optkit.measurement.worker import examined
-from optkit.progress import Progress, no_progress
+from optkit.options.calling import takes
+from optkit.options.verbs.inspect import InspectCommand
+from optkit.progress import Progress
 from optkit.records.model import EngineLayerRecord, Inspection, Refusal, RefusedNodeRecord
 from optkit.targets.target import TARGETS, target
 from optkit.targets.tensorrt import shape_profiles
 
 
-def inspect(
-    model: str | Path | Model,
-    *,
-    targets: Sequence[str] = (),
-    shapes: Sequence[str] = (),
-    inputs: tuple[str, ...] = (),
-    code: str | None = None,
-    trust: bool = False,
-    progress: Progress = no_progress,
-) -> Inspection:
+@takes(InspectCommand)
+def inspect(options: InspectCommand, progress: Progress) -> Inspection:
     """Say what the model at ``model`` is, and what each of ``targets`` (all that are installed) would refuse in it.
 
     Each target opens the model in a process of its own; one that is asked for shows its layers, too, where it tells
     them. ``shapes`` are sizes of dynamic dimensions, for tensorrt's. Raises ModelError, UntrustedError, UsageError.
     """
-    for name in targets:
+    for name in options.targets:
         if name not in TARGETS:
             lazy.resolve(TARGETS, name, kind="target")
-    opened = model if isinstance(model, Model) else opening.open(model, inputs=inputs, code=code, trust=trust)
-    sizes = _sizes(opened, targets, shapes)
+    opened = _opened(options)
+    sizes = _sizes(opened, options.targets, options.shapes)
     found = contents.of(opened)
     return Inspection(
         model=recording.of_model(opened),
@@ -51,13 +46,20 @@ def inspect(
         precisions=found.precisions,
         sparsity=found.sparsity,
         quantized=found.quantized,
-        targets=_refusals(opened, targets, sizes, progress),
+        targets=_refusals(opened, options.targets, sizes, progress),
         notes=list(found.notes),
     )
 
 
+def _opened(options: InspectCommand) -> Model:
+    given = options.model
+    if isinstance(given, str | Path):
+        return opening.open(given, inputs=options.inputs, code=options.code, trust=options.trust)
+    return cast(Model, given)
+
+
 def _sizes(model: Model, targets: Sequence[str], shapes: Sequence[str]) -> dict[str, str]:
-    """The sizes as tensorrt's options have them."""
+    """Return the sizes in the notation of tensorrt's options."""
     if shapes and "tensorrt" not in targets:
         raise UsageError("shapes is for tensorrt", hint="--target tensorrt")
     given = shape_profiles.parsed(shapes)

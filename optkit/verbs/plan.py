@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
+from optkit.options.calling import takes
+from optkit.options.verbs.plan import PlanCommand
+from optkit.progress import Progress
 from optkit.records.run import Plan
 from optkit.runs import pipeline
 from optkit.runs import recipe as recipes
 
 
-def plan(recipe: str | Path, *, settings: Sequence[str] = ()) -> Plan:
+@takes(PlanCommand)
+def plan(options: PlanCommand, progress: Progress) -> Plan:
     """Plan ``recipe`` with ``settings`` (``a.b=value``) put in. Nothing is computed. Raises OptkitError."""
-    return pipeline.plan(recipes.read(recipe, settings), recipe)
+    return pipeline.plan(recipes.read(options.recipe, options.settings), options.recipe)

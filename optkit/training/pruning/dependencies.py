@@ -17,13 +17,13 @@ from optkit import lazy
 from optkit.errors import StageError
 from optkit.formats.tensors import Array
 from optkit.formats.torch import outputs as torch_outputs
+from optkit.options.verbs.prune import Importance
 from optkit.system import native
 from optkit.system.native import Engine
 from optkit.training.pruning import attention_heads
 from optkit.training.pruning.attention_heads import Heads
 from optkit.training.samples import Drawn
 
-Importance = Literal["l1", "l2", "taylor", "activation"]
 _ENGINE = Engine("torch-pruning")
 _UNCUT = "LSTM", "GRU", "RNN", "MultiheadAttention"
 """Layers whose widths depend on each other inside their own code."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from optkit.errors import StageError
-
-Pattern = Literal["unstructured", "2:4"]
+from optkit.options.verbs.prune import Pattern
 
 
 @dataclass

@@ -11,18 +11,17 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from optkit.formats.tensors import Array
+from optkit.options.verbs.prune import Importance, Of, Scope
 from optkit.progress import Progress, no_progress
 from optkit.training.pruning import dependencies as pruning_dependencies
-from optkit.training.pruning.dependencies import Graph, Group, Importance
+from optkit.training.pruning.dependencies import Graph, Group
 from optkit.training.samples import Drawn
 
-Scope = Literal["global", "layer"]
-Of = Literal["macs", "parameters"]
 _MOST = 0.9
 """Highest share of a group's units that may be cut: the rest must still do the layer's work."""
 _FENCE = 1.5
