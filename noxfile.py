@@ -137,6 +137,9 @@ def regressions(session: nox.Session) -> None:
 
 @nox.session
 def reference(session: nox.Session) -> None:
-    """Write docs/cli.md anew from the command line itself."""
+    """Write anew what derives from the options: docs/cli.md, tables of the docs, optkit/__init__.pyi, the schemas."""
     install(session, "-e", ".")
+    session.run("python", "-m", "optkit.options.stub")
+    session.run("python", "-m", "optkit.options.tables")
+    session.run("python", "-m", "optkit.schemas.published")
     session.run("typer", "optkit.__main__", "utils", "docs", "--name", "optkit", "--output", "docs/cli.md")

@@ -3,6 +3,8 @@
 import ast
 import importlib
 import inspect
+import subprocess
+import sys
 import typing
 from collections import Counter
 from pathlib import Path
@@ -14,12 +16,14 @@ import optkit
 from optkit.cli.app import app
 from optkit.cli.verbs import VERBS
 from optkit.errors import UsageError
+from optkit.options import stub
 from optkit.options.option import Options, options_of
 from optkit.options.verbs.inspect import InspectCommand
 from optkit.runs.recipe import Recipe
 from optkit.stages.stage import STAGES, stage_class
 
 PACKAGE = Path(optkit.__file__).parent
+ROOT = PACKAGE.parent
 ROOM = PACKAGE / "options"
 DECLARING = [*ROOM.rglob("*.py"), *(PACKAGE / "verbs").glob("*.py"), *(PACKAGE / "cli").glob("*.py")]
 DECLARING += [*(PACKAGE / "stages").glob("*.py"), PACKAGE / "recipe.py", PACKAGE / "schedule.py", PACKAGE / "rules.py"]
@@ -212,6 +216,46 @@ def test_a_group_hands_its_fields_on():
 
     command = QuantizeCommand(model="m.onnx", smooth_quant=0.5, exclude=["a"], epochs=2)
     assert command.part(Quantize) == Quantize(smooth_quant=0.5, exclude=("a",), epochs=2)
+
+
+def test_the_stub_is_what_the_options_say():
+    assert stub.FILE.read_text() == stub.text(), "write it anew: nox -s reference"
+
+
+CALLS = """\
+import optkit
+from optkit.results import Comparison
+from optkit.runs import Transformation
+from typing import assert_type
+
+assert_type(optkit.quantize("m.onnx", "out.onnx", data="d.npz", precision="int8", smooth_quant=0.5), Transformation)
+assert_type(optkit.compare("a.onnx", ["b.onnx"], max_drop=0.01, seconds=1), Comparison)
+optkit.benchmark("a.onnx", max_p99="20ms", batch=[1, 8])
+optkit.inspect(optkit.open("a.onnx"), targets=["openvino"])
+optkit.gate("a.onnx", baseline="b.onnx", max_drop=0.01)
+"""
+WRONG = [
+    ('optkit.quantize("m", precison="int8")', "Unexpected keyword argument"),
+    ('optkit.quantize("m", precision="int9")', "incompatible type"),
+    ('optkit.quantize("m", smooth_quant="much")', "incompatible type"),
+    ('optkit.export("m.pt")', "Missing positional argument"),
+    ('optkit.evaluate("m.onnx")', "Missing named argument"),
+    ('optkit.compres("m")', "has no attribute"),
+    ("optkit.Transformation", "does not explicitly export"),
+]
+
+
+def test_a_type_checker_knows_the_keywords_and_the_records(tmp_path):
+    pytest.importorskip("mypy")
+    script = tmp_path / "script.py"
+    script.write_text(CALLS + "".join(f"{call}\n" for call, _ in WRONG))
+    command = [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    found = [line for line in done.stdout.splitlines() if "script.py" in line and "error:" in line]
+    first = CALLS.count("\n") + 1
+    assert {int(line.split("script.py:")[1].split(":")[0]) for line in found} == set(range(first, first + len(WRONG)))
+    for line, (_, says) in zip(found, WRONG, strict=True):
+        assert says in line
 
 
 def test_options_are_light():
