@@ -576,7 +576,7 @@ def prune(
     pattern: Remove units, or set weights to zero: anywhere, or two of each four.
     importance: Criterion that ranks units.
     scope: Rank units of all layers together, or cut each layer alike.
-    steps: Cuts, with training after each: an epoch between, all at the end.
+    steps: Cuts, with an epoch of training between them.
     round_to: Leave a multiple of this number of channels, as kernels like it.
     exclude: Layer to leave alone, by name.
     target: onnxruntime, openvino or tensorrt.

@@ -16,7 +16,7 @@ import optkit
 from optkit.cli.app import app
 from optkit.cli.verbs import VERBS
 from optkit.errors import UsageError
-from optkit.options import stub
+from optkit.options import stub, tables
 from optkit.options.option import Options, options_of
 from optkit.options.verbs.inspect import InspectCommand
 from optkit.runs.recipe import Recipe
@@ -256,6 +256,11 @@ def test_a_type_checker_knows_the_keywords_and_the_records(tmp_path):
     assert {int(line.split("script.py:")[1].split(":")[0]) for line in found} == set(range(first, first + len(WRONG)))
     for line, (_, says) in zip(found, WRONG, strict=True):
         assert says in line
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_tables_of_the_docs_are_what_the_options_say(page):
+    assert page.read_text() == tables.written(page.read_text()), "write it anew: nox -s reference"
 
 
 def test_options_are_light():

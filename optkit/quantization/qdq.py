@@ -59,7 +59,7 @@ def ranges(path: Path, proto: Any, request: Request) -> Any:
     """
     around = operators(weighted := weighted_nodes(proto), absorbed(proto, weighted))
     samples = request.calibration.digest if request.calibration else ""
-    key = (request.model.digest, samples, request.calibrate, *around)
+    key = (request.model.digest, samples, request.options.calibrate, *around)
     if key not in _known_ranges:
         found = _calibrated(path, around, request)
         _known_ranges.clear()
@@ -70,7 +70,7 @@ def ranges(path: Path, proto: Any, request: Request) -> Any:
 def _calibrated(path: Path, operators: list[str], request: Request) -> Any:
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
-    method = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}[request.calibrate]
+    method = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}[request.options.calibrate]
     with tempfile.TemporaryDirectory(dir=request.workdir) as name:
         with request.engine.running(), silent():
             calibrator = create_calibrator(
@@ -81,7 +81,7 @@ def _calibrated(path: Path, operators: list[str], request: Request) -> Any:
                 use_external_data_format=request.model.size_bytes > graph.EMBEDDED_LIMIT,
             )
         feeds = request.feeds()
-        while chunk := list(islice(feeds, _AT_ONCE[request.calibrate])):
+        while chunk := list(islice(feeds, _AT_ONCE[request.options.calibrate])):
             with request.engine.running(), silent():
                 calibrator.collect_data(_Reader(chunk))
         with request.engine.running(), silent():
@@ -159,9 +159,9 @@ def inserted(
     """
     notes: tuple[Note, ...] = ()
     try:
-        made = _with_pairs(proto, ranges, chosen, request, scheme, per_channel=request.per_channel)
+        made = _with_pairs(proto, ranges, chosen, request, scheme, per_channel=request.options.per_channel)
     except StageError as error:
-        if not request.per_channel:
+        if not request.options.per_channel:
             raise
         notes = (Note(f"one scale per tensor, as per channel {error.message}", level="warning"),)
         made = _with_pairs(proto, ranges, chosen, request, scheme, per_channel=False)

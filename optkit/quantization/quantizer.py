@@ -15,7 +15,7 @@ from optkit.formats.model import Model
 from optkit.formats.onnx import nodes
 from optkit.formats.tensors import Arrays
 from optkit.notes import Note
-from optkit.options.verbs.quantize import BiasCorrection, Calibrate, Floats, ModelType, Preset
+from optkit.options.verbs.quantize import QuantizeOptions
 from optkit.progress import Progress, no_progress
 from optkit.system import native
 from optkit.system.native import Engine
@@ -52,23 +52,17 @@ CALIBRATES = {
 
 @dataclass(frozen=True)
 class Request:
-    """What to do to which model. ``exclude`` holds names of nodes and operators to keep in float.
+    """The model, the options of its quantization, and a folder to write to.
 
-    ``floats`` is the type of what does not become integers.
+    ``options.floats`` is the type of the operators outside integers, or of all where ``bits`` is not 4 or 8;
+    ``options.bias_correction`` is none after quantization-aware training.
     """
 
     model: Model
     workdir: Path
     bits: int
     calibration: Dataset | None = None
-    calibrate: Calibrate = "minmax"
-    per_channel: bool = True
-    exclude: tuple[str, ...] = ()
-    floats: Floats = "float32"
-    model_type: ModelType = "auto"
-    preset: Preset = "mixed"
-    bias_correction: BiasCorrection = "fast"
-    smooth_quant: float | None = None
+    options: QuantizeOptions = field(default_factory=QuantizeOptions)
     progress: Progress = no_progress
     engine: Engine = field(default_factory=Engine)
 
@@ -84,12 +78,12 @@ class Request:
 
     def excludes(self, node: Any) -> bool:
         """Whether the user wants this ONNX node kept in float."""
-        return not known_as(node).isdisjoint(self.exclude)
+        return not known_as(node).isdisjoint(self.options.exclude)
 
     def unknown(self, proto: Any) -> tuple[Note, ...]:
         """Notes on what of ``exclude`` is no node of this graph, and no operator in it."""
         known = {name for node in nodes.walk(proto) for name in known_as(node)}
-        return excluding_nothing(name for name in self.exclude if name not in known)
+        return excluding_nothing(name for name in self.options.exclude if name not in known)
 
 
 @dataclass(frozen=True)

@@ -141,19 +141,13 @@ class Quantize(QuantizeOptions, Schedule, Stage):
         self, model: Model, context: Context, learnt: tuple[Note, ...] = (), facts: dict[str, Any] | None = None
     ) -> Outcome:
         engine, method, why = self._choose(model, context)
+        changes = {"floats": self._floats, "bias_correction": "none" if self.trains else self.bias_correction}
         request = Request(
             model=model,
             workdir=context.workdir,
             bits=self._bits(),
-            floats=self._floats,
             calibration=context.calibration,
-            calibrate=self.calibrate,
-            per_channel=self.per_channel,
-            exclude=self.exclude,
-            model_type=self.model_type,
-            preset=self.preset,
-            bias_correction="none" if self.trains else self.bias_correction,  # it would undo what was learnt
-            smooth_quant=self.smooth_quant,
+            options=self.part(QuantizeOptions).model_copy(update=changes),  # bias correction would undo what was learnt
             progress=context.progress,
             engine=Engine(engine),
         )

@@ -35,7 +35,7 @@ class PruneOptions(Options):
     )
     importance: Importance = Field("taylor", description="Criterion that ranks units.")
     scope: Scope = Field("global", description="Rank units of all layers together, or cut each layer alike.")
-    steps: int = Field(3, ge=1, description="Cuts, with training after each: an epoch between, all at the end.")
+    steps: int = Field(3, ge=1, description="Cuts, with an epoch of training between them.")
     round_to: int = Field(8, ge=1, description="Leave a multiple of this number of channels, as kernels like it.")
     exclude: Strings = Field((), description="Layer to leave alone, by name.")
 

@@ -28,26 +28,30 @@ _ASKED_FOR = "asked for with exclude"
 
 
 def save(request: Request, proto: Any) -> tuple[Path, tuple[Note, ...], dict[str, Any]]:
-    """Write a quantized graph, with its float operators in ``request.floats``; return its path, notes and facts.
+    """Write a quantized graph, with its float operators in ``request.options.floats``; return its path, notes and facts.
 
-    ``request.exclude`` keeps layers from 8 bits, not from 16. Raises as ``convert`` does.
+    ``request.options.exclude`` keeps layers from 8 bits, not from 16. Raises as ``convert`` does.
     """
-    if request.floats in HALF_TYPES:
-        path, notes, facts = convert(replace(request, exclude=()), proto, types=f"8 bits and {request.floats}")
-        return path, notes, {"floats": request.floats} | facts
+    if request.options.floats in HALF_TYPES:
+        path, notes, facts = convert(
+            replace(request, options=request.options.model_copy(update={"exclude": ()})),
+            proto,
+            types=f"8 bits and {request.options.floats}",
+        )
+        return path, notes, {"floats": request.options.floats} | facts
     path = request.workdir / _FILE
     graph.save(proto, path)
     return path, (), {}
 
 
 def convert(request: Request, proto: Any, *, types: str) -> tuple[Path, tuple[Note, ...], dict[str, Any]]:
-    """Write a graph of the request's model in the 16 bits of ``request.floats``; return its path, notes and facts.
+    """Write a graph of the request's model in the 16 bits of ``request.options.floats``; return its path, notes and facts.
 
     ``proto`` itself is changed. With data, ranges are measured and the outputs compared with the model's; ``types``
     names the types of the result for the user. Raises StageError where no operator can be 16-bit, or an output would
     become NaN or infinite, and TargetError where onnxruntime cannot run the graphs on the CPU.
     """
-    half = HALF_TYPES[request.floats]
+    half = HALF_TYPES[request.options.floats]
     if half is FLOAT16 and any(node.op_type in PAIRS for node in walk(proto)):
         proto = _with_half_pairs(proto, request)
         half_limits.raise_scales(proto)

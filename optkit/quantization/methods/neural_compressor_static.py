@@ -41,7 +41,7 @@ def quantize(request: Request) -> Quantized:
     graph.save(proto, path)
     notes = tuple(Note(f"is {limit}, as in the model", dim) for dim, limit in limits.notes.items())
     pairs = graph_nodes.operators(proto).get("QuantizeLinear", 0)
-    facts = {"quantizers": pairs, "calibrate": request.calibrate}
+    facts = {"quantizers": pairs, "calibrate": request.options.calibrate}
     return Quantized(path, notes=(*notes, *tables, *_placement()), facts=facts)
 
 
@@ -57,9 +57,10 @@ def _calibrated(engine: Any, captured: Any, request: Request) -> Any:
 
     captured._exported, captured.dynamic_shapes = True, None  # how the engine knows what its own export captured
     config = engine.StaticQuantConfig(
-        act_algo=_ALGORITHMS[request.calibrate], w_granularity="per_channel" if request.per_channel else "per_tensor"
+        act_algo=_ALGORITHMS[request.options.calibrate],
+        w_granularity="per_channel" if request.options.per_channel else "per_tensor",
     )
-    for name in request.exclude:
+    for name in request.options.exclude:
         config.set_local(name, engine.StaticQuantConfig(**_FLOAT))
     with request.engine.running():
         observed = engine.prepare(captured, config)

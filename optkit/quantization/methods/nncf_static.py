@@ -37,8 +37,12 @@ def quantize(request: Request) -> Quantized:
     with silent():
         nncf = lazy.require("nncf", extra="openvino")
         graph = stable_names.read(request.model.path)
-        transformer = _is_transformer(graph) if request.model_type == "auto" else request.model_type == "transformer"
-        meant = openvino_nodes.operations(request.exclude, request.model, graph, request.workdir)
+        transformer = (
+            _is_transformer(graph)
+            if request.options.model_type == "auto"
+            else request.options.model_type == "transformer"
+        )
+        meant = openvino_nodes.operations(request.options.exclude, request.model, graph, request.workdir)
         fuse_silu(graph)
         ignored = nncf.IgnoredScope(
             names=sorted({operation for found in meant.values() for operation in found}), validate=False
@@ -56,8 +60,8 @@ def quantize(request: Request) -> Quantized:
                     model_type=nncf.ModelType.TRANSFORMER if transformer else None,
                     # Asymmetric activations keep what comes before a GELU or a hard swish; MIXED picks them there only,
                     # PERFORMANCE nowhere, and kernels that need no zero points may be faster.
-                    preset=nncf.QuantizationPreset[request.preset.upper()],
-                    fast_bias_correction=request.bias_correction != "accurate",
+                    preset=nncf.QuantizationPreset[request.options.preset.upper()],
+                    fast_bias_correction=request.options.bias_correction != "accurate",
                     ignored_scope=ignored,
                     advanced_parameters=nncf.AdvancedQuantizationParameters(
                         overflow_fix=overflow,
@@ -68,7 +72,7 @@ def quantize(request: Request) -> Quantized:
                 )
 
         try:
-            quantized = applied(disable_bias_correction=request.bias_correction == "none")
+            quantized = applied(disable_bias_correction=request.options.bias_correction == "none")
         except StageError as error:
             # It takes any constant that is added behind a product for a bias, and fails where that is one number.
             quantized = applied(disable_bias_correction=True)
@@ -81,16 +85,16 @@ def quantize(request: Request) -> Quantized:
         raise StageError(
             f"{request.model.path}: nncf found nothing to quantize", hint="optkit inspect shows the model's operators"
         )
-    why = ": the graph has Softmax between MatMuls" if request.model_type == "auto" else ", as asked for"
-    scheme = f"nncf's scheme for transformers{why}" if transformer else f"{request.preset} preset"
-    if request.smooth_quant is not None and not transformer:
+    why = ": the graph has Softmax between MatMuls" if request.options.model_type == "auto" else ", as asked for"
+    scheme = f"nncf's scheme for transformers{why}" if transformer else f"{request.options.preset} preset"
+    if request.options.smooth_quant is not None and not transformer:
         notes += (Note("no SmoothQuant: nncf has it in its scheme for transformers only", level="warning"),)
     if reduced:
         notes += (Note("weights in 7 bits: this CPU has no VNNI, and 8 would saturate", level="warning"),)
     return Quantized(
         path,
         notes=(Note(scheme), *notes, *unknown, *_kept_in_float(quantized)),
-        facts={"quantizers": pairs, "transformer": transformer, "calibrate": request.calibrate},
+        facts={"quantizers": pairs, "transformer": transformer, "calibrate": request.options.calibrate},
     )
 
 
@@ -98,14 +102,14 @@ def _estimator(request: Request) -> Any:
     """How values seen become a range."""
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    return getattr(RangeEstimatorParametersSet, _ESTIMATORS[request.calibrate])
+    return getattr(RangeEstimatorParametersSet, _ESTIMATORS[request.options.calibrate])
 
 
 def _alphas(request: Request) -> Any:
     """How much of the activations' range SmoothQuant (Xiao et al., 2023) moves into the weights of products."""
     from nncf.quantization.advanced_parameters import AdvancedSmoothQuantParameters
 
-    strength = request.smooth_quant
+    strength = request.options.smooth_quant
     return AdvancedSmoothQuantParameters() if strength is None else AdvancedSmoothQuantParameters(matmul=strength)
 
 

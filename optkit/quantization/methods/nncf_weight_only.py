@@ -18,7 +18,7 @@ def quantize(request: Request) -> Quantized:
         nncf = lazy.require("nncf", extra="openvino")
         graph = stable_names.read(request.model.path)
         modes = nncf.CompressWeightsMode
-        ignored = nncf.IgnoredScope(names=list(request.exclude), validate=False)
+        ignored = nncf.IgnoredScope(names=list(request.options.exclude), validate=False)
         if request.bits == 4:
             options = {"mode": modes.INT4_SYM, "group_size": _GROUP, "all_layers": False}
         else:

@@ -22,11 +22,11 @@ def quantize(request: Request) -> Quantized:
 
     ready = prepared(request.model)
     proto, notes = infer_shapes(ready.proto), ready.notes
-    blocked = [*DEFAULT_OP_BLOCK_LIST, *request.exclude]
+    blocked = [*DEFAULT_OP_BLOCK_LIST, *request.options.exclude]
     with request.engine.running(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one line per weight below the smallest half, which becomes zero
         converted = convert_float_to_float16(
-            proto, keep_io_types=True, op_block_list=blocked, node_block_list=list(request.exclude)
+            proto, keep_io_types=True, op_block_list=blocked, node_block_list=list(request.options.exclude)
         )
     path = request.workdir / "model.onnx"
     graph.save(converted, path)

@@ -36,7 +36,7 @@ def quantize(request: Request) -> Quantized:
             path,
             op_types_to_quantize=[*_OPERATORS, *_RECURRENT],
             nodes_to_quantize=[node.name for node in chosen],
-            per_channel=request.per_channel,
+            per_channel=request.options.per_channel,
             weight_type=QuantType.QInt8,
             use_external_data_format=graph.weight_bytes(proto) > graph.EMBEDDED_LIMIT,
             extra_options={"MatMulConstBOnly": True},

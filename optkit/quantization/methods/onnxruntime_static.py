@@ -42,7 +42,7 @@ def quantize(request: Request) -> Quantized:
     _defend(quantized)
     result = request.workdir / "model.onnx"
     graph.save(quantized, result)
-    facts = {"quantized_nodes": len(chosen), "calibrate": request.calibrate}
+    facts = {"quantized_nodes": len(chosen), "calibrate": request.options.calibrate}
     return Quantized(result, notes=(*notes, *fallback, *left), facts=facts)
 
 

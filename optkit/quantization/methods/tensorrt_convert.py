@@ -15,5 +15,5 @@ def quantize(request: Request) -> Quantized:
     """
     ready = prepared(request.model)
     unknown = request.unknown(ready.proto)
-    path, notes, facts = half_precision.convert(request, ready.proto, types=request.floats)
+    path, notes, facts = half_precision.convert(request, ready.proto, types=request.options.floats)
     return Quantized(path, notes=(*ready.notes, *unknown, *notes), facts=facts)

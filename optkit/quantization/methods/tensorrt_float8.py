@@ -52,7 +52,7 @@ def quantize(request: Request) -> Quantized:
     proto.ir_version = max(proto.ir_version, _IR_VERSION)
     _Pairs(proto, ranges).put_around({node.name for node in chosen})
     result, halved, more = half_precision.save(request, proto)
-    facts = {"quantized_nodes": len(chosen), "calibrate": request.calibrate} | more
+    facts = {"quantized_nodes": len(chosen), "calibrate": request.options.calibrate} | more
     return Quantized(result, notes=(*notes, *halved), facts=facts)
 
 

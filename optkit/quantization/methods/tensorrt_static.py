@@ -38,7 +38,7 @@ def quantize(request: Request) -> Quantized:
     )
     quantized, fallback = qdq.inserted(proto, ranges, chosen, request, scheme)
     result, halved, more = half_precision.save(request, quantized)
-    facts = {"quantized_nodes": len(chosen), "calibrate": request.calibrate} | more
+    facts = {"quantized_nodes": len(chosen), "calibrate": request.options.calibrate} | more
     return Quantized(result, notes=(*notes, *fallback, *left, *halved), facts=facts)
 
 
