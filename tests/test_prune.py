@@ -231,10 +231,10 @@ def test_a_measured_speedup_decides_how_much_is_cut(residual, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "nothing says how much to cut"),
+        ({}, "no pruning ratio is given"),
         ({"sparsity": 0.5, "target_speedup": 2.0}, "both say how much"),
         ({"pattern": "2:4", "drop_layers": 1}, "no dense kernel"),
-        ({"pattern": "unstructured"}, "how many weights"),
+        ({"pattern": "unstructured"}, "share of weights"),
         ({"sparsity": 0.5, "data": None}, "needs training data"),
         ({"drop_layers": 9}, "9 layers to drop"),
     ],

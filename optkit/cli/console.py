@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 DETAIL = " · "
 """Separator of a task's name from a detail that may change while the task goes on."""
-_COLOURS = {"good": "green", "bad": "red", "warn": "yellow"}
 
 
 @dataclass

@@ -57,7 +57,7 @@ def _facts(here: Machine) -> Iterable[tuple[str, str]]:
 
 
 def _of(allowed: str, whole: str) -> str:
-    return whole if allowed == whole else f"{allowed} of {whole}, which is what limits leave to this process"
+    return whole if allowed == whole else f"{allowed} of {whole}, as limits on this process say"
 
 
 def _gpu(gpu: GpuRecord) -> str:
@@ -68,7 +68,7 @@ def _gpu(gpu: GpuRecord) -> str:
 
 
 def _state(gpu: GpuRecord) -> Iterable[str]:
-    """``P0, SM 1980 of 1980 MHz, memory 2619 of 2619 MHz, 97 of 700 W, 34 °C, persistence mode on``."""
+    """Format as ``P0, SM 1980 of 1980 MHz, memory 2619 of 2619 MHz, 97 of 700 W, 34 °C, persistence mode on``."""
     now = gpu.state
     if now is None:
         return
@@ -99,7 +99,7 @@ def _provider(provider: ProviderRecord) -> tuple[str, Cell]:
 
 
 def _lines(pairs: Iterable[tuple[str, str]]) -> str:
-    """Names and values in two columns, a name that repeats only once."""
+    """Align names and values in two columns; a repeated name is shown once."""
     lines, last = [], None
     for name, value in pairs:
         lines.append(f"{'' if name == last else name:<13} {value}")

@@ -34,9 +34,7 @@ def _blocks(found: Inspection, *, whole: bool) -> list[Block]:
     blocks: list[Block] = [Text(found.model.path, "bold"), Text(_lines(_facts(found)))]
     blocks += [Table(("tensor", "dtype", "shape"), _tensors(found))] if found.model.signature else []
     blocks += [_operators(found.operators, whole=whole)] if found.operators else []
-    blocks += (
-        [Text("Which targets open it", "bold"), Text(_lines(map(_target, found.targets)))] if found.targets else []
-    )
+    blocks += [Text("Targets that open it", "bold"), Text(_lines(map(_target, found.targets)))] if found.targets else []
     for refusal in found.targets:
         blocks += _nodes(refusal)
         blocks += _layers(refusal, whole=whole)
@@ -46,7 +44,7 @@ def _blocks(found: Inspection, *, whole: bool) -> list[Block]:
 
 
 def _lines(pairs: Iterable[tuple[str, str]]) -> str:
-    """Names and values in two columns, both from the left."""
+    """Align names and values in two columns, both left."""
     return "\n".join(f"{name:<13} {value}" for name, value in pairs)
 
 
@@ -92,7 +90,7 @@ def _nodes(refusal: Refusal) -> list[Block]:
     if not refusal.nodes:
         return []
     rows = [(each.operator, each.node, each.reason) for each in refusal.nodes]
-    return [Table(("operator", "node", "why not"), rows, title=f"What {refusal.target} refuses")]
+    return [Table(("operator", "node", "why not"), rows, title=f"Refused by {refusal.target}")]
 
 
 def _layers(refusal: Refusal, *, whole: bool) -> list[Block]:

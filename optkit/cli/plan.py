@@ -41,7 +41,7 @@ def _blocks(plan: Plan) -> list[Block]:
 
 
 def _fields(step: PlannedStage) -> str:
-    """The fields that are not at their defaults."""
+    """List the fields that are not at their defaults."""
     from optkit.stages.stage import stage_class
 
     usual = stage_class(step.stage)().model_dump(mode="json")

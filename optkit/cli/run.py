@@ -37,7 +37,7 @@ def run(ctx: typer.Context, options: RunCommand) -> None:
 
 
 def _exit_code(run: Run) -> int:
-    """The gate's; where a branch failed, only a rule that fails says more than that."""
+    """Return the gate's exit code; where a branch failed, only a failing rule takes precedence."""
     judged = gate.exit_code(run.gate.verdict) if run.gate else errors.DONE
     failed = any(branch.status == "failed" for branch in run.branches)
     return errors.FAILED if failed and judged != errors.GATE_FAILS else judged

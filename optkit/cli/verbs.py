@@ -14,7 +14,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "doctor": Verb(
-        help="Show what this machine has: targets, instruction sets, limits, noise.",
+        help="Show this machine's targets, instruction sets, limits and sources of noise.",
         examples=(
             "optkit doctor",
             "optkit doctor --json",
@@ -22,7 +22,7 @@ VERBS = {
         ),
     ),
     "inspect": Verb(
-        help="Say what a model is: format, signature, operators, weights, and what each target would refuse.",
+        help="Show a model's format, signature, operators and weights, and the operators that a target refuses.",
         examples=(
             "optkit inspect model.onnx",
             "optkit inspect model.pt --json",
@@ -30,7 +30,7 @@ VERBS = {
         ),
     ),
     "export": Verb(
-        help="Export a torch model to ONNX, dynamic dimensions kept, parity checked.",
+        help="Export a torch model to ONNX, keep its dynamic dimensions, and check parity.",
         examples=(
             "optkit export model.pt -o model.onnx",
             "optkit export weights.pth --code net.py:build --input 'x:float32[batch,3,224,224]' -o model.onnx",
@@ -38,7 +38,7 @@ VERBS = {
         ),
     ),
     "quantize": Verb(
-        help="Quantize a model by the method that fits it, and prove what that brought.",
+        help="Quantize a model by the method that fits it, and compare the result with the original.",
         examples=(
             "optkit quantize model.pt --int8",
             "optkit quantize model.onnx --int8 --data data.npz --target openvino -o model-int8.onnx",
@@ -46,7 +46,7 @@ VERBS = {
         ),
     ),
     "prune": Verb(
-        help="Cut a model smaller, let it learn again, and prove what it kept.",
+        help="Prune a model, train it to recover, and compare the result with the original.",
         examples=(
             "optkit prune model.pt --sparsity 0.5 --data data.npz",
             "optkit prune weights.pth --code net.py:build --target-speedup 1.5 --target openvino --data data.npz",
@@ -54,7 +54,7 @@ VERBS = {
         ),
     ),
     "distill": Verb(
-        help="Train a smaller student to do what the model does, and prove what it kept.",
+        help="Train a smaller student on a model's outputs, and compare both.",
         examples=(
             "optkit distill weights.pth --code net.py:build --student-code net.py:small --data data.npz",
             "optkit distill model.pt --layers 3 --data text.yaml --train-data corpus.yaml -o student.pt",
@@ -62,7 +62,7 @@ VERBS = {
         ),
     ),
     "compile": Verb(
-        help="Make a bundle for one target: model, options, signature, digests.",
+        help="Make a bundle for one target: model, runtime options, signature, digests.",
         examples=(
             "optkit compile model.onnx --target openvino -o bundle",
             "optkit compile model.onnx --target onnxruntime --threads 2 -o bundle",
@@ -70,7 +70,7 @@ VERBS = {
         ),
     ),
     "evaluate": Verb(
-        help="Measure the quality of a model on data; with a reference also what was lost.",
+        help="Measure the quality of a model on data; with a reference also the loss against it.",
         examples=(
             "optkit evaluate model.onnx --data data.npz",
             "optkit evaluate small.onnx --reference model.onnx --data data.npz --metric cosine",
@@ -91,7 +91,7 @@ VERBS = {
     ),
     "compare": Verb(
         help=(
-            "Compare models: quality, speed and size side by side, with intervals.\n\n"
+            "Compare models side by side: quality, speed and size, with intervals.\n\n"
             "A model that fails, except the first, is a row with its reason; the others are compared, and the "
             "command ends with exit code 1."
         ),
@@ -103,10 +103,9 @@ VERBS = {
     ),
     "explain": Verb(
         help=(
-            "Explain why a model is slower or faster than another, and where its quality went, with causes and "
-            "what to try.\n\n"
-            "Time is told operator by operator, quality layer by layer; the latter needs data. A candidate that "
-            "fails ends the command with exit code 1."
+            "Explain a difference in speed and quality between two models: causes, and commands to try.\n\n"
+            "Time is split by operator, quality by layer; the latter needs data. A candidate that fails ends the "
+            "command with exit code 1."
         ),
         examples=(
             "optkit explain model.onnx model-int8.onnx",
@@ -129,7 +128,7 @@ VERBS = {
     ),
     "gate": Verb(
         help=(
-            "Judge a release: exit 0 where every rule passes, 3 where one fails, 5 where the data cannot tell.\n\n"
+            "Judge a release: exit code 0 where every rule passes, 3 where one fails, 5 where the data cannot tell.\n\n"
             "Without a rule, the candidate must not be worse than the baseline."
         ),
         examples=(
@@ -139,7 +138,7 @@ VERBS = {
         ),
     ),
     "plan": Verb(
-        help="Show what a recipe would do, and which of it is in the store.",
+        help="Show the stages that a recipe would carry out, and those in the store already.",
         examples=(
             "optkit plan recipe.yaml",
             "optkit plan recipe.yaml --set stages.0.quantize.method=dynamic",
@@ -167,7 +166,7 @@ VERBS = {
         ),
     ),
     "cache": Verb(
-        help="List what the store of finished stages holds, or prune it.",
+        help="List the store of finished stages, or prune it.",
         examples=(
             "optkit cache list",
             "optkit cache prune --older-than 30",

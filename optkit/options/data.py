@@ -1,4 +1,4 @@
-"""Options on data: what evaluates, trains and calibrates, and how quality is measured."""
+"""Options on data to evaluate, train and calibrate with, and on quality."""
 
 from __future__ import annotations
 

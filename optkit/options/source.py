@@ -1,4 +1,4 @@
-"""Options that open a model, and those that say where the result goes."""
+"""Options that open a model, and options on the result's place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Output = Annotated[Place, Spelling(("-o", "--output"), positional=True), Field(d
 
 
 class ModelSource(Options):
-    """What a model file may leave open: its inputs, its code, and trust in it."""
+    """Options that a model file may need: its inputs, its code, and trust in it."""
 
     group: ClassVar[str] = "Opening the model"
 
@@ -38,7 +38,7 @@ class ModelSource(Options):
 
 @runtime_checkable
 class Opened(Protocol):
-    """A model that is open already: what ``optkit.open`` returns."""
+    """A model that is open already, as ``optkit.open`` returns it."""
 
     @property
     def format(self) -> str: ...
@@ -71,13 +71,13 @@ class Force(Options):
 
 
 class Result(Force):
-    """Where the result goes, if it is to be written or not beside the model."""
+    """The result's path, optional, and consent to replace it."""
 
     output: Output | None = None
 
 
 class RequiredResult(Force):
-    """Where the result goes."""
+    """The result's path, and consent to replace it."""
 
     output: Output
 

@@ -56,7 +56,7 @@ class _Measuring:
         return {name: getattr(self.options, name) for name in names}
 
     def changed(self, **options: Any) -> _Measuring:
-        """The same with other options."""
+        """Copy with other options."""
         return replace(self, options=self.options.model_copy(update=options))
 
     def opened(self, source: str | Path, place: dict[str, Any]) -> Candidate:

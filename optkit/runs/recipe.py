@@ -1,6 +1,6 @@
-"""Reading and checking a recipe. Nothing runs here.
+"""A recipe: its keys, read from YAML and checked. Nothing runs here.
 
-A recipe's keys are the words of the command line's options, and a stage's keys are that stage's fields. Relative paths
+Keys have the names and bounds of the command line's options; a stage's keys are that stage's fields. Relative paths
 are relative to the recipe.
 """
 
@@ -39,7 +39,7 @@ class ModelSpec(ModelSource, Block):
     path: ModelArgument[str]
 
     def beside(self, folder: Path) -> ModelSpec:
-        """The same with relative paths taken from ``folder``."""
+        """Take relative paths from ``folder``."""
         code = self.code and os.path.normpath(folder / self.code)
         return self.model_copy(update={"path": os.path.normpath(folder / self.path), "code": code})
 
@@ -84,7 +84,7 @@ class Recipe(Metric, Loss, CalibrationSize, Seed, Block):
         return self.gate.max_drop if self.max_drop is None and self.gate else self.max_drop
 
     def beside(self, folder: Path) -> Recipe:
-        """The same recipe with relative paths taken from ``folder``."""
+        """Take relative paths from ``folder``."""
         return self.model_copy(
             update={
                 "model": self.model.beside(folder),
@@ -96,14 +96,14 @@ class Recipe(Metric, Loss, CalibrationSize, Seed, Block):
         )
 
     def document(self) -> dict[str, Any]:
-        """The recipe as plain values, as a file would hold it, every default made explicit."""
+        """Convert to plain values, as a file would hold them, every default made explicit."""
         content = self.model_dump(mode="json", exclude={"stages", "gate"})
         stages = [{stage.name: stage.model_dump(mode="json")} for stage in self.stages]
         return content | {"stages": stages} | ({} if self.gate is None else {"gate": self.gate.given})
 
 
 def read(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
-    """The recipe at ``path``, with ``settings`` (``a.b=value``) put in, its paths relative to the current folder.
+    """Read the recipe at ``path``, with ``settings`` (``a.b=value``) put in, its paths relative to the current folder.
 
     Raises RecipeError naming file and line; UsageError for a setting that does not fit.
     """
@@ -121,7 +121,7 @@ _EXAMPLE = "for example: {model: model.onnx, data: data.npz, stages: [{quantize:
 
 
 class _Reading:
-    """One recipe on its way from plain values to a Recipe, and where to point when something is wrong."""
+    """A recipe being read: plain values, and the place in the file or in a ``--set`` that an error points to."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -130,7 +130,7 @@ class _Reading:
         self._unfold()
 
     def recipe(self) -> Recipe:
-        """The whole, checked."""
+        """Check the whole."""
         self._unfold()
         entries = self.content.get("stages", [])
         stages = [self._stage(index, entry) for index, entry in enumerate(entries)] if _is_list(entries) else entries
@@ -152,7 +152,7 @@ class _Reading:
         holder[place[-1]] = _value(text, setting)
 
     def _holder(self, place: Place) -> Any:
-        """What holds the last key of ``place``; mappings on the way are made where the recipe leaves them out."""
+        """Find the mapping or list that holds the last key of ``place``; missing mappings on the way are made."""
         holder: Any = self.content
         for depth, key in enumerate(place[:-1]):
             self._check_holds(holder, key, place, depth)
@@ -170,7 +170,7 @@ class _Reading:
             raise self.failure(place, f"{name} is {validation.short(holder)} and has no keys")
 
     def failure(self, place: Place, text: str, *, hint: str | None = None) -> UsageError:
-        """The error that something is wrong at ``place``: in a ``--set``, or in a line of the file."""
+        """Make the error for a mistake at ``place``: in a ``--set``, or in a line of the file."""
         for given, setting in self.settings.items():
             made_by_it = given[: len(place)] == place and place not in self.document.lines
             if place[: len(given)] == given or made_by_it:
@@ -178,7 +178,7 @@ class _Reading:
         return RecipeError(f"{self.document.where(place)}: {text}", hint=hint)
 
     def unknown(self, place: Place, what: str, name: str, known: Iterable[str]) -> UsageError:
-        """An unknown name, with the nearest known one."""
+        """Make the error for an unknown name, with the nearest known one."""
         listing = list(known)
         near = get_close_matches(str(name), listing, n=1)
         guess = f"; did you mean {near[0]!r}?" if near else ""
@@ -187,7 +187,7 @@ class _Reading:
         return self.failure(place, f"unknown {what} {name!r}{inside}{guess}", hint=f"known: {', '.join(listing)}")
 
     def _unfold(self) -> None:
-        """Bring what may be written short to its full form."""
+        """Expand short forms: a path for a block, a name for a stage without fields."""
         for key in ("model", "data", "train", "calibration"):
             if key in self.content:
                 self.content[key] = _path_alone(self.content[key])
@@ -226,7 +226,7 @@ class _Reading:
         return self.failure(place, found.line(name))
 
     def _existing(self, place: Place) -> Place:
-        """``place`` without the names of alternatives that pydantic adds to it."""
+        """Cut the names of alternatives off ``place`` that pydantic adds to it."""
         found: Any = self.content
         for depth, key in enumerate(place):
             try:
@@ -300,7 +300,7 @@ def _value(text: str, setting: str) -> Any:
 
 
 def _fields(root: type[BaseModel], place: Place) -> Mapping[str, Any]:
-    """The keys known at ``place`` below ``root``."""
+    """Find the keys known at ``place`` below ``root``."""
     for key in place:
         found = root.model_fields.get(str(key))
         root = next(iter(_models(found.annotation)), root) if found else root
@@ -308,7 +308,7 @@ def _fields(root: type[BaseModel], place: Place) -> Mapping[str, Any]:
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The models among the alternatives of an annotation."""
+    """List the models among the alternatives of an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for each in typing.get_args(annotation) for model in _models(each)]

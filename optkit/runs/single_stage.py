@@ -28,7 +28,7 @@ from optkit.stages.stage import Context, Interrupted, Outcome, Stage, stage_clas
 
 @dataclass(frozen=True)
 class Request:
-    """The options that verbs which carry out one stage have in common, and what they do with its result."""
+    """The options that verbs of one stage have in common, and callbacks."""
 
     model: str | Path
     inputs: tuple[str, ...]
@@ -57,7 +57,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Transformed:
-    """The model that came in, the float model that the stage worked on, and what it made of it."""
+    """The source model, the float model that the stage worked on, and the outcome."""
 
     request: Request
     source: Model
@@ -70,7 +70,7 @@ class Transformed:
 
     @property
     def stages(self) -> list[StageRecord]:
-        """All that was carried out, in order."""
+        """Records of all stages carried out, in order."""
         return [self.record] if self.exported is None else [self.exported, self.record]
 
 
@@ -120,7 +120,7 @@ def _applied(stage: Stage, model: Model, context: Context, request: Request) -> 
 
 @contextmanager
 def _checkpoints(stage: Stage, model: Model, context: Context) -> Iterator[Path | None]:
-    """A folder for work that is half done, kept for the next try unless all goes well."""
+    """Give a folder for checkpoints, kept for the next try unless all goes well."""
     if not stage.trains:
         yield None
         return
@@ -132,7 +132,7 @@ def _checkpoints(stage: Stage, model: Model, context: Context) -> Iterator[Path 
 
 
 def split(request: Request, source: Model, *, calibrates: bool, trains: bool = False) -> Parts:
-    """The data by what it is used for, checked against the model; all evaluates where nothing else is wanted."""
+    """Split the data into training, calibration and evaluation parts as wanted, and check it against the model."""
     inputs = None if source.signature is None else source.signature.inputs
     found = splits.parts(
         request.data,
@@ -153,7 +153,7 @@ def split(request: Request, source: Model, *, calibrates: bool, trains: bool = F
 def _exported(
     source: Model, stage: Stage, context: Context, *, exports: bool
 ) -> tuple[Model, tuple[Note, ...], StageRecord | None]:
-    """The float model as runtimes take it, with notes and a record where the stage's result is exported likewise."""
+    """Export the float model where it is a torch model; return it with notes and the record of the export."""
     if source.format not in TORCH_FORMATS or stage.name == "export" or (stage.makes_torch and not exports):
         return source, (), None
     context.workdir.mkdir()

@@ -49,11 +49,11 @@ _REPORTS = {"md": "markdown", "html": "html"}
 
 
 _MOST_SAMPLES, _FEWEST_SAMPLES = 128, 32
-"""To calibrate with, where nobody says how many."""
+"""Calibration samples, where the options do not say."""
 
 
 _SMALL = 50_000_000
-"""Bytes of a model from which on it calibrates on fewer than the most."""
+"""Size of a model in bytes above which it calibrates on fewer samples than the most."""
 
 
 _LOAD_SECONDS = 5.0
@@ -61,7 +61,7 @@ _LOAD_SECONDS = 5.0
 
 
 class _Optimizing:
-    """One search from its data to its bundle."""
+    """A search from its data to its bundle."""
 
     def __init__(self, options: OptimizeCommand, progress: Progress) -> None:
         self.recipe, self.calibration_samples = _recipe_of(options), options.calibration_samples
@@ -108,7 +108,7 @@ class _Optimizing:
         return record
 
     def _settings(self, model: Model, parts: SearchParts) -> dict[str, Any]:
-        """All that the figures of a look depend on; what of it changes makes a killed search begin anew."""
+        """List all that the measurements depend on; a killed search whose settings differ begins anew."""
         here = fingerprint.settled(fingerprint.fingerprint())
         samples = [
             part and part.digest for part in (parts.calibration, parts.selection, parts.evaluation, parts.training)
@@ -142,7 +142,7 @@ class _Optimizing:
         return chain, made.stages, True
 
     def _in_parallel(self, search: Search, candidate: Candidate, chain: Chain) -> tuple[Candidate, Chain]:
-        """The result with the sessions (streams) and threads that do most samples a second; notes say so."""
+        """Give the result the sessions (streams) and threads with the highest throughput; notes say so."""
         benchmark = self.recipe.benchmark
         try:
             with surviving():
@@ -166,7 +166,7 @@ class _Optimizing:
         return replace(candidate, options=candidate.options | options), with_options(chain, options)
 
     def _deliver_baseline(self, search: Search) -> bool:
-        """The model that came in, in a bundle; a torch file makes none."""
+        """Write the source model as a bundle; return False for a torch file, which makes none."""
         found = search.baseline
         if found.model.format in TORCH_FORMATS:
             search.notes.append(
@@ -199,13 +199,13 @@ class _Optimizing:
 
 
 def _calibration_samples(model: Model) -> int:
-    """Fewer for large models, which take long over each."""
+    """Choose the number of calibration samples: fewer for large models, which take long over each."""
     affordable = int(_MOST_SAMPLES * _SMALL / max(1, model.size_bytes))
     return min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, affordable))
 
 
 def _installed() -> list[str]:
-    """The targets whose libraries are there, and the devices that they run on."""
+    """List the targets whose libraries and devices are there."""
     return [name for name in TARGETS if _absence(name) is None]
 
 

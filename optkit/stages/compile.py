@@ -1,4 +1,4 @@
-"""Compile: a model made ready for one target, with every runtime option that matters made explicit."""
+"""Compile: a model in the form that one target loads, with its runtime options explicit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Compile(CompileOptions, Stage):
         shape_profiles.parsed(self.shapes)
 
     def apply(self, model: Model, context: Context) -> Outcome:
-        """Write the target's own form. Raises TargetError, naming what the target refuses."""
+        """Write the target's own form. Raises TargetError, which names the refused operators."""
         runtime = target(context.target)
         kept = dict(model.options) if model.target == context.target else {}
         defaults = runtime.default_options(threads=self.threads)
@@ -51,7 +51,7 @@ class Compile(CompileOptions, Stage):
         return Outcome(result, notes, context.target, "compile", seconds, compiled.facts)
 
     def _of_tensorrt(self) -> dict[str, Any]:
-        """What says nothing to the other targets of a recipe."""
+        """Return the options that only tensorrt takes; other targets of a recipe ignore them."""
         found: dict[str, Any] = {}
         if self.compute_capability:
             found["compute_capabilities"] = list(self.compute_capability)

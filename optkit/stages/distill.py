@@ -1,4 +1,4 @@
-"""Distill: a smaller student learns to do what the model that came in does."""
+"""Distill: train a smaller student on the outputs of the model."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from optkit.training.pruning import layer_stacks
 class Distill(DistillOptions, Schedule, Stage):
     """A student taught by the model that the chain of stages began with.
 
-    The student is the file ``student``, or what ``student_code`` builds; else, behind other stages, the model that they
-    made; else a copy of the teacher with so many of its ``layers`` left. Weights that are not given: outputs count 1;
+    The student is the file ``student``, or the module that ``student_code`` builds; else, behind other stages, their
+    result; else a copy of the teacher with ``layers`` of its layers left. Default weights of the losses: outputs 1;
     labels 0.5 where there are some; hidden states 1 and attention 0 where the student has layers of the teacher's
     shapes.
     """
@@ -71,7 +71,7 @@ class Distill(DistillOptions, Schedule, Stage):
         return self.model_copy(update=moved)
 
     def check(self, model: Model, context: Context) -> None:
-        """Refuse what cannot teach or learn, and losses that are all off."""
+        """Refuse models that cannot teach or learn, and losses that are all off."""
         given = [name for name in ("student", "student_code", "layers") if getattr(self, name) is not None]
         if "layers" in given and len(given) > 1:
             raise UsageError(f"layers is for an automatic student, and {given[0]} gives one", hint="leave one out")
@@ -84,7 +84,7 @@ class Distill(DistillOptions, Schedule, Stage):
         if (context.original or model).format not in TORCH_FORMATS:
             raise UsageError(f"{model.path}: a teacher is a torch model, not {model.format}", hint="give its source")
         if context.training is not None and not context.training.labelled and not (self.logits or self.hidden):
-            raise UsageError("the training data has no labels, and nothing of the teacher counts", hint="--logits 1")
+            raise UsageError("the training data has no labels, and all losses on the teacher are 0", hint="--logits 1")
         if not (self.logits or self.hidden or self.attention or self.task):
             raise UsageError("nothing to learn: all of logits, hidden, attention and task are 0", hint="--logits 1")
 
@@ -93,7 +93,7 @@ class Distill(DistillOptions, Schedule, Stage):
         return self.student is not None or self.student_code is not None
 
     def _chained(self, model: Model, context: Context) -> bool:
-        """Whether stages before this one made the model, so that it is the student."""
+        """True if stages before this one made the model, so that it is the student."""
         return context.original is not None and model.digest != context.original.digest
 
     def apply(self, model: Model, context: Context) -> Outcome:
@@ -123,7 +123,7 @@ class Distill(DistillOptions, Schedule, Stage):
         return Outcome(result, notes, "torch", "distillation", time.monotonic() - started, facts)
 
     def _student(self, model: Model, context: Context, lesson: Lesson) -> tuple[Model, Any, Structure | None, Note]:
-        """The model that the student is a form of, its module, which layers are left of it, and what it is."""
+        """Return the model that the student derives from, its module, the layers left, and a note on its origin."""
         if self.student is not None:
             source = opening.open(self.student, code=self.student_code or model.code, trust=model.trusted)
             source = replace(source, signature=source.signature or model.signature)
@@ -137,10 +137,10 @@ class Distill(DistillOptions, Schedule, Stage):
                 source,
                 loading.build(source),
                 None,
-                Note(f"the student is what {self.student_code} builds, untrained"),
+                Note(f"the student is built by {self.student_code}, untrained"),
             )
         if self._chained(model, context):
-            return model, loading.load(model), None, Note("the student is what the stages before made")
+            return model, loading.load(model), None, Note("the student is the result of the stages before")
         student = loading.load(model)
         left, about = self._shallower(student, lesson)
         return model, student, left, about
@@ -171,7 +171,7 @@ class Distill(DistillOptions, Schedule, Stage):
         return left, Note(f"the student keeps {'; '.join(told)}")
 
     def _pairs(self, student: Any, lesson: Lesson) -> list[tuple[str, str]]:
-        """Layers of student and teacher to be matched: of the same stack, at the same share of its depth."""
+        """Pair layers of student and teacher: of the same stack, at the same relative depth."""
         teacher = lesson.setup.original or lesson.model
         if self.hidden == 0 or (teacher.format not in lessons.MODULES and self.hidden is None):
             return []
@@ -192,7 +192,7 @@ class Distill(DistillOptions, Schedule, Stage):
 
 
 def _told(weights: Weights, match: Match, pairs: list[tuple[str, str]]) -> tuple[Note, ...]:
-    """What is learnt by."""
+    """Notes on the losses and the matched layers."""
     values = {name: getattr(weights, name) for name in ("logits", "hidden", "attention", "task")}
     kinds = {"kl": f"classes, at temperature {weights.temperature:g}", "mse": "values"}
     losses = Note(

@@ -1,4 +1,4 @@
-"""Export: a torch model to ONNX, dynamic dimensions kept, and proven to compute the same."""
+"""Export: a torch model to ONNX, dynamic dimensions kept, outputs compared."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EXAMPLE = "give them: --input 'x:float32[batch,3,224,224]'"
 class Export(ExportOptions, Stage):
     """A torch model as ONNX.
 
-    Opset 18 is what torch's exporter writes; all others it converts to, and not always can. ``rtol`` and ``atol``
+    Opset 18 is the one that torch's exporter writes; others it converts to, where it can. ``rtol`` and ``atol``
     bound the difference between both models' outputs, element by element: sums of float32 in another order differ by
     about 1e-5 of the largest; the bounds leave room for deep nets and none for a wrong operator.
     """
@@ -40,7 +40,7 @@ class Export(ExportOptions, Stage):
         return True
 
     def check(self, model: Model, context: Context) -> None:
-        """Refuse what is no torch model, and one whose inputs nobody told."""
+        """Refuse other models than torch's, and those with unknown inputs."""
         if model.format == "tensorrt":
             raise UsageError(
                 f"{model.path}: an engine cannot be exported to ONNX", hint="take the model it was built of"
@@ -87,7 +87,7 @@ class Export(ExportOptions, Stage):
         *,
         instead: FixedDimensionError | None = None,
     ) -> Outcome:
-        """By tracing; ``instead`` is why torch.export did not do, and the error where a trace does not do either."""
+        """Export by tracing; ``instead`` is the error of torch.export, raised again where tracing fails too."""
         signature = model.signature or Signature(())
         notes = () if instead is None else (Note(f"traced, since torch.export would not do: {instead.message}"),)
         try:
@@ -119,7 +119,7 @@ class Export(ExportOptions, Stage):
         agreement = parity.prove(source, result, signature, feeds, Tolerance(self.rtol, self.atol))
         worst = agreement.worst
         told = Note(
-            f"computes what {source.path.name} computes: largest difference {worst.largest:.1e} (output "
+            f"agrees with {source.path.name}: largest difference {worst.largest:.1e} (output "
             f"{worst.output!r}) at {'; '.join(agreement.sizes)}; on {origin}"
         )
         skipped = tuple(Note(text, level="warning") for text in agreement.skipped)
@@ -138,7 +138,7 @@ class Export(ExportOptions, Stage):
 
 
 def _real(signature: Signature, context: Context) -> Arrays | None:
-    """A feed of real data to export with, where there is some: made-up inputs may be out of a model's range."""
+    """Return a feed of real data to export with, if any: made-up inputs may be out of a model's range."""
     dataset = context.evaluation or context.calibration
     if dataset is None:
         return None

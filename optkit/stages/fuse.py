@@ -1,6 +1,6 @@
-"""Fuse: groups of operators rewritten to single ones that ONNX Runtime has kernels for: attention, normalization, GELU.
+"""Fuse: groups of operators rewritten to ONNX Runtime's fused operators: attention, normalization, GELU.
 
-ONNX Runtime's own optimizer knows the patterns of older exporters; on what torch exports today it finds no attention.
+ONNX Runtime's own optimizer knows the patterns of older exporters; in graphs of today's torch it finds no attention.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CONTRIBUTED = "com.microsoft"
 _SHARED = ("num_heads", "scale", "mask_filter_value")
 """Attributes that Attention and MultiHeadAttention have in common."""
 _TOLERANCE = Tolerance(rtol=1e-3, atol=1e-4)
-"""As for an export: sums in another order."""
+"""That of an export: sums in another order."""
 
 
 class Fuse(Stage):
@@ -105,7 +105,7 @@ def _unpack(proto: Any) -> None:
 
 
 def _plainly_joined(attention: Any, joined: Any, stored: set[str]) -> bool:
-    """Whether the weight is three stored ones side by side, and nothing else is asked of the node."""
+    """True if the weight is three initializers side by side, and the node has no other optional input or attribute."""
     simple = not any(attention.input[3:5]) and len(attention.input) > 2 and len(attention.output) == 1
     known = all(each.name in (*_SHARED, "qkv_hidden_sizes") for each in attention.attribute)
     beside = joined.op_type == "Concat" and any(each.name == "axis" and each.i in (1, -1) for each in joined.attribute)
@@ -113,7 +113,7 @@ def _plainly_joined(attention: Any, joined: Any, stored: set[str]) -> bool:
 
 
 def _proven(model: Model, result: Model, context: Context) -> Note:
-    """Proof that both compute the same, on real data where there is some."""
+    """Compare the outputs of both, on real data where there is some."""
     if model.signature is None:
         raise SignatureError(f"{model.path} does not tell its inputs")
     given, what = parity.feeds(model.signature, context.calibration or context.evaluation, size=64)

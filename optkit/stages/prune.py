@@ -1,4 +1,4 @@
-"""Prune: a smaller graph of the same model, by cutting what matters least and learning again what was lost."""
+"""Prune: a smaller graph of the same model: the least important units cut, the others trained again."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ from optkit.training.pruning.masks import Masks, smallest
 from optkit.training.pruning.selection import Pruner, Survey
 
 _PROBE = 512
-"""Held-out samples that tell how much a cut hurts."""
+"""Held-out samples that measure the damage of a cut."""
 _LEARNT = 256
-"""Training samples that leave the gradients or activations that importance is told by."""
+"""Training samples that give the gradients or activations behind the importance."""
 _BRINGS = {
     "onnxruntime": "onnxruntime multiplies by zeros as by any number",
     "openvino": "openvino skips zeros only in INT8 weights on AMX, with CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE",
@@ -75,7 +75,7 @@ class Prune(PruneOptions, Schedule, Stage):
         return True
 
     def check(self, model: Model, context: Context) -> None:
-        """Refuse what cannot be cut or trained, and what says not how much."""
+        """Refuse models that cannot be cut or trained, and options that set no pruning ratio."""
         lessons.check(model, context.training, "prune")
         if self.sparsity is not None and self.target_speedup is not None:
             raise UsageError("sparsity and target_speedup both say how much to cut", hint="give one of them")
@@ -83,7 +83,7 @@ class Prune(PruneOptions, Schedule, Stage):
             candidates.check_present(target(context.target))
         if self.pattern == "structured" and not (self.sparsity or self.target_speedup or self.drop_layers):
             raise UsageError(
-                "nothing says how much to cut", hint="--sparsity 0.5, --target-speedup 1.5 or --drop-layers 2"
+                "no pruning ratio is given", hint="--sparsity 0.5, --target-speedup 1.5 or --drop-layers 2"
             )
         if self.pattern != "structured" and (self.target_speedup or self.drop_layers):
             raise UsageError(
@@ -93,10 +93,10 @@ class Prune(PruneOptions, Schedule, Stage):
         if self.pattern == "2:4" and self.sparsity is not None:
             raise UsageError("2:4 sets half of the weights to zero, and no other share", hint="leave --sparsity out")
         if self.pattern == "unstructured" and self.sparsity is None:
-            raise UsageError("nothing says how many weights to set to zero", hint="--sparsity 0.8")
+            raise UsageError("no share of weights to set to zero is given", hint="--sparsity 0.8")
 
     def apply(self, model: Model, context: Context) -> Outcome:
-        """Write the pruned model. Raises StageError where nothing can be cut or the target cannot be met."""
+        """Write the pruned model. Raises StageError where nothing can be cut or the speed-up cannot be reached."""
         started = time.monotonic()
         lesson = Lesson(model, context.training_setup(), self)
         module = loading.load(model).requires_grad_(True).to(devices.device())
@@ -117,7 +117,7 @@ class Prune(PruneOptions, Schedule, Stage):
 
 @dataclass
 class _Work:
-    """A pruning on its way: the module as it is, which layers are left, and what there is to tell."""
+    """A pruning in progress: the module, the layers left of it, notes and facts."""
 
     stage: Prune
     context: Context
@@ -127,13 +127,13 @@ class _Work:
     notes: list[Note] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=lambda: {"training": []})
     rate: float | None = None
-    """The learning rate that the first training found good."""
+    """The learning rate that the first training chose."""
 
     def objective(self, module: Any) -> Objective:
         return self.lesson.objective(module, self.lesson.weights())
 
     def train(self, label: str, masks: Masks | None = None, epochs: int | None = None) -> None:
-        """Let the module learn again what it lost."""
+        """Train the module to recover."""
         constrain = None if masks is None else (lambda: masks.put_on(self.module))
         course = self.lesson.course(
             self.objective(self.module), label, constrain=constrain, epochs=epochs, rate=self.rate
@@ -223,13 +223,13 @@ class _Cutting(_Work):
             self.notes.append(
                 Note(
                     f"{units.percent(1 - left)} of the {self.stage.of} could be cut, not {self.stage.sparsity:.0%}: "
-                    "what is left is fragile, excluded or cannot be cut",
+                    "all other layers are fragile, excluded or cannot be cut",
                     level="warning",
                 )
             )
 
     def _cut_to_speed(self, pruner: Pruner, order: list[pruning_selection.Block], step: int) -> Any:
-        """The fewest blocks cut that make the target faster, as measured, by this step's share of what is asked for."""
+        """Cut the fewest blocks that reach this step's share of the speed-up, as measured on the target."""
         wanted = self.stage.target_speedup or 1.0
 
         def measured() -> dict[str, Any]:
@@ -254,7 +254,7 @@ class _Cutting(_Work):
             )
 
     def _noted(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What was measured, written down under ``name``: whoever goes on after a kill must cut the same."""
+        """Measure once and keep the result under ``name``: a run resumed after a kill must cut the same."""
         place = self.context.checkpoints
         noted = None if place is None else place / f"{name}.json"
         if noted is not None and noted.is_file():
@@ -273,7 +273,7 @@ class _Cutting(_Work):
         return torch_saving.write(module, self.lesson.model, folder, self.left)
 
     def _drop_layers(self) -> None:
-        """Leave out the layers whose absence alone hurts least."""
+        """Remove the layers whose absence alone increases the loss least."""
         example = self._example
         stacks = layer_stacks.stacks(self.module, lambda module: lessons.runs(module, example))
         every = [(name, index) for name, indices in stacks.items() for index in indices]
@@ -301,7 +301,7 @@ class _Cutting(_Work):
         return copied, layer_stacks.leave_out(copied, dropped)
 
     def _loss(self, module: Any) -> float:
-        """The held-out loss on a part of the samples, as if it had been trained on nothing else."""
+        """Compute the held-out loss on a part of the samples."""
         return self.lesson.loss(self.objective(module), _PROBE)
 
     def _learn(self, module: Any) -> None:

@@ -1,4 +1,4 @@
-"""Quantize: lower precision by the method that fits the model, the target and the data at hand."""
+"""Quantize: lower precision by the method that fits model, target and data."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DATA_HINT = "give --data (or --calibration), or --method dynamic or weight-only
 class Quantize(QuantizeOptions, Schedule, Stage):
     """A model in lower precision. With ``auto``, data, target and operators decide, and a note says so.
 
-    How long and how fast to train is for ``qat`` alone: quantization-aware training, then static INT8.
+    The options of training are for ``qat`` alone: quantization-aware training, then static INT8.
     """
 
     name: ClassVar[str] = "quantize"
@@ -129,7 +129,7 @@ class Quantize(QuantizeOptions, Schedule, Stage):
         return self._in_integers(model, context, learnt, facts)
 
     def _again(self, model: Model, context: Context, found: str) -> Outcome:
-        """What to do with a model that is ``found`` quantized: nothing, but for the floats that it left on tensorrt."""
+        """Leave a model alone that is ``found`` quantized; on tensorrt, convert the operators that it left in float."""
         leaves = self._floats != "float32" and context.target == "tensorrt" and found.startswith("QDQ")
         if not leaves or "between" in found:
             return Outcome(model, (Note(f"already quantized ({found}): not done again", level="warning"),))

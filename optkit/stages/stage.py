@@ -1,7 +1,7 @@
 """The contract of a stage: one transformation of a model into a model.
 
 A stage is a frozen, strict pydantic model whose fields are the recipe's keys and the options of its command. It writes
-below ``context.workdir`` only and never changes its input. What it left alone, it says in notes.
+below ``context.workdir`` only and never changes its input. Notes name the parts of the model that it left alone.
 """
 
 from __future__ import annotations
@@ -33,13 +33,12 @@ STAGES = {
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage may use besides its model.
+    """The surroundings of a stage: data, target and folders.
 
     ``workdir`` is an empty folder of its own. ``evaluation`` shares no sample with ``calibration`` and ``training``.
-    ``target`` is the runtime that the result is meant for, with so many ``threads``. ``original`` is the model that the
-    chain of stages began with, whole: the teacher of what was made smaller. ``metric`` is what quality is measured by.
-    ``checkpoints`` is a folder that outlives a killed run, for work that takes long; ``deadline`` is when such work
-    must be done, in seconds of the monotonic clock.
+    ``target`` is the runtime of the result, with ``threads`` threads. ``original`` is the model that the chain of stages
+    began with: the teacher of smaller models. ``metric`` measures quality. ``checkpoints`` is a folder that outlives a
+    killed run, for long work; ``deadline`` ends such work, in seconds of the monotonic clock.
     """
 
     workdir: Path
@@ -64,9 +63,9 @@ class Context:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A stage's result: the model it wrote below the workdir, what the user should know, and figures for the record.
+    """A stage's result: the model it wrote below the workdir, notes for the user, and figures for the record.
 
-    ``engine`` and ``method`` name what did the work; ``engine_seconds`` is the time inside that library alone.
+    ``engine`` and ``method`` name the library and its method; ``engine_seconds`` is the time inside the library.
     """
 
     model: Model
@@ -78,7 +77,7 @@ class Outcome:
 
 
 class Interrupted(KeyboardInterrupt):
-    """A stage was interrupted that has something to show: ``finish`` makes a model of the best so far."""
+    """An interruption of a stage that has a result already: ``finish`` makes a model of the best so far."""
 
     def __init__(self, finish: Callable[[], Model]) -> None:
         super().__init__()
@@ -92,27 +91,27 @@ class Stage(BaseModel, ABC):
 
     name: ClassVar[str]
     needs_target: ClassVar[bool] = True
-    """Whether the result depends on ``context.target``; where it does not, targets share it in the store."""
+    """True if the result depends on ``context.target``; if not, targets share it in the store."""
     needs_calibration: ClassVar[bool] = False
-    """Whether the result depends on ``context.calibration``."""
+    """True if the result depends on ``context.calibration``."""
 
     @property
     def takes_torch(self) -> bool:
-        """Whether the stage works on a torch model as it is, so that none need be exported before."""
+        """True if the stage works on a torch model as it is, so that none need be exported before."""
         return False
 
     @property
     def makes_torch(self) -> bool:
-        """Whether the stage's result is a torch model, to be exported after."""
+        """True if the stage's result is a torch model, to be exported after."""
         return False
 
     def makes(self, model: Model) -> str:
-        """The format of the result, where it is a torch model."""
+        """Return the format of the result, where it is a torch model."""
         return model.format
 
     @property
     def trains(self) -> bool:
-        """Whether the stage learns from ``context.training``."""
+        """True if the stage learns from ``context.training``."""
         return False
 
     @property
@@ -121,7 +120,7 @@ class Stage(BaseModel, ABC):
         return ()
 
     def beside(self, folder: Path) -> Stage:
-        """The same with relative paths taken from ``folder``; the default has none."""
+        """Take relative paths in fields from ``folder``; the default has none."""
         return self
 
     def check(self, model: Model, context: Context) -> None:
@@ -133,6 +132,6 @@ class Stage(BaseModel, ABC):
 
 
 def stage_class(name: str) -> type[Stage]:
-    """The class of the stage called ``name``. Raises UsageError for an unknown one."""
+    """Find the class of the stage called ``name``. Raises UsageError for an unknown one."""
     found: type[Stage] = lazy.resolve(STAGES, name, kind="stage")
     return found

@@ -1,4 +1,4 @@
-"""How long and how fast to train, and how that went."""
+"""The learning rate over a training, and the training's history."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class History:
     epochs: list[Epoch] = field(default_factory=list)
 
     def to_facts(self) -> dict[str, Any]:
-        """Plain values, for the record of a stage."""
+        """Convert to plain values, for the record of a stage."""
         return asdict(self)
 
 
 def share(step: int, total: int) -> float:
-    """Of the highest learning rate: rising for a while, then falling as a cosine does."""
+    """Share of the peak learning rate at a step: linear warm-up, then cosine decay."""
     rise = max(1.0, _WARM_UP * total)
     if step < rise:
         return (step + 1) / (rise + 1)
@@ -57,7 +57,7 @@ def share(step: int, total: int) -> float:
 
 
 def notes(history: History) -> tuple[Note, ...]:
-    """What the user should know of a training."""
+    """Notes on a training: length, learning rate, the best epoch, and warnings."""
     best = history.epochs[history.best - 1] if history.best else None
     parts = [f"trained {len(history.epochs)} epochs on {history.device} in {history.precision}"]
     parts.append(f"learning rate {history.learning_rate:g}")
@@ -66,7 +66,7 @@ def notes(history: History) -> tuple[Note, ...]:
         parts.append(f"the best was epoch {best.epoch}: held-out loss {best.held_out:.4g}{metric}")
     found = [Note("; ".join(parts))]
     if history.epochs and not history.best:
-        text = "no epoch was better on held-out data than what training began with, which is kept"
+        text = "no epoch was better on held-out data than the start, which is kept"
         found.append(Note(f"{text}: a lower --learning-rate, or more --epochs", level="warning"))
     if history.resumed is not None:
         found.append(Note(f"went on from the checkpoint of step {history.resumed:,} of a run that was ended"))

@@ -25,7 +25,9 @@ def cache(options: CacheCommand, progress: Progress) -> Cache:
     if limited and not pruned:
         raise UsageError("cache list removes nothing", hint="optkit cache prune --older-than 30")
     if pruned and not limited:
-        raise UsageError("cache prune needs to know what to remove", hint="--older-than DAYS, --max-bytes N or --all")
+        raise UsageError(
+            "cache prune without a limit removes nothing", hint="--older-than DAYS, --max-bytes N or --all"
+        )
     store = Store()
     removed = store.prune(older_than_days=older_than, max_bytes=max_bytes, everything=options.all) if pruned else []
     return _record(store, removed)

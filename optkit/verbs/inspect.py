@@ -77,7 +77,7 @@ def _refusals(model: Model, asked: Sequence[str], sizes: dict[str, str], progres
 
 
 def _installed(model: Model) -> Iterator[str]:
-    """The targets on this machine that the model could come to run on; none for a state dict without its code."""
+    """List the installed targets that could run the model; none for a state dict without its code."""
     for name in TARGETS:
         if name == "fake" or (model.format == "state-dict" and model.code is None):
             continue

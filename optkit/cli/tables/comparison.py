@@ -1,4 +1,4 @@
-"""A comparison on the terminal: what is fast, what is small and good, and a sentence for each candidate."""
+"""Tables of a comparison on the terminal: speed, size and quality, and a sentence for each candidate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TONES: dict[str, Tone] = {"faster": "good", "slower": "bad", "inconclusive": "w
 
 
 def benchmark_blocks(comparison: Comparison) -> list[Block]:
-    """What was found under the scenario's load: latencies with their intervals, throughput, or the highest rate."""
+    """Show the figures under the scenario's load: latencies with their intervals, throughput, or the highest rate."""
     rows = comparison.rows
     if comparison.scenario in ("offline", "server"):
         cells = _offline_cells if comparison.scenario == "offline" else _server_cells
@@ -30,7 +30,7 @@ def benchmark_blocks(comparison: Comparison) -> list[Block]:
 
 
 def comparison_blocks(comparison: Comparison) -> list[Block]:
-    """Tables that fit a hundred columns, one of speed for each batch size, and a sentence for each candidate."""
+    """Show tables within a hundred columns, one of speed for each batch size, and a sentence for each candidate."""
     assessed = any(row.quality for row in comparison.rows)
     sizes = list(dict.fromkeys(row.batch for row in comparison.rows))
     titles = [f"batch {size}" if len(sizes) > 1 else None for size in sizes]
@@ -46,13 +46,13 @@ def comparison_blocks(comparison: Comparison) -> list[Block]:
 
 
 def evaluation_blocks(evaluation: Evaluation) -> list[Block]:
-    """One table: the model, after its reference if there is one."""
+    """Show one table: the model, after its reference if there is one."""
     rows = [row for row in (evaluation.reference, evaluation.row) if row is not None]
     return [_quality_table(rows, max_drop=None)]
 
 
 def transformation_blocks(done: Transformation) -> list[Block]:
-    """What a stage made of which model, where it is, and how it compares."""
+    """Show source and result of a stage, the result's path, and the comparison of both."""
     stage = done.stage
     how = f" by {stage.engine} ({stage.method})" if stage.engine else ""
     sizes = f"{units.size(stage.source.size_bytes)} -> {units.size(stage.result.size_bytes)}"
@@ -62,7 +62,7 @@ def transformation_blocks(done: Transformation) -> list[Block]:
 
 
 def _speed_table(rows: Sequence[Row], title: str | None, *, with_size: bool) -> Table:
-    """Throughput is shown where it says more than the latency: for batches."""
+    """Make the table of speed; throughput has a column for batches alone, where it says more than the latency."""
     cells = [_speed_cells(row) for row in rows]
     hidden = ({"size"} if not with_size else set()) | ({"rate"} if rows[0].batch == 1 else set())
     columns = [name for name in cells[0] if name not in hidden]

@@ -1,4 +1,4 @@
-"""A judgement on the terminal, and the exit code that it ends with."""
+"""A judgement on the terminal, and its exit code."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _CODES = {"pass": errors.DONE, "fail": errors.GATE_FAILS, "inconclusive": errors
 
 
 def exit_code(verdict: GateVerdict) -> int:
-    """What a script sees."""
+    """Map a verdict to the exit code."""
     return _CODES[verdict]
 
 
 def announce(judged: Judgement, notes: Sequence[Note], console: Console) -> None:
-    """Where GitHub Actions runs this: the job's summary page, and an annotation for each rule that did not pass."""
+    """Under GitHub Actions, write the job's summary page, and an annotation for each rule that did not pass."""
     from optkit.reports import gate as gate_report
 
     page = os.environ.get("GITHUB_STEP_SUMMARY")
@@ -36,7 +36,7 @@ def announce(judged: Judgement, notes: Sequence[Note], console: Console) -> None
 
 
 def rules_table(judged: Judgement) -> Table:
-    """Every rule with how it ended and why."""
+    """Show every rule with its verdict and the reason."""
     from optkit.cli.console import Table
     from optkit.reports import summary
 
@@ -45,7 +45,7 @@ def rules_table(judged: Judgement) -> Table:
 
 
 def sentence(judged: Judgement) -> Text:
-    """The verdict in a line."""
+    """Show the verdict in a line."""
     from optkit.cli.console import Text
     from optkit.reports import summary
 

@@ -1,4 +1,4 @@
-"""The quality half of an explanation on the terminal: layers, ranges, findings, and the conclusion last."""
+"""Tables of an explained loss of quality on the terminal: layers, ranges, findings, and the conclusion last."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from optkit.records.explanation import QualityExplanation
 from optkit.records.layers import LayerErrorRecord, RangeRecord, Sensitivity
 
 _LAYERS = 10
-"""So many layers are shown, those that introduce or do most; the record holds all."""
+"""Layers shown at most, those with the largest errors or effects; the record holds all."""
 _NAME = 34
-"""Letters of a name that are shown: its end tells it from others."""
+"""Characters shown of a name: its end, which tells it from others."""
 _RANGES = ("out-of-range", "cut-off", "dead-range", "outlier-channel")
 
 
 def loss_blocks(quality: QualityExplanation) -> list[Block]:
-    """Layers and ranges as far as they are known, and what they mean."""
+    """Show layers and ranges as far as they are known, the findings, and the conclusion."""
     blocks: list[Block] = []
     if quality.layers is not None:
         found = quality.layers

@@ -1,4 +1,4 @@
-"""An explanation on the terminal: sorts of work, layers, findings, and the conclusion last, where the eye rests."""
+"""Tables of an explanation on the terminal: kinds of work, layers, findings, and the conclusion last."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from optkit.records.explanation import Explanation, FamilyRecord, FindingRecord,
 from optkit.sheets import Cell
 
 _LAYERS = 15
-"""So many layers are shown, those that changed most; the record holds all."""
+"""Layers shown at most, those that changed most; the record holds all."""
 _NAME = 34
-"""Letters of a layer's name that are shown: its end tells it from others."""
+"""Characters shown of a layer's name: its end, which tells it from others."""
 
 
 def explanation_blocks(explanation: Explanation) -> list[Block]:
-    """Each half that was asked for."""
+    """Show speed, quality, or both."""
     blocks = [] if explanation.speed is None else _speed_blocks(explanation.speed)
     return blocks if explanation.quality is None else [*blocks, *loss_blocks(explanation.quality)]
 

@@ -28,7 +28,7 @@ _ASKED_FOR = "asked for with exclude"
 
 
 def save(request: Request, proto: Any) -> tuple[Path, tuple[Note, ...], dict[str, Any]]:
-    """Write a quantized graph, with its float operators in ``request.options.floats``; return its path, notes and facts.
+    """Write a quantized graph, with its float operators in ``options.floats``; return its path, notes and facts.
 
     ``request.options.exclude`` keeps layers from 8 bits, not from 16. Raises as ``convert`` does.
     """
@@ -45,7 +45,7 @@ def save(request: Request, proto: Any) -> tuple[Path, tuple[Note, ...], dict[str
 
 
 def convert(request: Request, proto: Any, *, types: str) -> tuple[Path, tuple[Note, ...], dict[str, Any]]:
-    """Write a graph of the request's model in the 16 bits of ``request.options.floats``; return its path, notes and facts.
+    """Write a graph of the request's model in the 16 bits of ``options.floats``; return its path, notes and facts.
 
     ``proto`` itself is changed. With data, ranges are measured and the outputs compared with the model's; ``types``
     names the types of the result for the user. Raises StageError where no operator can be 16-bit, or an output would
