@@ -1,7 +1,8 @@
 """optkit: make a trained model small and fast, and prove that it kept its quality.
 
 The verbs of the command line as functions of the same names: ``optkit.quantize("model.pt", precision="int8")``.
-They are imported on first use, so that ``import optkit`` costs nothing.
+They are imported on first use, so that ``import optkit`` costs nothing. ``__init__.pyi``, which is generated, has their
+keywords for editors and type checkers.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DETAIL = " · "
 """Separator of a task's name from a detail that may change while the task goes on."""
+_COLOURS = {"good": "green", "bad": "red", "warn": "yellow"}
 
 
 @dataclass

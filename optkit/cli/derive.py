@@ -82,10 +82,18 @@ def _info(option: Option, kind: Any) -> Any:
         said["help"] += " Repeatable."
     if kind in (int, float):
         said |= {"min": option.bound("ge"), "max": option.bound("le")}
+        said["help"] += _exclusive(option)
     if spelling.argument:
         return typer.Argument(**said)
     switched_off = option.field.default is True  # Typer makes --x/--no-x of it
     return typer.Option(*(() if switched_off else spelling.names or (option.flag,)), **said)
+
+
+def _exclusive(option: Option) -> str:
+    """A sentence on bounds that Typer does not know, and does not show: `` Above 0, below 1.``."""
+    found = ((word, option.bound(name)) for word, name in (("above", "gt"), ("below", "lt")))
+    told = ", ".join(f"{word} {bound:g}" for word, bound in found if bound is not None)
+    return f" {told.capitalize()}." if told else ""
 
 
 def _default(option: Option) -> Any:

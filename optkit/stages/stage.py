@@ -36,9 +36,9 @@ class Context:
     """The surroundings of a stage: data, target and folders.
 
     ``workdir`` is an empty folder of its own. ``evaluation`` shares no sample with ``calibration`` and ``training``.
-    ``target`` is the runtime of the result, with ``threads`` threads. ``original`` is the model that the chain of stages
-    began with: the teacher of smaller models. ``metric`` measures quality. ``checkpoints`` is a folder that outlives a
-    killed run, for long work; ``deadline`` ends such work, in seconds of the monotonic clock.
+    ``target`` is the runtime of the result, with ``threads`` threads. ``original`` is the model that the chain of
+    stages began with: the teacher of smaller models. ``metric`` measures quality. ``checkpoints`` is a folder that
+    outlives a killed run, for long work; ``deadline`` ends such work, in seconds of the monotonic clock.
     """
 
     workdir: Path

@@ -14,7 +14,7 @@ class CacheCommand(Options):
 
     group: ClassVar[str] = "Cache"
 
-    action: Annotated[Literal["list", "prune"], Spelling(argument=True, metavar="list|prune")] = Field(
+    action: Annotated[Literal["list", "prune"], Spelling(argument=True, metavar="list|prune", text=True)] = Field(
         "list", description="Show the entries, or remove some."
     )
     older_than: Annotated[float | None, Spelling(metavar="DAYS")] = Field(
