@@ -25,8 +25,11 @@ from optkit.stages.stage import STAGES, stage_class
 PACKAGE = Path(optkit.__file__).parent
 ROOT = PACKAGE.parent
 ROOM = PACKAGE / "options"
-DECLARING = [*ROOM.rglob("*.py"), *(PACKAGE / "verbs").glob("*.py"), *(PACKAGE / "cli").glob("*.py")]
-DECLARING += [*(PACKAGE / "stages").glob("*.py"), PACKAGE / "recipe.py", PACKAGE / "schedule.py", PACKAGE / "rules.py"]
+RECIPE = Path(inspect.getfile(Recipe))
+DECLARING = [
+    RECIPE,
+    *(path for room in ("options", "verbs", "cli", "stages") for path in (PACKAGE / room).rglob("*.py")),
+]
 
 
 def command_model(verb):
@@ -63,7 +66,7 @@ def test_options_are_declared_in_their_room_alone():
     typed = {path.name for name in ("Option", "Argument") for path, _ in calls(name)}
     fields = {path for path, node in calls("Field") if text_of(node) and ROOM not in path.parents}
     assert typed <= {"derive.py", "app.py", "option.py"}
-    assert fields <= {PACKAGE / "recipe.py"}
+    assert fields <= {RECIPE}
 
 
 def test_no_function_of_a_verb_or_command_repeats_an_option_with_a_default():

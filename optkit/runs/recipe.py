@@ -21,6 +21,7 @@ from optkit.errors import MetricError, RecipeError, UsageError
 from optkit.metrics import metric as metrics
 from optkit.options.data import CalibrationSize, Loss, Metric
 from optkit.options.measuring import Batch, Measurement, Precision, Threads
+from optkit.options.option import options_of
 from optkit.options.rules import Rules
 from optkit.options.source import ModelArgument, ModelSource, Seed
 from optkit.stages.stage import STAGES, Stage, stage_class
@@ -97,7 +98,8 @@ class Recipe(Metric, Loss, CalibrationSize, Seed, Block):
 
     def document(self) -> dict[str, Any]:
         """Convert to plain values, as a file would hold them, every default made explicit."""
-        content = self.model_dump(mode="json", exclude={"stages", "gate"})
+        content = _in_order(self) | {"model": _in_order(self.model), "benchmark": _in_order(self.benchmark)}
+        del content["stages"], content["gate"]
         stages = [{stage.name: stage.model_dump(mode="json")} for stage in self.stages]
         return content | {"stages": stages} | ({} if self.gate is None else {"gate": self.gate.given})
 
@@ -271,6 +273,12 @@ class _Reading:
 
 
 _STAGES = ", ".join(STAGES)
+
+
+def _in_order(part: BaseModel) -> dict[str, Any]:
+    """Convert to plain values, own keys before those of groups."""
+    dumped = part.model_dump(mode="json")
+    return {option.name: dumped[option.name] for option in options_of(type(part))}
 
 
 def _data_beside(spec: DataSpec, folder: Path) -> DataSpec:
