@@ -26,7 +26,7 @@ def derived(
 ) -> Callable[[Callable[[typer.Context, Given], None]], Callable[..., None]]:
     """Make a function of (context, options) a command with an option for each field of ``model``.
 
-    ``collect`` turns what the command line gave into values of the fields, where the two differ.
+    ``collect`` turns the values of the command line into those of the fields, where the two differ.
     """
     fields = {each.name: each for each in options_of(model)}
 
@@ -61,7 +61,7 @@ def _parsed(fields: dict[str, Option], values: Values, hint: str) -> Values:
 
 
 def _parameters(option: Option) -> Iterator[inspect.Parameter]:
-    """One parameter; a flag for each value where the option has flags; none where it is hidden."""
+    """Make one parameter; a flag for each value where the option has flags; none where it is hidden."""
     if option.spelling.hidden:
         return
     for value, text in option.spelling.flags.items():
@@ -90,14 +90,14 @@ def _info(option: Option, kind: Any) -> Any:
 
 
 def _exclusive(option: Option) -> str:
-    """A sentence on bounds that Typer does not know, and does not show: `` Above 0, below 1.``."""
+    """Say the bounds that Typer does not know: `` Above 0, below 1.``."""
     found = ((word, option.bound(name)) for word, name in (("above", "gt"), ("below", "lt")))
     told = ", ".join(f"{word} {bound:g}" for word, bound in found if bound is not None)
     return f" {told.capitalize()}." if told else ""
 
 
 def _default(option: Option) -> Any:
-    """The default as the help shows it; None where it shows none."""
+    """Return the default as the help shows it; None where it shows none."""
     if option.field.is_required():
         return inspect.Parameter.empty
     default = option.field.default
@@ -107,7 +107,7 @@ def _default(option: Option) -> Any:
 
 
 def _kind(option: Option) -> Any:
-    """The type that Typer parses; text where only the field's validator can."""
+    """Choose the type that Typer parses; text where only the field's validator can."""
     kind, arms = option.type, typing.get_args(option.type)
     if option.spelling.text:
         return str

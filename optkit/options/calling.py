@@ -14,7 +14,7 @@ from optkit.progress import Progress, no_progress
 
 Given = TypeVar("Given", bound=Options)
 Answer = TypeVar("Answer")
-_PROGRESS = "progress"
+_WATCHED = inspect.Parameter("progress", inspect.Parameter.KEYWORD_ONLY, default=no_progress, annotation=Progress)
 
 
 def takes(model: type[Given]) -> Callable[[Callable[[Given, Progress], Answer]], Callable[..., Answer]]:
@@ -33,7 +33,7 @@ def takes(model: type[Given]) -> Callable[[Callable[[Given, Progress], Answer]],
             return carry_out(checked(model, values, named=str, hint=f"help(optkit.{carry_out.__name__})"), progress)
 
         verb.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[*signature.parameters.values(), _progress()],
+            parameters=[*signature.parameters.values(), _WATCHED],
             return_annotation=carry_out.__annotations__.get("return", inspect.Signature.empty),
         )
         return verb
@@ -42,7 +42,7 @@ def takes(model: type[Given]) -> Callable[[Callable[[Given, Progress], Answer]],
 
 
 def signature_of(model: type[Options]) -> inspect.Signature:
-    """The signature of a verb in Python: positional options first, all others by keyword."""
+    """Make the signature of a verb in Python: positional options first, all others by keyword."""
     kinds = {True: inspect.Parameter.POSITIONAL_OR_KEYWORD, False: inspect.Parameter.KEYWORD_ONLY}
     found = [
         inspect.Parameter(
@@ -56,10 +56,6 @@ def signature_of(model: type[Options]) -> inspect.Signature:
         for each in options_of(model)
     ]
     return inspect.Signature(sorted(found, key=lambda each: (each.kind, each.default is not inspect.Parameter.empty)))
-
-
-def _progress() -> inspect.Parameter:
-    return inspect.Parameter(_PROGRESS, inspect.Parameter.KEYWORD_ONLY, default=no_progress, annotation=Progress)
 
 
 def _bound(

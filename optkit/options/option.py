@@ -53,7 +53,7 @@ class Options(BaseModel):
     """The heading that the fields of this class stand under in a help that is grouped."""
 
     def part(self, kind: type[Part]) -> Part:
-        """The fields of another model, with the values that they have here; those not found here keep their default."""
+        """Build another model from the fields that both have; its others keep their default."""
         shared = {name for name in type(self).model_fields if name in kind.model_fields}
         return kind.model_validate({name: getattr(self, name) for name in shared})
 
@@ -81,7 +81,7 @@ Size = Annotated[
 
 
 class Option(NamedTuple):
-    """A field with everything that is said of it, wherever in its annotation."""
+    """A field with all of its declaration, wherever in the annotation it stands."""
 
     name: str
     type: Any
@@ -102,12 +102,12 @@ class Option(NamedTuple):
         return self.spelling.names[-1] if self.spelling.names else f"--{self.name.replace('_', '-')}"
 
     def bound(self, name: str) -> Any:
-        """The bound ``ge``, ``le``, ``gt`` or ``lt``; None without one."""
+        """Return the bound ``ge``, ``le``, ``gt`` or ``lt``; None without one."""
         return next((getattr(each, name) for each in self.metadata if hasattr(each, name)), None)
 
 
 def options_of(model: type[BaseModel]) -> Iterator[Option]:
-    """The options of a model in the order of its help: its own fields, then those of its groups as they are listed."""
+    """List the options of a model in the order of its help: its own fields, then those of its groups in their order."""
     owners = {
         name: owner
         for owner in reversed(model.__mro__)
@@ -130,7 +130,7 @@ def _option(name: str, info: FieldInfo, group: str) -> Option:
 
 
 def _unwrapped(annotation: Any) -> tuple[Any, bool, tuple[Any, ...]]:
-    """The type itself, whether it may be None, and the metadata of an annotated alternative to None."""
+    """Split an annotation into its type, True where None is allowed, and the metadata of the alternative to None."""
     optional = False
     if typing.get_origin(annotation) in (typing.Union, UnionType):
         arms = typing.get_args(annotation)
