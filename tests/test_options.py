@@ -81,6 +81,19 @@ def test_no_function_of_a_verb_or_command_repeats_an_option_with_a_default():
             assert not names & known, f"{path.name}: {node.name}"
 
 
+def test_no_function_of_the_package_repeats_the_number_that_an_option_is_by_default():
+    options = [each for verb in VERBS for each in options_of(command_model(verb))]
+    known = {(each.name, each.field.default) for each in options if isinstance(each.field.default, int | float)}
+    for path in set(PACKAGE.rglob("*.py")) - set(ROOM.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                last = node.args.args[len(node.args.args) - len(node.args.defaults) :]
+                pairs = [*zip(last, node.args.defaults, strict=True)]
+                pairs += zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+                given = {(name.arg, value.value) for name, value in pairs if isinstance(value, ast.Constant)}
+                assert not {pair for pair in given & known if pair[1] not in (0, 1)}, (path.name, node.name)
+
+
 def shown(option):
     """All that a declaration says, but for its default."""
     bounds = {name: option.bound(name) for name in ("ge", "gt", "le", "lt")}

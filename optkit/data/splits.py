@@ -11,7 +11,10 @@ from optkit.data import dataset as datasets
 from optkit.data.dataset import Dataset, DataSpec
 from optkit.errors import DataError
 from optkit.formats.tensors import TensorSpec
+from optkit.options.data import CalibrationSize
 
+CALIBRATION_SAMPLES = CalibrationSize().calibration_samples
+"""Calibration samples by default, at most."""
 _TRAINING_SHARE = 0.8
 """Share of the data that trains if no training data is given apart."""
 _HELD_OUT_SHARE = 0.1
@@ -34,7 +37,7 @@ def parts(
     inputs: Sequence[TensorSpec] | None,
     *,
     training: str | Path | DataSpec | None = None,
-    calibration_samples: int = 300,
+    calibration_samples: int = CALIBRATION_SAMPLES,
     seed: int = 0,
     calibrates: bool = True,
     trains: bool = False,
@@ -97,7 +100,7 @@ def held_out(training: Dataset, *, seed: int = 0) -> tuple[Dataset, Dataset]:
 
 
 def split(
-    dataset: Dataset, *, calibration_samples: int = 300, at_most: float = 0.5, seed: int = 0
+    dataset: Dataset, *, calibration_samples: int = CALIBRATION_SAMPLES, at_most: float = 0.5, seed: int = 0
 ) -> tuple[Dataset, Dataset]:
     """Split into calibration and evaluation parts that share no sample, chosen by content and seed, not by order.
 

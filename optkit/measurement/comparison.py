@@ -14,7 +14,7 @@ from optkit.measurement import warnings as measurement_warnings
 from optkit.measurement.candidate import Candidate
 from optkit.measurement.quality import Assessment, Recording
 from optkit.measurement.timing import Task, Timing
-from optkit.metrics.statistics import PRECISION
+from optkit.metrics.statistics import PRECISION, SECONDS
 from optkit.progress import Progress, no_progress
 from optkit.records.comparison import Comparison, Row, Scenario
 from optkit.system import fingerprint
@@ -27,7 +27,7 @@ def side_by_side(
     metric: str | None = None,
     max_drop: float | None = None,
     batch: int = 1,
-    seconds: float = 10.0,
+    seconds: float = SECONDS,
     precision: float = PRECISION,
     seed: int = 0,
     threads: int | None = None,

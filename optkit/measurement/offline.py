@@ -21,7 +21,7 @@ from optkit.measurement.quality import Assessment
 from optkit.measurement.timing import Task, Timing
 from optkit.measurement.worker import Worker
 from optkit.measurement.workload import Workload
-from optkit.metrics.statistics import PRECISION
+from optkit.metrics.statistics import PRECISION, SECONDS
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.records.comparison import Comparison, LoadRecord, LoadTrial, Row
@@ -47,7 +47,7 @@ def side_by_side(
     batches: Sequence[int] = (),
     sessions: int | None = None,
     threads: int | None = None,
-    seconds: float = 10.0,
+    seconds: float = SECONDS,
     precision: float = PRECISION,
     seed: int = 0,
     progress: Progress = no_progress,

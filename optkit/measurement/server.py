@@ -26,6 +26,7 @@ from optkit.measurement.warnings import machine_warnings, session_warnings
 from optkit.measurement.worker import Worker
 from optkit.measurement.workload import Workload
 from optkit.metrics import latency, statistics
+from optkit.metrics.statistics import SECONDS
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.records.comparison import Comparison, LoadRecord, LoadTrial, Row
@@ -62,7 +63,7 @@ def one_by_one(
     batch: int = 1,
     sessions: int | None = None,
     threads: int | None = None,
-    seconds: float = 10.0,
+    seconds: float = SECONDS,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Comparison:

@@ -23,6 +23,7 @@ from optkit.measurement.candidate import Candidate
 from optkit.measurement.worker import Worker
 from optkit.metrics import latency as latencies
 from optkit.metrics import statistics
+from optkit.metrics.statistics import SECONDS
 from optkit.progress import Progress, no_progress
 from optkit.records.comparison import LatencyRecord
 from optkit.records.record import Interval
@@ -124,7 +125,7 @@ def measure(
     tasks: Sequence[Task],
     *,
     mode: Mode = LATENCY,
-    seconds: float = 10.0,
+    seconds: float = SECONDS,
     precision: float = statistics.PRECISION,
     seed: int = 0,
     progress: Progress = no_progress,

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from optkit.options.measuring import Precision
+from optkit.options.measuring import Measurement, Precision
 from optkit.records.record import Interval
 
 Numbers = Sequence[float] | np.ndarray
@@ -22,8 +22,10 @@ FEWEST_IN_TAIL = 5
 MARGIN = 0.03
 """Ratios from 1/1.03 to 1.03 count as equal. Of 100 intervals of 95 % five miss the truth, so without a margin a model
 compared with itself would be called faster or slower in five of 100 runs."""
+SECONDS = Measurement().seconds
+"""Measuring time per candidate by default, at most."""
 PRECISION = Precision().precision
-"""How narrow the interval of a ratio is to be by default: half its width as a share of its value."""
+"""Half-width of a ratio's interval, as a share of its value, at which measuring ends by default."""
 CONFIDENCE = 0.95
 _TAIL_PROBABILITY = (1.0 - CONFIDENCE) / 2.0
 """Probability outside an interval on either side."""
