@@ -45,3 +45,9 @@ def test_a_long_text_ends_at_a_word():
     assert units.shortened("one two three", 13) == "one two three"
     assert units.shortened("one two three four", 13) == "one two..."
     assert units.shortened("x" * 20, 10) == "xxxxxxx..."
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(600.0, "10m"), (90.0, "90s"), (0.02, "0.02s"), (3600.0, "60m")])
+def test_a_duration_reads_back_equal(seconds, text):
+    assert units.duration(seconds) == text
+    assert units.parse_seconds(text) == seconds
