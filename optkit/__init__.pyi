@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from optkit.bundle import load as load
-from optkit.explanations import Explanation
-from optkit.model import open as open
+from optkit.deployment.loading import load as load
+from optkit.formats.opening import open as open
 from optkit.options.source import Opened
 from optkit.progress import Progress
-from optkit.results import Comparison
-from optkit.results import Doctor
-from optkit.results import Evaluation
-from optkit.results import Inspection
-from optkit.runs import Cache
-from optkit.runs import Plan
-from optkit.runs import Run
-from optkit.runs import Transformation
-from optkit.verdicts import Gate
+from optkit.records.comparison import Comparison
+from optkit.records.comparison import Evaluation
+from optkit.records.explanation import Explanation
+from optkit.records.gate import Gate
+from optkit.records.machine import Doctor
+from optkit.records.model import Inspection
+from optkit.records.run import Cache
+from optkit.records.run import Plan
+from optkit.records.run import Run
+from optkit.records.run import Transformation
 
 __version__: str
 __all__ = [
