@@ -1,7 +1,6 @@
 """ONNX Runtime with a known amount of extra work: a target of the benchmarks, for slowdowns whose truth is known.
 
-Options: ``extra`` is the share of its own time that each inference goes on working; ``stall`` is ``[number, seconds]``,
-the inference that sleeps so long.
+Options: those of ``slowed_options.py``.
 """
 
 import os
@@ -12,7 +11,6 @@ from typing import Any
 
 from optkit.formats.model import Model
 from optkit.formats.tensors import Arrays
-from optkit.measurement import worker
 from optkit.targets.onnxruntime.target import OnnxRuntime, OnnxRuntimeSession
 from optkit.targets.target import TARGETS
 
@@ -21,6 +19,7 @@ ENTRY = "slowed:Slowed"
 
 class Slowed(OnnxRuntime):
     name = "slowed"
+    options_model = "slowed_options:SlowedOptions"
 
     def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
         return super().default_options(threads=threads) | {"extra": 0.0, "stall": None}
@@ -60,5 +59,3 @@ def install() -> None:
     TARGETS["slowed"] = ENTRY
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *([before] if before else [])])
-    known = f"from optkit.targets.target import TARGETS; TARGETS['slowed'] = {ENTRY!r}; "
-    worker._BOOT = worker._BOOT.replace("from optkit.measurement.child", known + "from optkit.measurement.child")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
@@ -32,6 +33,20 @@ CORE: Mapping[str, str] = {"onnxruntime": "onnxruntime>=1.22,<2"}
 def pip_command(extra: str) -> str:
     """Write the command that installs the libraries of ``extra``: ``pip install 'openvino>=2025.2' 'nncf>=2.17'``."""
     return " ".join(["pip install", *(f"'{requirement}'" for requirement in EXTRAS[extra])])
+
+
+@dataclass(frozen=True)
+class Library:
+    """A distribution that results depend on."""
+
+    name: str
+    """Its name on PyPI."""
+    extra: str | None = None
+    """The extra of optkit that installs it; ``None`` where it comes with optkit, or from elsewhere."""
+    replaces: str | None = None
+    """The distribution that it is installed in place of; it is then listed only where it is there."""
+    writes: bool = True
+    """False if no stage's result depends on its version."""
 
 
 def require(module: str, *, extra: str | None = None) -> ModuleType:
@@ -62,7 +77,12 @@ def resolve(table: Mapping[str, str], name: str, *, kind: str) -> Any:
     """
     if name not in table:
         raise UsageError(f"unknown {kind} {name!r}", hint=did_you_mean(name, table))
-    module, _, attribute = table[name].partition(":")
+    return load(table[name])
+
+
+def load(entry: str) -> Any:
+    """The object that ``module:Name`` names."""
+    module, _, attribute = entry.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 

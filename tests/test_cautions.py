@@ -129,6 +129,10 @@ def test_what_a_session_says_of_itself(facts, options, kinds):
 
 def test_every_caution_has_a_section_of_documentation():
     page = (Path(__file__).parent.parent / "docs" / "measuring.md").read_text()
-    kinds = set(re.findall(r'_warning\(\s*"([\w-]+)"', Path(measurement_warnings.__file__).read_text()))
-    assert {"debug-build", "swap"} <= kinds
+    sources = [
+        Path(measurement_warnings.__file__),
+        *(Path(measurement_warnings.__file__).parents[1] / "targets").rglob("*.py"),
+    ]
+    kinds = {kind for each in sources for kind in re.findall(r'(?:_warning|yield )\(\s*"([\w-]+)"', each.read_text())}
+    assert {"debug-build", "swap", "bf16", "other-provider"} <= kinds
     assert all(f"### {kind}\n" in page for kind in kinds)

@@ -9,7 +9,14 @@ import pytest
 import optkit as api
 from optkit.records.machine import GpuRecord, LibraryRecord
 from optkit.system import fingerprint
-from optkit.targets.diagnosis import Runtime, of_cpu, of_gpus, of_libraries, tried
+from optkit.targets.diagnosis import of_cpu, of_libraries, tried
+from optkit.targets.fake import Fake
+from optkit.targets.target import target
+
+
+def ours(name, *modules):
+    """A target of that name, made of the first of the modules that is installed."""
+    return type("Ours", (Fake,), {"name": name, "modules": modules, "extra": name})()
 
 
 @pytest.fixture
@@ -20,7 +27,7 @@ def library(tmp_path, monkeypatch):
         (tmp_path / "runtime_of_ours.py").write_text(code)
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        return Runtime("ours", ("no_such_runtime", "runtime_of_ours"), "ours")
+        return ours("ours", "no_such_runtime", "runtime_of_ours")
 
     return installed
 
@@ -28,7 +35,7 @@ def library(tmp_path, monkeypatch):
 def test_doctor_names_the_targets_that_really_import():
     found = api.doctor()
     states = {target.name: target.error for target in found.targets}
-    assert list(states) == ["onnxruntime", "openvino", "torch", "tensorrt"]
+    assert list(states) == ["onnxruntime", "openvino", "tensorrt", "torch"]
     assert states["onnxruntime"] is None
 
 
@@ -92,7 +99,7 @@ def test_what_is_missing_comes_with_the_command_that_brings_it(tmp_path):
     here = fingerprint.fingerprint().model_copy(
         update={"libraries": [LibraryRecord(name="nncf", version=None, extra="openvino")]}
     )
-    missing = tried(Runtime("openvino", ("no_such_runtime",), "openvino"))
+    missing = tried(ours("openvino", "no_such_runtime"))
     notes = [note.text for note in of_libraries(here, [missing])]
     assert notes == ["openvino, nncf are not installed: pip install 'openvino>=2025.2' 'nncf>=2.17'"]
 
@@ -108,7 +115,8 @@ def test_what_is_missing_comes_with_the_command_that_brings_it(tmp_path):
 )
 def test_what_the_cpu_means_for_quantized_models_is_said(isa, words):
     here = fingerprint.fingerprint().model_copy(update={"isa": isa})
-    notes = list(of_cpu(here, [LibraryRecord(name="openvino", version="1")]))
+    advice = target("openvino").advice(here, LibraryRecord(name="openvino", version="1"))
+    notes = [*of_cpu(here), *advice]
     assert [word for word in words if any(word in note.text for note in notes)] == words
     assert len(notes) == len(words)
 
@@ -116,7 +124,7 @@ def test_what_the_cpu_means_for_quantized_models_is_said(isa, words):
 def test_a_gpu_that_tensorrt_rtx_does_not_know_is_said():
     gpus = [GpuRecord(name="H100", compute_capability="9.0"), GpuRecord(name="L4", compute_capability="8.9")]
     here = fingerprint.fingerprint().model_copy(update={"gpus": gpus})
-    targets = [LibraryRecord(name="tensorrt", version="1.7.1.116")]
-    warnings = [note for note in of_gpus(here, targets) if note.level == "warning"]
+    advice = target("tensorrt").advice(here, LibraryRecord(name="tensorrt", version="1.7.1.116"))
+    warnings = [note for note in advice if note.level == "warning"]
     assert [note.where for note in warnings] == ["H100"]
     assert "no compute capability 9.0" in warnings[0].text

@@ -11,6 +11,7 @@ import pytest
 
 from optkit.records.machine import GpuState
 from optkit.system import cgroup, fingerprint
+from optkit.targets import libraries
 
 XEON = """processor\t: 0
 model name\t: Intel(R) Xeon(R) Processor
@@ -46,7 +47,7 @@ def write(root: Path, name: str, text: str) -> None:
 
 
 def test_this_machine_has_a_fingerprint():
-    found = fingerprint.fingerprint()
+    found = libraries.fingerprint()
     assert found.cpu
     assert 0 < found.cores_allowed <= found.cores
     assert 0 < found.memory_allowed_bytes <= found.memory_bytes
@@ -217,7 +218,7 @@ def test_a_machine_without_a_gpu_is_another_than_one_with(nvidia_smi):
 
 
 def test_the_fingerprint_imports_no_runtime():
-    code = "import sys; from optkit import machine; machine.fingerprint(); print(*sys.modules)"
+    code = "import sys; from optkit import libraries; libraries.fingerprint(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "onnxruntime", "openvino", "onnx", "tensorrt"} & set(loaded)
 

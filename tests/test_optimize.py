@@ -365,7 +365,7 @@ def test_transformers_are_tried_in_both_of_nncfs_schemes_and_other_ranges_come_l
 def test_on_tensorrt_narrow_floats_are_tried_and_threads_are_not(samples):
     recipe = Recipe(model=ModelSpec(path="m"), targets=["tensorrt"])
     proposals = replace(proposals_for("Conv"), recipe=recipe, model=opening.open(samples / "model.onnx"))
-    chains = proposals.broad(fused=False)
+    chains = proposals.broad(fused=())
     assert [each.name for each in chains] == ["fp16", "bf16", "int8", "int8, fp16 between"]
     assert [quantize_of(each).floats for each in chains[2:]] == ["float32", "fp16"]
     assert {each.target for each in chains} == {"tensorrt"}

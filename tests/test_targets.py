@@ -60,7 +60,7 @@ def folder(tmp_path):
 
 def session(model, name, **options):
     runtime = target(name)
-    return runtime.open(model, runtime.default_options(threads=1) | options)
+    return runtime.open(model, runtime.checked(runtime.default_options(threads=1) | options))
 
 
 @pytest.mark.parametrize("name", list(TARGETS))
@@ -188,7 +188,8 @@ def test_a_feed_that_does_not_fit_is_a_target_error(net, name, capfd):
     [
         ("intra_op_num_thread", 1, "no session option 'intra_op_num_thread'"),
         ("graph_optimization_level", "ORT_ENABLE_MOST", "cannot be 'ORT_ENABLE_MOST'"),
-        ("intra_op_num_threads", "many", "cannot be 'many'"),
+        ("intra_op_num_threads", "many", "intra_op_num_threads should be a valid integer, not 'many'"),
+        ("log_id", [1], "log_id should be a valid"),
     ],
 )
 def test_a_wrong_option_of_onnxruntime_is_a_usage_error(net, option, value, says):
@@ -280,7 +281,7 @@ def test_torch_without_a_gpu_says_why_and_what_would_help(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_device_that_torch_does_not_know_is_a_usage_error(tmp_path):
-    with pytest.raises(UsageError, match="device cannot be 'gpu'"):
+    with pytest.raises(UsageError, match="device should be 'cpu' or 'cuda', not 'gpu'"):
         session(scripted(tmp_path / "net.pt", lambda x: x), "torch", device="gpu")
 
 

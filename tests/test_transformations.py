@@ -20,6 +20,7 @@ from optkit.options.verbs.quantize import Calibrate, QuantizeOptions
 from optkit.quantization import qdq, quantizer
 from optkit.quantization.methods import onnxruntime_static
 from optkit.quantization.quantizer import Request
+from optkit.quantization.range_cache import RangeCache
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -108,20 +109,20 @@ def test_static_int8_takes_ranges_behind_an_activation_function_and_not_before(s
     assert _behind("Conv", "Relu", onnx.load(tmp_path / "kept.onnx")) > 0
 
 
-def test_ranges_that_were_kept_give_the_same_file(samples, tmp_path):
+def test_ranges_that_were_kept_give_the_same_file(samples, tmp_path, monkeypatch):
     model = optkit.open(samples / "model.onnx")
     calibration = datasets.open(samples / "calibration.npz", model.signature.inputs)
 
-    def quantized(name, *excluded):
+    def quantized(name, ranges, *excluded):
         (tmp_path / name).mkdir()
-        request = Request(model, tmp_path / name, 8, calibration, QuantizeOptions(exclude=excluded))
+        request = Request(model, tmp_path / name, 8, calibration, QuantizeOptions(exclude=excluded), ranges=ranges)
         return onnxruntime_static.quantize(request).path.read_bytes()
 
-    qdq._known_ranges.clear()
-    anew = quantized("anew", "Gemm")
-    qdq._known_ranges.clear()
-    quantized("other", "Relu")
-    assert quantized("again", "Gemm") == anew
+    kept = RangeCache()
+    anew = quantized("anew", RangeCache(), "Gemm")
+    quantized("other", kept, "Relu")
+    monkeypatch.setattr(qdq, "_calibrated", None)
+    assert quantized("again", kept, "Gemm") == anew
 
 
 def _behind(first, second, proto):
@@ -181,7 +182,7 @@ def test_every_way_to_calibrate_is_one_of_an_engine_and_an_option():
 @pytest.mark.parametrize(("target", "calibrate"), [("onnxruntime", "mean"), ("openvino", "entropy")])
 def test_a_way_to_calibrate_that_the_engine_lacks_is_refused(target, calibrate, samples, tmp_path):
     ready = {"calibration": samples / "calibration.npz", "method": "static", "measure": False}
-    assert calibrate not in quantizer.CALIBRATES["nncf" if target == "openvino" else target]
+    assert calibrate not in quantizer.static_quantizer("nncf" if target == "openvino" else target).calibrations
     with pytest.raises(UsageError, match=f"cannot calibrate by {calibrate}") as caught:
         optkit.quantize(samples / "model.onnx", tmp_path / "out.onnx", target=target, calibrate=calibrate, **ready)
     assert "minmax" in caught.value.hint

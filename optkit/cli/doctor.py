@@ -33,7 +33,7 @@ def _blocks(found: Doctor, *, whole: bool) -> list[Block]:
     targets = Table(("target", "version", "state"), [_target(target) for target in found.targets])
     blocks: list[Block] = [Text("This machine", "bold"), Text(_lines(_facts(found.machine))), targets]
     if found.providers:
-        blocks.append(Table(("onnxruntime's provider", "state"), [_provider(each) for each in found.providers]))
+        blocks.append(Table(("execution provider", "state"), [_provider(each) for each in found.providers]))
     if whole:
         libraries = [(each.name, each.version or "-", each.extra or "core") for each in found.machine.libraries]
         blocks.append(Table(("library", "version", "comes with"), libraries))

@@ -26,8 +26,10 @@ SOURCES = {
     "text": "optkit.data.sources.text:TextFile",
     "callable": "optkit.data.sources.callable:UserCode",
 }
-"""Source classes by kind of data; each is constructed from a ``DataSpec`` and the model's inputs, if known."""
+"""Each is made from a ``DataSpec`` and the model's inputs, where known; a file's suffix may name the kind."""
 
+_BY_FORM = ("feeds", "images", "text", "callable")
+"""The kinds that are told by something else than the suffix."""
 LABELS = "labels"
 """Name of the array of labels in an ``.npz``."""
 _CALLABLE = re.compile(r"^.+\.py:\w+$")
@@ -214,8 +216,9 @@ def _kind(spec: DataSpec) -> str:
         return "images" if spec.images is not None else "text"
     if path.is_dir():
         return _kind_of_folder(path)
-    if path.suffix == ".npz":
-        return "npz"
+    kind = path.suffix.removeprefix(".")
+    if kind in SOURCES and kind not in _BY_FORM:
+        return kind
     raise DataError(f"{path}: {path.suffix or 'this'} is no known form of data", hint=_HINTS.get(path.suffix, _FORMS))
 
 

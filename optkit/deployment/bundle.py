@@ -17,7 +17,7 @@ from optkit.measurement import recording
 from optkit.records.comparison import QualityRecord
 from optkit.records.run import StageRecord
 from optkit.system import atomic, digests
-from optkit.system.fingerprint import fingerprint
+from optkit.targets.libraries import fingerprint
 
 
 def write(

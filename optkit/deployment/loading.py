@@ -39,5 +39,6 @@ def load(path: str | Path) -> Session:
     from optkit.measurement.candidate import candidate
 
     chosen = candidate(path)
-    session = target(chosen.target).open(chosen.model, chosen.options)
+    runtime = target(chosen.target)
+    session = runtime.open(chosen.model, runtime.checked(chosen.options))
     return Checked(session, chosen.model.signature or session.signature)

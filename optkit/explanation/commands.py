@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from optkit.formats.model import Model
 from optkit.measurement.candidate import Candidate
+from optkit.targets.target import DEFAULT, target
 
 _METHODS = (("dynamic", "dynamic"), ("QDQ", "static"), ("static", "static"), ("weight-only", "weight-only"))
 
@@ -29,10 +30,10 @@ def quantize(
     if source.format not in ("onnx", "openvino"):
         return None
     made_by = method or method_of(quantized or "")
-    suffix = ".xml" if candidate.target == "openvino" else ".onnx"
+    suffix = target(candidate.target).precisions.suffix
     output = candidate.model.path.with_suffix("").name + ("-mixed" if exclude else "-again") + suffix
     words = ["optkit", "quantize", str(source.path), *_types(quantized or "", candidate.target)]
-    words += ["--target", candidate.target] if candidate.target != "onnxruntime" else []
+    words += ["--target", candidate.target] if candidate.target != DEFAULT else []
     words += ["--method", made_by] if made_by else []
     if made_by in (None, "static"):
         words += ["--data", data or "DATA"]
@@ -42,10 +43,11 @@ def quantize(
     return shlex.join([*words, *options, "-o", output])
 
 
-def _types(quantized: str, target: str) -> list[str]:
-    eight = "--fp8" if "float8" in quantized else "--int8"
-    halves = {"bfloat16 between": "--bf16", "float16 between": "--fp16"} if target == "tensorrt" else {}
-    return [eight, *(flag for said, flag in halves.items() if f" {said}" in quantized)]
+def _types(quantized: str, name: str) -> list[str]:
+    eight, floats = "--fp8" if "float8" in quantized else "--int8", target(name).precisions.floats
+    halves = {"bfloat16": "bf16", "float16": "fp16"}
+    between = [half for dtype, half in halves.items() if half in floats and f" {dtype} between" in quantized]
+    return [eight, *(f"--{half}" for half in between)]
 
 
 def method_of(quantized: str) -> str | None:

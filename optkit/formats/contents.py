@@ -1,4 +1,4 @@
-"""What is in a model: operators, weights by dtype, zeros among them, how it is quantized; for every format."""
+"""The contents of a model of any format: operators, weights by dtype, zeros among them, quantization."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from optkit.formats.model import Model
 from optkit.notes import Note
 
 _COUNTERS = ("int64", "uint64", "bool", "string")
-"""What holds shapes, axes and indices rather than weights."""
+"""Dtypes of shapes, axes and indices rather than weights."""
 _WITH_ZEROS = ("float32", "float64", "float16", "int8", "uint8")
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a model holds; ``precisions`` counts its weights by dtype, ``sparsity`` is the share of zeros in them."""
+    """The contents of a model; ``precisions`` counts weights by dtype, ``sparsity`` is the share of zeros in them."""
 
     operators: dict[str, int]
     precisions: dict[str, int]
@@ -71,7 +71,7 @@ def of(model: Model) -> Contents:
 
 
 def _engine(model: Model) -> Contents:
-    """What the first bytes tell; what is inside shows only where it can be loaded."""
+    """The contents of an engine's header: its layers are known only where it can be loaded."""
     with model.path.open("rb") as stream:
         header = tensorrt_engine.header(stream.read(tensorrt_engine.HEADER_BYTES))
     if header is None or header.version is None:

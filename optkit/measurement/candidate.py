@@ -11,21 +11,18 @@ from optkit.formats import opening
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.lazy import did_you_mean
 from optkit.options.measuring import TimeLimit
-from optkit.targets.target import TARGETS, Target, target
+from optkit.targets.target import TARGETS, Target, native, target
 
 TIME_LIMIT = TimeLimit().time_limit
 """Seconds that one request may take before its child counts as hung."""
-
-
-_DEFAULT_TARGETS = {"onnx": "onnxruntime", "openvino": "openvino", "tensorrt": "tensorrt"}
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A model on a target with its options, under the name that tables show.
 
-    ``sessions`` is how many run at once in its process. It counts as hung after ``time_limit`` seconds without an
-    answer.
+    ``sessions`` is the number of sessions at once in its process. It counts as hung after ``time_limit`` seconds
+    without an answer.
     """
 
     name: str
@@ -36,7 +33,7 @@ class Candidate:
     time_limit: float = TIME_LIMIT
 
     def in_parallel(self, *, sessions: int, threads: int) -> Candidate:
-        """The same with so many sessions at once, of so many threads each."""
+        """The same with ``sessions`` sessions at once, of ``threads`` threads each."""
         options = self.options | target(self.target).parallel_options(threads=threads, sessions=sessions)
         return replace(self, options=options, sessions=sessions)
 
@@ -64,7 +61,7 @@ def candidate(
     else:
         path, suffix = _split(str(source))
         model, asked = opening.open(path, inputs=inputs, code=code, trust=trust), suffix or target
-    name = asked or model.target or _DEFAULT_TARGETS.get(model.format, "torch")
+    name = asked or model.target or native(model.format)
     runtime = _fitting(model, name)
     if runs:
         check_present(runtime)
@@ -73,7 +70,7 @@ def candidate(
 
 
 def check_present(found: Target) -> None:
-    """Raise MissingDeviceError for a target whose device is not there."""
+    """Raise MissingDeviceError for a target whose device is missing."""
     absence = found.absence()
     if absence is not None:
         raise MissingDeviceError(f"{found.name} cannot run here: {absence}", hint="optkit doctor shows what is there")

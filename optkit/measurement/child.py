@@ -23,7 +23,7 @@ from optkit.formats.model import Model
 from optkit.formats.operators import Profile
 from optkit.formats.tensors import Arrays, Signature
 from optkit.measurement import loadgen
-from optkit.targets.target import Examination, Session, target
+from optkit.targets.target import Examination, Session, loaded
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_TIMERSLACK = 29
@@ -101,16 +101,16 @@ class _Desk:
         self._sessions: list[Session] = []
         self._feeds: list[Arrays] = []
 
-    def open(self, model: Model, name: str, options: dict[str, Any], count: int) -> tuple[Signature, dict[str, Any]]:
-        runtime = target(name)
+    def open(self, model: Model, entry: str, options: dict[str, Any], count: int) -> tuple[Signature, dict[str, Any]]:
+        runtime = loaded(entry)
         runtime.version()
         _reset_peak()
         first = runtime.open(model, options)
         self._sessions = [first, *(first.sibling() for _ in range(count - 1))]
         return first.signature, first.facts()
 
-    def examine(self, model: Model, name: str, options: dict[str, Any], layers: bool) -> Examination:
-        return target(name).examine(model, options, layers=layers)
+    def examine(self, model: Model, entry: str, options: dict[str, Any], layers: bool) -> Examination:
+        return loaded(entry).examine(model, options, layers=layers)
 
     def run(self, feed: Arrays) -> Arrays:
         return self._sessions[0].run(feed)
@@ -132,12 +132,12 @@ class _Desk:
         with _no_garbage_collection():
             return loadgen.open_loop(self._sessions, self._feeds, arrivals)
 
-    def profile(self, model: Model, name: str, options: dict[str, Any], seconds: float) -> Profile:
+    def profile(self, model: Model, entry: str, options: dict[str, Any], seconds: float) -> Profile:
         """Profile the model in a new session; the open one is closed first, to free its memory."""
         self.close()
         self._sessions = []
         with _no_garbage_collection():
-            return target(name).profile(model, options, self._feeds, seconds)
+            return loaded(entry).profile(model, options, self._feeds, seconds)
 
     def peak_memory_bytes(self) -> int | None:
         known = self._sessions[0].peak_memory_bytes()

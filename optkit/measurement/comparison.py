@@ -17,7 +17,7 @@ from optkit.measurement.timing import Task, Timing
 from optkit.metrics.statistics import PRECISION, SECONDS
 from optkit.progress import Progress, no_progress
 from optkit.records.comparison import Comparison, Row, Scenario
-from optkit.system import fingerprint
+from optkit.targets import libraries
 
 
 def side_by_side(
@@ -75,7 +75,7 @@ def side_by_side(
         rounds=measured.rounds,
         precision=precision,
         max_drop=max_drop,
-        machine=fingerprint.fingerprint(),
+        machine=libraries.fingerprint(),
         seconds=time.monotonic() - started,
         notes=[*work.notes, *measurement_warnings.find_warnings(measured, seconds=seconds, precision=precision)],
     )

@@ -25,7 +25,8 @@ from optkit.metrics.statistics import PRECISION, SECONDS
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.records.comparison import Comparison, LoadRecord, LoadTrial, Row
-from optkit.system import cgroup, fingerprint
+from optkit.system import cgroup
+from optkit.targets import libraries
 
 _TRIAL_SECONDS = 0.3
 """Least duration of a trial, which ranks configurations only; the measurement comes after."""
@@ -79,7 +80,7 @@ def side_by_side(
         launches=measured.launches,
         rounds=measured.rounds,
         precision=precision,
-        machine=fingerprint.fingerprint(),
+        machine=libraries.fingerprint(),
         seconds=time.monotonic() - started,
         notes=list(notes),
     )

@@ -16,7 +16,7 @@ from optkit.notes import Note
 from optkit.records.comparison import Comparison
 from optkit.records.model import DatasetRecord, ModelRecord, SignatureRecord, TensorRecord
 from optkit.records.run import Branch, Run
-from optkit.system import fingerprint
+from optkit.targets import libraries
 from optkit.version import VERSION
 
 
@@ -85,7 +85,7 @@ def of_run(
         branches=list(branches),
         comparison=comparison,
         chosen=chosen,
-        machine=fingerprint.fingerprint(),
+        machine=libraries.fingerprint(),
         notes=list(notes),
     )
 

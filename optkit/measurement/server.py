@@ -30,8 +30,9 @@ from optkit.metrics.statistics import SECONDS
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.records.comparison import Comparison, LoadRecord, LoadTrial, Row
-from optkit.system import fingerprint, noise
+from optkit.system import noise
 from optkit.system.noise import Watch
+from optkit.targets import libraries
 
 _STRETCHES = 20
 """Clusters that the latencies of a measurement are divided into: a burst makes neighbours late together."""
@@ -93,7 +94,7 @@ def one_by_one(
         threads=threads,
         batch=work.batch,
         rounds=1,
-        machine=fingerprint.fingerprint(),
+        machine=libraries.fingerprint(),
         seconds=time.monotonic() - started,
         notes=[*work.notes, *of_machine, *warnings],
     )

@@ -16,6 +16,7 @@ from optkit.metrics import statistics
 from optkit.notes import Note
 from optkit.system import cgroup
 from optkit.system.noise import Conditions
+from optkit.targets.target import target
 
 _NEIGHBOUR = 0.1
 """Cores taken by others from which on a warning is given: a tenth of a core moves medians by percents."""
@@ -93,22 +94,8 @@ def session_warnings(candidate: Candidate, facts: dict[str, Any], threads: int) 
         yield _warning("too-many-threads", text, candidate.name)
     if facts.get("build") == "Debug":
         yield _warning("debug-build", f"this {candidate.target} is a debug build: use a release build", candidate.name)
-    if facts.get("precision") == "bf16" and candidate.options.get("INFERENCE_PRECISION_HINT") != "bf16":
-        yield _warning(
-            "bf16",
-            f"{candidate.target} chose bf16 by itself: optkit compile --option INFERENCE_PRECISION_HINT=f32 says what "
-            "you want",
-            candidate.name,
-        )
-    nodes: dict[str, int] = facts.get("nodes", {})
-    elsewhere = {name: count for name, count in nodes.items() if name != facts["providers"][0]}
-    if elsewhere:
-        counts = " and ".join(f"{count} to {name}" for name, count in elsewhere.items())
-        yield _warning(
-            "other-provider",
-            f"{facts['providers'][0]} left {counts}, of {sum(nodes.values())} nodes: copies to and fro take time",
-            candidate.name,
-        )
+    for kind, text in target(candidate.target).warnings(candidate.options, facts):
+        yield _warning(kind, text, candidate.name)
 
 
 def _threads(timing: Timing) -> int:

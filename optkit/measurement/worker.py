@@ -1,7 +1,7 @@
 """One session in a child process: isolation, a time limit, peak memory.
 
-Native libraries crash, run out of memory and hang. Here that is an error with a reason in this process, and nothing
-more. The child (``optkit.measurement.child``) ends with its worker, and with this process however that ends.
+Native libraries crash, run out of memory and hang. A worker turns that into an error with a reason in this process.
+The child (``optkit.measurement.child``) ends with its worker, and with this process however that ends.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from types import TracebackType
 from typing import IO, Any
 
 from optkit.errors import WorkerError
+from optkit.formats.model import Model
 from optkit.formats.operators import Profile
 from optkit.formats.tensors import Arrays, Signature, check_feed
 from optkit.measurement.candidate import Candidate, candidate
 from optkit.options.option import Options
-from optkit.targets.target import Examination
+from optkit.targets.target import TARGETS, Examination, target
 
 _GRACE = 5.0
 """Seconds that a child has to free its session before it is killed."""
@@ -41,8 +42,9 @@ def opened(sources: Iterable[str | Path], options: Options) -> list[Candidate]:
 
 
 def examined(candidate: Candidate, *, layers: bool = False) -> Examination:
-    """What the candidate's target takes of its model and, with ``layers``, makes of it, found out in a process of its
-    own. Raises as Worker does.
+    """The nodes that the candidate's target refuses and, with ``layers``, its layers, found in a process of their own.
+
+    Raises as Worker does.
     """
     with Worker(candidate, opened=False) as worker:
         return worker.examine(layers=layers)
@@ -60,6 +62,7 @@ class Worker:
 
     def __init__(self, candidate: Candidate, *, opened: bool = True) -> None:
         self.candidate = candidate
+        self._options = target(candidate.target).checked(candidate.options)
         self._time_limit = candidate.time_limit
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed by _end
         self._connection, self._process = _start(self._output)
@@ -67,15 +70,12 @@ class Worker:
             return
         with ExitStack() as unless_opened:
             unless_opened.callback(self._end, grace=0.0)
-            self.signature, self.facts = self._ask(
-                "open", candidate.model, candidate.target, candidate.options, candidate.sessions
-            )
+            self.signature, self.facts = self._ask("open", *self._what(), candidate.sessions)
             unless_opened.pop_all()
 
     def examine(self, *, layers: bool) -> Examination:
-        """What the target takes of the model, and makes of it."""
-        wanted = self.candidate
-        found: Examination = self._ask("examine", wanted.model, wanted.target, wanted.options, layers)
+        """The nodes of the model that the target refuses and, with ``layers``, its layers where it tells them."""
+        found: Examination = self._ask("examine", *self._what(), layers)
         return found
 
     def run(self, feed: Arrays) -> Arrays:
@@ -84,16 +84,16 @@ class Worker:
         return outputs
 
     def load(self, feeds: Sequence[Arrays]) -> None:
-        """Hand over the feeds that are gone through in turn. Raises SignatureError for one that does not fit."""
+        """Hand over the feeds to run in turn. Raises SignatureError for one that does not fit."""
         for feed in feeds:
             check_feed(feed, self.signature.inputs, where="the feed to time with")
         self._ask("load", list(feeds))
 
     def time(self, count: int, *, core: int | None = None) -> list[float]:
-        """Seconds that each of ``count`` inferences took, starting with the first feed.
+        """The seconds of each of ``count`` inferences, starting with the first feed.
 
-        ``core`` is where the child's thread is put before the first; the system may move it from there. A thread tends
-        to stay where it is: beside a busy core, two processes of one model would differ for as long as they live.
+        The child's thread is put on ``core`` before the first; the system may move it from there. A thread tends to
+        stay where it is: beside a busy core, two processes of one model would differ for as long as they live.
         """
         seconds: list[float] = self._ask("time", count, core)
         return seconds
@@ -109,18 +109,17 @@ class Worker:
         return seconds
 
     def profile(self, seconds: float) -> Profile:
-        """What each operator takes on the feeds handed over, watched for about so many seconds.
+        """The time of each operator on the feeds handed over, watched for about ``seconds``.
 
         The session is closed for it, so that memory holds the model once; after this the worker can only be closed.
         """
-        wanted = self.candidate
-        found: Profile = self._ask("profile", wanted.model, wanted.target, wanted.options, seconds)
+        found: Profile = self._ask("profile", *self._what(), seconds)
         return found
 
     def peak_memory_bytes(self) -> int | None:
         """The most memory that the child ever held resident from opening the model on: interpreter, runtime, model.
 
-        Where the target itself keeps account (a device's memory), that. ``None`` where nobody does.
+        The target's own account (a device's memory) where it keeps one. ``None`` where there is no account.
         """
         peak: int | None = self._ask("peak_memory_bytes")
         return peak
@@ -136,6 +135,13 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end(grace=_GRACE if error is None else 0.0)
+
+    def _what(self) -> tuple[Model, str, dict[str, Any]]:
+        """The model, the target's line of the table, and the options.
+
+        The line, for the child knows no entries that this process added; its module must be importable there.
+        """
+        return self.candidate.model, TARGETS[self.candidate.target], self._options
 
     def _ask(self, request: str, *arguments: Any, within: float | None = None) -> Any:
         limit = self._time_limit if within is None else within

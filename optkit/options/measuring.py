@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from optkit.options.option import Options
+from optkit.targets.table import DEFAULT
 
 Scenario = Literal["single-stream", "multi-stream", "offline", "server"]
 """Ways to put load on, named as MLPerf names them."""
@@ -22,7 +23,7 @@ class Target(Options):
 
     group: ClassVar[str] = "Target"
 
-    target: TargetName = "onnxruntime"
+    target: TargetName = DEFAULT
 
 
 class RunTarget(Options):

@@ -18,7 +18,7 @@ from optkit.system.native import Engine
 
 @dataclass(frozen=True)
 class Prepared:
-    """An ONNX graph that quantizers can work on; ``changed`` tells whether it is still what the model's file holds."""
+    """An ONNX graph that quantizers can work on; ``changed`` is true where it differs from the model's file."""
 
     proto: Any
     notes: tuple[Note, ...]
@@ -46,9 +46,9 @@ def prepared(model: Model) -> Prepared:
 
 
 def simplified(model: Model, workdir: Path, engine: Engine) -> tuple[Path, tuple[Note, ...]]:
-    """The graph with batch norms folded and constants computed, as ONNX Runtime would do on loading it.
+    """Fold batch norms and compute constants, as ONNX Runtime does on loading the graph.
 
-    The path of its file below ``workdir``, and notes. Static INT8 works on it: ``exclude`` names nodes of it.
+    Returns the path of the file below ``workdir``, and notes. Static INT8 works on it: ``exclude`` names its nodes.
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -65,7 +65,7 @@ def simplified(model: Model, workdir: Path, engine: Engine) -> tuple[Path, tuple
 
 
 def _name_nodes(proto: Any) -> int:
-    """Name the nodes that have no name; how many those were."""
+    """Name the nodes that have no name, and count them."""
     taken = {node.name for node in nodes.walk(proto)}
     nameless = [(index, node) for index, node in enumerate(proto.graph.node) if not node.name]
     for index, node in nameless:

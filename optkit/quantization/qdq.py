@@ -6,7 +6,6 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,8 +24,6 @@ _AT_ONCE = {"minmax": 32, "entropy": 1, "percentile": 1}
 """Number of feeds collected at a time, by calibration method: until it returns, the calibrator keeps two numbers per
 tensor and feed with minmax, and whole tensors otherwise.
 """
-
-_known_ranges: dict[tuple[str, ...], Any] = {}
 
 
 @dataclass(frozen=True)
@@ -55,16 +52,12 @@ def operators(*nodes: list[Any]) -> list[str]:
 def ranges(path: Path, proto: Any, request: Request) -> Any:
     """Return the calibration ranges of all tensors around quantizable nodes, including excluded ones.
 
-    The last result is cached, because a search quantizes one model with the same samples many times.
+    ``request.ranges`` keeps them, because a search quantizes one model with the same samples many times.
     """
     around = operators(weighted := weighted_nodes(proto), absorbed(proto, weighted))
     samples = request.calibration.digest if request.calibration else ""
     key = (request.model.digest, samples, request.options.calibrate, *around)
-    if key not in _known_ranges:
-        found = _calibrated(path, around, request)
-        _known_ranges.clear()
-        _known_ranges[key] = found
-    return deepcopy(_known_ranges[key])  # the engine adjusts them
+    return request.ranges.get(key, lambda: _calibrated(path, around, request))
 
 
 def _calibrated(path: Path, operators: list[str], request: Request) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,9 +14,9 @@ from optkit.formats.model import Model
 from optkit.formats.onnx import nodes
 from optkit.formats.tensors import Arrays
 from optkit.notes import Note
-from optkit.options.verbs.quantize import QuantizeOptions
+from optkit.options.verbs.quantize import Calibrate, QuantizeOptions
 from optkit.progress import Progress, no_progress
-from optkit.system import native
+from optkit.quantization.range_cache import RangeCache
 from optkit.system.native import Engine
 from optkit.targets.onnxruntime import providers
 
@@ -38,16 +37,7 @@ QUANTIZERS = {
 
 
 _FUSED = "/MatMulAddFusion"
-"""What onnxruntime adds to the name of a MatMul when it makes a Gemm of it and the Add behind it."""
-
-
-CALIBRATES = {
-    "onnxruntime": ("minmax", "entropy", "percentile"),
-    "nncf": ("minmax", "mean", "percentile"),
-    "neural-compressor": ("minmax", "entropy"),
-    "tensorrt": ("minmax", "entropy", "percentile"),
-}
-"""The ways to calibrate that an engine knows."""
+"""The suffix that ONNX Runtime gives to a MatMul that it fuses with the Add behind it into a Gemm."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,8 @@ class Request:
     """The model, the options of its quantization, and a folder to write to.
 
     ``options.floats`` is the type of the operators outside integers, or of all where ``bits`` is not 4 or 8;
-    ``options.bias_correction`` is none after quantization-aware training.
+    ``options.bias_correction`` is none after quantization-aware training. ``ranges`` keeps calibration ranges for
+    the next request.
     """
 
     model: Model
@@ -65,6 +56,7 @@ class Request:
     options: QuantizeOptions = field(default_factory=QuantizeOptions)
     progress: Progress = no_progress
     engine: Engine = field(default_factory=Engine)
+    ranges: RangeCache = field(default_factory=RangeCache)
 
     def feeds(self) -> Iterator[Arrays]:
         """Calibration feeds, one at a time, so that memory does not grow with their number."""
@@ -81,7 +73,7 @@ class Request:
         return not known_as(node).isdisjoint(self.options.exclude)
 
     def unknown(self, proto: Any) -> tuple[Note, ...]:
-        """Notes on what of ``exclude`` is no node of this graph, and no operator in it."""
+        """Notes on the names in ``exclude`` that no node or operator of this graph bears."""
         known = {name for node in nodes.walk(proto) for name in known_as(node)}
         return excluding_nothing(name for name in self.options.exclude if name not in known)
 
@@ -96,7 +88,27 @@ class Quantized:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-Quantizer = Callable[[Request], Quantized]
+@dataclass(frozen=True)
+class Quantizer:
+    """One method of an engine: call it with a Request. Made by ``quantizing``."""
+
+    quantize: Callable[[Request], Quantized]
+    calibrations: tuple[Calibrate, ...] = ()
+    """The calibration methods that it knows; none where it takes no calibration data."""
+    options: frozenset[str] = frozenset()
+    """The fields of a Request that it heeds and few others do: ``smooth_quant``, ``preset``."""
+    in_float: tuple[str, ...] = ()
+    """Operators with weights that it leaves in float, but other static methods do not."""
+
+    def __call__(self, request: Request) -> Quantized:
+        return self.quantize(request)
+
+
+def quantizing(
+    *, calibrations: tuple[Calibrate, ...] = (), options: Iterable[str] = (), in_float: tuple[str, ...] = ()
+) -> Callable[[Callable[[Request], Quantized]], Quantizer]:
+    """A decorator that makes a Quantizer of a function."""
+    return lambda quantize: Quantizer(quantize, calibrations, frozenset(options), in_float)
 
 
 def quantizer(engine: str, method: str) -> Quantizer:
@@ -105,15 +117,19 @@ def quantizer(engine: str, method: str) -> Quantizer:
     return found
 
 
+def static_quantizer(engine: str) -> Quantizer | None:
+    """The static method of an engine; ``None`` where it has none."""
+    return quantizer(engine, "static") if f"{engine}-static" in QUANTIZERS else None
+
+
 @contextmanager
 def silent() -> Iterator[None]:
-    """Keep engines' logs (onnxruntime's too), warnings and progress bars on stdout from the user."""
-    with providers.quiet() if "onnxruntime" in sys.modules else native.silent():
+    with providers.quiet():
         yield
 
 
 def known_as(node: Any) -> set[str]:
-    """What a user may call an ONNX node: its name, its operator; those of the MatMul too that a Gemm was made of."""
+    """The names that mean an ONNX node: its own and its operator's, and those of the MatMul that became a Gemm."""
     former, fused, _ = node.name.partition(_FUSED)
     return {node.name, node.op_type} | ({former, "MatMul"} if fused else set())
 

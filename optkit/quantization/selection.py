@@ -11,7 +11,7 @@ from optkit.notes import Note
 from optkit.quantization.quantizer import Request
 
 QUANTIZABLE = ("Conv", "ConvTranspose", "MatMul", "Gemm")
-"""Operators whose integer kernels win; what lies between them is cheaper left in float than converted twice."""
+"""Operators whose integer kernels win; operators between them are cheaper left in float than converted twice."""
 
 
 RECURRENT = ("LSTM", "GRU", "RNN")

@@ -23,6 +23,7 @@ from optkit.records.gate import Gate
 from optkit.runs import saved
 from optkit.runs.saved import Saved
 from optkit.system import fingerprint
+from optkit.targets import libraries
 
 _LONGER = 3.0
 """Factor on the measuring time when an inconclusive gate tries again."""
@@ -128,7 +129,7 @@ def _of_record(path: Path, name: str | None, rules: Rules, measuring: _Measuring
     found = saved.read(path)
     compared, rules = found.comparison, rules.over(found.rules)
     row = gate_rules.chosen(compared, name or found.chosen)
-    differences = fingerprint.differences(compared.machine, fingerprint.fingerprint())
+    differences = fingerprint.differences(compared.machine, libraries.fingerprint())
     if not differences:
         return _judged(compared, row, rules, compared.notes)
     elsewhere = f"measured on another machine ({'; '.join(differences)})"

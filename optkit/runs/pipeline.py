@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from optkit.measurement import comparison, recording
 from optkit.measurement.candidate import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
+from optkit.quantization.range_cache import RangeCache
 from optkit.records.comparison import Comparison, Row
 from optkit.records.run import Branch, Plan, PlannedBranch, PlannedStage, Run, StageRecord
 from optkit.reports import report as reporting
@@ -49,6 +50,7 @@ class PreparedRecipe:
     baseline: Candidate
     """The recipe's model as the baseline of all measurements."""
     parts: Parts
+    ranges: RangeCache = field(default_factory=RangeCache)
 
     @property
     def evaluation(self) -> Dataset | None:
@@ -83,6 +85,7 @@ class PreparedRecipe:
             original=self.model,
             metric=self.recipe.metric,
             threads=self.recipe.benchmark.threads,
+            ranges=self.ranges,
         )
 
 

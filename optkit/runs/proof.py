@@ -18,10 +18,7 @@ from optkit.quantization.half import verify as half_verify
 from optkit.quantization.half.verify import AS_WRITTEN
 from optkit.records.comparison import Comparison, Row
 from optkit.runs.single_stage import Transformed
-from optkit.targets.target import target
-
-_REFERENCE = "onnxruntime"
-"""Runtime that computes the quality where the target cannot run."""
+from optkit.targets.target import REFERENCE, target
 
 
 def compare_with_float(
@@ -38,7 +35,7 @@ def compare_with_float(
         meant = half_verify.reference(after, Path(folder))
         found = _side_by_side(done, meant, metric, max_drop, None)
     before, result = found.rows
-    text = f"quality was computed by {_REFERENCE} on the CPU, and speed was not measured: {absence}"
+    text = f"quality was computed by {REFERENCE} on the CPU, and speed was not measured: {absence}"
     note = Note(text=text, where=done.request.target, level="warning")
     rows = [before, result.model_copy(update={"model": recording.of_model(after)})]
     return found.model_copy(update={"rows": rows, "notes": [*found.notes, note, *_refused(after, done.request.target)]})
@@ -66,7 +63,7 @@ def _side_by_side(
 ) -> Comparison:
     """Compare both models on the target for ``seconds`` each; without ``seconds``, only their quality on the CPU."""
     request, dataset = done.request, done.parts.evaluation
-    runtime = _REFERENCE if seconds is None else request.target
+    runtime = REFERENCE if seconds is None else request.target
     before, result = (candidate(each, target=runtime, threads=request.threads) for each in (done.floating, after))
     if seconds is None:
         before, result = (replace(each, options=each.options | AS_WRITTEN) for each in (before, result))

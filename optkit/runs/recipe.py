@@ -27,7 +27,7 @@ from optkit.options.source import ModelArgument, ModelSource, Seed
 from optkit.stages.stage import STAGES, Stage, stage_class
 from optkit.system import validation, yaml_lines
 from optkit.system.yaml_lines import Document, Place
-from optkit.targets.target import TARGETS
+from optkit.targets.table import DEFAULT, TARGETS
 
 
 def _path_alone(value: Any) -> Any:
@@ -70,7 +70,7 @@ class Recipe(Metric, Loss, CalibrationSize, Seed, Block):
     calibration: _Data | None = Field(
         None, description="Calibration data, disjoint from `data`; by default split off it where a stage calibrates."
     )
-    targets: _Targets = Field(default_factory=lambda: ["onnxruntime"], description="Runtimes to end on, a branch each.")
+    targets: _Targets = Field(default_factory=lambda: [DEFAULT], description="Runtimes to end on, a branch each.")
     stages: _Stages = Field(
         default_factory=list, description="The stages in order; each a name, or a name with its fields."
     )

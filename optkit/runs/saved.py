@@ -27,6 +27,7 @@ from optkit.records.model import DatasetRecord, ModelRecord
 from optkit.runs import run_folder
 from optkit.runs.recipe import Recipe
 from optkit.system import validation
+from optkit.targets.target import target
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,14 @@ def candidate(
     signature = (
         model.signature if inputs or row.model.signature is None else bundle_manifest.signature(row.model.signature)
     )
-    options = _without_all_cores(row.options, saved.comparison.machine)
+    options = _without_all_cores(row.options, target(row.target).thread_options, saved.comparison.machine)
     as_it_was = replace(model, signature=signature, target=row.target, options=options)
     found = candidates.candidate(as_it_was, threads=threads or saved.comparison.threads, time_limit=time_limit)
     return replace(found, name=row.name)
 
 
 def dataset(saved: Saved, given: str | Path | None, inputs: Sequence[TensorSpec] | None) -> Dataset | None:
-    """The samples of the record, out of ``given`` or of what the record names; ``None`` where it used none.
+    """The samples of the record, out of ``given`` or of the data that it names; ``None`` where it used none.
 
     Raises DataError where they are missing or others.
     """
@@ -144,7 +145,7 @@ def _model(saved: Saved, wanted: ModelRecord, inputs: tuple[str, ...], code: str
 
 
 def _parts(specs: Sequence[DataSpec], inputs: Sequence[TensorSpec] | None, recipe: Recipe | None) -> Iterator[Dataset]:
-    """What the record's samples may be of the data: all of it, or what a run split off for evaluation."""
+    """The parts of the data that the record's samples may be: all of it, or a run's evaluation split."""
     for spec in specs:
         whole = datasets.open(spec, inputs)
         yield whole
@@ -153,7 +154,7 @@ def _parts(specs: Sequence[DataSpec], inputs: Sequence[TensorSpec] | None, recip
 
 
 def _specs(saved: Saved, wanted: DatasetRecord) -> list[DataSpec]:
-    """How the record reads its data, as its recipe says or from its path alone, wherever that may lie."""
+    """The descriptions of the record's data, from its recipe or its path alone, for each place where that exists."""
     spec = (saved.recipe and saved.recipe.data) or DataSpec(path=wanted.path)
     if Path(spec.path).suffix.startswith(".py"):
         raise DataError(f"{spec.path}: data made by code, which a record cannot start", hint="give it again: --data")
@@ -165,7 +166,7 @@ def _specs(saved: Saved, wanted: DatasetRecord) -> list[DataSpec]:
 
 
 def _places(saved: Saved, recorded: str, failure: type[ModelError] | type[DataError]) -> list[Path]:
-    """Where it may be: as recorded, or in the record's own folder under any end of that path, for a run may have moved.
+    """The existing places of a path: as recorded, or in the record's own folder under any end of it (runs move).
 
     Raises ``failure`` where it is nowhere.
     """
@@ -178,7 +179,7 @@ def _places(saved: Saved, recorded: str, failure: type[ModelError] | type[DataEr
     return there
 
 
-def _without_all_cores(options: dict[str, Any], there: Machine) -> dict[str, Any]:
-    """The options without a number of threads that only said: all cores of that machine."""
+def _without_all_cores(options: dict[str, Any], threads: Sequence[str], there: Machine) -> dict[str, Any]:
+    """The options without those of ``threads`` whose value is all cores of that machine."""
     everything = max(1, int(there.cores_allowed))
-    return {key: value for key, value in options.items() if "threads" not in key.lower() or value != everything}
+    return {key: value for key, value in options.items() if key not in threads or value != everything}

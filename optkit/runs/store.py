@@ -1,7 +1,7 @@
-"""Content-addressed results of stages, so that nothing is computed twice and a killed run loses nothing it finished.
+"""Content-addressed results of stages: nothing is computed twice, and a killed run keeps every finished stage.
 
 An entry is a folder ``entries/KEY`` with the model's files and a ``record.json``. It is written aside, its record last,
-and moved into place in one step; what cannot be read, or has another digest than its record says, counts as absent.
+and moved into place in one step; an entry that cannot be read, or has another digest than its record, counts as absent.
 """
 
 from __future__ import annotations
@@ -29,16 +29,12 @@ from optkit.records.record import Root
 from optkit.records.run import StageRecord
 from optkit.stages.stage import Context, Outcome, Stage
 from optkit.system import atomic, cgroup, digests, fingerprint
+from optkit.targets import libraries
 from optkit.targets.target import target
 from optkit.version import VERSION
 
 RECORD = "record.json"
 _KEY_LENGTH = 64
-_ENGINES = (
-    "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "onnxscript", "torch", "torchao", "openvino", "nncf",
-    "neural-compressor", "torch-pruning", "tensorrt", "tensorrt-rtx-cu13",
-)  # fmt: skip
-"""Libraries whose version decides what a stage writes."""
 
 
 class Stored(Root):
@@ -60,7 +56,7 @@ class Stored(Root):
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished result of a stage: its model, and the record of how it came about."""
+    """A finished result of a stage: its model and its record."""
 
     key: str
     folder: Path
@@ -90,13 +86,13 @@ def default_root() -> Path:
 
 
 def key(stage: Stage, source: Model, context: Context) -> str:
-    """The digest of all that a stage's result depends on."""
+    """SHA-256 of everything that a stage's result depends on."""
     parts: dict[str, Any] = {
         "stage": stage.name,
         "fields": stage.model_dump(mode="json"),
         "source": [source.digest, source.format, repr(source.signature), source.target, source.options],
         "seed": context.seed,
-        "versions": _versions(),
+        "versions": {"optkit": VERSION} | libraries.versions(),
     }
     if stage.needs_calibration:
         parts["calibration"] = context.calibration and context.calibration.digest
@@ -108,15 +104,15 @@ def key(stage: Stage, source: Model, context: Context) -> str:
         parts["files"] = [digests.sha256(file) for file in stage.reads if file.is_file()]
     if stage.needs_target:
         parts["target"] = context.target
-        parts["defaults"] = target(context.target).default_options()  # which for tensorrt follow the GPU
+        parts["defaults"] = target(context.target).default_options()  # which may follow the GPU
     if stage.needs_target or stage.needs_calibration or stage.trains:
-        # What runs while a model is trained, calibrated or compiled rounds as this processor does and counts its cores.
+        # Training, calibration and compilation round as this processor does, and compilation counts its cores.
         parts["machine"] = [sorted(fingerprint.isa()), cgroup.cores_allowed()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 class Store:
-    """The folder of entries; made on first use. All that writes happens inside ``using``."""
+    """The folder of entries; made on first use. Every write happens inside ``using``."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or default_root()
@@ -126,9 +122,9 @@ class Store:
 
     @contextmanager
     def using(self) -> Iterator[None]:
-        """Keep others from clearing away what is in use. Whoever finds the store idle clears leftovers of the killed.
+        """Lock the store against removals; a run that finds it idle first removes the leftovers of killed ones.
 
-        The lock goes with the process, however that ends.
+        The lock is freed when the process ends, however it ends.
         """
         with self._lock_file() as file:
             if _locked(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
@@ -155,13 +151,13 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
     def checkpoints(self, key: str) -> Path:
-        """Where the stage of this key may leave work that is half done, for whoever takes it up again."""
+        """The folder in which the stage of this key keeps checkpoints, for a later run to go on from."""
         return self._checkpoints / key
 
     def put(self, record: StageRecord, outcome: Outcome, folder: Path, source: Model) -> Entry:
         """Move a stage's result, written in the workdir ``folder``, into place under ``record.key``.
 
-        Another run that was faster with the same wins; its result is as good.
+        An entry that another run put there meanwhile is kept: it is the same.
         """
         model = _brought_in(outcome.model, folder)
         files = {str(file.relative_to(folder)) for file in files_of(model.path, model.format)}
@@ -232,16 +228,12 @@ class Store:
         except OSError:
             if self.get(key, source) is not None:
                 return
-            # Corrupt: out of the way with it.
+            # The entry that is there is corrupt.
             corrupt = Path(tempfile.mkdtemp(dir=self._aside))
             place.rename(corrupt / key)
             folder.rename(place)
             shutil.rmtree(corrupt, ignore_errors=True)
         atomic.sync(self._entries)
-
-
-def _versions() -> dict[str, str]:
-    return {"optkit": VERSION} | {name: version for name in _ENGINES if (version := fingerprint.version(name))}
 
 
 def _locked(file: IO[str], how: int) -> bool:
@@ -285,7 +277,7 @@ def _entry(key: str, folder: Path, stored: Stored, source: Model) -> Entry:
 
 
 def _brought_in(model: Model, folder: Path) -> Model:
-    """The model, copied into ``folder`` where a stage handed on the one that it was given."""
+    """The model, copied into ``folder`` where the stage returned its input unchanged."""
     if model.path.is_relative_to(folder):
         return model
     for file in files_of(model.path, model.format):
@@ -302,7 +294,7 @@ def _relative(model: Model, folder: Path) -> Any:
 
 
 def _keep_only(folder: Path, files: set[str]) -> None:
-    """Remove what a stage left behind besides its result."""
+    """Remove all files of a stage's work folder but those of its result."""
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
             if not any(path.iterdir()):
@@ -312,7 +304,7 @@ def _keep_only(folder: Path, files: set[str]) -> None:
 
 
 def _write_down(folder: Path, stored: Stored) -> None:
-    """Write the record once all that it vouches for is on the disk."""
+    """Write the record once all files that it lists are on the disk."""
     for name in stored.files:
         atomic.sync(folder / name)
     (folder / RECORD).write_text(stored.to_json(), encoding="utf-8")

@@ -39,11 +39,9 @@ from optkit.search.ranking import Ranking
 from optkit.search.search import Search
 from optkit.system import fingerprint
 from optkit.system.native import surviving
-from optkit.targets.target import target
+from optkit.targets import libraries
+from optkit.targets.target import Target, offered, target
 from optkit.version import VERSION
-
-TARGETS = ("onnxruntime", "openvino", "tensorrt")
-
 
 _REPORTS = {"md": "markdown", "html": "html"}
 
@@ -109,7 +107,7 @@ class _Optimizing:
 
     def _settings(self, model: Model, parts: SearchParts) -> dict[str, Any]:
         """List all that the measurements depend on; a killed search whose settings differ begins anew."""
-        here = fingerprint.settled(fingerprint.fingerprint())
+        here = fingerprint.settled(libraries.fingerprint())
         samples = [
             part and part.digest for part in (parts.calibration, parts.selection, parts.evaluation, parts.training)
         ]
@@ -205,13 +203,12 @@ def _calibration_samples(model: Model) -> int:
 
 
 def _installed() -> list[str]:
-    """List the targets whose libraries and devices are there."""
-    return [name for name in TARGETS if _absence(name) is None]
+    """The targets whose bundles could be made and run here."""
+    return [found.name for found in offered() if found.deploys and _absence(found) is None]
 
 
-def _absence(name: str) -> str | None:
-    """Return the reason why nothing can be measured on a target here; None if it can."""
-    runtime = target(name)
+def _absence(runtime: Target) -> str | None:
+    """The reason why nothing can be measured on a target here."""
     try:
         runtime.version()
     except MissingLibraryError as error:

@@ -1,17 +1,18 @@
-"""Proposals of a search: the candidates it may try, each as the chain of stages that makes it.
+"""The candidates of a search, each as the chain of stages that makes it.
 
-None depends on a model's name.
+Nothing depends on a model's or a target's name: a target has precisions and methods, a quantizer options that it heeds.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from optkit.decisions.choice import Wish
 from optkit.formats.model import TORCH_FORMATS, Model
+from optkit.quantization.quantizer import Quantizer, quantizer
 from optkit.records.layers import LayerRecord
 from optkit.runs import chain as chains
 from optkit.runs.chain import FLOAT, Chain
@@ -22,7 +23,7 @@ from optkit.stages.prune import Prune
 from optkit.stages.quantize import Quantize
 from optkit.stages.stage import Stage
 from optkit.system import cgroup, fingerprint
-from optkit.targets.target import target
+from optkit.targets.target import Target, target
 from optkit.training.lesson import MODULES
 
 FUSED = "fused"
@@ -43,6 +44,8 @@ _SPARSITIES = (0.3, 0.5)
 """Pruning ratios: shares of the operations to cut, if there is training data."""
 _EPOCHS = 3
 """Epochs of training after pruning and of quantization-aware training."""
+_CALIBRATIONS = ("percentile", "entropy")
+"""Calibration methods to try beside minmax."""
 _BETWEEN = {
     "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "ReduceMean", "AveragePool", "GlobalAveragePool", "Resize",
     "Upsample", "BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization",
@@ -75,8 +78,10 @@ class Proposals:
     def floats(self) -> list[Chain]:
         """Return the float model on every target, with fused operators, and in bf16 where the target supports it."""
         found = [self._chain(FLOAT, name, []) for name in self.recipe.targets if name != self.native or self._is_torch]
-        if "onnxruntime" in self.recipe.targets and self.operators & _FUSED and fingerprint.version("onnxscript"):
-            found.append(self._chain(FUSED, "onnxruntime", [Fuse()]))
+        if self.operators & _FUSED and fingerprint.version("onnxscript"):
+            found += [
+                self._chain(FUSED, name, [Fuse()]) for name in self.recipe.targets if target(name).fused_operators
+            ]
         halves = [name for name in self.recipe.targets if target(name).half_options()]
         found += [self._chain(HALF, name, [Quantize(precision="bf16")]) for name in halves]
         return found
@@ -88,59 +93,77 @@ class Proposals:
             return []
         return [Chain(name, self.native, (), options) for name, options in runtime.variants().items()]
 
-    def broad(self, *, fused: bool) -> list[Chain]:
-        """Return the methods in their plain form, the cheapest first; ``fused`` adds operator fusion on onnxruntime."""
-        first = {"onnxruntime": [Fuse()] if fused else []}
-        targets = [name for name in ("openvino", "onnxruntime", "tensorrt") if name in self.recipe.targets]
-        found = []
-        if "tensorrt" in targets:
-            found += [self._chain(each, "tensorrt", [Quantize(precision=each)]) for each in ("fp16", "bf16")]
-        if "onnxruntime" in targets and self.operators & _MATRICES:
-            stages = [*first["onnxruntime"], Quantize(method="dynamic")]
-            found.append(self._chain("int8 dynamic", "onnxruntime", stages))
-        if self.calibrated:
-            static = Quantize(method="static")
-            found += [self._chain("int8", name, [*first.get(name, ()), static]) for name in targets]
-            if "openvino" in targets:
-                symmetric = static.model_copy(update={"preset": "performance"})
-                found.insert(-1, self._chain("int8 symmetric", "openvino", [symmetric]))
-            if "tensorrt" in targets:
-                halved = static.model_copy(update={"floats": "fp16"})
-                found.append(self._chain("int8, fp16 between", "tensorrt", [halved]))
-        if self.wish.goal in ("size", "memory"):
-            found += [each for name in targets if name != "tensorrt" for each in self._small(name)]
-        return found
+    def broad(self, *, fused: Collection[str]) -> list[Chain]:
+        """The methods in their plain form, the cheapest first; ``fused`` targets are faster with fused operators."""
+        names = sorted(self.recipe.targets, key=lambda name: -target(name).search_priority)
+        kinds = [self._converted, self._dynamic]
+        kinds += [self._static] if self.calibrated else []
+        kinds += [self._small] if self.wish.goal in ("size", "memory") else []
+        found = [(label, name, made) for kind in kinds for name in names for label, made in kind(target(name))]
+        return [self._chain(label, name, [*_first(made, name in fused), made]) for label, name, made in found]
+
+    def _converted(self, runtime: Target) -> Iterator[tuple[str, Quantize]]:
+        """Half precision for speed."""
+        for precision in ("fp16", "bf16"):
+            if runtime.precisions.half_kernels and precision in runtime.precisions.makers:
+                yield precision, Quantize(precision=precision)
+
+    def _dynamic(self, runtime: Target) -> Iterator[tuple[str, Quantize]]:
+        if self.operators & _MATRICES and "dynamic" in _methods(runtime):
+            yield "int8 dynamic", Quantize(method="dynamic")
+
+    def _static(self, runtime: Target) -> Iterator[tuple[str, Quantize]]:
+        if "static" not in _methods(runtime):
+            return
+        yield "int8", Quantize(method="static")
+        if "preset" in _static_options(runtime):
+            yield "int8 symmetric", Quantize(method="static", preset="performance")
+        if "fp16" in runtime.precisions.floats:
+            yield "int8, fp16 between", Quantize(method="static", floats="fp16")
+
+    def _small(self, runtime: Target) -> Iterator[tuple[str, Quantize]]:
+        """Smaller files, whatever their speed."""
+        precisions = runtime.precisions
+        if "weight-only" in _methods(runtime):
+            yield "int8 weights", Quantize(method="weight-only")
+        if "int4" in precisions.makers:
+            yield "int4 weights", Quantize(precision="int4")
+        if "fp16" in precisions.makers and not precisions.half_kernels:
+            yield "fp16", Quantize(precision="fp16")
 
     def repairs(self, chain: Chain) -> list[Chain]:
-        """Return other quantization schemes for a chain that is fast and loses too much."""
-        stage = quantize_of(chain)
+        """Other schemes, for a chain that is fast and loses too much."""
+        stage, runtime = quantize_of(chain), target(chain.target)
         if stage is None:
             return []
         others: dict[str, dict[str, object]] = {}
         recurrent = tuple(sorted(self.operators & _RECURRENT))
-        if recurrent and (chain.target == "openvino" or stage.method == "dynamic"):
+        everywhere = runtime.precisions.rounds_between
+        if recurrent and (everywhere or stage.method == "dynamic"):
             others["but recurrence"] = {"exclude": (*stage.exclude, *recurrent)}
-        if chain.target == "openvino" and stage.method == "static":
-            between = self._rounded_between(stage)
+        if stage.method == "static":
+            between = self._rounded_between(stage) if everywhere else ()
             if between:
                 others["of layers alone"] = {"exclude": (*stage.exclude, *recurrent, *between)}
-            if self.operators >= _ATTENTION:
+            if self.operators >= _ATTENTION and "model_type" in _static_options(runtime):
                 other = "transformer" if "Conv" in self.operators else "none"
                 others[other] = {"model_type": other}
         return self._varied(chain, others)
 
     def refinements(self, chain: Chain) -> list[Chain]:
-        """Return other calibration methods and corrections in the same scheme, which recover little of the loss."""
-        stage = quantize_of(chain)
+        """Other ranges and means in the same scheme, which win back little."""
+        stage, runtime = quantize_of(chain), target(chain.target)
         if stage is None or stage.method != "static":
             return []
-        if chain.target == "openvino":
-            strengths = _STRENGTHS if self.operators >= _ATTENTION and stage.model_type != "none" else ()
-            others: dict[str, dict[str, object]] = {
-                f"SmoothQuant {each}": {"model_type": "transformer", "smooth_quant": each} for each in strengths
-            }
-            return self._varied(chain, others | {"accurate bias": {"bias_correction": "accurate"}})
-        return self._varied(chain, {name: {"calibrate": name} for name in ("percentile", "entropy")})
+        options, others = _static_options(runtime), dict[str, dict[str, object]]()
+        if "smooth_quant" in options and self.operators >= _ATTENTION and stage.model_type != "none":
+            for each in _STRENGTHS:
+                others[f"SmoothQuant {each}"] = {"model_type": "transformer", "smooth_quant": each}
+        if "bias_correction" in options:
+            others["accurate bias"] = {"bias_correction": "accurate"}
+            return self._varied(chain, others)
+        known = _static_calibrations(runtime)
+        return self._varied(chain, others | {name: {"calibrate": name} for name in _CALIBRATIONS if name in known})
 
     def _varied(self, chain: Chain, others: dict[str, dict[str, object]]) -> list[Chain]:
         return [self._changed(chain, f"{chain.name} {name}", fields) for name, fields in others.items()]
@@ -170,7 +193,8 @@ class Proposals:
     def recovered(self, chain: Chain) -> Chain | None:
         """Return the chain with quantization-aware training; ``None`` if model, target or method do not support it."""
         stage = quantize_of(chain)
-        if chain.target == "tensorrt" or self.model.format not in MODULES or stage is None or stage.method != "static":
+        able = target(chain.target).precisions.quantization_aware and self.model.format in MODULES
+        if not able or stage is None or stage.method != "static":
             return None
         trained = stage.model_copy(update={"method": "qat", "epochs": _EPOCHS})
         return self._chain(f"{chain.name} trained", chain.target, [trained])
@@ -212,13 +236,8 @@ class Proposals:
         return replace(chain, name=name, stages=tuple(_with_options(stage, half) for stage in stages))
 
     def _rounded_between(self, stage: Quantize) -> tuple[str, ...]:
-        """Return the operators between layers that NNCF quantizes."""
+        """The operators between layers that a quantizer may round."""
         return tuple(sorted(self.operators & _BETWEEN - set(stage.exclude)))
-
-    def _small(self, target_name: str) -> Iterator[Chain]:
-        yield self._chain("int8 weights", target_name, [Quantize(method="weight-only")])
-        yield self._chain("int4 weights", target_name, [Quantize(precision="int4")])
-        yield self._chain("fp16", target_name, [Quantize(precision="fp16")])
 
     def _chain(self, name: str, target_name: str, stages: Sequence[Stage]) -> Chain:
         complete = chains.complete_stages(stages, self.recipe, self.model, target_name)
@@ -236,13 +255,40 @@ def quantize_of(chain: Chain) -> Quantize | None:
 
 
 def quantizes(chain: Chain, layer: LayerRecord) -> bool:
-    """Return True if the chain's method quantizes the layer, so that it can be kept in float."""
-    stage = quantize_of(chain)
-    if stage is None or (layer.nncf_only and chain.target != "openvino"):
+    """True if the chain's method puts such a layer into integers; only then there is something to give back."""
+    stage, runtime = quantize_of(chain), target(chain.target)
+    if stage is None or (layer.nncf_only and not runtime.precisions.rounds_between):
         return False
-    if chain.target == "tensorrt" and layer.operator == "ConvTranspose":
-        return False  # the quantizer for TensorRT leaves it in float
+    static = _static(runtime)
+    if static is not None and layer.operator in static.in_float:
+        return False
     return stage.method != "dynamic" or layer.operator in _MATRICES
+
+
+def _first(stage: Quantize, fused: bool) -> list[Stage]:
+    """The stage ahead of a quantization into integers, where fused operators are faster."""
+    return [Fuse()] if fused and stage.method in ("dynamic", "static") else []
+
+
+def _methods(runtime: Target) -> list[str]:
+    """The methods of INT8 that a target has."""
+    return [each.method for each in runtime.precisions.makers.get("int8", ())]
+
+
+def _static(runtime: Target) -> Quantizer | None:
+    """The quantizer of static INT8 for a target."""
+    makers = runtime.precisions.makers.get("int8", ())
+    return next((quantizer(*each) for each in makers if each.method == "static"), None)
+
+
+def _static_options(runtime: Target) -> frozenset[str]:
+    static = _static(runtime)
+    return static.options if static else frozenset()
+
+
+def _static_calibrations(runtime: Target) -> tuple[str, ...]:
+    static = _static(runtime)
+    return static.calibrations if static else ()
 
 
 def with_options(chain: Chain, more: dict[str, Any]) -> Chain:

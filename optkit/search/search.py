@@ -169,7 +169,8 @@ class Explorer:
         """Return the methods in their plain form; none for a model that is quantized already."""
         _, kind = self._contents
         if kind is None or kind == "float16":
-            return proposals.broad(fused=self.ranking.clearly_faster(FUSED, "onnxruntime"))
+            targets = self.measurer.recipe.targets
+            return proposals.broad(fused=[name for name in targets if self.ranking.clearly_faster(FUSED, name)])
         self.notes.append(Note(f"INT8 was not tried: the model is already quantized ({kind})"))
         return []
 

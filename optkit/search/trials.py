@@ -19,6 +19,7 @@ from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.measurement import candidate as candidates
 from optkit.measurement.candidate import Candidate
 from optkit.progress import Progress
+from optkit.quantization.range_cache import RangeCache
 from optkit.records.comparison import Comparison, Row
 from optkit.records.layers import Sensitivity
 from optkit.records.run import StageRecord
@@ -33,6 +34,7 @@ from optkit.search.measuring import Comparer, SearchParts
 from optkit.search.ranking import Ranking, Trial
 from optkit.stages.stage import Context, stage_class
 from optkit.system.native import surviving
+from optkit.targets.target import REFERENCE, target
 
 _FINAL_SHARE = 0.4
 """Largest share of the budget that is reserved for the final comparison."""
@@ -67,6 +69,8 @@ class Measurer:
     progress: Progress
     started: float = field(default_factory=time.monotonic)
     """Start of the search, in seconds of the monotonic clock."""
+    ranges: RangeCache = field(default_factory=RangeCache)
+    """Calibration ranges that every context of the search shares."""
     out_of_time: bool = False
     """True once a measurement was not begun because the time was up."""
 
@@ -87,14 +91,15 @@ class Measurer:
             metric=self.recipe.metric,
             threads=self.recipe.benchmark.threads,
             deadline=self._deadline,
+            ranges=self.ranges,
         )
         model, stages = self.baseline.model, []
         for stage in chain.stages:
             entry = pipeline.step(stage, model, context, self.cache)
             stages.append(entry.record)
             model = entry.model
-        target = chain.target if model.target is None else None
-        candidate = candidates.candidate(model, target=target, threads=self.recipe.benchmark.threads)
+        name = chain.target if model.target is None else None
+        candidate = candidates.candidate(model, target=name, threads=self.recipe.benchmark.threads)
         options = candidate.options | chain.options
         return Made(replace(candidate, name=chain.title, options=options), stages)
 
@@ -103,7 +108,7 @@ class Measurer:
         """The original model; a torch model exported to ONNX. Raises OptkitError."""
         if self.baseline.model.format not in TORCH_FORMATS:
             return self.baseline.model
-        return self.make(Chain("export", "onnxruntime", (stage_class("export")(),))).candidate.model
+        return self.make(Chain("export", REFERENCE, (stage_class("export")(),))).candidate.model
 
     def screen(self, phase: Phase, chains: Sequence[Chain]) -> list[Trial]:
         """Make the chains, compare them for a short time, and add them to the ranking; fewer if the time is up.
@@ -139,7 +144,7 @@ class Measurer:
             found = sensitivity.sensitivity(
                 self.exported,
                 calibration,
-                activations="openvino" in self.recipe.targets,
+                activations=any(target(name).precisions.rounds_between for name in self.recipe.targets),
                 seconds=max(_SENSITIVITY_SECONDS, _SENSITIVITY_SHARE * self.budget),
                 progress=lambda what, done, total: self.report(f"sensitivity of the layers to INT8: {what}"),
             )

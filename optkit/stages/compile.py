@@ -13,7 +13,6 @@ from optkit.notes import Note
 from optkit.options.verbs.compile import CompileOptions
 from optkit.stages.stage import Context, Outcome, Stage
 from optkit.targets.target import target
-from optkit.targets.tensorrt import shape_profiles
 
 
 class Compile(CompileOptions, Stage):
@@ -29,7 +28,8 @@ class Compile(CompileOptions, Stage):
                 f"{model.path}: {context.target} takes {', '.join(formats)}, not {model.format}",
                 hint="export it first" if "onnx" in formats and model.format != "openvino" else "choose another target",
             )
-        shape_profiles.parsed(self.shapes)
+        target(context.target).checked(self.options)
+        self._built(model, context)
 
     def apply(self, model: Model, context: Context) -> Outcome:
         """Write the target's own form. Raises TargetError, which names the refused operators."""
@@ -37,10 +37,9 @@ class Compile(CompileOptions, Stage):
         kept = dict(model.options) if model.target == context.target else {}
         defaults = runtime.default_options(threads=self.threads)
         if self.threads is not None:
-            kept = {key: value for key, value in kept.items() if "threads" not in key.lower()}
+            kept = {key: value for key, value in kept.items() if key not in runtime.thread_options}
         on_device = {} if self.device is None else runtime.device_options(self.device)
-        of_tensorrt = self._of_tensorrt() if context.target == "tensorrt" else {}
-        options = defaults | kept | on_device | self.options | of_tensorrt
+        options = runtime.checked(defaults | kept | on_device | self.options | self._built(model, context))
         started = time.monotonic()
         compiled = runtime.compile(model, options, context.workdir, context.progress)
         seconds = time.monotonic() - started
@@ -50,11 +49,8 @@ class Compile(CompileOptions, Stage):
         notes = tuple(Note(text) for text in compiled.notes)
         return Outcome(result, notes, context.target, "compile", seconds, compiled.facts)
 
-    def _of_tensorrt(self) -> dict[str, Any]:
-        """Return the options that only tensorrt takes; other targets of a recipe ignore them."""
-        found: dict[str, Any] = {}
-        if self.compute_capability:
-            found["compute_capabilities"] = list(self.compute_capability)
-        if self.shapes:
-            found["shapes"] = {name: str(sizes) for name, sizes in shape_profiles.parsed(self.shapes).items()}
-        return found
+    def _built(self, model: Model, context: Context) -> dict[str, Any]:
+        """Options for engines, of which targets that build none take none. Raises UsageError."""
+        return target(context.target).build_options(
+            model.signature, compute_capability=self.compute_capability, shapes=self.shapes
+        )

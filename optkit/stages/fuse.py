@@ -20,6 +20,7 @@ from optkit.notes import Note
 from optkit.quantization.quantizer import silent
 from optkit.stages.stage import Context, Outcome, Stage
 from optkit.system.native import Engine
+from optkit.targets.target import offered, target
 
 _CONTRIBUTED = "com.microsoft"
 _SHARED = ("num_heads", "scale", "mask_filter_value")
@@ -35,8 +36,9 @@ class Fuse(Stage):
 
     def check(self, model: Model, context: Context) -> None:
         """Refuse other targets and formats."""
-        if context.target != "onnxruntime":
-            raise UsageError(f"the fused operators are onnxruntime's, not {context.target}'s")
+        if not target(context.target).fused_operators:
+            owners = " and ".join(each.name for each in offered() if each.fused_operators)
+            raise UsageError(f"the fused operators are {owners}'s, not {context.target}'s")
         if model.format != "onnx":
             raise UsageError(f"{model.path}: fuse works on ONNX, not on {model.format}", hint="export it first")
 

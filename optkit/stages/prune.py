@@ -26,7 +26,7 @@ from optkit.records.record import Interval
 from optkit.stages.measured_speedup import Pace
 from optkit.stages.stage import Context, Interrupted, Outcome, Stage
 from optkit.system import atomic, native
-from optkit.targets.target import target
+from optkit.targets.target import offered, target
 from optkit.training import device as devices
 from optkit.training import lesson as lessons
 from optkit.training import loop as training_loop
@@ -41,12 +41,7 @@ from optkit.training.pruning.selection import Pruner, Survey
 _PROBE = 512
 """Held-out samples that measure the damage of a cut."""
 _LEARNT = 256
-"""Training samples that give the gradients or activations behind the importance."""
-_BRINGS = {
-    "onnxruntime": "onnxruntime multiplies by zeros as by any number",
-    "openvino": "openvino skips zeros only in INT8 weights on AMX, with CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE",
-    "tensorrt": "tensorrt has kernels for 2:4 in FP16 and INT8 from Ampere on, and for no other zeros",
-}
+"""Training samples that leave the gradients or activations that importance is told by."""
 
 
 class Prune(PruneOptions, Schedule, Stage):
@@ -156,7 +151,7 @@ class _Zeroing(_Work):
         told = f"{units.percent(masks.share)} of the weights are zero ({self.stage.pattern})"
         self.notes += [
             Note(f"{told}: the file packs better, and is no smaller by itself"),
-            *(Note(text, target) for target, text in _BRINGS.items()),
+            *(Note(each.zeros, each.name) for each in offered() if each.zeros),
         ]
 
 

@@ -13,6 +13,7 @@ from optkit.formats.torch.structure import Structure
 from optkit.notes import Note
 from optkit.stages.stage import Context, Interrupted, Outcome, stage_class
 from optkit.system import fingerprint
+from optkit.targets.target import target
 from optkit.training import device as devices
 from optkit.training import fake_quantization, schedule
 from optkit.training import lesson as lessons
@@ -31,7 +32,7 @@ def trained(
     lesson = Lesson(model, context.training_setup(), plan)
     module = loading.load(model).requires_grad_(True).to(devices.device())
     bits = 7 if fingerprint.saturates() else 8
-    gives_integers = context.target == "onnxruntime"
+    gives_integers = target(context.target).precisions.rounds_outputs
     layers = fake_quantization.put_into(
         module,
         weight_bits=bits,

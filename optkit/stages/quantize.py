@@ -15,13 +15,22 @@ from optkit.formats.openvino import ir
 from optkit.notes import Note
 from optkit.options.training import Schedule
 from optkit.options.verbs.quantize import Floats, QuantizeOptions
-from optkit.quantization.quantizer import CALIBRATES, QUANTIZERS, Request, quantizer
+from optkit.quantization.quantizer import (
+    QUANTIZERS,
+    Request,
+    quantizer,
+    static_quantizer,
+)
 from optkit.stages import quantization_aware
 from optkit.stages.stage import Context, Interrupted, Outcome, Stage
 from optkit.system.native import Engine
+from optkit.targets.target import Target, native, offered, target
 from optkit.training import lesson as lessons
 
-_TARGETS = ("onnxruntime", "openvino", "tensorrt")
+_NEAR = {"bf16": ("fp16",), "fp16": ("bf16",), "fp8": ("int8",), "int4": ("int8",), "int8": ("fp16",)}
+"""The precisions to try in place of one that a target lacks."""
+_INTEGERS = ("int8", "fp8")
+"""The precisions that leave other operators in float."""
 _MODULES = ("module", "state-dict", "exported-program")
 _DATA_HINT = "give --data (or --calibration), or --method dynamic or weight-only"
 
@@ -46,53 +55,73 @@ class Quantize(QuantizeOptions, Schedule, Stage):
     def check(self, model: Model, context: Context) -> None:
         """Refuse combinations that cannot work, before any work."""
         self._check_format(model, context)
-        if model.format == "openvino" and context.target != "openvino":
-            raise UsageError(f"{model.path}: an OpenVINO model is quantized for openvino", hint="--target openvino")
-        if context.target not in _TARGETS:
-            raise UsageError(
-                f"nothing is quantized for target {context.target}", hint=f"--target {' or '.join(_TARGETS)}"
-            )
-        if context.target == "tensorrt":
-            self._check_tensorrt(context)
-        if self.precision == "fp8" and context.target != "tensorrt":
-            raise UsageError(f"{context.target} has no fp8 kernels", hint="--target tensorrt, or --int8")
+        self._check_target(model, context)
         if self.floats != "float32":
             self._check_floats(context)
-        if self.precision == "bf16" and context.target == "onnxruntime":
-            raise UsageError("onnxruntime has no bf16 kernels on CPUs", hint="--target openvino, or --fp16")
         if self.precision == "int4" and self.method not in ("auto", "weight-only"):
             raise UsageError(f"int4 is for weights only, not {self.method}", hint="leave --method out")
-        if (self.method == "static" or self.takes_torch) and context.calibration is None:
-            raise UsageError("static quantization needs calibration data", hint=_DATA_HINT)
         engine, method = self._engine(context), "static" if self.trains else self.method
-        if self.smooth_quant is not None and engine != "nncf":
-            raise UsageError(f"{engine} has no SmoothQuant", hint="--target openvino, or leave --smooth-quant out")
-        if self.calibrate not in CALIBRATES[engine]:
-            known = " or ".join(CALIBRATES[engine])
-            raise UsageError(f"{engine} cannot calibrate by {self.calibrate}", hint=f"--calibrate {known}")
         if method != "auto" and f"{engine}-{method}" not in QUANTIZERS:
-            known = ", ".join(sorted(name for name in QUANTIZERS if name.startswith(engine)))
+            known = ", ".join(sorted(name for name in QUANTIZERS if name.startswith(f"{engine}-")))
             raise UsageError(f"{engine} has no method {method!r} for {context.target}", hint=f"known: {known}")
+        if context.calibration is None and self._calibrates(context):
+            raise UsageError("static quantization needs calibration data", hint=_DATA_HINT)
+        self._check_calibration(engine)
+
+    def _check_target(self, model: Model, context: Context) -> None:
+        """Refuse what cannot be made for the target, and engines whose results it does not open."""
+        precisions = target(context.target).precisions
+        able = [each.name for each in offered() if each.precisions.makers]
+        if not precisions.makers:
+            raise UsageError(f"nothing is quantized for target {context.target}", hint=f"--target {' or '.join(able)}")
+        formats = target(context.target).formats
+        if model.format not in (*formats, *TORCH_FORMATS):
+            raise UsageError(
+                f"{model.path}: {context.target} takes {', '.join(formats)}, not {model.format}",
+                hint=f"--target {native(model.format)}",
+            )
+        if self.precision not in precisions.makers:
+            others = [each.name for each in offered() if self.precision in each.precisions.makers]
+            near = next((each for each in _NEAR[self.precision] if each in precisions.makers), None)
+            ways = [*(f"--target {name}" for name in others[:1]), *([f"--{near}"] if near else [])]
+            told = precisions.refused.get(self.precision, f"{context.target} has no {self.precision} kernels")
+            raise UsageError(told, hint=", or ".join(ways))
+        if self.engine not in ("auto", precisions.engine, *precisions.engines):
+            raise UsageError(f"{self.engine} makes nothing for {context.target}", hint="leave --engine out")
+        if precisions.only_static and self.precision in _INTEGERS and self.method not in ("auto", "static", "qat"):
+            told = f"{self.precision} for {context.target} is static, not {self.method}"
+            raise UsageError(told, hint="leave --method out")
+        if self.trains and not precisions.quantization_aware:
+            raise UsageError(f"qat makes nothing for {context.target}", hint="leave --method out")
 
     def _check_floats(self, context: Context) -> None:
-        if self.precision not in ("int8", "fp8"):
+        if self.precision not in _INTEGERS:
             raise UsageError(f"floats goes with int8 and fp8, not with {self.precision}", hint="leave floats out")
-        if context.target != "tensorrt":
+        if self.floats not in target(context.target).precisions.floats:
+            able = " or ".join(each.name for each in offered() if self.floats in each.precisions.floats)
             raise UsageError(
-                f"{self.floats} beside {self.precision} is for tensorrt, not for {context.target}",
-                hint=f"--target tensorrt, or --{self.precision} alone",
+                f"{self.floats} beside {self.precision} is for {able}, not for {context.target}",
+                hint=f"--target {able}, or --{self.precision} alone",
             )
 
-    def _check_tensorrt(self, context: Context) -> None:
-        if self.precision == "int4":
-            raise UsageError("nothing is made int4 for tensorrt", hint="--int8, --fp8, --fp16 or --bf16")
-        if self.engine != "auto" or self.trains:
-            asked = "qat" if self.trains else self.engine
-            raise UsageError(f"{asked} makes nothing for tensorrt", hint="leave --engine and --method out")
-        if self.precision in ("int8", "fp8") and self.method not in ("auto", "static"):
-            raise UsageError(f"{self.precision} for tensorrt is static, not {self.method}", hint="leave --method out")
-        if self.precision in ("int8", "fp8") and context.calibration is None:
-            raise UsageError("static quantization needs calibration data", hint="give --data (or --calibration)")
+    def _check_calibration(self, engine: str) -> None:
+        """Refuse what the engine's static method does not know."""
+        static = static_quantizer(engine)
+        if self.smooth_quant is not None and (static is None or "smooth_quant" not in static.options):
+            able = " or ".join(each.name for each in offered() if _knows_smooth_quant(each))
+            raise UsageError(f"{engine} has no SmoothQuant", hint=f"--target {able}, or leave --smooth-quant out")
+        calibrations = static.calibrations if static else ("minmax",)
+        if self.calibrate not in calibrations:
+            raise UsageError(
+                f"{engine} cannot calibrate by {self.calibrate}", hint=f"--calibrate {' or '.join(calibrations)}"
+            )
+
+    def _calibrates(self, context: Context) -> bool:
+        """True if every quantizer that may be chosen needs calibration data."""
+        makers = target(context.target).precisions.makers[self.precision]
+        if self.takes_torch or self.method == "static":
+            return True
+        return self.method == "auto" and all(quantizer(*each).calibrations for each in makers)
 
     def _check_format(self, model: Model, context: Context) -> None:
         if model.format == "tensorrt":
@@ -102,7 +131,7 @@ class Quantize(QuantizeOptions, Schedule, Stage):
         if self.trains:
             lessons.check(model, context.training, "quantization-aware training")
             if self.precision != "int8" or self.engine == "neural-compressor":
-                raise UsageError("qat makes int8 with onnxruntime or nncf", hint="--int8, and leave --engine out")
+                raise UsageError("qat makes int8, and not by neural-compressor", hint="--int8; leave --engine out")
             return
         if not self.takes_torch and model.format in TORCH_FORMATS:
             raise UsageError(f"{model.path}: quantize works on ONNX, not on {model.format}", hint="export it first")
@@ -129,8 +158,9 @@ class Quantize(QuantizeOptions, Schedule, Stage):
         return self._in_integers(model, context, learnt, facts)
 
     def _again(self, model: Model, context: Context, found: str) -> Outcome:
-        """Leave a model alone that is ``found`` quantized; on tensorrt, convert the operators that it left in float."""
-        leaves = self._floats != "float32" and context.target == "tensorrt" and found.startswith("QDQ")
+        """Leave a model that is ``found`` quantized alone, but convert its floats if the target has other types."""
+        floats = target(context.target).precisions.floats
+        leaves = self._floats != "float32" and self._floats in floats and found.startswith("QDQ")
         if not leaves or "between" in found:
             return Outcome(model, (Note(f"already quantized ({found}): not done again", level="warning"),))
         rest = self.model_copy(update={"precision": self._floats, "floats": "float32", "method": "auto"})
@@ -150,6 +180,7 @@ class Quantize(QuantizeOptions, Schedule, Stage):
             options=self.part(QuantizeOptions).model_copy(update=changes),  # bias correction would undo what was learnt
             progress=context.progress,
             engine=Engine(engine),
+            ranges=context.ranges,
         )
         done = quantizer(engine, method)(request)
         result = replace(
@@ -164,9 +195,8 @@ class Quantize(QuantizeOptions, Schedule, Stage):
         return Outcome(result, notes, engine, how, request.engine.seconds, done.facts | (facts or {}))
 
     def _engine(self, context: Context) -> str:
-        if self.engine != "auto":
-            return self.engine
-        return {"openvino": "nncf"}.get(context.target, context.target)
+        """The engine asked for, else the target's own."""
+        return target(context.target).precisions.engine or "" if self.engine == "auto" else self.engine
 
     @property
     def _floats(self) -> Floats:
@@ -176,33 +206,46 @@ class Quantize(QuantizeOptions, Schedule, Stage):
         return {"int4": 4, "int8": 8, "fp8": 8, "fp16": 16, "bf16": 0}[self.precision]
 
     def _choose(self, model: Model, context: Context) -> tuple[str, str, Note]:
-        engine = self._engine(context)
+        """Engine and method, and a note on the reason."""
+        precisions = target(context.target).precisions
+        engine, maker = self._engine(context), precisions.makers[self.precision][0]
         if self.precision in ("fp16", "bf16"):
-            how = f"{self.precision} by converting the graph"
-            return context.target, "convert", Note(how if engine == "tensorrt" else f"{how} with {context.target}")
+            return *maker, Note(f"{self.precision} by converting the graph for {context.target}")
         if self.precision == "fp8":
-            return engine, "float8", Note("static fp8: calibration samples give the ranges")
+            return *maker, Note("static fp8: calibration samples give the ranges")
         if self.precision == "int4":
-            return engine, "weight-only", Note(f"int4 weights with {engine}")
+            return engine, maker.method, Note(f"int4 weights with {engine}")
         if self.trains:
             return engine, "static", Note(f"static int8 with {engine} after quantization-aware training")
         if self.method != "auto":
             return engine, self.method, Note(f"{self.method} int8 with {engine}, as asked for")
-        if engine == "tensorrt":
-            half = (
-                "; what stays float is float32: --fp16 beside --int8 makes it half" if self._floats == "float32" else ""
-            )
-            return engine, "static", Note(f"static int8: strongly typed networks take ranges from the graph{half}")
-        if engine == "onnxruntime" and _mostly_matrices(model):
+        if precisions.only_static:
+            told = f"static int8: {precisions.only_static}"
+            if self.floats == "float32" and "fp16" in precisions.floats:
+                told += "; what stays float is float32: --fp16 beside --int8 makes it half"
+            return engine, "static", Note(told)
+        return self._by_model_and_data(model, context, engine)
+
+    def _by_model_and_data(self, model: Model, context: Context, engine: str) -> tuple[str, str, Note]:
+        """Dynamic INT8 for matrices, static where there is calibration data, else weights alone."""
+        dynamic = f"{engine}-dynamic" in QUANTIZERS
+        if dynamic and _mostly_matrices(model):
             why = "MatMul and Gemm dominate, and lose least when activations are measured at every run"
             more = "--method static takes fixed ranges from data instead"
             return engine, "dynamic", Note(f"dynamic int8 with {engine}: {why}; {more}")
-        if context.calibration is not None:
+        if context.calibration is not None and static_quantizer(engine) is not None:
             count = len(context.calibration)
             return engine, "static", Note(f"static int8 with {engine}: {count} calibration samples give the ranges")
-        why = "dynamic int8 makes Conv many times slower" if engine == "onnxruntime" else "no data was given"
+        method = target(context.target).precisions.makers["int8"][-1].method
+        why = "dynamic int8 makes Conv many times slower" if dynamic else "no data was given"
         more = "with --data, static int8 would also make Conv and the activations int8"
-        return engine, "weight-only", Note(f"weight-only int8 with {engine}: {why}; {more}")
+        return engine, method, Note(f"{method} int8 with {engine}: {why}; {more}")
+
+
+def _knows_smooth_quant(found: Target) -> bool:
+    engine = found.precisions.engine
+    static = static_quantizer(engine) if engine else None
+    return static is not None and "smooth_quant" in static.options
 
 
 def _quantized(model: Model) -> str | None:

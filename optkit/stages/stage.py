@@ -19,6 +19,8 @@ from optkit.data.dataset import Dataset
 from optkit.formats.model import Model
 from optkit.notes import Note as Note
 from optkit.progress import Progress, no_progress
+from optkit.quantization.range_cache import RangeCache
+from optkit.targets.table import DEFAULT
 from optkit.training.setup import TrainingSetup
 
 STAGES = {
@@ -44,7 +46,7 @@ class Context:
     workdir: Path
     calibration: Dataset | None = None
     evaluation: Dataset | None = None
-    target: str = "onnxruntime"
+    target: str = DEFAULT
     seed: int = 0
     progress: Progress = no_progress
     training: Dataset | None = None
@@ -53,6 +55,8 @@ class Context:
     threads: int | None = None
     checkpoints: Path | None = None
     deadline: float | None = None
+    ranges: RangeCache = field(default_factory=RangeCache)
+    """Calibration ranges for the stages of later contexts that share it."""
 
     def training_setup(self) -> TrainingSetup:
         """Return the part of the context that training needs."""

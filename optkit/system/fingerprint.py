@@ -1,37 +1,30 @@
-"""The fingerprint of this machine: what a measurement depends on besides the model, and what makes it noisy here."""
+"""The fingerprint of this machine: all that a measurement depends on besides the model, and sources of noise."""
 
 from __future__ import annotations
 
 import os
 import platform
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from optkit.lazy import Library
 from optkit.records.machine import GpuRecord, LibraryRecord, Machine
 from optkit.system import cgroup, nvidia_smi
 
-LIBRARIES = {
-    "onnxruntime": None,
-    "onnx": None,
-    "numpy": None,
-    "torch": "torch",
-    "onnxscript": "torch",
-    "openvino": "openvino",
-    "nncf": "openvino",
-    "tensorrt": None,
-    "tensorrt-rtx-cu13": None,
-    "neural-compressor": "neural-compressor",
-    "torch-pruning": "training",
-    "tokenizers": "text",
-}
-"""The libraries that results depend on, with the extra that brings each."""
-INSTEAD = ("onnxruntime-gpu",)
-"""What may be installed in the place of one of them."""
+LIBRARIES = (
+    Library("onnx"),
+    Library("numpy"),
+    Library("neural-compressor", "neural-compressor"),
+    Library("torchao", "neural-compressor"),
+    Library("torch-pruning", "training"),
+    Library("tokenizers", "text", writes=False),
+)
+"""The libraries that results depend on besides those of targets."""
 
-# What decides the speed or the result of quantized models: by the kernel's name, by ours.
+# Flags that decide the speed or the result of quantized models: by the kernel's name, by ours.
 _ISA = {
     name: name
     for name in (
@@ -47,8 +40,11 @@ _BUSY = 0.25
 """A load of a quarter of a core by others is enough to move medians by percents."""
 
 
-def fingerprint(root: Path = _ROOT) -> Machine:
-    """This machine as a record; cheap, imports no runtime. ``root`` is where ``/proc`` and ``/sys`` are looked for."""
+def fingerprint(root: Path = _ROOT, *, libraries: Iterable[Library] = ()) -> Machine:
+    """This machine as a record, with the versions of ``libraries`` and of optkit's own; cheap, imports no runtime.
+
+    ``root`` is the folder that holds ``/proc`` and ``/sys``.
+    """
     name, flags = _cpu(root)
     memory = _memory(root)
     limit = cgroup.limits(root).memory_bytes
@@ -64,8 +60,9 @@ def fingerprint(root: Path = _ROOT) -> Machine:
         memory_allowed_bytes=memory if limit is None else min(memory, limit),
         gpus=found,
         libraries=[
-            *(LibraryRecord(name=name, version=version(name), extra=extra) for name, extra in LIBRARIES.items()),
-            *(LibraryRecord(name=name, version=version(name)) for name in INSTEAD if version(name)),
+            LibraryRecord(name=each.name, version=version(each.name), extra=each.extra)
+            for each in (*libraries, *LIBRARIES)
+            if each.replaces is None or version(each.name)
         ],
         noise=[*_noise(flags, root), *(line for gpu in found for line in nvidia_smi.noise(gpu))],
     )
@@ -83,13 +80,13 @@ def isa(root: Path = _ROOT) -> frozenset[str]:
 
 
 def saturates(instructions: Collection[str] | None = None) -> bool:
-    """Whether sums of 8-bit products go through 16 bits, and saturate there: on x86 before VNNI. By default, here."""
+    """True if sums of 8-bit products go through 16 bits, and saturate there: on x86 before VNNI. By default, here."""
     found = isa() if instructions is None else set(instructions)
     return bool(_X86 & found) and not _VNNI & found
 
 
 def computes_bf16(instructions: Collection[str] | None = None) -> bool:
-    """Whether a CPU with these instruction sets, by default this one, computes in bf16."""
+    """True if a CPU with these instruction sets, by default this one, computes in bf16."""
     return bool(_BF16 & (isa() if instructions is None else set(instructions)))
 
 
@@ -102,12 +99,12 @@ def version(library: str) -> str | None:
 
 
 def settled(here: Machine) -> dict[str, Any]:
-    """What of a machine stays as it is from moment to moment, as plain JSON values."""
+    """The properties of a machine that stay from moment to moment, as plain JSON values."""
     return here.model_dump(mode="json", exclude={"noise": True, "gpus": {"__all__": {"state"}}})
 
 
 def differences(one: Machine, other: Machine) -> list[str]:
-    """What speeds and memory depend on and is not the same on both, a line each."""
+    """Lines on each property that speed and memory depend on and that differs between the machines."""
     found = [
         f"{name}: {before} there, {now} here"
         for name in ("cpu", "cores_allowed")

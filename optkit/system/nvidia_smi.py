@@ -1,4 +1,4 @@
-"""The NVIDIA GPUs of this machine: what ``nvidia-smi`` tells of them, their state of this moment included."""
+"""The NVIDIA GPUs of this machine and their present state, from ``nvidia-smi``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _THROTTLES = {
     "sw_power_cap", "hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown",
 }  # fmt: skip
 _BUSY = 0.1
-"""The share of the last second that work may have taken before it is told."""
+"""The share of the last second with work from which on it is noise."""
 
 
 def seen() -> list[GpuRecord]:
@@ -60,13 +60,13 @@ def seen() -> list[GpuRecord]:
 
 
 def throttled(gpu: GpuRecord) -> list[str]:
-    """Why the GPU holds its clock back now, in NVIDIA's words."""
+    """The reasons why the GPU holds its clock back now, in NVIDIA's words."""
     reasons = gpu.state.clock_reasons if gpu.state else None
     return [reason for reason in reasons or () if reason in _THROTTLES]
 
 
 def noise(gpu: GpuRecord) -> Iterator[str]:
-    """What makes measurements on this GPU noisy, a line each."""
+    """The sources of noise in measurements on this GPU, a line each."""
     if reasons := throttled(gpu):
         yield f"{gpu.name} is throttled: {', '.join(reasons)}"
     state = gpu.state or GpuState()

@@ -35,7 +35,7 @@ def require() -> None:
 
 
 def available() -> str | None:
-    """Why no GPU can be used; ``None`` where one can."""
+    """The reason why no GPU can be used; ``None`` where one can."""
     try:
         require()
     except OptkitError as error:
@@ -51,12 +51,12 @@ def compute_capability(device: int = 0) -> str:
 
 
 def device_name(device: int = 0) -> str:
-    """What NVIDIA calls it."""
+    """NVIDIA's name of the device."""
     return str(_call("cudaGetDeviceProperties", device).name.decode())
 
 
 class _Closing(ABC):
-    """Something that is closed at the end of a ``with``."""
+    """A resource that is closed at the end of a ``with``."""
 
     @abstractmethod
     def close(self) -> None:
@@ -126,7 +126,7 @@ class Buffer(_Closing):
         _call("cudaFree", self.address)
 
     def _check(self, array: Array) -> None:
-        """A copy that does not fit would write over what is not ours."""
+        """Raise ValueError for a copy that would write over foreign memory."""
         if array.nbytes > self.size or not array.flags.c_contiguous:
             raise ValueError(
                 f"{array.nbytes} bytes of an array, for a buffer of {self.size}, must fit and be contiguous"
@@ -140,11 +140,11 @@ class Timer(_Closing):
         self._start, self._stop = _call("cudaEventCreate"), _call("cudaEventCreate")
 
     def start(self, stream: Stream) -> None:
-        """Here the time begins."""
+        """Record the beginning."""
         _call("cudaEventRecord", self._start, stream.handle)
 
     def stop(self, stream: Stream) -> None:
-        """Here it ends."""
+        """Record the end."""
         _call("cudaEventRecord", self._stop, stream.handle)
 
     def seconds(self) -> float:
@@ -160,7 +160,7 @@ class Timer(_Closing):
 class CudaGraph(_Closing):
     """What ``enqueue`` puts on a stream, captured once and not carried out, to be launched as one.
 
-    Addresses and shapes stay as they were. What allocates on first use must have been used before.
+    Addresses and shapes stay as they were. Code that allocates on first use must have run before.
     """
 
     def __init__(self, enqueue: Callable[[], object], stream: Stream) -> None:
@@ -200,7 +200,7 @@ def _call(name: str, *arguments: Any) -> Any:
 
 
 def _words(error: Any) -> str:
-    """CUDA's name of an error and what it says of it."""
+    """CUDA's name and description of an error."""
     library = _library()
     (_, name), (_, text) = library.cudaGetErrorName(error), library.cudaGetErrorString(error)
     return f"{name.decode()} ({text.decode()})"

@@ -1,7 +1,7 @@
 """A target that computes next to nothing and has its own clock.
 
-With it whole tables and reports are compared as text, and no test sleeps. It takes any model and reads no file: outputs
-follow from the inputs and the signature, times and faults from its options.
+Tests compare whole tables and reports as text, and none sleeps. The target takes any model and reads no file: outputs
+follow from the inputs and the signature, times and faults from the options.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from optkit.targets.target import Compiled, Session, Target
 
 
 class Fake(Target):
-    """Options: what an inference takes and how much that varies, how far outputs are off, and what goes wrong.
-
-    ``stall`` is ``[number, seconds]``: the inference that takes so much longer. ``operators`` are the fields of each.
-    """
+    """Any model, on a clock of its own: see FakeOptions."""
 
     name = "fake"
+    options_model = "optkit.targets.fake_options:FakeOptions"
+    thread_options = ("threads",)
+    offered = False
     formats = (*TORCH_FORMATS, "onnx", "openvino")
     tells_operators = True
 

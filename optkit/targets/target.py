@@ -7,28 +7,30 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from optkit import lazy
 from optkit.errors import UsageError
 from optkit.formats.model import Model
 from optkit.formats.operators import Profile
 from optkit.formats.tensors import Arrays, Signature
+from optkit.lazy import Library
 from optkit.progress import Progress, no_progress
+from optkit.targets.precisions import Precisions
+from optkit.targets.table import DEFAULT as DEFAULT
+from optkit.targets.table import REFERENCE as REFERENCE
+from optkit.targets.table import TARGETS as TARGETS
 
-TARGETS = {
-    "onnxruntime": "optkit.targets.onnxruntime.target:OnnxRuntime",
-    "openvino": "optkit.targets.openvino.target:OpenVino",
-    "tensorrt": "optkit.targets.tensorrt.target:TensorRT",
-    "torch": "optkit.targets.torch.target:Torch",
-    "fake": "optkit.targets.fake:Fake",
-}
+if TYPE_CHECKING:  # pydantic, which child processes do without
+    from optkit.notes import Note
+    from optkit.records.machine import LibraryRecord, Machine
+    from optkit.targets.options import RuntimeOptions
 
 
 class Session(ABC):
@@ -43,7 +45,7 @@ class Session(ABC):
         """Outputs by name for one feed. Raises TargetError when the runtime fails."""
 
     def prepared(self, feed: Arrays) -> Callable[[], object]:
-        """One inference as a call without arguments, as near to the runtime as Python comes: what is timed.
+        """One inference as a call without arguments, as near to the runtime as Python comes: the call that is timed.
 
         It returns when the inference is done, on a device too, and raises the runtime's own errors; ``explaining``
         makes them readable.
@@ -51,7 +53,7 @@ class Session(ABC):
         return partial(self.run, feed)
 
     def timed(self, feed: Arrays) -> Callable[[], float]:
-        """One inference as a call that gives the seconds it took, by the clock around what is ``prepared``.
+        """One inference as a call that returns its seconds, by the clock around the ``prepared`` call.
 
         A session on a GPU may ask the device instead.
         """
@@ -65,11 +67,11 @@ class Session(ABC):
         return seconds
 
     def explaining(self) -> AbstractContextManager[None]:
-        """Inside, what the runtime raises becomes a TargetError."""
+        """Turn the runtime's errors into TargetErrors."""
         return nullcontext()
 
     def sibling(self) -> Session:
-        """One that may run at the same time as this one, on the same weights where the runtime can share them."""
+        """A session that may run at the same time as this one, on the same weights where the runtime shares them."""
         return self
 
     def wait(self, until: float) -> None:
@@ -77,7 +79,7 @@ class Session(ABC):
         time.sleep(max(0.0, until - self.clock()))
 
     def facts(self) -> dict[str, Any]:
-        """What the runtime really does: providers or device, precision, threads; plain JSON values.
+        """The runtime's own account of the session: providers or device, precision, threads; plain JSON values.
 
         ``gpu`` is there for a session on a GPU alone: its name.
         """
@@ -112,7 +114,7 @@ class Compiled:
 
 @dataclass(frozen=True)
 class RefusedNode:
-    """A node of a model that a target does not take, and why; ``node`` is its name, empty where it has none."""
+    """A node of a model that a target refuses, with the reason; ``node`` is its name, empty where it has none."""
 
     operator: str
     node: str
@@ -123,8 +125,8 @@ class RefusedNode:
 class EngineLayer:
     """A kernel of a built engine.
 
-    ``precision`` is the type that it reads, and the one that it makes where that is another; ``nodes`` are the ONNX
-    nodes that went into it.
+    ``precision`` is the type of its inputs, and that of its outputs where it differs; ``nodes`` are the ONNX nodes
+    fused into it.
     """
 
     name: str
@@ -135,32 +137,73 @@ class EngineLayer:
 
 @dataclass(frozen=True)
 class Examination:
-    """What a target refuses in a model, and the layers that it makes of it where it tells."""
+    """The nodes of a model that a target refuses, and its layers where it tells them."""
 
     refused: tuple[RefusedNode, ...] = ()
     layers: tuple[EngineLayer, ...] = ()
 
 
 class Target(ABC):
-    """A runtime. ``options`` are spelled as the runtime spells them and are plain JSON values."""
+    """A runtime. ``options`` are spelled as the runtime spells them and are plain JSON values, checked by its model."""
 
     name: ClassVar[str]
     formats: ClassVar[tuple[str, ...]]
     """The formats of models that ``open`` takes."""
+    options_model: ClassVar[str]
+    """``module:Class`` of the RuntimeOptions that check its options: as text, for child processes do not need it."""
+    thread_options: ClassVar[tuple[str, ...]] = ()
+    """The options that hold a number of threads."""
+
+    modules: ClassVar[tuple[str, ...]] = ()
+    """Import names of the runtime; the first that is installed is used."""
+    extra: ClassVar[str | None] = None
+    """The extra of optkit that installs it."""
+    libraries: ClassVar[tuple[Library, ...]] = ()
+    """The distributions that its results depend on."""
+
     deploys: ClassVar[bool] = True
-    """Whether ``compile`` makes bundles of it."""
+    """True if ``compile`` makes bundles for it."""
+    offered: ClassVar[bool] = True
+    """False if it is used only where it is named."""
+    builds_engines: ClassVar[bool] = False
+    """True if ``build_options`` takes compute capabilities and sizes of dynamic dimensions."""
     tells_operators: ClassVar[bool] = False
-    """Whether ``profile`` works."""
+    """True if ``profile`` works."""
     without_operators: ClassVar[str | None] = None
-    """What to do instead where it does not."""
+    """The hint of the error that ``profile`` raises where it does not work."""
+    fused_operators: ClassVar[bool] = False
+    """True if it runs the fused operators that the stage ``fuse`` makes."""
+
+    precisions: ClassVar[Precisions] = Precisions()
+    """The precisions that models can be brought to for it."""
+    zeros: ClassVar[str | None] = None
+    """The use that it makes of zeros among the weights, in a sentence."""
+    search_priority: ClassVar[int] = 0
+    """A search tries targets with a higher number first, at the same cost."""
 
     @abstractmethod
     def version(self) -> str:
         """The runtime's version. Raises MissingLibraryError."""
 
     def absence(self) -> str | None:
-        """Why models made for it cannot run on this machine; ``None`` where they can."""
+        """The reason why models made for it cannot run on this machine; ``None`` where they can."""
         return None
+
+    def parts(self) -> Iterator[tuple[str, str | None, str | None]]:
+        """Try each part of the runtime that may be there and not work (execution providers), for ``doctor``.
+
+        Yields its name, the reason why it does not work, and a hint. Called in a process of its own. None by default.
+        """
+        yield from ()
+
+    def advice(self, here: Machine, found: LibraryRecord) -> Iterable[Note]:
+        """Notes of ``doctor`` on this machine and the runtime as ``found`` on it; ``found.error`` where it fails."""
+        return ()
+
+    def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options as plain JSON values. Raises UsageError for an unknown one and for a value of another kind."""
+        model: type[RuntimeOptions] = lazy.load(self.options_model)
+        return model.read(self.name, options)
 
     @abstractmethod
     def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
@@ -168,7 +211,7 @@ class Target(ABC):
 
     @abstractmethod
     def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
-        """The options that let so many sessions run at once with so many threads each."""
+        """The options that let ``sessions`` sessions run at once with ``threads`` threads each."""
 
     def device_options(self, device: str) -> dict[str, Any]:
         """The options that make it run on ``device``, "cpu" or "cuda". Raises UsageError where it does not run there.
@@ -179,12 +222,21 @@ class Target(ABC):
             raise UsageError(f"{self.name} does not run on {device!r}", hint="leave --device out, or choose a --target")
         return {}
 
+    def build_options(
+        self, signature: Signature | None, *, compute_capability: Sequence[str] = (), shapes: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """The options to build engines for GPUs of these compute capabilities and for sizes ``NAME=MIN/OPT/MAX``.
+
+        None by default: a recipe names them for those of its targets that build engines. Raises UsageError.
+        """
+        return {}
+
     def variants(self) -> dict[str, dict[str, Any]]:
-        """Options that are worth trying for speed beside the default ones, by what they are called."""
+        """Options that a search tries for speed beside the default ones, by the name of the variant."""
         return {}
 
     def half_options(self) -> dict[str, Any]:
-        """Options that make what is in float compute in half precision; none where this machine does not so."""
+        """Options that make float operators compute in half precision; none where this machine does not."""
         return {}
 
     def static_options(self, shapes: dict[str, list[int]]) -> dict[str, Any]:
@@ -202,7 +254,7 @@ class Target(ABC):
         """Load ``model``. Raises TargetError, naming the refused operator."""
 
     def examine(self, model: Model, options: dict[str, Any], *, layers: bool = False) -> Examination:
-        """What the target takes of the model and, with ``layers``, makes of it where it tells.
+        """The nodes of the model that the target refuses and, with ``layers``, its layers where it tells them.
 
         By default the model is opened: raises TargetError.
         """
@@ -210,15 +262,23 @@ class Target(ABC):
         return Examination()
 
     def profile(self, model: Model, options: dict[str, Any], feeds: Sequence[Arrays], seconds: float) -> Profile:
-        """What each operator takes, in a session of its own that goes through ``feeds`` for about so many seconds.
+        """The time of each operator, in a session of its own that goes through ``feeds`` for about ``seconds``.
 
         Raises TargetError, and UsageError where ``tells_operators`` is false.
         """
         raise UsageError(f"{self.name} does not tell what each operator takes", hint=self.without_operators)
 
+    def warnings(self, options: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        """Kind and text of each warning about a session with these options, from its own ``facts``."""
+        return ()
+
+    def expected_kernel(self, options: Mapping[str, Any]) -> str | None:
+        """The kernel name that all operators should have; ``None`` where kernels do not tell of a fallback."""
+        return None
+
 
 def in_turn(calls: Sequence[Callable[[], object]], seconds: float, *, fewest: int = 1, most: int = 1_000_000) -> int:
-    """Make the calls one after the other, over and over, until the time is up; how many were made.
+    """Make the calls one after the other, over and over, until the time is up; returns their number.
 
     At least ``fewest`` and at most ``most``, in whole turns where the time allows.
     """
@@ -233,3 +293,29 @@ def target(name: str) -> Target:
     """The target called ``name``. Raises UsageError for an unknown one."""
     found: Target = lazy.resolve(TARGETS, name, kind="target")()
     return found
+
+
+def loaded(entry: str) -> Target:
+    """The target of a line of the table, ``module:Class``: a child process knows no other lines than optkit's own."""
+    found: Target = lazy.load(entry)()
+    return found
+
+
+def native(format: str) -> str:
+    """The target on which a model of this format runs where none is named: the first of the table that opens it."""
+    return next((name for name in TARGETS if format in target(name).formats), DEFAULT)
+
+
+def offered() -> list[Target]:
+    """All targets but those that are used only where they are named."""
+    return [found for found in map(target, TARGETS) if found.offered]
+
+
+def engine_builders() -> str:
+    """The names of the targets whose options take compute capabilities and sizes."""
+    return " or ".join(each.name for each in offered() if each.builds_engines)
+
+
+def profilable(format: str) -> list[str]:
+    """The offered targets that make bundles of such models and tell the time of each operator."""
+    return [each.name for each in offered() if each.deploys and each.tells_operators and format in each.formats]

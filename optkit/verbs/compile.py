@@ -13,14 +13,16 @@ from optkit.records.run import Transformation
 from optkit.runs.single_stage import Request, transformed
 from optkit.stages.compile import Compile
 from optkit.system import atomic
+from optkit.targets.target import engine_builders
+from optkit.targets.target import target as runtime
 
 
 @takes(CompileCommand)
 def compile(options: CompileCommand, progress: Progress) -> Transformation:
     """Write a bundle of ``model`` for ``target`` to the folder ``output``. Raises TargetError where it is refused."""
-    if options.target != "tensorrt" and (options.compute_capability or options.shapes):
-        given = "compute_capability" if options.compute_capability else "shapes"
-        raise UsageError(f"{given} is for tensorrt, not for {options.target}", hint="--target tensorrt")
+    if (options.compute_capability or options.shapes) and not runtime(options.target).builds_engines:
+        given, builders = "compute_capability" if options.compute_capability else "shapes", engine_builders()
+        raise UsageError(f"{given} is for {builders}, not for {options.target}", hint=f"--target {builders}")
     atomic.claim(options.output, force=options.force, marker=bundle_manifest.FILE_NAME)
     with transformed(options.part(Compile), Request.of(options, progress)) as done:
         written = bundle.write(options.output, done.outcome.model, stages=done.stages, force=options.force)

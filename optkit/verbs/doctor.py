@@ -1,4 +1,4 @@
-"""``doctor``: the machine and its libraries, and what stands in the way."""
+"""``doctor``: the machine, the targets on it, and advice."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ from optkit.options.calling import takes
 from optkit.options.verbs.doctor import DoctorCommand
 from optkit.progress import Progress
 from optkit.records.machine import Doctor
-from optkit.system import fingerprint
-from optkit.targets.diagnosis import RUNTIMES, of_cpu, of_gpus, of_libraries, tried, tried_providers
+from optkit.targets import libraries
+from optkit.targets.diagnosis import of_cpu, of_libraries, tried, tried_parts
+from optkit.targets.target import offered
 
 
 @takes(DoctorCommand)
 def doctor(options: DoctorCommand, progress: Progress) -> Doctor:
     """Describe the machine, and each target as it really imports: a broken install is a line with the reason."""
-    here = fingerprint.fingerprint()
+    here = libraries.fingerprint()
+    runtimes = [found for found in offered() if found.modules]
     with ThreadPoolExecutor(max(1, int(here.cores_allowed))) as pool:
-        asked = pool.submit(tried_providers)
-        targets = list(pool.map(tried, RUNTIMES))
-        providers, notes = asked.result()
-    notes = [*of_libraries(here, targets), *notes, *of_cpu(here, targets), *of_gpus(here, targets)]
-    return Doctor(machine=here, targets=targets, providers=providers, notes=notes)
+        asked = pool.map(tried_parts, runtimes)
+        targets = list(pool.map(tried, runtimes))
+        providers, told = zip(*asked, strict=True)
+    advice = [note for each, found in zip(runtimes, targets, strict=True) for note in each.advice(here, found)]
+    return Doctor(
+        machine=here,
+        targets=targets,
+        providers=[each for found in providers for each in found],
+        notes=[*of_libraries(here, targets), *(note for notes in told for note in notes), *of_cpu(here), *advice],
+    )

@@ -11,7 +11,7 @@ from optkit.options.calling import takes
 from optkit.options.verbs.evaluate import EvaluateCommand
 from optkit.progress import Progress
 from optkit.records.comparison import Evaluation
-from optkit.system import fingerprint
+from optkit.targets import libraries
 
 
 @takes(EvaluateCommand)
@@ -31,6 +31,6 @@ def evaluate(options: EvaluateCommand, progress: Progress) -> Evaluation:
         row=rows[-1],
         reference=None if reference is None else rows[0].model_copy(update={"baseline": True}),
         data=recording.of_dataset(dataset),
-        machine=fingerprint.fingerprint(),
+        machine=libraries.fingerprint(),
         seconds=time.monotonic() - started,
     )

@@ -15,7 +15,7 @@ from optkit.options.calling import takes
 from optkit.options.verbs.explain import ExplainCommand
 from optkit.progress import Progress
 from optkit.records.explanation import Explanation, SpeedExplanation
-from optkit.system import fingerprint
+from optkit.targets import libraries
 
 
 @takes(ExplainCommand)
@@ -65,7 +65,7 @@ def explain(options: ExplainCommand, progress: Progress) -> Explanation:
         speed=_without_command(found) if quality and quality.command and found.leave_out else found,
         quality=quality,
         data=None if dataset is None else recording.of_dataset(dataset),
-        machine=fingerprint.fingerprint(),
+        machine=libraries.fingerprint(),
         seconds=time.monotonic() - started,
         notes=[*compared.notes, *notes],
     )

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from optkit import lazy
 from optkit.errors import MissingLibraryError, OptkitError, UsageError
 from optkit.formats import contents, opening
 from optkit.formats import model as models
 from optkit.formats.model import Model
-from optkit.formats.tensors import Signature
 from optkit.measurement import recording
 from optkit.measurement.candidate import candidate
 from optkit.measurement.worker import examined
@@ -20,16 +19,16 @@ from optkit.options.calling import takes
 from optkit.options.verbs.inspect import InspectCommand
 from optkit.progress import Progress
 from optkit.records.model import EngineLayerRecord, Inspection, Refusal, RefusedNodeRecord
-from optkit.targets.target import TARGETS, target
-from optkit.targets.tensorrt import shape_profiles
+from optkit.targets.target import TARGETS, engine_builders, offered, target
 
 
 @takes(InspectCommand)
 def inspect(options: InspectCommand, progress: Progress) -> Inspection:
-    """Say what the model at ``model`` is, and what each of ``targets`` (all that are installed) would refuse in it.
+    """Describe the model at ``model``, and the nodes that each of ``targets`` (all that are installed) refuses in it.
 
     Each target opens the model in a process of its own; one that is asked for shows its layers, too, where it tells
-    them. ``shapes`` are sizes of dynamic dimensions, for tensorrt's. Raises ModelError, UntrustedError, UsageError.
+    them. ``shapes`` are sizes of dynamic dimensions, for targets that build engines. Raises ModelError, UntrustedError,
+    UsageError.
     """
     for name in options.targets:
         if name not in TARGETS:
@@ -58,45 +57,42 @@ def _opened(options: InspectCommand) -> Model:
     return cast(Model, given)
 
 
-def _sizes(model: Model, targets: Sequence[str], shapes: Sequence[str]) -> dict[str, str]:
-    """Return the sizes in the notation of tensorrt's options."""
-    if shapes and "tensorrt" not in targets:
-        raise UsageError("shapes is for tensorrt", hint="--target tensorrt")
-    given = shape_profiles.parsed(shapes)
-    shape_profiles.of(model.signature or Signature(()), given)
-    return {name: str(sizes) for name, sizes in given.items()}
+def _sizes(model: Model, targets: Sequence[str], shapes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The options with these sizes, by target. Raises UsageError where none of the targets takes sizes."""
+    if shapes and not any(target(name).builds_engines for name in targets):
+        raise UsageError(f"shapes is for {engine_builders()}", hint=f"--target {engine_builders()}")
+    return {name: target(name).build_options(model.signature, shapes=shapes) for name in targets if shapes}
 
 
-def _refusals(model: Model, asked: Sequence[str], sizes: dict[str, str], progress: Progress) -> list[Refusal]:
+def _refusals(
+    model: Model, asked: Sequence[str], sizes: dict[str, dict[str, Any]], progress: Progress
+) -> list[Refusal]:
     names = list(asked) or list(_installed(model))
     refusals = []
     for index, name in enumerate(names):
         progress("opening on each target", index, len(names))
-        refusals.append(_refusal(model, name, sizes, layers=bool(asked)))
+        refusals.append(_refusal(model, name, sizes.get(name, {}), layers=bool(asked)))
     return refusals
 
 
 def _installed(model: Model) -> Iterator[str]:
-    """List the installed targets that could run the model; none for a state dict without its code."""
-    for name in TARGETS:
-        if name == "fake" or (model.format == "state-dict" and model.code is None):
-            continue
-        found = target(name)
+    """List the installed targets for the model, exported or not; none for a state dict without its code."""
+    if model.format == "state-dict" and model.code is None:
+        return
+    for found in offered():
         if model.format not in (*found.formats, *models.TORCH_FORMATS):
             continue
         try:
             found.version()
         except MissingLibraryError:
             continue
-        yield name
+        yield found.name
 
 
-def _refusal(model: Model, name: str, sizes: dict[str, str], *, layers: bool) -> Refusal:
+def _refusal(model: Model, name: str, options: dict[str, Any], *, layers: bool) -> Refusal:
     try:
         wanted = candidate(model, target=name, runs=False)
-        if sizes and name == "tensorrt":
-            wanted = replace(wanted, options=wanted.options | {"shapes": sizes})
-        found = examined(wanted, layers=layers)
+        found = examined(replace(wanted, options=wanted.options | options), layers=layers)
     except OptkitError as error:
         hint = f" ({error.hint})" if error.hint else ""
         return Refusal(target=name, accepted=False, reason=error.message.removeprefix(f"{model.path}: ") + hint)

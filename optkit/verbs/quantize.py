@@ -15,17 +15,19 @@ from optkit.runs.execution import place
 from optkit.runs.single_stage import Request, transformed
 from optkit.stages.quantize import Quantize
 from optkit.system import atomic
+from optkit.targets.target import offered
+from optkit.targets.target import target as runtime
 
 
 @takes(QuantizeCommand)
 def quantize(options: QuantizeCommand, progress: Progress) -> Transformation:
     """Quantize ``model`` for ``target`` and, unless ``measure`` is false, compare the result with it.
 
-    Without ``output`` the result lies beside the model, as ``MODEL-int8.onnx`` (``.xml`` for openvino). Raises
-    OptkitError.
+    Without ``output`` the result lies beside the model, as ``MODEL-int8.onnx``, with the suffix of the target's files.
+    Raises OptkitError.
     """
     destination = options.output or _beside(options)
-    atomic.claim(destination, force=options.force, suffixes=(".onnx", ".xml"))
+    atomic.claim(destination, force=options.force, suffixes=tuple(each.precisions.suffix for each in offered()))
 
     def keep(best: Model) -> str:
         place(best, destination, force=options.force)
@@ -52,4 +54,4 @@ def quantize(options: QuantizeCommand, progress: Progress) -> Transformation:
 def _beside(options: QuantizeCommand) -> Path:
     model = Path(options.model)
     types = options.precision if options.floats == "float32" else f"{options.precision}-{options.floats}"
-    return model.parent / f"{model.stem}-{types}{'.xml' if options.target == 'openvino' else '.onnx'}"
+    return model.parent / f"{model.stem}-{types}{runtime(options.target).precisions.suffix}"

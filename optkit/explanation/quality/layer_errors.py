@@ -38,6 +38,7 @@ from optkit.metrics import fidelity
 from optkit.progress import Progress, no_progress
 from optkit.records.layers import LayerErrorRecord, LayerErrors
 from optkit.system import fingerprint
+from optkit.targets.target import target
 
 SAMPLES = 8
 """Default number of samples."""
@@ -187,7 +188,7 @@ class _Neighbours:
     """
 
     def __init__(self, found: Sequence[Operation], made_for: str) -> None:
-        self._every_reader = made_for == "openvino"
+        self._every_reader = target(made_for).precisions.rounds_between
         self._producers = {name: each for each in found for name in each.outputs}
         self._readers: dict[str, list[Operation]] = {}
         for each in found:

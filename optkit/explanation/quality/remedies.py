@@ -14,9 +14,11 @@ from optkit.formats.onnx import graph, nodes
 from optkit.formats.openvino import ir
 from optkit.formats.operators import plain
 from optkit.measurement.candidate import Candidate
+from optkit.quantization.quantizer import static_quantizer
 from optkit.quantization.selection import weighted_nodes
 from optkit.records.comparison import Row
 from optkit.records.layers import LayerErrors, LayerRecord, Sensitivity
+from optkit.targets.target import target
 
 _REMAINING = 0.1
 """Largest share of the damage that may remain with the worst layers in float."""
@@ -168,7 +170,9 @@ def _options(loss: Loss) -> list[str]:
         return []
     if loss.misses_scheme:
         return ["--model-type", "transformer"]
-    if loss.candidate.target == "onnxruntime":
+    engine = target(loss.candidate.target).precisions.engine
+    method = static_quantizer(engine) if engine else None
+    if method is None or "bias_correction" not in method.options:
         kinds = {each.kind for each in loss.layers.findings} if loss.layers else set()
         return ["--calibrate", "percentile"] if "dead-range" in kinds and not loss.concentrated else []
     accurate = loss.scheme.get("fast_bias_correction") == "False"

@@ -32,7 +32,7 @@ from optkit.quantization.preparation import simplified
 from optkit.records.layers import LayerRecord, Sensitivity
 from optkit.system import fingerprint
 from optkit.system.native import Engine
-from optkit.targets.target import target
+from optkit.targets.target import REFERENCE, target
 
 SECONDS = 30.0
 """Default time limit."""
@@ -166,12 +166,12 @@ class _Measuring:
         large = graph.weight_bytes(proto) > _LARGE
         path = self._workdir / f"{name}.onnx"
         graph.save(proto, path)
-        options = target("onnxruntime").default_options(threads=self._threads)
+        options = target(REFERENCE).default_options(threads=self._threads)
         # Otherwise onnxruntime would turn Q/DQ pairs into integer arithmetic, or remove them.
         config = options["session_config"] | {"session.disable_quant_qdq": "1"}
         level = "ORT_DISABLE_ALL" if large else options["graph_optimization_level"]
         options |= {"session_config": config, "graph_optimization_level": level}
-        return Worker(Candidate(name, Model(path, "onnx", digest=""), "onnxruntime", options))
+        return Worker(Candidate(name, Model(path, "onnx", digest=""), REFERENCE, options))
 
     def _affordable(self, worker: Worker, feed: Arrays, runs: int, seconds: float) -> int:
         """Return the number of samples that can be run ``runs`` times each in that time; at least one batch."""

@@ -14,6 +14,7 @@ from optkit.explanation.speed.case import Case, Side
 from optkit.formats.operators import Operator, plain
 from optkit.quantization.selection import QUANTIZABLE
 from optkit.records.explanation import FindingRecord
+from optkit.targets.target import target
 
 _SLOWER = 1.1
 """Ratio from which on a layer counts as slower: times of operators vary by several percent."""
@@ -297,10 +298,10 @@ def _reference_kernels(case: Case) -> Iterator[FindingRecord]:
 
 
 def _other_providers(case: Case) -> Iterator[FindingRecord]:
-    asked = case.candidate.candidate.options.get("providers")
-    if not asked:
+    ran = case.candidate.candidate
+    first = target(ran.target).expected_kernel(ran.options)
+    if first is None:
         return
-    first = asked[0] if isinstance(asked[0], str) else asked[0][0]
     away = [each for each in case.candidate.profile.operators if each.kernel not in ("", first)]
     if away:
         yield FindingRecord(

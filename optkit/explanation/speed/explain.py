@@ -32,7 +32,7 @@ from optkit.records.explanation import (
     SpeedExplanation,
 )
 from optkit.system import fingerprint
-from optkit.targets.target import target
+from optkit.targets.target import profilable, target
 
 OUTSIDE = "outside operators"
 """Name of the time that no operator accounts for, among the operator families."""
@@ -112,8 +112,10 @@ def profile_both(
 
 
 def _opens_elsewhere(baseline: Candidate) -> bool:
-    """Return True if the other of the two runtimes for ONNX opens the model."""
-    name = "openvino" if baseline.target == "onnxruntime" else "onnxruntime"
+    """True if another runtime that takes the format opens the model."""
+    name = next((name for name in profilable(baseline.model.format) if name != baseline.target), None)
+    if name is None:
+        return False
     try:
         with Worker(Candidate(name, baseline.model, name, target(name).default_options())):
             return True

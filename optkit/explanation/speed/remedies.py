@@ -12,6 +12,7 @@ from optkit.formats.openvino import ir
 from optkit.formats.operators import Operator, plain
 from optkit.quantization.selection import QUANTIZABLE
 from optkit.records.explanation import FindingRecord
+from optkit.targets.target import profilable, target
 
 _MOST = 12
 """Largest number of layers to exclude: those of the integer regions that lose most."""
@@ -117,11 +118,12 @@ def _quantize(
 
 
 def _compare(case: Case, given: _Given) -> str | None:
-    """Return a command that compares the baseline on both runtimes; ``None`` if it is no ONNX model."""
+    """Return a command that compares the baseline on two runtimes for its format; ``None`` if there are not two."""
     source = case.baseline.candidate.model
-    if source.format != "onnx":
+    names = profilable(source.format)[:2]
+    if len(names) < 2:
         return None
-    words = ["optkit", "compare", *(f"{source.path}@{name}" for name in ("onnxruntime", "openvino"))]
+    words = ["optkit", "compare", *(f"{source.path}@{name}" for name in names)]
     return shlex.join([*words, *(("--data", given.data) if given.data else ())])
 
 
@@ -133,8 +135,8 @@ def _weighted(side: Side, operators: Sequence[Operator]) -> Iterator[str]:
 
 
 def _excluded(side: Side, layers: Sequence[str]) -> Iterator[str]:
-    """Yield those names among ``layers`` that belong to layers which quantizers convert to integers."""
-    if side.candidate.target == "openvino":
+    """Yield those names among ``layers`` that quantizers convert to integers: of layers, or of any operators."""
+    if target(side.candidate.target).precisions.rounds_between:
         yield from [name for name in layers if "/fq_" not in name][:1]
         return
     for name in layers:

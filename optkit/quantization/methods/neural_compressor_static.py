@@ -14,16 +14,17 @@ from optkit.formats.torch import loading, onnx_export
 from optkit.formats.torch import outputs as torch_outputs
 from optkit.notes import Note
 from optkit.quantization import embeddings
-from optkit.quantization.quantizer import Quantized, Request, silent
+from optkit.quantization.quantizer import Quantized, Request, quantizing, silent
 from optkit.system import fingerprint
 
 _OPSET = 18
-"""What torch's exporter writes."""
+"""The opset that torch's exporter writes."""
 _ALGORITHMS = {"minmax": "minmax", "entropy": "kl"}
-"""Our word for a way to calibrate -> the engine's."""
+"""Calibration method -> the engine's name of it."""
 _FLOAT = {"w_dtype": "fp32", "act_dtype": "fp32"}
 
 
+@quantizing(calibrations=("minmax", "entropy"))
 def quantize(request: Request) -> Quantized:
     """Quantize Conv and Linear. Raises StageError where torch or the engine fails."""
     engine = _engine()
@@ -73,7 +74,7 @@ def _calibrated(engine: Any, captured: Any, request: Request) -> Any:
 
 
 def _weights_as_integers(proto: Any) -> None:
-    """Quantize in place what is constant: the engine leaves weights in float, to be quantized at every run."""
+    """Quantize constants in place: the engine leaves weights in float, to be quantized at every run."""
     from onnx import numpy_helper
 
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
@@ -105,7 +106,7 @@ def _replace(repeated: Any, items: list[Any]) -> None:
 
 
 def _placement() -> tuple[Note, ...]:
-    """What the engine's choice means to the targets."""
+    """Notes on the effect of the engine's scheme on targets."""
     note = Note(
         "what is added to a residual stays in float: openvino has integer kernels that do that, onnxruntime has none"
     )

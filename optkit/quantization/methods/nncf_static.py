@@ -13,7 +13,7 @@ from optkit.formats.openvino import stable_names
 from optkit.formats.tensors import Arrays
 from optkit.notes import Note
 from optkit.quantization import openvino_nodes
-from optkit.quantization.quantizer import Quantized, Request, excluding_nothing, silent
+from optkit.quantization.quantizer import Quantized, Request, excluding_nothing, quantizing, silent
 from optkit.system import fingerprint
 
 _WEIGHTED = (
@@ -23,19 +23,22 @@ _WEIGHTED = (
 
 
 _ESTIMATORS = {"minmax": "MINMAX", "mean": "MEAN_MINMAX", "percentile": "MEAN_QUANTILE"}
-"""Our word for a way to calibrate -> NNCF's. Left alone it takes the mean, which cuts the strongest samples off: that
-cost a deep narrow net four points of accuracy, and won transformers nothing that counts."""
+"""Calibration method -> NNCF's name of it. Left alone NNCF takes the mean, which cuts the strongest samples off: that
+cost a deep narrow net four points of accuracy, and won transformers nothing that counts.
+"""
 
 
 _MOST_SAMPLES = 1000
-"""NNCF may keep something of every sample until the end, as for averages; these settle long before."""
+"""NNCF may keep statistics of every sample until the end, as for averages; these settle long before."""
 
 
+@quantizing(
+    calibrations=("minmax", "mean", "percentile"), options=("model_type", "preset", "bias_correction", "smooth_quant")
+)
 def quantize(request: Request) -> Quantized:
     """Quantize the OpenVINO graph. Raises StageError where NNCF fails."""
     request, notes = _bounded(request)
     with silent():
-        nncf = lazy.require("nncf", extra="openvino")
         graph = stable_names.read(request.model.path)
         transformer = (
             _is_transformer(graph)
@@ -44,40 +47,8 @@ def quantize(request: Request) -> Quantized:
         )
         meant = openvino_nodes.operations(request.options.exclude, request.model, graph, request.workdir)
         fuse_silu(graph)
-        ignored = nncf.IgnoredScope(
-            names=sorted({operation for found in meant.values() for operation in found}), validate=False
-        )
-        reduced = fingerprint.saturates()
-        # Left alone, NNCF keeps sums from saturating in the first layer only.
-        overflow = nncf.OverflowFix.ENABLE if reduced else nncf.OverflowFix.FIRST_LAYER
-
-        def applied(**more: Any) -> Any:
-            with request.engine.running():
-                return nncf.quantize(
-                    graph,
-                    nncf.Dataset(_Feeds(request)),
-                    subset_size=len(request.calibration or ()),
-                    model_type=nncf.ModelType.TRANSFORMER if transformer else None,
-                    # Asymmetric activations keep what comes before a GELU or a hard swish; MIXED picks them there only,
-                    # PERFORMANCE nowhere, and kernels that need no zero points may be faster.
-                    preset=nncf.QuantizationPreset[request.options.preset.upper()],
-                    fast_bias_correction=request.options.bias_correction != "accurate",
-                    ignored_scope=ignored,
-                    advanced_parameters=nncf.AdvancedQuantizationParameters(
-                        overflow_fix=overflow,
-                        smooth_quant_alphas=_alphas(request),
-                        activations_range_estimator_params=_estimator(request),
-                        **more,
-                    ),
-                )
-
-        try:
-            quantized = applied(disable_bias_correction=request.options.bias_correction == "none")
-        except StageError as error:
-            # It takes any constant that is added behind a product for a bias, and fails where that is one number.
-            quantized = applied(disable_bias_correction=True)
-            notes += (Note(f"no bias correction: {error.message}", level="warning"),)
-    unknown = excluding_nothing(name for name, found in meant.items() if not found)
+        ignored = sorted({operation for found in meant.values() for operation in found})
+        quantized, failed = _quantized(graph, request, ignored, transformer=transformer)
     path = request.workdir / "model.xml"
     stable_names.save(quantized, path)
     pairs = sum(operation.get_type_name() == "FakeQuantize" for operation in quantized.get_ops())
@@ -85,28 +56,68 @@ def quantize(request: Request) -> Quantized:
         raise StageError(
             f"{request.model.path}: nncf found nothing to quantize", hint="optkit inspect shows the model's operators"
         )
-    why = ": the graph has Softmax between MatMuls" if request.options.model_type == "auto" else ", as asked for"
-    scheme = f"nncf's scheme for transformers{why}" if transformer else f"{request.options.preset} preset"
-    if request.options.smooth_quant is not None and not transformer:
-        notes += (Note("no SmoothQuant: nncf has it in its scheme for transformers only", level="warning"),)
-    if reduced:
-        notes += (Note("weights in 7 bits: this CPU has no VNNI, and 8 would saturate", level="warning"),)
+    unknown = excluding_nothing(name for name, found in meant.items() if not found)
+    told = _of_scheme(request, transformer=transformer)
     return Quantized(
         path,
-        notes=(Note(scheme), *notes, *unknown, *_kept_in_float(quantized)),
+        notes=(told[0], *notes, *failed, *told[1:], *unknown, *_kept_in_float(quantized)),
         facts={"quantizers": pairs, "transformer": transformer, "calibrate": request.options.calibrate},
     )
 
 
+def _quantized(graph: Any, request: Request, ignored: list[str], *, transformer: bool) -> tuple[Any, tuple[Note, ...]]:
+    """The quantized graph; a note where it is without bias correction, which failed."""
+    nncf = lazy.require("nncf", extra="openvino")
+
+    def applied(*, corrects_biases: bool) -> Any:
+        with request.engine.running():
+            return nncf.quantize(
+                graph,
+                nncf.Dataset(_Feeds(request)),
+                subset_size=len(request.calibration or ()),
+                model_type=nncf.ModelType.TRANSFORMER if transformer else None,
+                # Asymmetric activations keep the inputs of a GELU or a hard swish; MIXED picks them there only,
+                # PERFORMANCE nowhere, and kernels that need no zero points may be faster.
+                preset=nncf.QuantizationPreset[request.options.preset.upper()],
+                fast_bias_correction=request.options.bias_correction != "accurate",
+                ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    # Left alone, NNCF keeps sums from saturating in the first layer only.
+                    overflow_fix=nncf.OverflowFix.ENABLE if fingerprint.saturates() else nncf.OverflowFix.FIRST_LAYER,
+                    smooth_quant_alphas=_alphas(request),
+                    activations_range_estimator_params=_estimator(request),
+                    disable_bias_correction=not corrects_biases,
+                ),
+            )
+
+    try:
+        return applied(corrects_biases=request.options.bias_correction != "none"), ()
+    except StageError as error:
+        # It takes any constant that is added behind a product for a bias, and fails where that is one number.
+        note = Note(f"no bias correction: {error.message}", level="warning")
+        return applied(corrects_biases=False), (note,)
+
+
+def _of_scheme(request: Request, *, transformer: bool) -> list[Note]:
+    """Notes on the scheme, and warnings about its limits."""
+    why = ": the graph has Softmax between MatMuls" if request.options.model_type == "auto" else ", as asked for"
+    notes = [Note(f"nncf's scheme for transformers{why}" if transformer else f"{request.options.preset} preset")]
+    if request.options.smooth_quant is not None and not transformer:
+        notes.append(Note("no SmoothQuant: nncf has it in its scheme for transformers only", level="warning"))
+    if fingerprint.saturates():
+        notes.append(Note("weights in 7 bits: this CPU has no VNNI, and 8 would saturate", level="warning"))
+    return notes
+
+
 def _estimator(request: Request) -> Any:
-    """How values seen become a range."""
+    """NNCF's parameters of the calibration method."""
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     return getattr(RangeEstimatorParametersSet, _ESTIMATORS[request.options.calibrate])
 
 
 def _alphas(request: Request) -> Any:
-    """How much of the activations' range SmoothQuant (Xiao et al., 2023) moves into the weights of products."""
+    """The strength of SmoothQuant (Xiao et al., 2023): the share of the activations' range moved into weights."""
     from nncf.quantization.advanced_parameters import AdvancedSmoothQuantParameters
 
     strength = request.options.smooth_quant

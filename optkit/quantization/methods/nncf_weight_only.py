@@ -6,12 +6,13 @@ from optkit import lazy
 from optkit.errors import StageError
 from optkit.formats.openvino import stable_names
 from optkit.notes import Note
-from optkit.quantization.quantizer import Quantized, Request, silent
+from optkit.quantization.quantizer import Quantized, Request, quantizing, silent
 
 _GROUP = 32
 """Weights that share a scale in INT4: as in the other engine, the smallest common group."""
 
 
+@quantizing()
 def quantize(request: Request) -> Quantized:
     """Compress constant weights. Raises StageError where NNCF finds none or fails."""
     with silent():

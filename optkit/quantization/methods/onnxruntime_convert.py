@@ -8,7 +8,7 @@ from optkit.formats.onnx import graph, nodes
 from optkit.formats.onnx.signature import infer_shapes
 from optkit.notes import Note
 from optkit.quantization.preparation import prepared
-from optkit.quantization.quantizer import Quantized, Request
+from optkit.quantization.quantizer import Quantized, Request, quantizing
 
 _CPU = Note(
     "FP16 halves the file; on a CPU onnxruntime casts to float32 and back, so it is hardly ever faster there",
@@ -16,6 +16,7 @@ _CPU = Note(
 )
 
 
+@quantizing()
 def quantize(request: Request) -> Quantized:
     """Convert to float16; operators that overflow or have no half kernel keep float32."""
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16

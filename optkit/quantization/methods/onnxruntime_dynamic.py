@@ -9,7 +9,7 @@ from optkit.formats.onnx.signature import infer_shapes
 from optkit.notes import Note
 from optkit.quantization import embeddings
 from optkit.quantization.preparation import prepared
-from optkit.quantization.quantizer import Quantized, Request, silent
+from optkit.quantization.quantizer import Quantized, Request, quantizing, silent
 from optkit.quantization.selection import kept_in_float, nothing_to_quantize, weighted_nodes
 
 _RECURRENT = ("LSTM",)
@@ -17,6 +17,7 @@ _OPERATORS = ("MatMul", "Gemm")
 """Not Conv: ConvInteger measures its input anew each time and runs many times slower than float."""
 
 
+@quantizing()
 def quantize(request: Request) -> Quantized:
     """Quantize MatMul, Gemm and LSTM. Raises StageError where the model has none with constant weights."""
     from onnxruntime.quantization import QuantType, quantize_dynamic

@@ -9,17 +9,19 @@ from optkit.notes import Note
 from optkit.quantization import embeddings, qdq
 from optkit.quantization.preparation import simplified
 from optkit.quantization.qdq import Scheme
-from optkit.quantization.quantizer import Quantized, Request
+from optkit.quantization.quantizer import Quantized, Request, quantizing
 from optkit.quantization.selection import QUANTIZABLE, absorbed, kept_in_float, nothing_to_quantize, weighted_nodes
 from optkit.system import fingerprint
 
 _REQUANTIZED = ("Conv", "ConvTranspose", "Gemm")
-"""What onnxruntime (``WeightBiasQuantization``) quantizes by itself when it loads a model."""
+"""Operators that onnxruntime (``WeightBiasQuantization``) quantizes by itself when it loads a model."""
 _GIVING_FLOAT = ("MatMul", "Gemm")
-"""What has integer kernels whose sums come out in float. A scale of their own for these would cost quality, much where
-one channel is large as in transformers, and win no time; what the next layer takes in is rounded there."""
+"""Operators whose integer kernels give float outputs. Rounding these would cost quality, much where there are outlier
+channels as in transformers, and win no time; the next layer rounds its input.
+"""
 
 
+@quantizing(calibrations=("minmax", "entropy", "percentile"))
 def quantize(request: Request) -> Quantized:
     """Calibrate feed by feed, then quantize. Raises StageError where nothing can be quantized, or the engine fails."""
     path, notes = simplified(request.model, request.workdir, request.engine)
@@ -75,7 +77,7 @@ def _absorb_clips(proto: Any) -> None:
         low, high = map(number, bounds)
         for each in behind:
             scale, zero = map(number, each.input[1:])
-            # What lies less than half a step beyond is rounded to the last step all the same.
+            # Values less than half a step beyond are rounded to the last step all the same.
             if -zero * scale > low - scale / 2 and (255 - zero) * scale < high + scale / 2:
                 each.input[0] = node.input[0]
         if all(each.input[0] == node.input[0] for each in behind):
@@ -91,7 +93,7 @@ def _readers(proto: Any) -> dict[str, list[Any]]:
 
 
 def _defend(proto: Any) -> None:
-    """Put a Sum of one between what is left in float and the integers behind it.
+    """Put a Sum of one input between layers left in float and the integers behind them.
 
     On loading, onnxruntime gives float weights between a DequantizeLinear and a QuantizeLinear integers of its own, in
     8 bits with one scale for all channels, and so undoes ``exclude``; nothing but Relu and Clip may lie between.

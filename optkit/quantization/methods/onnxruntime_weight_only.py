@@ -13,7 +13,7 @@ from optkit.formats.onnx.signature import infer_shapes
 from optkit.notes import Note
 from optkit.quantization import embeddings
 from optkit.quantization.preparation import prepared
-from optkit.quantization.quantizer import Quantized, Request
+from optkit.quantization.quantizer import Quantized, Request, quantizing
 from optkit.quantization.selection import weighted_nodes
 
 _BLOCK = 32
@@ -22,6 +22,7 @@ _MIN_ELEMENTS = 1024
 """Smaller weights are not worth an operator of their own."""
 
 
+@quantizing()
 def quantize(request: Request) -> Quantized:
     """Quantize constant weights. Raises StageError where there are none of use."""
     ready = prepared(request.model)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from optkit.errors import UsageError
 from optkit.formats.openvino import stable_names
 from optkit.notes import Note
-from optkit.quantization.quantizer import Quantized, Request
+from optkit.quantization.quantizer import Quantized, Request, quantizing
 from optkit.system import fingerprint
 
 
+@quantizing()
 def quantize(request: Request) -> Quantized:
     """Write the IR. Raises UsageError for bf16 on a CPU without it."""
     half = request.bits == 16

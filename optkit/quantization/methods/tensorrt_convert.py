@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from optkit.quantization.half import convert as half_precision
 from optkit.quantization.preparation import prepared
-from optkit.quantization.quantizer import Quantized, Request
+from optkit.quantization.quantizer import Quantized, Request, quantizing
 
 
+@quantizing()
 def quantize(request: Request) -> Quantized:
     """Write the graph in 16 bits, except operators that overflow or underflow; with data, measure ranges and compare.
 

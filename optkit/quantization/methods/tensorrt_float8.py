@@ -1,4 +1,4 @@
-"""Static FP8 (E4M3) for TensorRT: Q/DQ around what layers take in and their weights, ranges from calibration data.
+"""Static FP8 (E4M3) for TensorRT: Q/DQ around the inputs and weights of layers, ranges from calibration data.
 
 "FP8 Formats for Deep Learning", Micikevicius et al., 2022. GPUs compute in it from compute capability 8.9 on.
 """
@@ -17,12 +17,12 @@ from optkit.notes import Note
 from optkit.quantization import qdq
 from optkit.quantization.half import convert as half_precision
 from optkit.quantization.preparation import simplified
-from optkit.quantization.quantizer import Quantized, Request
+from optkit.quantization.quantizer import Quantized, Request, quantizing
 from optkit.quantization.selection import kept_in_float, nothing_to_quantize, weighted_nodes
 
 _OPERATORS = ("Conv", "MatMul", "Gemm")
 _OPSET = 19
-"""From which on QuantizeLinear makes 8-bit floats."""
+"""The first opset whose QuantizeLinear makes 8-bit floats."""
 _IR_VERSION = 9
 _LARGEST = 448.0
 """E4M3's largest value."""
@@ -35,6 +35,7 @@ _NOTES = (
 )
 
 
+@quantizing(calibrations=("minmax", "entropy", "percentile"), in_float=("ConvTranspose",))
 def quantize(request: Request) -> Quantized:
     """Calibrate feed by feed, then insert the pairs. Raises StageError where nothing can be quantized."""
     path, notes = simplified(request.model, request.workdir, request.engine)
@@ -144,7 +145,7 @@ def _scales(values: Array, axis: int) -> Array:
 
 
 def _scale(largest: Array | np.float32) -> Array:
-    """What the largest magnitude over E4M3's is; 1 where that is zero, or too small for a number to divide by."""
+    """Scale: the largest magnitude over E4M3's; 1 where that is zero or subnormal."""
     found = np.asarray(largest / np.float32(_LARGEST))
     return np.where(found >= np.finfo(np.float32).tiny, found, np.float32(1.0))
 

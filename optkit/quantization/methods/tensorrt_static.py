@@ -1,6 +1,6 @@
 """Static INT8 for TensorRT: symmetric Q/DQ where its kernels fuse them, ranges from calibration data.
 
-What a layer takes in is rounded, and its weights for each channel; biases and what it gives stay in float, so that the
+A layer's input is rounded, and its weights per channel; biases and outputs stay in float, so that the
 batch norm, ReLU and sum behind it go into the same kernel ("Explicit Quantization" in NVIDIA's documentation).
 """
 
@@ -13,13 +13,14 @@ from optkit.quantization import qdq
 from optkit.quantization.half import convert as half_precision
 from optkit.quantization.preparation import simplified
 from optkit.quantization.qdq import Scheme
-from optkit.quantization.quantizer import Quantized, Request
+from optkit.quantization.quantizer import Quantized, Request, quantizing
 from optkit.quantization.selection import QUANTIZABLE, kept_in_float, nothing_to_quantize, weighted_nodes
 
 _OPERATORS = tuple(name for name in QUANTIZABLE if name != "ConvTranspose")
 """TensorRT-RTX computes a ConvTranspose in float whatever surrounds it, and makes its weights float at each run."""
 
 
+@quantizing(calibrations=("minmax", "entropy", "percentile"), in_float=("ConvTranspose",))
 def quantize(request: Request) -> Quantized:
     """Calibrate feed by feed, then quantize. Raises StageError where nothing can be quantized, or the engine fails."""
     path, notes = simplified(request.model, request.workdir, request.engine)
@@ -45,7 +46,7 @@ def quantize(request: Request) -> Quantized:
 def _shortcuts(proto: Any, chosen: list[Any]) -> tuple[str, ...]:
     """Of each sum of two quantized layers' outputs one: the other layer then takes the sum into its own kernel.
 
-    A shortcut without a layer of its own is rounded already, as what the block takes in.
+    A shortcut without a layer of its own is rounded already, as the input of the block.
     """
     made = {node.output[0] for node in chosen}
     sums = (node for node in proto.graph.node if node.op_type == "Add" and made.issuperset(node.input))

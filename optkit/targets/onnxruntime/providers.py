@@ -1,10 +1,11 @@
-"""Execution providers of ONNX Runtime: what was asked for, and why one of them does not load here."""
+"""Execution providers of ONNX Runtime: those asked for, and the reasons why one does not load here."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
@@ -39,7 +40,7 @@ _BRINGS = (
     ("libcu", f"pip install '{_GPU_PACKAGE}'"),
     ("libnvrtc", f"pip install '{_GPU_PACKAGE}'"),
 )
-"""What brings a library, by how its name begins."""
+"""Hints on installing a shared library, by the beginning of its name."""
 _FAILURE = re.compile(r"CUDA failure (\d+): (.*?) *;")
 _NO_DEVICE = {"35", "100", "101", "803", "804"}
 """CUDA's errors that say that there is no such GPU, or no driver that fits."""
@@ -51,6 +52,16 @@ def parse(option: Any) -> Asked:
 
     Raises UsageError for another shape, and for names that onnxruntime does not know.
     """
+    asked = shape(option)
+    known = list(dict.fromkeys([*library().get_all_providers(), *PLUGINS]))
+    for name in asked:
+        if name not in known:
+            raise UsageError(f"onnxruntime knows no provider {name!r}", hint=lazy.did_you_mean(name, known))
+    return asked
+
+
+def shape(option: Any) -> Asked:
+    """Each provider's options, whatever the providers are called. Raises UsageError for another shape."""
     if not isinstance(option, list | tuple) or not option:
         raise UsageError(f"providers {option!r} is no list of providers", hint=_EXAMPLE)
     asked: Asked = {}
@@ -68,9 +79,6 @@ def _pair(entry: Any) -> tuple[str, dict[str, str]]:
     if not isinstance(entry, str) and not _is_pair(entry):
         raise UsageError(f"providers: {entry!r} is neither a name nor [name, {{option: value}}]", hint=_EXAMPLE)
     name, options = (entry, {}) if isinstance(entry, str) else entry
-    known = list(dict.fromkeys([*library().get_all_providers(), *PLUGINS]))
-    if name not in known:
-        raise UsageError(f"onnxruntime knows no provider {name!r}", hint=lazy.did_you_mean(name, known))
     return name, {key: str(value) for key, value in options.items()}
 
 
@@ -90,7 +98,7 @@ def here() -> list[str]:
 
 
 def give(asked: Asked, settings: Any) -> list[tuple[str, dict[str, str]]] | None:
-    """Make ready what was asked for; what ``InferenceSession`` takes for it, ``None`` where ``settings`` hold it all.
+    """Register the providers asked for; the argument of ``InferenceSession``, ``None`` where ``settings`` hold all.
 
     Raises MissingDeviceError where this build or machine lacks one.
     """
@@ -111,13 +119,18 @@ def give(asked: Asked, settings: Any) -> list[tuple[str, dict[str, str]]] | None
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep onnxruntime's log from the user: that a provider does not load comes as an error."""
-    library().set_default_logger_severity(_FATAL)
+    """Keep the engines' logs from the user, onnxruntime's too where it is imported: its failures come as errors."""
+    imported = sys.modules.get("onnxruntime")
+    if imported is None:
+        with native.silent():
+            yield
+        return
+    imported.set_default_logger_severity(_FATAL)
     try:
         with native.silent():
             yield
     finally:
-        library().set_default_logger_severity(_WARNING)
+        imported.set_default_logger_severity(_WARNING)
 
 
 def _check(names: Iterable[str]) -> None:
@@ -165,7 +178,7 @@ def _of(name: str) -> list[Any]:
 
 
 def failure(asked: Asked, reason: str) -> OptkitError | None:
-    """Why no session came about, where that lies with a provider; ``reason`` is what onnxruntime says."""
+    """The error of a provider for which no session opened; ``None`` where ``reason`` (onnxruntime's) tells of none."""
     for name in asked:
         if unloadable := _unloadable(_file(name)):
             return _unloaded(name, unloadable, _file(name))
@@ -198,7 +211,7 @@ def _file(name: str) -> Path:
 
 
 def _unloadable(path: Path) -> str | None:
-    """Why the system does not load a shared library, naming the one that it lacks; ``None`` where it does."""
+    """The loader's error for a shared library, which names a missing one; ``None`` where it loads."""
     if not path.is_file():
         return None
     try:
@@ -209,7 +222,7 @@ def _unloadable(path: Path) -> str | None:
 
 
 def nodes(session: Any) -> Mapping[str, int]:
-    """How many nodes each provider was given; empty where this version of onnxruntime does not tell."""
+    """The number of nodes of each provider; empty where this version of onnxruntime does not tell."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return {}
     counted: dict[str, int] = {}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,38 +18,57 @@ from optkit.errors import OptkitError, TargetError, UsageError
 from optkit.formats.model import Model
 from optkit.formats.operators import Profile
 from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec
+from optkit.lazy import Library
 from optkit.progress import Progress, no_progress
 from optkit.system.cgroup import cores_allowed
 from optkit.system.native import foreign
 from optkit.targets.onnxruntime import providers
 from optkit.targets.onnxruntime.trace import Trace
+from optkit.targets.precisions import Maker, Precisions
 from optkit.targets.target import Compiled, Session, Target, in_turn
 
+if TYPE_CHECKING:
+    from optkit.notes import Note
+    from optkit.records.machine import LibraryRecord, Machine
+
 _FATAL = 4
-"""Log severity: what is worth reading comes as an exception as well."""
+"""Log severity: every message worth reading comes as an exception as well."""
 _PROTOBUF_LIMIT = 1_500_000_000
 """Bytes from which the optimized graph's weights go to a file of their own, safely below protobuf's 2 GB."""
 _GROWTH = 1.1
-"""How much larger the optimized graph may be than its source before it is not worth keeping."""
+"""The size of the optimized graph over its source's from which on it is not worth keeping."""
 _WARM_UP = 0.3
 """Share of the time for a profile in which nothing counts."""
 _PROBING = 0.1
-"""Seconds in which is found what writing a trace costs."""
+"""Seconds to measure the cost of writing a trace."""
 _MOST_EVENTS = 100_000
-"""What a trace holds at most: in memory until it is written, and again when it is read."""
+"""The most events of a trace: it lies in memory until it is written, and again when it is read."""
 _DTYPES = {"float": "float32", "double": "float64"}
 
 
 class OnnxRuntime(Target):
-    """Options are the attributes of ``SessionOptions`` (enums by name), ``session_config`` and ``providers``.
-
-    A provider is a name or ``[name, {option: value}]``. One that does not come about is an error: who consents to the
-    CPU asks for the CPU.
-    """
+    """ONNX models, also with ONNX Runtime's own operators in them."""
 
     name = "onnxruntime"
     formats = ("onnx",)
+    options_model = "optkit.targets.onnxruntime.options:OnnxRuntimeOptions"
+    thread_options = ("intra_op_num_threads", "inter_op_num_threads")
+    modules = ("onnxruntime",)
+    libraries = (Library("onnxruntime"), Library("onnxruntime-gpu", replaces="onnxruntime"))
     tells_operators = True
+    fused_operators = True
+    zeros = "onnxruntime multiplies by zeros as by any number"
+    precisions = Precisions(
+        makers={
+            "int8": tuple(Maker("onnxruntime", method) for method in ("dynamic", "static", "weight-only")),
+            "int4": (Maker("onnxruntime", "weight-only"),),
+            "fp16": (Maker("onnxruntime", "convert"),),
+        },
+        engines=("nncf", "neural-compressor"),
+        refused={"bf16": "onnxruntime has no bf16 kernels on CPUs"},
+        quantization_aware=True,
+        rounds_outputs=True,
+    )
 
     def version(self) -> str:
         return str(providers.library().__version__)
@@ -63,6 +82,28 @@ class OnnxRuntime(Target):
             # Threads may spin inside an inference, never between two: there they would steal a neighbour's core.
             "session_config": {"session.force_spinning_stop": "1"},
         } | self.parallel_options(threads=threads or max(1, int(cores_allowed())))
+
+    def parts(self) -> Iterator[tuple[str, str | None, str | None]]:
+        """Open a session on each provider of this build and of the installed plugins."""
+        from optkit.targets.onnxruntime import trace
+
+        with tempfile.TemporaryDirectory(prefix="optkit-probe-") as name:
+            path, _ = trace.probe(Path(name) / "probe.onnx")
+            for provider in providers.here():
+                try:
+                    _open(path, {"providers": [provider]})
+                    yield provider, None, None
+                except OptkitError as error:
+                    yield provider, error.message, error.hint
+
+    def advice(self, here: Machine, found: LibraryRecord) -> Iterator[Note]:
+        """A warning where both packages are installed."""
+        from optkit.notes import Note
+
+        installed = {each.name for each in here.libraries if each.version}
+        if {each.name for each in self.libraries} <= installed:
+            text = "onnxruntime and onnxruntime-gpu overwrite each other's files: uninstall both, install one"
+            yield Note(text=text, where=self.name, level="warning")
 
     def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
         """Sessions that run at once share one pool, to which each brings the thread that calls it."""
@@ -117,7 +158,7 @@ class OnnxRuntime(Target):
         return OnnxRuntimeSession(_open(model.path, options), model.signature, options)
 
     def profile(self, model: Model, options: dict[str, Any], feeds: Sequence[Arrays], seconds: float) -> Profile:
-        """From the session's own trace, and the graph that it executes, which tells what became of the file's nodes."""
+        """Read the session's own trace, and the graph that it executes, to map operators to the file's nodes."""
         from optkit.formats.onnx import fusion_map, graph
         from optkit.targets.onnxruntime import trace
 
@@ -138,6 +179,22 @@ class OnnxRuntime(Target):
             traced = _traced(model.path, feeds, writing, seconds, most)
             covered = fusion_map.map_operators(source, graph.parse(executed))
         return trace.profile(traced, covered, watching)
+
+    def warnings(self, options: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """A warning where the first provider left nodes to others."""
+        given: dict[str, int] = facts.get("nodes", {})
+        elsewhere = {name: count for name, count in given.items() if name != facts["providers"][0]}
+        if elsewhere:
+            told = " and ".join(f"{count} to {name}" for name, count in elsewhere.items())
+            yield (
+                "other-provider",
+                f"{facts['providers'][0]} left {told}, of {sum(given.values())} nodes: copies to and fro take time",
+            )
+
+    def expected_kernel(self, options: Mapping[str, Any]) -> str | None:
+        """The first provider asked for."""
+        asked = options.get("providers")
+        return next(iter(providers.shape(asked))) if asked else None
 
 
 class OnnxRuntimeSession(Session):
@@ -175,7 +232,7 @@ class OnnxRuntimeSession(Session):
 
 
 def _traced(path: Path, feeds: Sequence[Arrays], options: dict[str, Any], seconds: float, most: int) -> Trace:
-    """What a session writes down of at most so many inferences in so many seconds, warming up included."""
+    """The trace of at most ``most`` inferences in ``seconds`` seconds, warming up included."""
     with tempfile.TemporaryDirectory(prefix="optkit-trace-") as name:
         watched = options | {"enable_profiling": True, "profile_file_prefix": str(Path(name) / "trace")}
         library = _open(path, watched)
@@ -198,20 +255,6 @@ def _open(path: Path, options: dict[str, Any]) -> Any:
         raise providers.failure(asked, str(error.__cause__)) or error from None
     providers.check_used(asked, session.get_providers())
     return session
-
-
-def states() -> Iterator[tuple[str, str | None, str | None]]:
-    """Each provider of this build or of an installed plugin; why no session opens on it, and a hint."""
-    from optkit.targets.onnxruntime import trace
-
-    with tempfile.TemporaryDirectory(prefix="optkit-probe-") as name:
-        path, _ = trace.probe(Path(name) / "probe.onnx")
-        for provider in providers.here():
-            try:
-                _open(path, {"providers": [provider]})
-                yield provider, None, None
-            except OptkitError as error:
-                yield provider, error.message, error.hint
 
 
 def _session_options(options: dict[str, Any]) -> Any:

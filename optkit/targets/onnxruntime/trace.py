@@ -1,4 +1,4 @@
-"""ONNX Runtime's trace of a session as operators: what each took, in which types, and what of the file it is."""
+"""ONNX Runtime's trace of a session as operators: the time, types and source nodes of each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Event = dict[str, Any]
 
 @dataclass
 class _Timed:
-    """One operator's events: the last one's arguments, how many, and the microseconds of all of them."""
+    """One operator's events: the last one's arguments, their number, and the microseconds of all together."""
 
     arguments: Event = field(default_factory=dict)
     total: float = 0.0
@@ -41,7 +41,7 @@ class _Timed:
 
 @dataclass(frozen=True)
 class Trace:
-    """A session's events, and how many inferences warmed it up."""
+    """A session's events, and the number of inferences that warmed it up."""
 
     events: list[Event]
     warm_up: int
@@ -58,13 +58,13 @@ class Trace:
 
 @dataclass(frozen=True)
 class Watching:
-    """Seconds that ONNX Runtime takes to write an operator down, which its trace counts as the operator's own."""
+    """Seconds that ONNX Runtime takes to record an operator, which its trace adds to the operator's own."""
 
     operator: float
     each_input: float
 
     def of(self, inputs: int) -> float:
-        """What an operator with so many inputs is shown too long."""
+        """Seconds by which the time of an operator with ``inputs`` inputs is too long."""
         return self.operator + self.each_input * inputs
 
 
@@ -85,7 +85,7 @@ def probe(path: Path) -> tuple[Path, Arrays]:
 
 
 def watching(probed: Trace) -> Watching:
-    """What writing operators down costs here at least, by the trace of the ``probe``."""
+    """The least cost of recording operators on this machine, from the trace of the ``probe``."""
     narrow: list[float] = []
     wide: list[float] = []
     runs = probed.runs()
@@ -97,7 +97,7 @@ def watching(probed: Trace) -> Watching:
 
 
 def profile(trace: Trace, covered: Sequence[Covered], watching: Watching) -> Profile:
-    """The operators in a trace, without what watching them took.
+    """The operators in a trace, their times less the cost of recording them.
 
     Those inferences count whose time lies between the quartiles: what interrupts one is not the operator's.
     """
@@ -124,7 +124,7 @@ def _usual(runs: Sequence[Event]) -> list[Event]:
 
 
 def _timed(events: Iterable[Event], runs: Sequence[Event], kept: set[int]) -> dict[str, _Timed]:
-    """By operator, in the order of execution."""
+    """The events of each operator, in the order of execution."""
     starts = [_start(run) for run in runs]
     nodes = [event for event in events if event["cat"] == "Node" and event["name"].endswith(_SUFFIX)]
     found: defaultdict[str, _Timed] = defaultdict(_Timed)
@@ -147,7 +147,7 @@ def _timed(events: Iterable[Event], runs: Sequence[Event], kept: set[int]) -> di
 
 
 def _fitting(watching: Watching, timed: Iterable[_Timed]) -> Watching:
-    """No more than leaves every operator a time of its own: the probe may have been disturbed."""
+    """Bound the cost so that every operator keeps some time: the probe may have been disturbed."""
     shares = [
         _MICRO * each.total / (each.count * watching.of(len(_dtypes(each.arguments, "input"))))
         for each in timed

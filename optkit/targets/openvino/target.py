@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,11 +19,17 @@ from optkit.formats.openvino import stable_names
 from optkit.formats.openvino.reading import library
 from optkit.formats.operators import Operator, Profile, family, plain
 from optkit.formats.tensors import Arrays, Signature, TensorSpec
+from optkit.lazy import Library
 from optkit.progress import Progress, no_progress
 from optkit.system.cgroup import cores_allowed
 from optkit.system.native import foreign
 from optkit.targets.openvino.compiled import Forms
+from optkit.targets.precisions import Maker, Precisions
 from optkit.targets.target import Compiled, Session, Target, in_turn
+
+if TYPE_CHECKING:
+    from optkit.notes import Note
+    from optkit.records.machine import LibraryRecord, Machine
 
 _WARM_UP = 0.3
 """Share of the time for a profile in which nothing counts."""
@@ -38,15 +44,30 @@ _DTYPES = {
 
 
 class OpenVino(Target):
-    """Options are OpenVINO's properties, ``device``, and ``static_shapes``.
-
-    The last says the shape of each input that most feeds will have: such feeds run on a graph compiled for just these,
-    in which nothing is left to be found out about sizes; others on the general one, compiled when the first comes.
-    """
+    """ONNX models and IR, on CPUs."""
 
     name = "openvino"
     formats = ("onnx", "openvino")
+    options_model = "optkit.targets.openvino.options:OpenVinoOptions"
+    thread_options = ("INFERENCE_NUM_THREADS",)
+    modules = ("openvino",)
+    extra = "openvino"
+    libraries = (Library("openvino", "openvino"), Library("nncf", "openvino"))
     tells_operators = True
+    zeros = "openvino skips zeros only in INT8 weights on AMX, with CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE"
+    search_priority = 1
+    precisions = Precisions(
+        makers={
+            "int8": (Maker("nncf", "static"), Maker("nncf", "weight-only")),
+            "int4": (Maker("nncf", "weight-only"),),
+            "fp16": (Maker("openvino", "convert"),),
+            "bf16": (Maker("openvino", "convert"),),
+        },
+        engines=("onnxruntime", "neural-compressor"),
+        suffix=".xml",
+        quantization_aware=True,
+        rounds_between=True,
+    )
 
     def version(self) -> str:
         return str(library().__version__).partition("-")[0]
@@ -63,6 +84,15 @@ class OpenVino(Target):
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32,
         } | self.parallel_options(threads=threads or max(1, int(cores_allowed())))
 
+    def advice(self, here: Machine, found: LibraryRecord) -> Iterator[Note]:
+        """A note where OpenVINO would choose bf16."""
+        from optkit.notes import Note
+        from optkit.system import fingerprint
+
+        if found.error is None and fingerprint.computes_bf16(here.isa):
+            text = "this CPU has bf16, and OpenVINO chooses it by itself; optkit sets the precision that it measured"
+            yield Note(text=text, where=self.name)
+
     def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
         """A stream for each session; the threads are divided among them."""
         return {"INFERENCE_NUM_THREADS": threads * sessions, "NUM_STREAMS": sessions}
@@ -74,7 +104,7 @@ class OpenVino(Target):
         return {"denormals as zero": {"CPU_DENORMALS_OPTIMIZATION": True}}
 
     def half_options(self) -> dict[str, Any]:
-        from optkit.system import fingerprint  # which a child process, that runs this module too, starts faster without
+        from optkit.system import fingerprint  # a child process, which runs this module too, starts faster without
 
         return {"INFERENCE_PRECISION_HINT": "bf16"} if fingerprint.computes_bf16() else {}
 
@@ -100,7 +130,7 @@ class OpenVino(Target):
         return OpenVinoSession(Forms(model.path, options), model.signature)
 
     def profile(self, model: Model, options: dict[str, Any], feeds: Sequence[Arrays], seconds: float) -> Profile:
-        """From the plugin's counters, which are means over all inferences so far: what warming up took is taken off."""
+        """Read the plugin's counters, which are means over all inferences so far, less those of warming up."""
         forms = Forms(model.path, options | {"PERF_COUNT": True})
         layers = _layers(forms.graph)
         compiled = forms.fitting(feeds[0])
@@ -116,6 +146,15 @@ class OpenVino(Target):
         totals = [each.seconds * (warm_up + count) - before.get(each.name, 0.0) for each in found]
         timed = [replace(each, seconds=max(0.0, total) / count) for each, total in zip(found, totals, strict=True)]
         return Profile(tuple(timed), count, elapsed / count)
+
+    def warnings(self, options: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """A warning where OpenVINO chose bf16 unasked."""
+        if facts.get("precision") == "bf16" and options.get("INFERENCE_PRECISION_HINT") != "bf16":
+            yield (
+                "bf16",
+                f"{self.name} chose bf16 by itself: optkit compile --option INFERENCE_PRECISION_HINT=f32 says what "
+                "you want",
+            )
 
 
 class OpenVinoSession(Session):
@@ -177,7 +216,7 @@ def _load_numpy_bindings() -> None:
 
 
 def _notes(core: Any, options: dict[str, Any]) -> tuple[str, ...]:
-    """What differs from what OpenVINO would have done by itself."""
+    """Notes on choices that OpenVINO by itself would make otherwise."""
     silent = str(core.get_property(options["device"], "INFERENCE_PRECISION_HINT").to_string())
     chosen = options.get("INFERENCE_PRECISION_HINT", silent)
     if chosen == silent:
@@ -214,14 +253,14 @@ def _spec(port: Any, name: str) -> TensorSpec:
 
 
 def _precisions(graph: Any) -> dict[str, int]:
-    """How many of the operators as executed compute in which precision."""
+    """The number of executed operators by precision."""
     executed = (op.rt_info for op in graph.get_ops())
     computing = (info for info in executed if str(_value(info["layerType"])) not in _EDGES)
     return dict(Counter(str(_value(info["runtimePrecision"])) for info in computing))
 
 
 def _layers(graph: Any) -> dict[str, tuple[str, ...]]:
-    """The tensors of each operator of the model by its plain name; what OpenVINO numbered itself has no name."""
+    """The tensors of each operator of the model by its plain name; operators that OpenVINO numbered have no name."""
     found: dict[str, tuple[str, ...]] = {}
     for node in graph.get_ops():
         if node.get_friendly_name() != node.get_name() and node.get_type_name() not in _EDGES:

@@ -157,7 +157,7 @@ _CHIPS = "--compute-capability of GPUs that compute in these types: fp8 from 8.9
 
 
 class TimingCache:
-    """What the builder found about kernels, kept in a file for the next build."""
+    """The timing cache: the builder's measurements of kernels, in a file for the next build."""
 
     def __init__(self, config: Any, path: str | None) -> None:
         self._config, self._path = config, None if path is None else Path(path)
@@ -210,7 +210,7 @@ def _of_capabilities(known: Mapping[str, Any]) -> str:
 
 
 def _plain(message: str) -> str:
-    """TensorRT's message in one line that can be read, without the places in its source."""
+    """TensorRT's message in one readable line, without the places in its source."""
     text = re.sub(
         r"\s*\(?In \S+ at \S+\)?|^I\w+::\w+: |Error Code \d+: |\[\w+\.\w+(: ?:?\w+)+\] ", "", " ".join(message.split())
     ).strip()

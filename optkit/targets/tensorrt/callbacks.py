@@ -1,4 +1,4 @@
-"""What TensorRT calls back: its log and the progress of a build. Imported only where the library is there."""
+"""TensorRT's callbacks: its log and the progress of a build. Imported only where the library is installed."""
 
 from __future__ import annotations
 

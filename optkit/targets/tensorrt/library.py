@@ -16,7 +16,7 @@ _INSTALL = f"{lazy.pip_command('tensorrt-rtx')}; for data-centre GPUs pip instal
 
 @cache
 def library() -> Any:
-    """The module. Raises MissingLibraryError where neither imports, with the reason of one that is there."""
+    """The module. Raises MissingLibraryError where neither imports, with the reason of an installed one."""
     broken = []
     for name in filter(lazy.available, MODULES):
         try:
@@ -30,7 +30,7 @@ def library() -> Any:
 
 
 def is_rtx() -> bool:
-    """Whether it is TensorRT-RTX, which builds ahead of time, for GPUs that are not there."""
+    """True for TensorRT-RTX, which builds ahead of time, for GPUs of other machines."""
     return str(library().__name__) == "tensorrt_rtx"
 
 

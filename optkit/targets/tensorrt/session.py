@@ -53,7 +53,7 @@ class LoadedEngine:
         return found
 
     def signature(self) -> Signature:
-        """As the engine tells it; it forgets the names of dynamic dimensions."""
+        """The signature in the engine, which forgets the names of dynamic dimensions."""
         return Signature(*(tuple(map(self._spec, self.names(mode))) for mode in ("INPUT", "OUTPUT")))
 
     def sizes(self, name: str) -> str:
@@ -62,7 +62,7 @@ class LoadedEngine:
         return f"it was built for {least} to {most}"
 
     def reason(self) -> str:
-        """The library's last word."""
+        """The library's last error message."""
         return self.log.errors[-1] if self.log.errors else "it gives no reason"
 
     def _spec(self, name: str) -> TensorSpec:
@@ -71,7 +71,7 @@ class LoadedEngine:
         return TensorSpec(name, self.dtype(name).name, dims)
 
     def _check(self, data: bytes, model: Model) -> None:
-        """Say of an engine that does not fit why, as far as the library tells."""
+        """The error for an engine that does not fit, with the library's reason where it gives one."""
         ask = getattr(self._runtime, "get_engine_validity", None)
         if ask is None:
             return
@@ -111,7 +111,7 @@ class TensorRtSession(Session):
         return self._inference(feed)
 
     def timed(self, feed: Arrays) -> Callable[[], float]:
-        """Where copies count, from host to host on the host's clock, else what the device computes, on its own."""
+        """Time from host to host by the host's clock where copies count, else the computation by the device's clock."""
         if self._options["copies"]:
             return super().timed(feed)
         arrays = self._arrays(feed)
@@ -220,7 +220,7 @@ class TensorRtSession(Session):
         }
 
     def peak_memory_bytes(self) -> int | None:
-        """What the tensors and the context take on the device; weights come on top, which nobody counts."""
+        """Device memory of the tensors and the execution context, without weights: TensorRT does not report them."""
         return sum(each.size for each in self._buffers.values()) + int(self._engine.handle.device_memory_size_v2)
 
     def close(self) -> None:

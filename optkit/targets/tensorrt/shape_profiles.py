@@ -26,7 +26,7 @@ class Range:
 
 
 _BATCH, _OTHER = Range(1, 1, 32), Range(1, 128, 512)
-"""What is supposed of a first dimension, and of others."""
+"""The sizes assumed for a first dimension, and for others."""
 
 
 def parsed(texts: Sequence[str]) -> dict[str, Range]:
@@ -56,7 +56,7 @@ def one(name: str, sizes: str) -> Range:
 
 
 def of(signature: Signature, given: Mapping[str, Range]) -> tuple[dict[str, Range], list[str]]:
-    """A range for each dynamic dimension of the inputs, and the names of those that were not given one.
+    """A range for each dynamic dimension of the inputs, and the names of those whose range is assumed.
 
     Raises UsageError for a name that no dynamic dimension of the inputs bears.
     """

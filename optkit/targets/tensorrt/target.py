@@ -4,50 +4,73 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optkit.errors import OptkitError, TargetError, UsageError
 from optkit.formats import tensorrt_engine
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature
-from optkit.lazy import did_you_mean
+from optkit.lazy import Library
 from optkit.progress import Progress, no_progress
 from optkit.targets import cuda
+from optkit.targets.precisions import Maker, Precisions
 from optkit.targets.target import Compiled, EngineLayer, Examination, Session, Target
 from optkit.targets.tensorrt import library as tensorrt_library
 from optkit.targets.tensorrt import shape_profiles
 
+if TYPE_CHECKING:
+    from optkit.notes import Note
+    from optkit.records.machine import LibraryRecord, Machine
+
 _AHEAD_OF_TIME = ("8.0", "8.6", "8.9", "12.0")
-"""What TensorRT-RTX itself builds for where no compute capability is named."""
-
-
-_KINDS: dict[str, type] = {
-    "compute_capabilities": list, "builder_optimization_level": int, "flags": list, "memory_pool_limits": dict,
-    "hardware_compatibility_level": str, "shapes": dict, "profiles": list, "timing_cache": str, "cuda_graph": bool,
-    "copies": bool,
-}  # fmt: skip
-_WORDS = {list: "a list", int: "a whole number", dict: "an object", str: "a text", bool: "true or false"}
-_MOST_LEVEL = 5
+"""The compute capabilities that TensorRT-RTX itself builds for where none is named."""
 
 
 class TensorRT(Target):
-    """Options are the attributes of ``IBuilderConfig`` (enums by name), ``profiles``, and for running an engine:
-
-    ``shapes``: the sizes of dynamic dimensions that profiles are made of, ``{"batch": "1/8/32"}``.
-    ``compute_capabilities``: what TensorRT-RTX builds for; TensorRT builds for the GPU that is there.
-    ``timing_cache``: a file that the builder reads and writes. It stays behind when a bundle goes.
-    ``cuda_graph``: an inference is one launch. ``copies``: whether copies from and to the host count when it is timed.
-    """
+    """Engines, and ONNX models of which engines are built; on NVIDIA's GPUs."""
 
     name = "tensorrt"
     formats = ("onnx", "tensorrt")
+    options_model = "optkit.targets.tensorrt.options:TensorRtOptions"
+    modules = tensorrt_library.MODULES
+    extra = "tensorrt-rtx"
+    libraries = (Library("tensorrt"), Library("tensorrt-rtx-cu13"))
+    builds_engines = True
     without_operators = "optkit inspect MODEL --target tensorrt shows the layers"
+    zeros = "tensorrt has kernels for 2:4 in FP16 and INT8 from Ampere on, and for no other zeros"
+    precisions = Precisions(
+        makers={
+            "int8": (Maker("tensorrt", "static"),),
+            "fp8": (Maker("tensorrt", "float8"),),
+            "fp16": (Maker("tensorrt", "convert"),),
+            "bf16": (Maker("tensorrt", "convert"),),
+        },
+        refused={"int4": "nothing is made int4 for tensorrt"},
+        floats=("float32", "fp16", "bf16"),
+        only_static="strongly typed networks take ranges from the graph",
+        half_kernels=True,
+    )
 
     def version(self) -> str:
         return str(tensorrt_library.library().__version__)
+
+    def advice(self, here: Machine, found: LibraryRecord) -> Iterator[Note]:
+        """Notes on TensorRT-RTX: the GPUs that it builds for, and those of this machine that it does not know."""
+        from optkit.notes import Note
+        from optkit.system import fingerprint
+
+        if found.error is not None or found.version == fingerprint.version("tensorrt"):
+            return
+        known = tensorrt_engine.CAPABILITIES
+        text = f"it is TensorRT-RTX, which builds engines without a GPU, for compute capability {', '.join(known)}"
+        yield Note(text=text, where=self.name)
+        for gpu in here.gpus:
+            if gpu.compute_capability not in known:
+                text = f"TensorRT-RTX knows no compute capability {gpu.compute_capability}: install tensorrt instead"
+                yield Note(text=text, where=gpu.name, level="warning")
 
     def absence(self) -> str | None:
         """No GPU, no library, or a GPU that the library knows nothing of, as TensorRT-RTX of an H100."""
@@ -81,6 +104,15 @@ class TensorRT(Target):
             raise UsageError(f"tensorrt does not run on {device!r}", hint="leave --device out, or choose a --target")
         return {}
 
+    def build_options(
+        self, signature: Signature | None, *, compute_capability: Sequence[str] = (), shapes: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Raises UsageError for malformed sizes, and for a name that no dynamic dimension of the inputs bears."""
+        found: dict[str, Any] = {"compute_capabilities": list(compute_capability)} if compute_capability else {}
+        given = shape_profiles.parsed(shapes)
+        shape_profiles.of(signature or Signature(()), given)
+        return found | ({"shapes": {name: str(sizes) for name, sizes in given.items()}} if given else {})
+
     def variants(self) -> dict[str, dict[str, Any]]:
         return {"CUDA graph": {"cuda_graph": True}}
 
@@ -92,7 +124,6 @@ class TensorRT(Target):
 
         if model.format == "tensorrt":
             raise TargetError(f"{model.path}: an engine already", hint="compile the ONNX model it was built of")
-        _check_options(options)
         options, notes = with_profiles(model, options)
         network = Network(model.path)
         with _supposing(notes):
@@ -154,7 +185,7 @@ def _built_here(model: Model, options: dict[str, Any]) -> bytes:
 
 
 def with_profiles(model: Model, options: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The options with profiles for the signature's dynamic dimensions, and what was supposed of their sizes."""
+    """The options with profiles for the signature's dynamic dimensions, and notes on the sizes that were assumed."""
     if "profiles" in options:
         return options, ()
     signature = model.signature or Signature(())
@@ -170,17 +201,17 @@ def with_profiles(model: Model, options: dict[str, Any]) -> tuple[dict[str, Any]
 
 @contextmanager
 def _supposing(notes: tuple[str, ...]) -> Iterator[None]:
-    """Inside, an error over shapes hints at the sizes that were supposed, of which ``notes`` tell."""
+    """Add the assumed sizes, told in ``notes``, as a hint to errors over shapes raised inside."""
     try:
         yield
     except TargetError as error:
         if not notes or error.hint or not re.search(r"shape|dimension|kOPT|kMIN|kMAX", error.message, re.IGNORECASE):
             raise
-        raise TargetError(error.message, hint=f"perhaps for the sizes that were supposed: {'; '.join(notes)}") from None
+        raise TargetError(error.message, hint=f"perhaps for the sizes that were assumed: {'; '.join(notes)}") from None
 
 
 def counted(layers: Iterable[EngineLayer]) -> dict[str, int]:
-    """How many layers compute in which precision."""
+    """The number of layers by precision."""
     return dict(Counter(layer.precision for layer in layers).most_common())
 
 
@@ -199,23 +230,8 @@ def _notes(options: dict[str, Any], layers: tuple[EngineLayer, ...]) -> tuple[st
     return tuple(notes)
 
 
-def _check_options(options: dict[str, Any]) -> None:
-    """Refuse what no part of a build or a session reads, and values of another kind. Raises UsageError."""
-    for name, value in options.items():
-        if name not in _KINDS:
-            raise UsageError(f"tensorrt has no option {name!r}", hint=did_you_mean(name, list(_KINDS)))
-        kind = _KINDS[name]
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise UsageError(f"tensorrt's option {name} is {_WORDS[kind]}, not {value!r}")
-    if not 0 <= options["builder_optimization_level"] <= _MOST_LEVEL:
-        raise UsageError(f"builder_optimization_level goes from 0 to {_MOST_LEVEL}")
-    for pool, size in options["memory_pool_limits"].items():
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-            raise UsageError(f"memory_pool_limits: {pool} is a number of bytes, not {size!r}")
-
-
 def _capabilities() -> list[str]:
-    """The GPU's that is there, else those that the library builds for by itself."""
+    """The capability of this machine's GPU, else those that the library builds for by itself."""
     try:
         here = cuda.compute_capability()
     except OptkitError:  # without cuda-bindings, too, engines can be built

@@ -161,7 +161,7 @@ class CudaSession(TorchSession):
             yield
 
     def _steps(self, feed: Arrays) -> tuple[Callable[[], object], Callable[[], Any]]:
-        """What brings the feed to where the module computes, and what computes; both wait in the stream for their turn.
+        """A call that copies the feed to the device, and a call that computes; both are enqueued on the stream.
 
         Without ``copies`` the feed comes from the GPU's own memory.
         """
@@ -185,7 +185,7 @@ class CudaSession(TorchSession):
 
 
 class _Graph:
-    """What the module does with ``inputs``, captured on a stream; outputs are overwritten by every launch."""
+    """The module's work on ``inputs``, captured on a stream; outputs are overwritten by every launch."""
 
     def __init__(self, module: Any, sources: Sequence[Any], stream: Any) -> None:
         torch = library()
@@ -210,7 +210,7 @@ def _fill(places: Sequence[Any], sources: Sequence[Any]) -> None:
 
 
 def _writable(array: Array) -> Array:
-    """torch warns of arrays that it could not write to."""
+    """The array, copied where it is read-only: torch warns of such."""
     return array if array.flags.writeable else array.copy()
 
 

@@ -1,16 +1,17 @@
-"""PyTorch: what the model that came in is measured with, in all of torch's formats."""
+"""PyTorch: the runtime that a torch model is measured on as it came, in all of torch's formats."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any
 
-from optkit.errors import SignatureError, TargetError, UsageError
+from optkit.errors import SignatureError, TargetError
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.formats.torch import loading
+from optkit.lazy import Library
 from optkit.progress import Progress, no_progress
 from optkit.system.cgroup import cores_allowed
-from optkit.targets.target import Compiled, Session, Target
+from optkit.targets.target import DEFAULT, Compiled, Session, Target
 from optkit.targets.torch.session import CudaSession, TorchSession, explaining, library, require_gpu
 
 if TYPE_CHECKING:
@@ -20,17 +21,16 @@ if TYPE_CHECKING:
 
 
 class Torch(Target):
-    """Options: ``num_threads``, which torch keeps per process and not per session; ``compile`` for torch.compile.
-
-    ``device`` is ``cpu``, or ``cuda``: the first GPU that CUDA_VISIBLE_DEVICES leaves. There, ``copies`` says whether
-    an inference includes the way of inputs to the GPU and of outputs back (true: timed by the host's clock; false: by
-    events on the device around the inference alone), ``cuda_graph`` whether it is captured and launched as one, and
-    ``allow_tf32`` whether products and convolutions of float32 may round to TF32, per process.
-    """
+    """PyTorch models, on CPUs and on the first GPU that CUDA_VISIBLE_DEVICES leaves."""
 
     name = "torch"
     deploys = False
     formats = TORCH_FORMATS
+    options_model = "optkit.targets.torch.options:TorchOptions"
+    thread_options = ("num_threads",)
+    modules = ("torch",)
+    extra = "torch"
+    libraries = (Library("torch", "torch"), Library("onnxscript", "torch"))
     without_operators = "optkit export MODEL -o model.onnx, and explain that"
 
     def version(self) -> str:
@@ -40,7 +40,7 @@ class Torch(Target):
         return self.parallel_options(threads=threads or max(1, int(cores_allowed()))) | self.device_options("cpu")
 
     def device_options(self, device: str) -> dict[str, Any]:
-        """What is to be said of a device; on a GPU no TF32, as torch by itself would have it in convolutions."""
+        """The device; on a GPU also no TF32, which torch by itself takes in convolutions."""
         on_gpu = {"copies": True, "cuda_graph": False, "allow_tf32": False}
         return {"device": device} | (on_gpu if device == "cuda" else {})
 
@@ -56,7 +56,7 @@ class Torch(Target):
     ) -> Compiled:
         raise TargetError(
             "torch has nothing to compile a model to",
-            hint="compile for another target: optkit compile MODEL --target onnxruntime -o BUNDLE",
+            hint=f"compile for another target: optkit compile MODEL --target {DEFAULT} -o BUNDLE",
         )
 
     def open(self, model: Model, options: dict[str, Any]) -> Session:
@@ -64,11 +64,9 @@ class Torch(Target):
             raise SignatureError(
                 f"{model.path.name} does not tell its inputs", hint="give them: --input 'x:float32[batch,3,224,224]'"
             )
-        device = options.get("device", "cpu")
-        if device not in ("cpu", "cuda"):
-            raise UsageError(f"torch's option device cannot be {device!r}", hint="known: cpu, cuda")
         library().set_num_threads(options["num_threads"])
-        return (_on_gpu if device == "cuda" else _on_cpu)(model, model.signature, options)
+        place = _on_gpu if options.get("device") == "cuda" else _on_cpu
+        return place(model, model.signature, options)
 
 
 def _on_cpu(model: Model, signature: Signature, options: dict[str, Any]) -> Session:
