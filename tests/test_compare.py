@@ -21,8 +21,8 @@ from optkit.measurement import comparison
 from optkit.measurement.candidate import Candidate
 from optkit.records import sentences as wording
 from optkit.records.comparison import Comparison, Evaluation
-from optkit.sheets import Cell
-from optkit.targets.fake import Fake
+from optkit.reports.sheet import Cell
+from optkit.targets.fake.target import Fake
 from optkit.verbs.benchmark import benchmark
 from optkit.verbs.compare import compare
 from optkit.verbs.evaluate import evaluate

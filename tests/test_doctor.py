@@ -10,7 +10,7 @@ import optkit as api
 from optkit.records.machine import GpuRecord, LibraryRecord
 from optkit.system import fingerprint
 from optkit.targets.diagnosis import of_cpu, of_libraries, tried
-from optkit.targets.fake import Fake
+from optkit.targets.fake.target import Fake
 from optkit.targets.target import target
 
 

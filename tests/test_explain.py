@@ -35,8 +35,8 @@ from optkit.records.comparison import QualityRecord, Row
 from optkit.records.explanation import Explanation, SpeedExplanation
 from optkit.records.layers import LayerErrorRecord, LayerErrors, LayerRecord, LossFindingRecord, Sensitivity
 from optkit.records.record import Interval
-from optkit.sheets import Cell
-from optkit.targets.fake import Fake
+from optkit.reports.sheet import Cell
+from optkit.targets.fake.target import Fake
 from optkit.verbs.explain import explain
 from optkit.verbs.quantize import quantize
 

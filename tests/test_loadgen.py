@@ -9,7 +9,7 @@ from optkit.errors import TargetError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.measurement import loadgen
-from optkit.targets.fake import FakeSession
+from optkit.targets.fake.target import FakeSession
 from optkit.targets.target import target
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("y", "float32", ("batch", 3)),))

@@ -39,7 +39,7 @@ from optkit.search.proposals import FUSED, Proposals, quantize_of
 from optkit.search.ranking import Ranking, Trial, best_of_each
 from optkit.stages.compile import Compile
 from optkit.stages.quantize import Quantize
-from optkit.targets.fake import Fake
+from optkit.targets.fake.target import Fake
 
 QUICK = {"seconds": 0.3, "threads": 1, "budget": 120.0, "calibration_samples": 32}
 

@@ -11,7 +11,7 @@ from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.measurement import quality
 from optkit.measurement.candidate import Candidate
-from optkit.targets.fake import Fake
+from optkit.targets.fake.target import Fake
 
 SAMPLES = 101
 INPUTS = np.random.default_rng(0).standard_normal((SAMPLES, 4)).astype(np.float32)

@@ -9,27 +9,24 @@ import pytest
 from optkit.targets.target import TARGETS
 
 PACKAGE = Path(__file__).parent.parent / "optkit"
-OWN = re.compile(
-    r"targets/|trt|providers|cuda|trace|shaperanges|irforms|torchsessions|"  # runtimes
-    r"(onnxruntime|openvino|tensorrt|torch|fake)options|"
-    r"irfile|quantizers/(onnxruntime|openvino|tensorrt|nncf)_"  # a format's reader, quantizing methods of a library
-)
-"""The paths of a runtime's own modules."""
-TABLES = ("targettable.py", "quantizer.py")
+OWN = re.compile(r"targets/|quantization/methods/(onnxruntime|openvino|tensorrt|nncf)_|formats/openvino/")
+"""The paths of a runtime's own modules, of a format's readers, and of the quantizing methods of a library."""
+TABLES = ("quantization/quantizer.py",)
 ARGUED = {
-    "model.py": "names of formats, which are called like the runtimes that write them",
-    "manifest.py": "names of formats, as a bundle spells them",
-    "exported.py": "a name in the guards of exported programs",
+    "formats/model.py": "names of formats, which are called like the runtimes that write them",
+    "formats/bundle_manifest.py": "names of formats, as a bundle spells them",
+    "formats/torch/exported_program.py": "a name in the guards of exported programs",
+    "lazy.py": "the libraries of each extra, with their bounds",
     "stages/export.py": "the library that exports, as the engine of the record",
     "stages/distill.py": "the library that trains, as the engine of the record",
-    "stages/quantize.py": "the libraries that --engine may name; the help of floats",
-    "stages/compile.py": "the help of options for targets that build engines",
-    "cli/options.py": "help",
-    "cli/optimize.py": "help",
-    "cli/compile.py": "help",
-    "cli/quantize.py": "help, and the libraries that --engine may name",
+    "options/measuring.py": "help",
+    "options/source.py": "help",
+    "options/verbs/optimize.py": "help",
+    "options/verbs/compile.py": "help",
+    "options/verbs/quantize.py": "help, and the libraries that --engine may name",
     "cli/verbs.py": "examples of commands",
-    "quantizers/neural_compressor_static.py": "a warning on kernels that a model needs",
+    "system/native.py": "the marks that libraries put before their messages",
+    "quantization/methods/neural_compressor_static.py": "a warning on kernels that a model needs",
 }
 """File: reason. An entry that is no longer needed fails the test."""
 NAMED = re.compile(rf"\b({'|'.join(name for name in TARGETS if name not in ('torch', 'fake'))})\b")

@@ -11,7 +11,7 @@ from optkit.formats.tensors import Signature, TensorSpec
 from optkit.measurement import timing
 from optkit.measurement.candidate import Candidate
 from optkit.measurement.timing import Task
-from optkit.targets.fake import Fake
+from optkit.targets.fake.target import Fake
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("y", "float32", ("batch", 3)),))
 FEEDS = [{"x": np.zeros((1, 4), np.float32)}]

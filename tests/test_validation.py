@@ -3,7 +3,7 @@
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from optkit.system import validation
+from optkit.options import validation
 
 
 class Inner(BaseModel):

@@ -15,7 +15,7 @@ from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.measurement.candidate import Candidate, candidate
 from optkit.measurement.worker import Worker
-from optkit.targets.fake import Fake
+from optkit.targets.fake.target import Fake
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("logits", "float32", ("batch", 3)),))
 FEED = {"x": np.arange(8, dtype=np.float32).reshape(2, 4)}
@@ -111,7 +111,7 @@ PARENT = """
     import signal, sys, numpy as np
     from pathlib import Path
     from optkit.model import Model
-    from optkit.targets.fake import Fake
+    from optkit.targets.fake.target import Fake
     from optkit.tensors import Signature, TensorSpec
     from optkit.worker import Candidate, Worker
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from optkit import units
 from optkit.errors import OptkitError
 from optkit.progress import Progress
-from optkit.sheets import Cell
+from optkit.reports.sheet import Cell
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole

@@ -13,8 +13,8 @@ import typer
 
 from optkit import units
 from optkit.errors import UsageError
-from optkit.options.checking import checked
 from optkit.options.option import Option, Options, options_of
+from optkit.options.validation import checked
 
 Given = TypeVar("Given", bound=Options)
 Values = dict[str, Any]

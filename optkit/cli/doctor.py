@@ -12,7 +12,7 @@ from optkit.cli.console import Block, Table, Text
 from optkit.cli.derive import derived
 from optkit.cli.running import carried_out
 from optkit.options.verbs.doctor import DoctorCommand
-from optkit.sheets import Cell
+from optkit.reports.sheet import Cell
 
 if TYPE_CHECKING:
     from optkit.records.machine import Doctor, GpuRecord, LibraryRecord, Machine, ProviderRecord

@@ -10,7 +10,7 @@ from optkit.cli.app import console_of
 from optkit.cli.derive import derived
 from optkit.cli.running import carried_out
 from optkit.options.verbs.plan import PlanCommand
-from optkit.sheets import Cell
+from optkit.reports.sheet import Cell
 
 if TYPE_CHECKING:
     from optkit.cli.console import Block

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from optkit.errors import DataError
 from optkit.lazy import did_you_mean
-from optkit.system import validation, yaml_lines
+from optkit.options import validation
+from optkit.system import yaml_lines
 from optkit.system.yaml_lines import Document
 
 Positive = Annotated[int, Field(gt=0)]

@@ -9,12 +9,12 @@ from pydantic import Field, ValidationError
 
 from optkit.errors import ModelError
 from optkit.formats.tensors import Signature, TensorSpec
+from optkit.options.validation import first_error
 from optkit.records.comparison import QualityRecord
 from optkit.records.machine import Machine
 from optkit.records.model import SignatureRecord, TensorRecord
 from optkit.records.record import Record, Root
 from optkit.system import digests
-from optkit.system.validation import first_error
 
 FILE_NAME = "manifest.json"
 _REMAKE = "make it again: optkit compile MODEL --target TARGET -o BUNDLE"

@@ -1,3 +1,1 @@
-"""Every option, declared once: command line, recipe keys, JSON schema, Python keywords and tables of the docs derive
-from the fields here. Imports pydantic and nothing heavy.
-"""
+"""Every option, declared once: command line, recipe, schema, Python keywords and tables of the docs derive from it."""

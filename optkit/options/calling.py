@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from optkit.lazy import did_you_mean
-from optkit.options.checking import checked
 from optkit.options.option import Options, options_of
+from optkit.options.validation import checked
 from optkit.progress import Progress, no_progress
 
 Given = TypeVar("Given", bound=Options)

@@ -6,7 +6,7 @@ from optkit import units
 from optkit.records.comparison import QualityRecord
 from optkit.records.layers import LayerRecord
 from optkit.records.search import SearchRecord, TrialRecord
-from optkit.sheets import Cell, Sheet
+from optkit.reports.sheet import Cell, Sheet
 
 _MOST_LAYERS = 20
 

@@ -12,7 +12,7 @@ from optkit.records.gate import GateVerdict, Judgement
 from optkit.records.machine import Machine
 from optkit.records.model import DatasetRecord
 from optkit.records.run import Branch, PlannedStage, Run, StageRecord
-from optkit.sheets import Cell, Sheet, Tone
+from optkit.reports.sheet import Cell, Sheet, Tone
 
 VERDICT_TONES: dict[GateVerdict, Tone] = {"pass": "good", "fail": "bad", "inconclusive": "warn"}
 

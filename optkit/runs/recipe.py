@@ -19,13 +19,14 @@ from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, Validati
 from optkit.data.description import Block, DataSpec
 from optkit.errors import MetricError, RecipeError, UsageError
 from optkit.metrics import metric as metrics
+from optkit.options import validation
 from optkit.options.data import CalibrationSize, Loss, Metric
 from optkit.options.measuring import Batch, Measurement, Precision, Threads
 from optkit.options.option import options_of
 from optkit.options.rules import Rules
 from optkit.options.source import ModelArgument, ModelSource, Seed
 from optkit.stages.stage import STAGES, Stage, stage_class
-from optkit.system import validation, yaml_lines
+from optkit.system import yaml_lines
 from optkit.system.yaml_lines import Document, Place
 from optkit.targets.table import DEFAULT, TARGETS
 

@@ -14,9 +14,10 @@ import yaml
 from pydantic import ValidationError
 
 from optkit.errors import ModelError, OutputError, UsageError
+from optkit.options import validation
 from optkit.records.run import Run
 from optkit.runs.recipe import Recipe
-from optkit.system import atomic, validation
+from optkit.system import atomic
 
 RECORD = "record.json"
 RECIPE = "recipe.yaml"

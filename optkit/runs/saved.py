@@ -21,12 +21,12 @@ from optkit.formats.model import Model
 from optkit.formats.tensors import TensorSpec
 from optkit.measurement import candidate as candidates
 from optkit.measurement.candidate import Candidate
+from optkit.options import validation
 from optkit.records.comparison import Comparison, Row
 from optkit.records.machine import Machine
 from optkit.records.model import DatasetRecord, ModelRecord
 from optkit.runs import run_folder
 from optkit.runs.recipe import Recipe
-from optkit.system import validation
 from optkit.targets.target import target
 
 

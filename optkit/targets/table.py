@@ -7,7 +7,7 @@ TARGETS = {
     "openvino": "optkit.targets.openvino.target:OpenVino",
     "tensorrt": "optkit.targets.tensorrt.target:TensorRT",
     "torch": "optkit.targets.torch.target:Torch",
-    "fake": "optkit.targets.fake:Fake",
+    "fake": "optkit.targets.fake.target:Fake",
 }
 """A model whose target nobody named runs on the first that opens its format."""
 

@@ -10,7 +10,7 @@ from optkit.records import sentences as wording
 from optkit.records.comparison import Comparison, Evaluation, QualityRecord, Row
 from optkit.records.record import Interval
 from optkit.records.run import Transformation
-from optkit.sheets import Cell, Tone
+from optkit.reports.sheet import Cell, Tone
 
 Cells = dict[str, str | Cell]
 """A row's cells by their column."""

@@ -9,7 +9,7 @@ from optkit.cli.console import Block, Table, Text
 from optkit.cli.tables.quality_explanation import loss_blocks
 from optkit.records import sentences
 from optkit.records.explanation import Explanation, FamilyRecord, FindingRecord, LayerTimeRecord, SpeedExplanation
-from optkit.sheets import Cell
+from optkit.reports.sheet import Cell
 
 _LAYERS = 15
 """Layers shown at most, those that changed most; the record holds all."""

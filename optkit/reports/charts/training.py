@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from optkit import units
 from optkit.records.run import Run, StageRecord, TrainingFacts
 from optkit.reports import summary, svg
+from optkit.reports.sheet import Cell, Sheet
 from optkit.reports.svg import Chart
-from optkit.sheets import Cell, Sheet
 
 _LINES = 6
 """The height of a chart, in lines of the other charts."""

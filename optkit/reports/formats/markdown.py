@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from optkit.records.run import Run
 from optkit.reports import search_summary, summary
 from optkit.reports.charts import training as training_charts
-from optkit.sheets import Sheet
+from optkit.reports.sheet import Sheet
 
 
 def render(run: Run) -> str:

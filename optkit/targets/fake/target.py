@@ -27,7 +27,7 @@ class Fake(Target):
     """Any model, on a clock of its own: see FakeOptions."""
 
     name = "fake"
-    options_model = "optkit.targets.fake_options:FakeOptions"
+    options_model = "optkit.targets.fake.options:FakeOptions"
     thread_options = ("threads",)
     offered = False
     formats = (*TORCH_FORMATS, "onnx", "openvino")

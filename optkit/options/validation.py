@@ -1,19 +1,33 @@
-"""pydantic's ValidationError as one line for the user: the first complaint, its place and the value."""
+"""Values checked by pydantic, and its first complaint as one line for the user: the place, the value, the reason."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+
+from optkit.errors import UsageError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 Place = tuple[str | int, ...]
 _OWN_WORDS = ("value_error", "assertion_error")
 """Kinds whose text is a validator's own sentence; in all others pydantic says what the input should be."""
 _LONGEST_VALUE = 60
 """Characters of a value that a message shows."""
+
+
+def checked(model: type[Model], values: Mapping[str, Any], *, named: Callable[[str], str], hint: str) -> Model:
+    """Build ``model`` from ``values``. Raises UsageError; ``named`` turns a field's name into that of the user."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        found = complaint(error)
+        name = str(found.place[0])
+        given = "" if found.kind == "missing" else f" {values.get(name)}"
+        raise UsageError(f"{named(name)}{given}: {found.text}", hint=hint) from None
 
 
 @dataclass(frozen=True)
