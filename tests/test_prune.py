@@ -16,7 +16,7 @@ from optkit.stages.stage import Context
 from optkit.training.pruning import masks as sparsity_masks
 from optkit.training.pruning import selection as pruning_selection
 from optkit.training.pruning.dependencies import Group
-from optkit.training.pruning.selection import Block, Sensitivity
+from optkit.training.pruning.selection import GroupSensitivity, UnitBlock
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,9 @@ def test_two_of_each_four_inputs_are_left():
 
 def test_outliers_are_fragile_and_few_layers_are_none():
     def found(damages):
-        every = [Sensitivity(Group(str(number), "channels", 8), (0,), each, 0.1) for number, each in enumerate(damages)]
+        every = [
+            GroupSensitivity(Group(str(number), "channels", 8), (0,), each, 0.1) for number, each in enumerate(damages)
+        ]
         return [each.group.name for each in pruning_selection._mark_fragile(every) if each.fragile]
 
     assert found([5.0, 0.02, 0.018, 0.015, 0.012, 0.01]) == ["0"]
@@ -201,13 +203,13 @@ class _Listing:
     ],
 )
 def test_a_block_that_brings_more_than_is_wanted_is_left_for_finer_ones(tmp_path, order, wanted, chosen):
-    blocks = [Block(Group(name, "channels", 8), (0,), 0.0) for name in order.split()]
+    blocks = [UnitBlock(Group(name, "channels", 8), (0,), 0.0) for name in order.split()]
     pace = _Stepped(Context(tmp_path), None, None)
     assert pace.blocks_for(wanted, wanted, _Listing(), None, blocks)[0] == chosen
 
 
 def test_looks_that_see_too_much_do_not_keep_it_from_ending(tmp_path):
-    blocks = [Block(Group("fine", "channels", 8), (number,), 0.0) for number in range(3)]
+    blocks = [UnitBlock(Group("fine", "channels", 8), (number,), 0.0) for number in range(3)]
     found = _Flattering(Context(tmp_path), None, None).blocks_for(1.1, 1.1, _Listing(), None, blocks)
     assert found[0] == [0]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Verb(NamedTuple):
+class VerbEntry(NamedTuple):
     """A verb's help, whose first line the overview shows, and three examples, a command each."""
 
     help: str
@@ -13,7 +13,7 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "doctor": Verb(
+    "doctor": VerbEntry(
         help="Show this machine's targets, instruction sets, limits and sources of noise.",
         examples=(
             "optkit doctor",
@@ -21,7 +21,7 @@ VERBS = {
             "optkit doctor -v",
         ),
     ),
-    "inspect": Verb(
+    "inspect": VerbEntry(
         help="Show a model's format, signature, operators and weights, and the operators that a target refuses.",
         examples=(
             "optkit inspect model.onnx",
@@ -29,7 +29,7 @@ VERBS = {
             "optkit inspect weights.pth --code net.py:build",
         ),
     ),
-    "export": Verb(
+    "export": VerbEntry(
         help="Export a torch model to ONNX, keep its dynamic dimensions, and check parity.",
         examples=(
             "optkit export model.pt -o model.onnx",
@@ -37,7 +37,7 @@ VERBS = {
             "optkit export model.pt2 --data data.npz -o model.onnx",
         ),
     ),
-    "quantize": Verb(
+    "quantize": VerbEntry(
         help="Quantize a model by the method that fits it, and compare the result with the original.",
         examples=(
             "optkit quantize model.pt --int8",
@@ -45,7 +45,7 @@ VERBS = {
             "optkit quantize weights.pth --code net.py:build --int8 --method qat --data data.npz",
         ),
     ),
-    "prune": Verb(
+    "prune": VerbEntry(
         help="Prune a model, train it to recover, and compare the result with the original.",
         examples=(
             "optkit prune model.pt --sparsity 0.5 --data data.npz",
@@ -53,7 +53,7 @@ VERBS = {
             "optkit prune model.pt --drop-layers 3 --data text.yaml --train-data corpus.yaml -o small.onnx",
         ),
     ),
-    "distill": Verb(
+    "distill": VerbEntry(
         help="Train a smaller student on a model's outputs, and compare both.",
         examples=(
             "optkit distill weights.pth --code net.py:build --student-code net.py:small --data data.npz",
@@ -61,7 +61,7 @@ VERBS = {
             "optkit distill weights.pth --code net.py:build --student pruned.safetensors --data data.npz -o out.onnx",
         ),
     ),
-    "compile": Verb(
+    "compile": VerbEntry(
         help="Make a bundle for one target: model, runtime options, signature, digests.",
         examples=(
             "optkit compile model.onnx --target openvino -o bundle",
@@ -69,7 +69,7 @@ VERBS = {
             "optkit compile model-int8.onnx --target openvino --option INFERENCE_PRECISION_HINT=f32 -o bundle",
         ),
     ),
-    "evaluate": Verb(
+    "evaluate": VerbEntry(
         help="Measure the quality of a model on data; with a reference also the loss against it.",
         examples=(
             "optkit evaluate model.onnx --data data.npz",
@@ -77,7 +77,7 @@ VERBS = {
             "optkit evaluate model.onnx --data images.yaml --metric top5",
         ),
     ),
-    "benchmark": Verb(
+    "benchmark": VerbEntry(
         help=(
             "Time models: latency percentiles, throughput, peak memory.\n\n"
             "A model that fails, except the first, is a row with its reason; the others are timed, and the "
@@ -89,7 +89,7 @@ VERBS = {
             "optkit benchmark model.onnx --scenario server --max-p99 20ms --threads 1",
         ),
     ),
-    "compare": Verb(
+    "compare": VerbEntry(
         help=(
             "Compare models side by side: quality, speed and size, with intervals.\n\n"
             "A model that fails, except the first, is a row with its reason; the others are compared, and the "
@@ -101,7 +101,7 @@ VERBS = {
             "optkit compare model.onnx small.onnx --data data.npz --json",
         ),
     ),
-    "explain": Verb(
+    "explain": VerbEntry(
         help=(
             "Explain a difference in speed and quality between two models: causes, and commands to try.\n\n"
             "Time is split by operator, quality by layer; the latter needs data. A candidate that fails ends the "
@@ -113,7 +113,7 @@ VERBS = {
             "optkit explain model.onnx@onnxruntime model.onnx@openvino --json",
         ),
     ),
-    "optimize": Verb(
+    "optimize": VerbEntry(
         help=(
             "Search for the best form of a model whose loss stays inside the bound: a bundle, its recipe, the "
             "proof.\n\n"
@@ -126,7 +126,7 @@ VERBS = {
             "optkit optimize weights.pth --code net.py:build --input 'x:float32[batch,8]' --data data.npz -o bundle",
         ),
     ),
-    "gate": Verb(
+    "gate": VerbEntry(
         help=(
             "Judge a release: exit code 0 where every rule passes, 3 where one fails, 5 where the data cannot tell.\n\n"
             "Without a rule, the candidate must not be worse than the baseline."
@@ -137,7 +137,7 @@ VERBS = {
             "optkit gate --record runs/today --max-drop 0.01",
         ),
     ),
-    "plan": Verb(
+    "plan": VerbEntry(
         help="Show the stages that a recipe would carry out, and those in the store already.",
         examples=(
             "optkit plan recipe.yaml",
@@ -145,7 +145,7 @@ VERBS = {
             "optkit plan recipe.yaml --json",
         ),
     ),
-    "run": Verb(
+    "run": VerbEntry(
         help=(
             "Carry out a recipe: transform, measure, choose, judge, report.\n\n"
             "With a gate in the recipe: exit 0 where every rule passes, 3 where one fails, 5 where the data "
@@ -157,7 +157,7 @@ VERBS = {
             "optkit run recipe.yaml --set benchmark.seconds=5",
         ),
     ),
-    "report": Verb(
+    "report": VerbEntry(
         help="Show the report of a run, or write it to a file.",
         examples=(
             "optkit report runs/today",
@@ -165,7 +165,7 @@ VERBS = {
             "optkit report runs/today --format junit -o run.xml",
         ),
     ),
-    "cache": Verb(
+    "cache": VerbEntry(
         help="List the store of finished stages, or prune it.",
         examples=(
             "optkit cache list",

@@ -69,7 +69,7 @@ class Images(Block):
         return self
 
 
-class Text(Block):
+class TextSpec(Block):
     """Preprocessing from lines of text to the model's inputs, by a ``tokenizer.json``."""
 
     tokenizer: str
@@ -95,7 +95,7 @@ class DataSpec(Block):
     """File or folder of the data, or ``FILE.py:CALLABLE``."""
     images: Images | None = None
     """Preprocessing of a folder of images."""
-    text: Text | None = None
+    text: TextSpec | None = None
     """Preprocessing of a file of texts."""
 
     @model_validator(mode="after")
@@ -125,7 +125,7 @@ def read(file: Path) -> DataSpec:
 
 
 EXAMPLE = "for example: {path: photos, images: {size: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}}"
-_BLOCKS: dict[Any, type[Block]] = {"images": Images, "text": Text}
+_BLOCKS: dict[Any, type[Block]] = {"images": Images, "text": TextSpec}
 
 
 def _readable(document: Document, error: ValidationError) -> DataError:

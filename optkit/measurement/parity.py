@@ -56,7 +56,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Parity:
     """The proof that two models agree."""
 
     worst: Difference
@@ -95,9 +95,7 @@ def halve_dimensions(feed: Arrays, signature: Signature) -> Arrays | None:
     return None if all(cut[name].shape == feed[name].shape for name in feed) else cut
 
 
-def prove(
-    source: Model, result: Model, signature: Signature, given: Sequence[Arrays], tolerance: Tolerance
-) -> Agreement:
+def prove(source: Model, result: Model, signature: Signature, given: Sequence[Arrays], tolerance: Tolerance) -> Parity:
     """Run both models on the feeds and, if the source takes it, on the last feed with shorter dynamic dimensions.
 
     Raises ParityError if they differ by more than ``tolerance``, StageError if the source itself fails.
@@ -120,7 +118,7 @@ def prove(
             hint="a model that draws random numbers or branches on its data cannot be exported as it stands; "
             "--rtol and --atol allow more",
         )
-    return Agreement(worst, tuple(each.size for each in differences), skipped)
+    return Parity(worst, tuple(each.size for each in differences), skipped)
 
 
 def _opened(result: Model) -> Worker:

@@ -138,7 +138,7 @@ def measure(
     """
     watch = Watch()
     draw = random.Random(seed)  # noqa: S311  orders and cores, no secrets
-    run = _InterleavedRun([_Timed(task, mode) for task in tasks], mode, seconds, draw, watch, progress)
+    run = _InterleavedRun([_TimedLane(task, mode) for task in tasks], mode, seconds, draw, watch, progress)
     while not run.done(precision):
         run.launch()
     baseline, *others = run.entries
@@ -151,7 +151,7 @@ def no_measurement() -> Measurement:
     return Measurement([], 0, 0, Conditions(0.0))
 
 
-class _Timed:
+class _TimedLane:
     """The state of one candidate during the measurement: its worker, its times by launch and round, its error."""
 
     worker: Worker
@@ -233,7 +233,7 @@ class _Timed:
 class _InterleavedRun:
     """Launches of all candidates, in interleaved rounds, until the measurement is precise enough or the time is up."""
 
-    entries: list[_Timed]
+    entries: list[_TimedLane]
     mode: Mode
     seconds: float
     draw: random.Random
@@ -301,7 +301,7 @@ class _InterleavedRun:
     def _look(self) -> None:
         self.watch.look(gpu=any("gpu" in entry.worker.facts for entry in self._running()))
 
-    def _running(self) -> list[_Timed]:
+    def _running(self) -> list[_TimedLane]:
         """Return the candidates that have not failed. Raises the baseline's error."""
         if self.entries[0].error is not None:
             raise self.entries[0].error
@@ -316,7 +316,7 @@ def _settled(medians: Sequence[float]) -> bool:
     return len(medians) >= _FEWEST_CHUNKS and medians[-1] >= _SETTLED * min(medians[:-1])
 
 
-def _timing(entry: _Timed, baseline: _Timed | None, seed: int) -> Timing:
+def _timing(entry: _TimedLane, baseline: _TimedLane | None, seed: int) -> Timing:
     if entry.error is not None:
         return Timing(entry.task.candidate, reason=entry.error.message)
     speedup = None if baseline is None else statistics.paired_ratio(baseline.medians(), entry.medians())

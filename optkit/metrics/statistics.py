@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from optkit.options.measuring import Measurement, Precision
+from optkit.options.measuring import MeasurementOptions, Precision
 from optkit.records.record import Interval
 
 Numbers = Sequence[float] | np.ndarray
@@ -22,7 +22,7 @@ FEWEST_IN_TAIL = 5
 MARGIN = 0.03
 """Ratios from 1/1.03 to 1.03 count as equal. Of 100 intervals of 95 % five miss the truth, so without a margin a model
 compared with itself would be called faster or slower in five of 100 runs."""
-SECONDS = Measurement().seconds
+SECONDS = MeasurementOptions().seconds
 """Measuring time per candidate by default, at most."""
 PRECISION = Precision().precision
 """Half-width of a ratio's interval, as a share of its value, at which measuring ends by default."""

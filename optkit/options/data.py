@@ -61,7 +61,7 @@ class CalibrationSize(Options):
     calibration_samples: int = Field(300, ge=1, description="Calibration samples, at most.")
 
 
-class Metric(Options):
+class MetricOption(Options):
     """The metric."""
 
     group: ClassVar[str] = "Quality"
@@ -73,7 +73,7 @@ class Metric(Options):
     )
 
 
-class Loss(Options):
+class LossOptions(Options):
     """The loss of quality that is allowed."""
 
     group: ClassVar[str] = "Quality"

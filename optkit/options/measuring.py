@@ -18,7 +18,7 @@ TargetName = Annotated[str, Field(description="onnxruntime, openvino or tensorrt
 _MEASURING = "Measuring"
 
 
-class Target(Options):
+class TargetOption(Options):
     """The target that a result is made for."""
 
     group: ClassVar[str] = "Target"
@@ -52,7 +52,7 @@ class Device(Threads):
     )
 
 
-class Batch(Options):
+class BatchOption(Options):
     """The batch size."""
 
     group: ClassVar[str] = _MEASURING
@@ -60,7 +60,7 @@ class Batch(Options):
     batch: int = Field(1, ge=1, description="Samples per inference.")
 
 
-class Measurement(Options):
+class MeasurementOptions(Options):
     """Measuring time."""
 
     group: ClassVar[str] = _MEASURING

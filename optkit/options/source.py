@@ -46,7 +46,7 @@ class Opened(Protocol):
     def digest(self) -> str: ...
 
 
-class Model(Options):
+class ModelOption(Options):
     """The model that a verb works on."""
 
     model: ModelArgument[str | Path]
@@ -70,7 +70,7 @@ class Force(Options):
     force: bool = Field(False, description="Replace an output that exists.")
 
 
-class Result(Force):
+class ResultOption(Force):
     """The result's path, optional, and consent to replace it."""
 
     output: Output | None = None

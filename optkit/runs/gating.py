@@ -44,7 +44,7 @@ def rules_of(options: GateCommand) -> Rules:
 
 
 @dataclass(frozen=True)
-class _Measuring:
+class _GateMeasuring:
     """Measuring as the options say."""
 
     options: GateCommand
@@ -56,7 +56,7 @@ class _Measuring:
         names = ("inputs", "code", "trust", "time_limit", "threads")
         return {name: getattr(self.options, name) for name in names}
 
-    def changed(self, **options: Any) -> _Measuring:
+    def changed(self, **options: Any) -> _GateMeasuring:
         """Copy with other options."""
         return replace(self, options=self.options.model_copy(update=options))
 
@@ -87,7 +87,7 @@ class _Measuring:
 
 
 def _fresh(
-    candidate: str | Path, baseline: str | Path, place: dict[str, Any], rules: Rules, measuring: _Measuring
+    candidate: str | Path, baseline: str | Path, place: dict[str, Any], rules: Rules, measuring: _GateMeasuring
 ) -> Gate:
     notes: list[Note] = []
     if saved.is_record(Path(baseline)):
@@ -103,7 +103,7 @@ def _fresh(
     return measuring.judged([first, measuring.opened(candidate, place)], dataset, rules, notes)
 
 
-def _stood_for(found: Saved, path: Path, measuring: _Measuring) -> tuple[Candidate, Note]:
+def _stood_for(found: Saved, path: Path, measuring: _GateMeasuring) -> tuple[Candidate, Note]:
     """Open the model that a record stands for as a baseline; a saved figure never is one."""
     row = _only(found, path)
     try:
@@ -125,7 +125,7 @@ def _only(found: Saved, path: Path) -> Row:
     return rows[0] if len(rows) == 1 else gate_rules.chosen(found.comparison, found.chosen)
 
 
-def _of_record(path: Path, name: str | None, rules: Rules, measuring: _Measuring) -> Gate:
+def _of_record(path: Path, name: str | None, rules: Rules, measuring: _GateMeasuring) -> Gate:
     found = saved.read(path)
     compared, rules = found.comparison, rules.over(found.rules)
     row = gate_rules.chosen(compared, name or found.chosen)
@@ -154,7 +154,7 @@ def _from_elsewhere(path: Path, row: Row, rules: Rules, compared: Comparison, el
     return _judged(compared, row, rules, [*compared.notes, *notes])
 
 
-def _at_hand(found: Saved, row: Row, rules: Rules, measuring: _Measuring) -> tuple[list[Candidate], Dataset | None]:
+def _at_hand(found: Saved, row: Row, rules: Rules, measuring: _GateMeasuring) -> tuple[list[Candidate], Dataset | None]:
     """Open the baseline, the row where it is another, and the data, which only rules about quality insist on.
 
     Raises OptkitError, which names what is missing or changed.
@@ -172,7 +172,7 @@ def _at_hand(found: Saved, row: Row, rules: Rules, measuring: _Measuring) -> tup
         return pair, None
 
 
-def _as_recorded(measuring: _Measuring, compared: Comparison, dataset: Dataset | None) -> _Measuring:
+def _as_recorded(measuring: _GateMeasuring, compared: Comparison, dataset: Dataset | None) -> _GateMeasuring:
     """Take metric, batch and threads from the record."""
     metric = next((row.quality.metric for row in compared.rows if row.quality), None)
     threads = measuring.options.threads or compared.threads

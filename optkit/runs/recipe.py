@@ -20,8 +20,8 @@ from optkit.data.description import Block, DataSpec
 from optkit.errors import MetricError, RecipeError, UsageError
 from optkit.metrics import metric as metrics
 from optkit.options import validation
-from optkit.options.data import CalibrationSize, Loss, Metric
-from optkit.options.measuring import Batch, Measurement, Precision, Threads
+from optkit.options.data import CalibrationSize, LossOptions, MetricOption
+from optkit.options.measuring import BatchOption, MeasurementOptions, Precision, Threads
 from optkit.options.option import options_of
 from optkit.options.rules import Rules
 from optkit.options.source import ModelArgument, ModelSource, Seed
@@ -46,7 +46,7 @@ class ModelSpec(ModelSource, Block):
         return self.model_copy(update={"path": os.path.normpath(folder / self.path), "code": code})
 
 
-class Benchmark(Measurement, Precision, Threads, Batch, Block):
+class Benchmark(MeasurementOptions, Precision, Threads, BatchOption, Block):
     """The options of the measurement that compares the results."""
 
 
@@ -55,7 +55,7 @@ _Stages = Annotated[list[SerializeAsAny[Stage]], WithJsonSchema({"type": "array"
 _Targets = Annotated[list[str], Field(min_length=1)]
 
 
-class Recipe(Metric, Loss, CalibrationSize, Seed, Block):
+class Recipe(MetricOption, LossOptions, CalibrationSize, Seed, Block):
     """All keys of a recipe."""
 
     model: Annotated[ModelSpec, BeforeValidator(_path_alone, json_schema_input_type=str | ModelSpec)] = Field(

@@ -16,7 +16,7 @@ from optkit.formats import opening
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.notes import Note
 from optkit.options.data import CalibrationSize
-from optkit.options.measuring import Target
+from optkit.options.measuring import TargetOption
 from optkit.options.option import Options
 from optkit.progress import Progress, no_progress
 from optkit.records.run import StageRecord
@@ -27,7 +27,7 @@ from optkit.stages.stage import Context, Interrupted, Outcome, Stage, stage_clas
 
 
 @dataclass(frozen=True)
-class Request:
+class StageRequest:
     """The options that verbs of one stage have in common, and callbacks."""
 
     model: str | Path
@@ -35,7 +35,7 @@ class Request:
     code: str | None
     trust: bool
     seed: int
-    target: str = Target().target
+    target: str = TargetOption().target
     data: str | Path | None = None
     train_data: str | Path | None = None
     calibration: str | Path | None = None
@@ -49,7 +49,7 @@ class Request:
     """True if the result of a stage that trains is exported: a trial export then comes before the training."""
 
     @classmethod
-    def of(cls, options: Options, progress: Progress, **more: Any) -> Request:
+    def of(cls, options: Options, progress: Progress, **more: Any) -> StageRequest:
         """Take from ``options`` the fields of the same names; ``more`` are the others."""
         names = {each.name for each in fields(cls)} & set(type(options).model_fields)
         return cls(**{name: getattr(options, name) for name in names}, progress=progress, **more)
@@ -59,7 +59,7 @@ class Request:
 class Transformed:
     """The source model, the float model that the stage worked on, and the outcome."""
 
-    request: Request
+    request: StageRequest
     source: Model
     floating: Model
     outcome: Outcome
@@ -75,7 +75,7 @@ class Transformed:
 
 
 @contextmanager
-def transformed(stage: Stage, request: Request) -> Iterator[Transformed]:
+def transformed(stage: Stage, request: StageRequest) -> Iterator[Transformed]:
     """Carry out ``stage``; its files last as long as the context. Raises OptkitError."""
     source = opening.open(request.model, inputs=request.inputs, code=request.code, trust=request.trust)
     parts = split(request, source, calibrates=stage.needs_calibration, trains=stage.trains)
@@ -107,7 +107,7 @@ def transformed(stage: Stage, request: Request) -> Iterator[Transformed]:
             yield Transformed(request, source, floating, outcome, record, parts, notes, exported)
 
 
-def _applied(stage: Stage, model: Model, context: Context, request: Request) -> tuple[Outcome, StageRecord]:
+def _applied(stage: Stage, model: Model, context: Context, request: StageRequest) -> tuple[Outcome, StageRecord]:
     context.workdir.mkdir()
     context.progress(stage.name, 0, None)
     try:
@@ -131,7 +131,7 @@ def _checkpoints(stage: Stage, model: Model, context: Context) -> Iterator[Path 
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def split(request: Request, source: Model, *, calibrates: bool, trains: bool = False) -> Parts:
+def split(request: StageRequest, source: Model, *, calibrates: bool, trains: bool = False) -> Parts:
     """Split the data into training, calibration and evaluation parts as wanted, and check it against the model."""
     inputs = None if source.signature is None else source.signature.inputs
     found = splits.parts(

@@ -15,14 +15,14 @@ from optkit.options.verbs.prune import PruneCommand
 from optkit.records.comparison import Comparison
 from optkit.records.run import Transformation
 from optkit.runs import execution, proof
-from optkit.runs.single_stage import Request, Transformed, transformed
+from optkit.runs.single_stage import StageRequest, Transformed, transformed
 from optkit.stages.stage import Context, Stage, stage_class
 from optkit.system import atomic
 
 
 def carry_out(
     stage: Stage,
-    request: Request,
+    request: StageRequest,
     options: PruneCommand | DistillCommand,
 ) -> Transformation:
     """Carry out a stage that trains, and write its result: a torch file or, if ``output`` ends in ``.onnx``, an export.

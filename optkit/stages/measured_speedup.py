@@ -17,7 +17,7 @@ from optkit.measurement import timing, workload
 from optkit.measurement.timing import Task
 from optkit.records.record import Interval
 from optkit.stages.stage import Context, stage_class
-from optkit.training.pruning.selection import Block, Pruner, Sensitivity
+from optkit.training.pruning.selection import GroupSensitivity, Pruner, UnitBlock
 
 _PROBE_SECONDS, _PROOF_SECONDS = 1.5, 6.0
 _TOLERANCE = 0.03
@@ -58,7 +58,7 @@ class Pace:
             raise StageError(f"the pruned model does not run on {self.context.target}: {timed.reason}")
         return timed.speedup
 
-    def blocks_for(self, wanted: float, most: float, pruner: Pruner, module: Any, order: Sequence[Block]) -> Cut:
+    def blocks_for(self, wanted: float, most: float, pruner: Pruner, module: Any, order: Sequence[UnitBlock]) -> Cut:
         """Find the smallest prefix of ``order`` that reaches the speed-up ``wanted``, and ``most`` at most if possible.
 
         If the last block of the prefix brings more than ``most``, it and the rest of its group are left out, and blocks
@@ -91,18 +91,18 @@ class Pace:
         enough = [each for each in tried if each.speedup.value >= wanted * (1 - _TOLERANCE)]
         return min(enough, key=lambda each: each.speedup.value) if enough else tried[-1]
 
-    def furthest(self, pruner: Pruner, module: Any, order: Sequence[Block]) -> Interval:
+    def furthest(self, pruner: Pruner, module: Any, order: Sequence[UnitBlock]) -> Interval:
         """Measure the speed-up with all blocks cut."""
         self.context.progress("measuring · all cut", 0, None)
         return self.speedup(pruner.cut(module, order), _PROBE_SECONDS)
 
-    def savings(self, pruner: Pruner, module: Any, survey: Sequence[Sensitivity]) -> dict[str, float]:
+    def savings(self, pruner: Pruner, module: Any, survey: Sequence[GroupSensitivity]) -> dict[str, float]:
         """Measure the share of the baseline's time that the cut of each group saves on the target, by group name."""
         found = {}
         before = 1.0 / self.speedup(module, _PROBE_SECONDS).value  # layers may have been dropped already
         for number, each in enumerate(survey):
             self.context.progress(f"measuring · {each.group.name}", number, len(survey))
-            small = pruner.cut(module, [Block(each.group, each.units, 0.0)])
+            small = pruner.cut(module, [UnitBlock(each.group, each.units, 0.0)])
             found[each.group.name] = before - 1.0 / self.speedup(small, _PROBE_SECONDS).value
         return found
 

@@ -223,7 +223,7 @@ class _Cutting(_Work):
                 )
             )
 
-    def _cut_to_speed(self, pruner: Pruner, order: list[pruning_selection.Block], step: int) -> Any:
+    def _cut_to_speed(self, pruner: Pruner, order: list[pruning_selection.UnitBlock], step: int) -> Any:
         """Cut the fewest blocks that reach this step's share of the speed-up, as measured on the target."""
         wanted = self.stage.target_speedup or 1.0
 

@@ -10,7 +10,7 @@ from optkit.options.calling import takes
 from optkit.options.verbs.compile import CompileCommand
 from optkit.progress import Progress
 from optkit.records.run import Transformation
-from optkit.runs.single_stage import Request, transformed
+from optkit.runs.single_stage import StageRequest, transformed
 from optkit.stages.compile import Compile
 from optkit.system import atomic
 from optkit.targets.target import engine_builders
@@ -24,7 +24,7 @@ def compile(options: CompileCommand, progress: Progress) -> Transformation:
         given, builders = "compute_capability" if options.compute_capability else "shapes", engine_builders()
         raise UsageError(f"{given} is for {builders}, not for {options.target}", hint=f"--target {builders}")
     atomic.claim(options.output, force=options.force, marker=bundle_manifest.FILE_NAME)
-    with transformed(options.part(Compile), Request.of(options, progress)) as done:
+    with transformed(options.part(Compile), StageRequest.of(options, progress)) as done:
         written = bundle.write(options.output, done.outcome.model, stages=done.stages, force=options.force)
         stage = done.record.model_copy(update={"result": recording.of_model(written)})
         return Transformation(output=str(options.output), stage=stage, notes=list(done.notes))

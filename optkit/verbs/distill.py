@@ -7,7 +7,7 @@ from optkit.options.verbs.distill import DistillCommand
 from optkit.progress import Progress
 from optkit.records.run import Transformation
 from optkit.runs import trained_stage
-from optkit.runs.single_stage import Request
+from optkit.runs.single_stage import StageRequest
 from optkit.stages.distill import Distill
 
 
@@ -18,5 +18,5 @@ def distill(options: DistillCommand, progress: Progress) -> Transformation:
     The student is a file, the module that ``student_code`` builds, or the teacher with so many of its ``layers`` left.
     Killed, and started again in the same way, it goes on from its last checkpoint. Raises OptkitError.
     """
-    request = Request.of(options, progress, model=options.teacher)
+    request = StageRequest.of(options, progress, model=options.teacher)
     return trained_stage.carry_out(options.part(Distill), request, options)

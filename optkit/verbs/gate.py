@@ -7,7 +7,7 @@ from optkit.options.calling import takes
 from optkit.options.verbs.gate import GateCommand
 from optkit.progress import Progress
 from optkit.records.gate import Gate
-from optkit.runs.gating import _EXAMPLE, _fresh, _Measuring, _of_record, rules_of
+from optkit.runs.gating import _EXAMPLE, _fresh, _GateMeasuring, _of_record, rules_of
 
 
 @takes(GateCommand)
@@ -22,7 +22,7 @@ def gate(options: GateCommand, progress: Progress) -> Gate:
     models and the data are at hand. Else only ratios are judged: raises UsageError where a rule is absolute (p99,
     throughput, memory).
     """
-    measuring, rules, candidate = _Measuring(options, progress), rules_of(options), options.candidate
+    measuring, rules, candidate = _GateMeasuring(options, progress), rules_of(options), options.candidate
     if options.record is not None:
         if options.baseline is not None:
             raise UsageError("--record holds its own baseline, and --baseline names another", hint=_EXAMPLE)

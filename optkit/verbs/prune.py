@@ -7,7 +7,7 @@ from optkit.options.verbs.prune import PruneCommand
 from optkit.progress import Progress
 from optkit.records.run import Transformation
 from optkit.runs import trained_stage
-from optkit.runs.single_stage import Request
+from optkit.runs.single_stage import StageRequest
 from optkit.stages.prune import Prune
 
 
@@ -18,4 +18,4 @@ def prune(options: PruneCommand, progress: Progress) -> Transformation:
 
     Killed, and started again in the same way, it goes on from its last checkpoint. Raises OptkitError.
     """
-    return trained_stage.carry_out(options.part(Prune), Request.of(options, progress), options)
+    return trained_stage.carry_out(options.part(Prune), StageRequest.of(options, progress), options)

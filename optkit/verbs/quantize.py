@@ -12,7 +12,7 @@ from optkit.progress import Progress
 from optkit.records.run import Transformation
 from optkit.runs import proof
 from optkit.runs.execution import place
-from optkit.runs.single_stage import Request, transformed
+from optkit.runs.single_stage import StageRequest, transformed
 from optkit.stages.quantize import Quantize
 from optkit.system import atomic
 from optkit.targets.target import offered
@@ -33,7 +33,7 @@ def quantize(options: QuantizeCommand, progress: Progress) -> Transformation:
         place(best, destination, force=options.force)
         return f"the best so far is {destination}; the same command with --force goes on from the checkpoint"
 
-    request = Request.of(options, progress, keep=keep)
+    request = StageRequest.of(options, progress, keep=keep)
     with transformed(options.part(Quantize), request) as done:
         placed = place(done.outcome.model, destination, force=options.force)
         compared = (

@@ -14,7 +14,7 @@ import numpy as np
 
 from optkit import lazy
 from optkit.data.dataset import Batch, DataSpec, Source
-from optkit.data.description import Text
+from optkit.data.description import TextSpec
 from optkit.data.spool import Spool
 from optkit.errors import DataError
 from optkit.formats.tensors import Array, Arrays, TensorSpec
@@ -84,7 +84,7 @@ class TextFile(Source):
         self._kind: type[int] | type[float] = float if labels[float] else int
 
 
-def _tokenizer(block: Text) -> Any:
+def _tokenizer(block: TextSpec) -> Any:
     """Load the tokenizer with truncation and padding as described, not as its file has them. Raises DataError."""
     library = lazy.require("tokenizers", extra="text")
     if not Path(block.tokenizer).is_file():
@@ -109,7 +109,7 @@ def _padding(tokenizer: Any) -> dict[str, Any]:
     return {}
 
 
-def _inputs(block: Text, inputs: Sequence[TensorSpec] | None) -> list[tuple[str, str, str]]:
+def _inputs(block: TextSpec, inputs: Sequence[TensorSpec] | None) -> list[tuple[str, str, str]]:
     """Return the model's inputs: name, field of the tokenizer's encoding, dtype. Raises DataError."""
     if inputs is None:
         return [(name, _FIELDS[name], "int64") for name in ("input_ids", "attention_mask")]
@@ -121,7 +121,7 @@ def _inputs(block: Text, inputs: Sequence[TensorSpec] | None) -> list[tuple[str,
     return [(given.name, _FIELDS[_encoding(block, given)], given.dtype) for given in inputs]
 
 
-def _encoding(block: Text, given: TensorSpec) -> str:
+def _encoding(block: TextSpec, given: TensorSpec) -> str:
     encoding: str = block.inputs.get(given.name, given.name)
     if encoding not in _FIELDS:
         raise DataError(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field
 
 from optkit.options.data import Data
-from optkit.options.measuring import Device, Measurement, Precision, RunTarget, Scenario, TimeLimit
+from optkit.options.measuring import Device, MeasurementOptions, Precision, RunTarget, Scenario, TimeLimit
 from optkit.options.option import Duration, Spelling
 from optkit.options.source import ModelPaths, ModelSource, Seed
 
@@ -29,7 +29,7 @@ def _sizes(given: Any) -> Any:
     return [] if given is None else [given] if isinstance(given, int) else given
 
 
-class BenchmarkCommand(Data, Device, RunTarget, Measurement, Precision, TimeLimit, ModelSource, Seed):
+class BenchmarkCommand(Data, Device, RunTarget, MeasurementOptions, Precision, TimeLimit, ModelSource, Seed):
     """All options of the verb."""
 
     group: ClassVar[str] = "Load"

@@ -7,14 +7,24 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from optkit.options.data import Data, Loss, Metric
-from optkit.options.measuring import Batch, Device, Measurement, Precision, RunTarget, TimeLimit
+from optkit.options.data import Data, LossOptions, MetricOption
+from optkit.options.measuring import BatchOption, Device, MeasurementOptions, Precision, RunTarget, TimeLimit
 from optkit.options.option import Spelling
 from optkit.options.source import ModelPaths, ModelSource, Seed
 
 
 class CompareCommand(
-    Data, Metric, Loss, RunTarget, Device, Batch, Measurement, Precision, TimeLimit, ModelSource, Seed
+    Data,
+    MetricOption,
+    LossOptions,
+    RunTarget,
+    Device,
+    BatchOption,
+    MeasurementOptions,
+    Precision,
+    TimeLimit,
+    ModelSource,
+    Seed,
 ):
     """All options of the verb."""
 

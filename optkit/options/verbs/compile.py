@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from optkit.options.measuring import Device, TargetName
 from optkit.options.option import Spelling
-from optkit.options.source import Model, ModelSource, RequiredResult, Seed, Shapes
+from optkit.options.source import ModelOption, ModelSource, RequiredResult, Seed, Shapes
 
 
 def _capability(given: Any) -> Any:
@@ -45,7 +45,7 @@ class CompileOptions(Device, Shapes):
     )
 
 
-class CompileCommand(Model, RequiredResult, CompileOptions, ModelSource, Seed):
+class CompileCommand(ModelOption, RequiredResult, CompileOptions, ModelSource, Seed):
     """All options of the verb."""
 
     target: TargetName

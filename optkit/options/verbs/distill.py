@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from optkit.options.data import Data, Loss, Metric, TrainingData
-from optkit.options.measuring import Proof, Target
+from optkit.options.data import Data, LossOptions, MetricOption, TrainingData
+from optkit.options.measuring import Proof, TargetOption
 from optkit.options.option import Options, Spelling
-from optkit.options.source import ModelSource, Result, Seed
+from optkit.options.source import ModelSource, ResultOption, Seed
 from optkit.options.training import Schedule
 
 Match = Literal["kl", "mse"]
@@ -45,7 +45,17 @@ class DistillOptions(Options):
 
 
 class DistillCommand(
-    Result, DistillOptions, Target, Data, TrainingData, Metric, Loss, Proof, Schedule, ModelSource, Seed
+    ResultOption,
+    DistillOptions,
+    TargetOption,
+    Data,
+    TrainingData,
+    MetricOption,
+    LossOptions,
+    Proof,
+    Schedule,
+    ModelSource,
+    Seed,
 ):
     """All options of the verb."""
 

@@ -7,13 +7,13 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from optkit.options.data import Metric, RequiredData
-from optkit.options.measuring import Batch, Device, RunTarget
+from optkit.options.data import MetricOption, RequiredData
+from optkit.options.measuring import BatchOption, Device, RunTarget
 from optkit.options.option import Spelling
-from optkit.options.source import Model, ModelSource, Seed
+from optkit.options.source import ModelOption, ModelSource, Seed
 
 
-class EvaluateCommand(Model, RequiredData, Metric, RunTarget, Device, Batch, ModelSource, Seed):
+class EvaluateCommand(ModelOption, RequiredData, MetricOption, RunTarget, Device, BatchOption, ModelSource, Seed):
     """All options of the verb."""
 
     group: ClassVar[str] = "Quality"

@@ -7,13 +7,15 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from optkit.options.data import Data, Loss, Metric
-from optkit.options.measuring import Batch, RunTarget, ShortMeasurement, Threads, TimeLimit
+from optkit.options.data import Data, LossOptions, MetricOption
+from optkit.options.measuring import BatchOption, RunTarget, ShortMeasurement, Threads, TimeLimit
 from optkit.options.option import Spelling
 from optkit.options.source import ModelSource, Seed
 
 
-class ExplainCommand(Data, Metric, Loss, RunTarget, Threads, Batch, ShortMeasurement, TimeLimit, ModelSource, Seed):
+class ExplainCommand(
+    Data, MetricOption, LossOptions, RunTarget, Threads, BatchOption, ShortMeasurement, TimeLimit, ModelSource, Seed
+):
     """All options of the verb."""
 
     group: ClassVar[str] = "Models"

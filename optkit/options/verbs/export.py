@@ -8,7 +8,7 @@ from pydantic import Field
 
 from optkit.options.data import Data
 from optkit.options.option import Options
-from optkit.options.source import Model, ModelSource, RequiredResult, Seed
+from optkit.options.source import ModelOption, ModelSource, RequiredResult, Seed
 
 
 class ExportOptions(Options):
@@ -21,5 +21,5 @@ class ExportOptions(Options):
     atol: float = Field(1e-4, ge=0, description="Absolute difference allowed, times the largest output.")
 
 
-class ExportCommand(Model, RequiredResult, ExportOptions, Data, ModelSource, Seed):
+class ExportCommand(ModelOption, RequiredResult, ExportOptions, Data, ModelSource, Seed):
     """All options of the verb."""

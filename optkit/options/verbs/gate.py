@@ -7,14 +7,26 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from optkit.options.data import Data, Metric
-from optkit.options.measuring import Batch, Device, Measurement, Precision, RunTarget, TimeLimit
+from optkit.options.data import Data, MetricOption
+from optkit.options.measuring import BatchOption, Device, MeasurementOptions, Precision, RunTarget, TimeLimit
 from optkit.options.option import Place, Spelling
 from optkit.options.rules import Rules
 from optkit.options.source import ModelSource, Seed
 
 
-class GateCommand(Rules, Data, Metric, RunTarget, Device, Batch, Measurement, Precision, TimeLimit, ModelSource, Seed):
+class GateCommand(
+    Rules,
+    Data,
+    MetricOption,
+    RunTarget,
+    Device,
+    BatchOption,
+    MeasurementOptions,
+    Precision,
+    TimeLimit,
+    ModelSource,
+    Seed,
+):
     """All options of the verb in Python."""
 
     group: ClassVar[str] = "Models"

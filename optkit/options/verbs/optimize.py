@@ -8,11 +8,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from optkit.options.data import CalibrationData, Loss, Metric, RequiredData
-from optkit.options.measuring import Batch, Measurement, Threads
+from optkit.options.data import CalibrationData, LossOptions, MetricOption, RequiredData
+from optkit.options.measuring import BatchOption, MeasurementOptions, Threads
 from optkit.options.option import Duration, Size, Spelling, Strings
 from optkit.options.rules import MaxP99
-from optkit.options.source import Model, ModelSource, RequiredResult, Seed
+from optkit.options.source import ModelOption, ModelSource, RequiredResult, Seed
 
 Goal = Literal["latency", "throughput", "size", "memory"]
 
@@ -23,7 +23,17 @@ def _names(texts: Sequence[str]) -> list[str]:
 
 
 class OptimizeCommand(
-    Model, RequiredResult, RequiredData, Metric, Loss, CalibrationData, Threads, Batch, Measurement, ModelSource, Seed
+    ModelOption,
+    RequiredResult,
+    RequiredData,
+    MetricOption,
+    LossOptions,
+    CalibrationData,
+    Threads,
+    BatchOption,
+    MeasurementOptions,
+    ModelSource,
+    Seed,
 ):
     """All options of the verb."""
 

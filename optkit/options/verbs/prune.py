@@ -6,10 +6,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from optkit.options.data import Data, Loss, Metric, TrainingData
-from optkit.options.measuring import Proof, Target
+from optkit.options.data import Data, LossOptions, MetricOption, TrainingData
+from optkit.options.measuring import Proof, TargetOption
 from optkit.options.option import Options, Strings
-from optkit.options.source import Model, ModelSource, Result, Seed
+from optkit.options.source import ModelOption, ModelSource, ResultOption, Seed
 from optkit.options.training import Schedule
 
 Of = Literal["macs", "parameters"]
@@ -41,6 +41,17 @@ class PruneOptions(Options):
 
 
 class PruneCommand(
-    Model, Result, PruneOptions, Target, Data, TrainingData, Metric, Loss, Proof, Schedule, ModelSource, Seed
+    ModelOption,
+    ResultOption,
+    PruneOptions,
+    TargetOption,
+    Data,
+    TrainingData,
+    MetricOption,
+    LossOptions,
+    Proof,
+    Schedule,
+    ModelSource,
+    Seed,
 ):
     """All options of the verb."""

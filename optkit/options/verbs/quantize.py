@@ -6,10 +6,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from optkit.options.data import CalibrationData, CalibrationSize, Data, Loss, Metric, TrainingData
-from optkit.options.measuring import Proof, Target
+from optkit.options.data import CalibrationData, CalibrationSize, Data, LossOptions, MetricOption, TrainingData
+from optkit.options.measuring import Proof, TargetOption
 from optkit.options.option import Options, Spelling, Strings
-from optkit.options.source import Model, ModelSource, Result, Seed
+from optkit.options.source import ModelOption, ModelSource, ResultOption, Seed
 from optkit.options.training import Schedule
 
 Precision = Literal["int8", "fp8", "fp16", "bf16", "int4"]
@@ -62,16 +62,16 @@ class QuantizeOptions(Options):
 
 
 class QuantizeCommand(
-    Model,
-    Result,
+    ModelOption,
+    ResultOption,
     QuantizeOptions,
-    Target,
+    TargetOption,
     Data,
     TrainingData,
     CalibrationData,
     CalibrationSize,
-    Metric,
-    Loss,
+    MetricOption,
+    LossOptions,
     Proof,
     Schedule,
     ModelSource,

@@ -8,10 +8,10 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from optkit.options.option import Spelling
-from optkit.options.source import Result
+from optkit.options.source import ResultOption
 
 
-class ReportCommand(Result):
+class ReportCommand(ResultOption):
     """All options of the verb."""
 
     group: ClassVar[str] = "Report"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from optkit.options.source import Result
+from optkit.options.source import ResultOption
 from optkit.options.verbs.plan import PlanCommand
 
 
-class RunCommand(PlanCommand, Result):
+class RunCommand(PlanCommand, ResultOption):
     """All options of the verb."""

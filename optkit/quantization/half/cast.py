@@ -55,7 +55,7 @@ class HalfGraph:
 
 
 @dataclass(eq=False)
-class Operator:
+class CastOperator:
     """A node of the main graph; for each input and output, True where it is float32 and may be 16-bit instead."""
 
     node: Any
@@ -73,7 +73,7 @@ class FloatGraph:
         self._version = None if half is BFLOAT16 else opset_of(proto)
         self.operators = [self._operator(node) for node in proto.graph.node]
         self.producers = {name: each for each in self.operators for name in each.node.output if name}
-        self.consumers: defaultdict[str, list[Operator]] = defaultdict(list)
+        self.consumers: defaultdict[str, list[CastOperator]] = defaultdict(list)
         for each in self.operators:
             for name in dict.fromkeys(each.node.input):
                 self.consumers[name].append(each)
@@ -82,16 +82,16 @@ class FloatGraph:
         """Tell whether a tensor is float32."""
         return self.dtypes.get(name) == FLOAT
 
-    def _operator(self, node: Any) -> Operator:
+    def _operator(self, node: Any) -> CastOperator:
         if node.domain not in DEFAULT_DOMAINS:
-            return Operator(node, [False] * len(node.input), [False] * len(node.output))
+            return CastOperator(node, [False] * len(node.input), [False] * len(node.output))
         takes, gives = _parameters(node.op_type, self._version, self.half)
         inputs, outputs = self._able(node.input, takes), self._able(node.output, gives)
         if node.op_type == "LayerNormalization":
             outputs[1:] = [False] * (len(outputs) - 1)  # stash_type says float32
         if node.op_type not in _CREATORS and not any(map(self.is_float, node.input)):
             outputs = [False] * len(outputs)
-        return Operator(node, inputs, outputs)
+        return CastOperator(node, inputs, outputs)
 
     def _able(self, names: Sequence[str], allowed: tuple[bool, ...]) -> list[bool]:
         last = len(allowed) - 1  # the last parameter may be variadic
@@ -144,7 +144,7 @@ def infer_dtypes(proto: Any) -> dict[str, int]:
     return {name: number for name, number in found.items() if number}
 
 
-def insert_casts(graph: FloatGraph, kept: Collection[Operator]) -> HalfGraph:
+def insert_casts(graph: FloatGraph, kept: Collection[CastOperator]) -> HalfGraph:
     """A copy in which the operators compute in 16 bits, except those in ``kept``.
 
     ``kept`` includes the operators that have no 16-bit form (``narrowlimits.unsupported``). Inputs and outputs of the
@@ -157,7 +157,7 @@ def insert_casts(graph: FloatGraph, kept: Collection[Operator]) -> HalfGraph:
 class _CastInsertion:
     """The tensors that are computed and read in each of the two types, and the nodes with casts between them."""
 
-    def __init__(self, graph: FloatGraph, kept: Collection[Operator]) -> None:
+    def __init__(self, graph: FloatGraph, kept: Collection[CastOperator]) -> None:
         self._proto, self._half = graph.proto.graph, graph.half
         self._model = graph.proto
         given = {value.name for value in self._proto.input}
@@ -168,7 +168,7 @@ class _CastInsertion:
         }
         self._outputs = {value.name for value in self._proto.output}
         self._operators = [
-            Operator(each.node, [False] * len(each.inputs), [False] * len(each.outputs)) if each in kept else each
+            CastOperator(each.node, [False] * len(each.inputs), [False] * len(each.outputs)) if each in kept else each
             for each in graph.operators
         ]
         self._computed: set[str] = set()
@@ -237,7 +237,7 @@ class _CastInsertion:
             elem_type = FLOAT if half else self._half.elem_type
             yield helper.make_node("Cast", [source], [result], self._unused(f"{result}_cast"), to=elem_type)
 
-    def _rewritten(self, operator: Operator) -> Any:
+    def _rewritten(self, operator: CastOperator) -> Any:
         from onnx import helper
 
         changed = type(operator.node)()

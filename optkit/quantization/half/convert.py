@@ -14,7 +14,7 @@ from optkit.formats.onnx.nodes import walk
 from optkit.formats.onnx.upgrade import upgrade
 from optkit.notes import Note
 from optkit.quantization.half import limits as half_limits
-from optkit.quantization.half.cast import FLOAT16, HALF_TYPES, FloatGraph, HalfType, Operator, insert_casts
+from optkit.quantization.half.cast import FLOAT16, HALF_TYPES, CastOperator, FloatGraph, HalfType, insert_casts
 from optkit.quantization.half.limits import PAIRS
 from optkit.quantization.half.verify import Conversion, probe
 from optkit.quantization.quantizer import Request
@@ -84,7 +84,7 @@ def _with_half_pairs(proto: Any, request: Request) -> Any:
     return proto
 
 
-def _nothing_to_convert(request: Request, half: HalfType, kept: dict[Operator, str]) -> StageError:
+def _nothing_to_convert(request: Request, half: HalfType, kept: dict[CastOperator, str]) -> StageError:
     why = Counter(kept.values()).most_common(1)
     most = f"; most frequent reason: {why[0][0]}" if why else ""
     return StageError(
@@ -93,7 +93,7 @@ def _nothing_to_convert(request: Request, half: HalfType, kept: dict[Operator, s
     )
 
 
-def _kept(before: FloatGraph, request: Request, samples: Dataset | None) -> dict[Operator, str]:
+def _kept(before: FloatGraph, request: Request, samples: Dataset | None) -> dict[CastOperator, str]:
     """The operators that stay float32, with the reason."""
     found = half_limits.sensitive(before)
     if before.half is FLOAT16:
@@ -122,6 +122,6 @@ def _masks(count: int, half: HalfType) -> tuple[Note, ...]:
     return (Note(text),)
 
 
-def _reasons(kept: dict[Operator, str]) -> tuple[Note, ...]:
+def _reasons(kept: dict[CastOperator, str]) -> tuple[Note, ...]:
     counts = Counter((operator.node.op_type, why) for operator, why in kept.items())
     return tuple(Note(f"{count} x {kind} kept in float32: {why}") for (kind, why), count in counts.items())

@@ -14,7 +14,7 @@ import numpy as np
 
 from optkit.formats.onnx.nodes import inside, scales_axis, tensors, walk
 from optkit.formats.tensors import Array, Arrays
-from optkit.quantization.half.cast import FLOAT, FloatGraph, HalfType, Operator
+from optkit.quantization.half.cast import FLOAT, CastOperator, FloatGraph, HalfType
 
 _UNSUPPORTED = {"float16": (), "bfloat16": ("ConvTranspose", "GRU", "HardSwish", "Mish")}
 """Operators that ONNX defines in a half type and TensorRT lacks: its parser refuses them, or no kernel is built."""
@@ -120,7 +120,7 @@ def _representable(scales: Array) -> Array:
     return np.where(coarse, up.astype(np.float32), scales)
 
 
-def unsupported(graph: FloatGraph) -> dict[Operator, str]:
+def unsupported(graph: FloatGraph) -> dict[CastOperator, str]:
     """Operators that compute float32 and cannot do so in the half type, with the reason."""
     found = {}
     for each in graph.operators:
@@ -137,10 +137,10 @@ def unsupported(graph: FloatGraph) -> dict[Operator, str]:
     return dict.fromkeys(_sources(graph, [each for each in found if each.node.op_type == "GRU"]), why) | found
 
 
-def _sources(graph: FloatGraph, operators: list[Operator]) -> list[Operator]:
+def _sources(graph: FloatGraph, operators: list[CastOperator]) -> list[CastOperator]:
     """The operators that compute the first inputs of ``operators``, and those that only move them on the way."""
     waiting = [each.node.input[0] for each in operators]
-    found: set[Operator] = set()
+    found: set[CastOperator] = set()
     while waiting:
         name = waiting.pop()
         producer = graph.producers.get(name)
@@ -150,7 +150,7 @@ def _sources(graph: FloatGraph, operators: list[Operator]) -> list[Operator]:
     return [each for each in graph.operators if each in found]
 
 
-def sensitive(graph: FloatGraph) -> dict[Operator, str]:
+def sensitive(graph: FloatGraph) -> dict[CastOperator, str]:
     """Operators that stay float32 for their kind, with the reason."""
     found = dict.fromkeys(_of_integers(graph), "computed from integers, such as positions, which 16 bits round")
     kinds = (
@@ -164,7 +164,7 @@ def sensitive(graph: FloatGraph) -> dict[Operator, str]:
     )
 
 
-def _of_integers(graph: FloatGraph) -> list[Operator]:
+def _of_integers(graph: FloatGraph) -> list[CastOperator]:
     """Operators whose floats are computed from integers and small constants alone."""
     sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.proto.graph.initializer}
     derived: set[str] = set()
@@ -185,10 +185,10 @@ def _of_integers(graph: FloatGraph) -> list[Operator]:
     return found
 
 
-def _normalizations(graph: FloatGraph) -> list[Operator]:
+def _normalizations(graph: FloatGraph) -> list[CastOperator]:
     """Normalizations in single operators: from the squares, or the norm, to the division."""
     two = {tensor.name for tensor in graph.proto.graph.initializer if _is_two(tensor)}
-    found: list[Operator] = []
+    found: list[CastOperator] = []
     for each in graph.operators:
         means = [behind for behind in _behind(graph, each) if behind.node.op_type in _MEANS]
         if each.node.op_type in _NORMS:
@@ -200,7 +200,7 @@ def _normalizations(graph: FloatGraph) -> list[Operator]:
     return found
 
 
-def _behind(graph: FloatGraph, operator: Operator) -> list[Operator]:
+def _behind(graph: FloatGraph, operator: CastOperator) -> list[CastOperator]:
     """The consumers of an operator's first output."""
     return graph.consumers.get(operator.node.output[0], []) if operator.node.output else []
 
@@ -217,9 +217,9 @@ def _is_two(tensor: Any) -> bool:
     return int(np.prod(tensor.dims)) == 1 and bool(np.all(numpy_helper.to_array(tensor) == 2))
 
 
-def _divisions(graph: FloatGraph, mean: Operator) -> list[Operator]:
+def _divisions(graph: FloatGraph, mean: CastOperator) -> list[CastOperator]:
     """The operators from behind a mean to the division by its root, or the product with the inverse."""
-    found: list[Operator] = []
+    found: list[CastOperator] = []
     waiting = [mean]
     while waiting:
         for behind in _behind(graph, waiting.pop()):
@@ -261,7 +261,7 @@ def _constant_peaks(proto: Any) -> dict[str, float]:
     return found
 
 
-def out_of_range(graph: FloatGraph, measured: Mapping[str, float]) -> dict[Operator, str]:
+def out_of_range(graph: FloatGraph, measured: Mapping[str, float]) -> dict[CastOperator, str]:
     """Operators with values that overflow or underflow in the half type, with the reason.
 
     ``measured`` holds the largest magnitudes of computed tensors on samples; a margin is for other samples. Values that
@@ -293,12 +293,12 @@ def _is_summand(node: Any, name: str, scalars: Collection[str]) -> bool:
     return node.op_type in _BIASED and name in node.input[2:3]
 
 
-def in_kernels_of(graph: FloatGraph, kept: Collection[Operator]) -> dict[Operator, str]:
+def in_kernels_of(graph: FloatGraph, kept: Collection[CastOperator]) -> dict[CastOperator, str]:
     """Layers and their DequantizeLinear that stay float32 because one of them is in ``kept``, with the reason.
 
     An 8-bit kernel computes a layer and the pairs around it in one float type: a cast between them would split it.
     """
-    found: dict[Operator, str] = {}
+    found: dict[CastOperator, str] = {}
     before = -1
     while before < len(found):
         before = len(found)

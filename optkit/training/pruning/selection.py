@@ -31,7 +31,7 @@ _LEAST_DAMAGE = 1e-6
 
 
 @dataclass(frozen=True)
-class Sensitivity:
+class GroupSensitivity:
     """The sensitivity of a group: the effect of cutting half of it alone."""
 
     group: Group
@@ -49,14 +49,14 @@ class Sensitivity:
 class Survey:
     """The sensitivities of all groups."""
 
-    found: list[Sensitivity] = field(default_factory=list)
+    found: list[GroupSensitivity] = field(default_factory=list)
     """Groups that can be cut, the most sensitive first."""
     refused: dict[str, str] = field(default_factory=dict)
     """Layers that cannot be cut, by name, with the reason."""
 
 
 @dataclass(frozen=True)
-class Block:
+class UnitBlock:
     """Units of a group that are cut together."""
 
     group: Group
@@ -103,11 +103,11 @@ class Pruner:
                 survey.refused[group.name] = reason
                 continue
             damage = max(self.loss(copied) - whole, _LEAST_DAMAGE * max(abs(whole), 1.0))
-            survey.found.append(Sensitivity(group, tuple(half), damage, 1.0 - self.cost(copied) / cost))
+            survey.found.append(GroupSensitivity(group, tuple(half), damage, 1.0 - self.cost(copied) / cost))
         survey.found = _mark_fragile(sorted(survey.found, key=lambda each: -each.damage))
         return survey
 
-    def order(self, module: Any, survey: Survey) -> list[Block]:
+    def order(self, module: Any, survey: Survey) -> list[UnitBlock]:
         """List all blocks that may be cut, in the order of their price; fragile groups are left out."""
         spared = {each.group.name for each in survey.found if each.fragile}
         sensitivity = {each.group.name: each for each in survey.found if each.group.name not in spared}
@@ -123,10 +123,10 @@ class Pruner:
                 share = scores[group.name][list(units)].sum() / max(half, 1e-30)
                 dear = known.damage * share / max(known.saved, 1e-9)
                 price = dear if self.scope == "global" else (number + 1) / (len(blocks) + 1)
-                found.append(Block(group, units, price))
+                found.append(UnitBlock(group, units, price))
         return sorted(found, key=lambda block: block.price)
 
-    def cut(self, module: Any, blocks: Sequence[Block]) -> Any:
+    def cut(self, module: Any, blocks: Sequence[UnitBlock]) -> Any:
         """Return a copy of the module without these blocks."""
         copied = copy.deepcopy(module)
         units: dict[str, tuple[Group, list[int]]] = {}
@@ -139,11 +139,11 @@ class Pruner:
             parameter.grad = None
         return copied
 
-    def cut_to(self, module: Any, order: Sequence[Block], share: float, whole: float) -> Any:
+    def cut_to(self, module: Any, order: Sequence[UnitBlock], share: float, whole: float) -> Any:
         """Cut the fewest first blocks of ``order`` that reduce the cost to ``share`` of ``whole``; returns a copy."""
         return self.cut(module, order[: self.fewest(module, order, lambda small: self.cost(small) <= share * whole)])
 
-    def fewest(self, module: Any, order: Sequence[Block], enough: Callable[[Any], bool]) -> int:
+    def fewest(self, module: Any, order: Sequence[UnitBlock], enough: Callable[[Any], bool]) -> int:
         """Find the least number of first blocks of ``order`` to cut until the module is small ``enough``; all if it
         never is.
         """
@@ -196,7 +196,7 @@ def parameters(module: Any) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _mark_fragile(found: list[Sensitivity]) -> list[Sensitivity]:
+def _mark_fragile(found: list[GroupSensitivity]) -> list[GroupSensitivity]:
     """Mark the fragile groups: outliers of the logarithm of the damage."""
     if len(found) < _FEWEST_FOR_FENCE:
         return found
