@@ -141,5 +141,5 @@ def reference(session: nox.Session) -> None:
     install(session, "-e", ".")
     session.run("python", "-m", "optkit.options.stub")
     session.run("python", "-m", "optkit.options.tables")
-    session.run("python", "-m", "optkit.schemas.published")
+    session.run("python", "-m", "optkit.schemas")
     session.run("typer", "optkit.__main__", "utils", "docs", "--name", "optkit", "--output", "docs/cli.md")

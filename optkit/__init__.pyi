@@ -446,10 +446,11 @@ def inspect(
     trust: bool = False,
     progress: Progress = ...,
 ) -> Inspection:
-    """Say what the model at ``model`` is, and what each of ``targets`` (all that are installed) would refuse in it.
+    """Describe the model at ``model``, and the nodes that each of ``targets`` (all that are installed) refuses in it.
 
     Each target opens the model in a process of its own; one that is asked for shows its layers, too, where it tells
-    them. ``shapes`` are sizes of dynamic dimensions, for tensorrt's. Raises ModelError, UntrustedError, UsageError.
+    them. ``shapes`` are sizes of dynamic dimensions, for targets that build engines. Raises ModelError, UntrustedError,
+    UsageError.
 
     model: A torch, ONNX or OpenVINO model, or a bundle.
     targets: Targets to ask; by default all that are installed.
@@ -638,8 +639,8 @@ def quantize(
 ) -> Transformation:
     """Quantize ``model`` for ``target`` and, unless ``measure`` is false, compare the result with it.
 
-    Without ``output`` the result lies beside the model, as ``MODEL-int8.onnx`` (``.xml`` for openvino). Raises
-    OptkitError.
+    Without ``output`` the result lies beside the model, as ``MODEL-int8.onnx``, with the suffix of the target's files.
+    Raises OptkitError.
 
     model: A torch, ONNX or OpenVINO model, or a bundle.
     output: Path of the result.

@@ -33,29 +33,12 @@ TABLES = (
     "optkit.data.dataset:SOURCES",
     "optkit.reports.report:REPORTS",
 )
-STAGE_OPTIONS = {
-    "precision": {"int8", "fp8", "fp16", "bf16", "int4"},
-    "floats": {"fp16", "bf16"},
-    "options": {"option"},
-}
-"""Fields whose options on the command line are spelled otherwise: a flag for each value, or one entry at a time."""
-
 CLAUSES = {"What", "How", "Whether", "Which"}
-NOT_YET_REWORDED = """
-    alignment athand bench chains checkpoint child choice cli.console cli.tables cli.verdict contents
-    correspondence cuda dataspec errors explaining explanations exported fakequant features findings gpus graph
-    irfile irforms islands journal junit layererrors layerorder layerrecords lazy logarithms losses lossremedies
-    machine manifest narrowing narrowlimits narrowproof operators output pickles pipeline progress proof
-    proposals providers prunable qdq quantizer quantizers.neural_compressor_static quantizers.nncf_static
-    quantizers.onnxruntime_static quantizers.tensorrt_float8 ranking recipe remedies results rules runfolder
-    runs saved schedule schemas search searchcharts searches searchsummary sensitivity shaperanges spans
-    speedcase speedcauses stage stages.compile stages.distill stages.fuse stages.prune stages.quantize stats
-    store structure summary switches taps target targets.onnxruntime targets.openvino targets.tensorrt
-    targets.torch torchexport torchfile torchoutputs torchsessions trace traincharts trained training
-    transformation trt trtbuild trtcallbacks trtsession verbs verbs.doctor verbs.gate verbs.optimize verdicts
-    widening wording worker
-"""
-"""Modules whose docstrings may still begin with a clause; the set shrinks to nothing."""
+"""Words that begin a clause in place of a term."""
+TABLE = "targets/table"
+"""A table that imports nothing, so that the command line may read it."""
+SMALL = {"decisions", "deployment", "schemas", "explanation"}
+"""Rooms of fewer than five files: two that later work fills, one of files of another kind, and one of rooms."""
 
 
 def imported(path):
@@ -87,7 +70,7 @@ def relative(path):
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_rooms_import_from_rooms_before_them(path):
     own = room_of(relative(path))
-    assert not [module for module in imported(path) if room_of(module) > own]
+    assert not [module for module in imported(path) if room_of(module) > own and module != TABLE]
 
 
 def test_files_form_no_circle():
@@ -111,8 +94,10 @@ def test_every_room_has_its_charter_and_nothing_else_in_its_init():
 def test_rooms_are_neither_cupboards_nor_halls():
     assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"} == DOORSTEP
     assert len([path for path in PACKAGE.iterdir() if path.is_file()]) <= 10
-    for room in {path.parent for path in FILES} - {PACKAGE, PACKAGE / "cli", PACKAGE / "verbs"}:
-        assert len(list(room.glob("*.py"))) - 1 <= 15, room
+    sizes = Counter(path.parent.relative_to(PACKAGE).as_posix() for path in FILES if path.parent != PACKAGE)
+    a_file_per_verb = {"cli", "verbs", "options/verbs"}
+    assert {room for room, size in sizes.items() if size > 15} <= a_file_per_verb
+    assert {room for room in ROOMS if sizes[room] < 5} == SMALL
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -135,9 +120,41 @@ def entries(table):
     return getattr(importlib.import_module(module), name)
 
 
-def test_no_file_holds_two_ideas():
-    lengths = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
-    assert {name for name, length in lengths.items() if length > 400} == set()
+def test_no_file_and_no_function_holds_two_ideas():
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        assert len(text.splitlines()) <= 400, path
+        functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+        assert not [each.name for each in functions if each.end_lineno - each.lineno >= 60], path
+
+
+def docstrings(path):
+    """The docstrings of a file: of the module, its classes and functions, and those under attributes."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            values = [each.value for each in node.body if isinstance(each, ast.Expr)]
+            yield from (each.value for each in values if isinstance(each, ast.Constant) and isinstance(each.value, str))
+
+
+def test_docstrings_begin_with_a_verb_or_the_name_of_the_thing():
+    found = {path.name: [text for text in docstrings(path) if text.split()[0].strip(",:") in CLAUSES] for path in FILES}
+    assert {name: texts for name, texts in found.items() if texts} == {}
+
+
+def test_errors_of_foreign_libraries_are_caught_in_few_places():
+    """Broad excepts: where such errors are translated, and where an exception may not cross a border."""
+    broad = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            caught = [node.type] if isinstance(node, ast.ExceptHandler) else []
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("suppress", "contextlib.suppress"):
+                caught = node.args
+            names = {
+                each.id for kind in caught if kind is not None for each in ast.walk(kind) if isinstance(each, ast.Name)
+            }
+            if None in caught or names & {"Exception", "BaseException"}:
+                broad.append(relative(path))
+    assert sorted(broad) == ["measurement/child", "system/native", "targets/tensorrt/callbacks"]
 
 
 def test_names_explain_themselves():

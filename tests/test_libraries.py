@@ -10,6 +10,7 @@ import pytest
 
 from optkit import lazy
 from optkit.system import fingerprint
+from optkit.targets.libraries import of_targets
 
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -22,9 +23,12 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "cuda": "cuda-bindings",
     "google": "protobuf",
+    "pydantic_core": "pydantic",
     "yaml": "pyyaml",
 }
 """What brings a module, where its name is another's."""
+BROUGHT_ALONG = {"torchao"}
+"""Required by a library of an extra, not by the extra itself."""
 BY_TABLE = {"tensorrt-rtx-cu13"}
 """Imported by a name out of a table of alternatives (``trt.MODULES``), which a reader of the source does not see."""
 
@@ -95,10 +99,13 @@ def test_every_extra_that_is_named_in_the_package_exists():
         assert (extra or module) in known, module
 
 
-@pytest.mark.parametrize(("library", "extra"), fingerprint.LIBRARIES.items())
+@pytest.mark.parametrize(
+    ("library", "extra"),
+    [(each.name, each.extra) for each in (*fingerprint.LIBRARIES, *of_targets()) if each.replaces is None],
+)
 def test_the_fingerprint_knows_which_extra_brings_a_library(library, extra):
     in_core = library in {project(requirement) for requirement in CORE}
-    assert extra is None or library in {project(requirement) for requirement in lazy.EXTRAS[extra]}
+    assert extra is None or library in BROUGHT_ALONG | {project(requirement) for requirement in lazy.EXTRAS[extra]}
     assert in_core <= (extra is None)
 
 

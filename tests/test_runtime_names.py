@@ -21,11 +21,13 @@ ARGUED = {
     "stages/distill.py": "the library that trains, as the engine of the record",
     "options/measuring.py": "help",
     "options/source.py": "help",
+    "options/verbs/plan.py": "help",
     "options/verbs/optimize.py": "help",
     "options/verbs/compile.py": "help",
     "options/verbs/quantize.py": "help, and the libraries that --engine may name",
     "cli/verbs.py": "examples of commands",
-    "system/native.py": "the marks that libraries put before their messages",
+    "cli/quantize.py": "a hint on flags that only one runtime takes together",
+    "formats/opening.py": "names of formats, which are called like the runtimes that write them",
     "quantization/methods/neural_compressor_static.py": "a warning on kernels that a model needs",
 }
 """File: reason. An entry that is no longer needed fails the test."""

@@ -69,7 +69,7 @@ class Request:
             yield batch.feed
 
     def excludes(self, node: Any) -> bool:
-        """Whether the user wants this ONNX node kept in float."""
+        """True if the user wants this ONNX node kept in float."""
         return not known_as(node).isdisjoint(self.options.exclude)
 
     def unknown(self, proto: Any) -> tuple[Note, ...]:

@@ -1,1 +1,1 @@
-"""JSON Schemas of recipes and records, published as files; ``python -m optkit.schemas.published`` writes them anew."""
+"""JSON Schemas of recipes and records, published as files; ``python -m optkit.schemas`` writes them anew."""

@@ -1,4 +1,4 @@
-"""``python -m optkit.schemas.published``: write the schemas anew."""
+"""``python -m optkit.schemas``: write the schemas anew."""
 
 from optkit.schemas import published
 

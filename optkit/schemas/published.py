@@ -1,6 +1,6 @@
 """JSON schemas of recipes and of all records, published as files beside this module.
 
-``python -m optkit.schemas.published`` writes them anew from the code.
+``python -m optkit.schemas`` writes them anew from the code.
 """
 
 from __future__ import annotations
@@ -52,7 +52,18 @@ def recipe_schema() -> dict[str, Any]:
         definitions |= own.pop("$defs", {})
         definitions[name] = own
     schema["properties"]["stages"]["items"] = {"anyOf": [{"enum": list(STAGES)}, *map(_stage, STAGES)]}
+    _lift_descriptions(schema)
     return {"$schema": _DIALECT, **schema}
+
+
+def _lift_descriptions(schema: Any) -> None:
+    """Give a property that may be null the description of its other type, where editors look for it."""
+    for value in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        _lift_descriptions(value)
+    for each in schema.get("properties", {}).values() if isinstance(schema, dict) else ():
+        described = [kind.pop("description") for kind in each.get("anyOf", ()) if "description" in kind]
+        if described and "description" not in each:
+            each["description"] = described[0]
 
 
 def _stage(name: str) -> dict[str, Any]:

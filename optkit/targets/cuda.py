@@ -158,7 +158,7 @@ class Timer(_Closing):
 
 
 class CudaGraph(_Closing):
-    """What ``enqueue`` puts on a stream, captured once and not carried out, to be launched as one.
+    """The work that ``enqueue`` puts on a stream, captured once and not carried out, to be launched as one.
 
     Addresses and shapes stay as they were. Code that allocates on first use must have run before.
     """

@@ -35,7 +35,7 @@ from optkit.quantization.half.cast import (
     set_elem_type,
     to_float32,
 )
-from optkit.targets.target import target
+from optkit.targets.target import REFERENCE, target
 
 AS_WRITTEN = {"graph_optimization_level": "ORT_ENABLE_BASIC"}
 """Options of onnxruntime without its own integer kernels; those that it inserts for 8-bit floats compute otherwise."""
@@ -53,7 +53,7 @@ def probe(model: Model, proto: Any, workdir: Path, names: tuple[str, ...] = ()) 
     copied.CopyFrom(proto)  # saving takes the weights out of a large model
     given = {value.name for value in copied.graph.output}
     copied.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in given)
-    runtime = target("onnxruntime")
+    runtime = target(REFERENCE)
     with tempfile.TemporaryDirectory(dir=workdir) as folder:
         path = Path(folder) / "probed.onnx"
         graph.save(copied, path)
