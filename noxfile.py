@@ -74,7 +74,7 @@ def gpu(session: nox.Session) -> None:
     session.run("pip", "uninstall", "-q", "-y", "onnxruntime", "onnxruntime-gpu")  # each has files of the other's
     session.install("onnxruntime-gpu[cuda,cudnn]")
     session.run("python", "sample_models/fetch.py")
-    session.run("pytest", "-m", "", "tests/test_gpu.py", "tests/test_providers.py", *session.posargs)
+    session.run("pytest", "-m", "", "tests/targets/test_gpu.py", "tests/targets/test_providers.py", *session.posargs)
     session.run("python", "benchmarks/gpu.py", success_codes=[0, 4])
 
 

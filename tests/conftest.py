@@ -39,6 +39,16 @@ def optkit():
     return run
 
 
+@pytest.fixture(scope="session")
+def cli():
+    """Run ``optkit`` in this process; the result has ``exit_code``, ``stdout`` and ``stderr``."""
+    from typer.testing import CliRunner
+
+    from optkit.cli.app import app
+
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
 H100 = {
     "name": "NVIDIA H100",
     "memory.total": "81559",

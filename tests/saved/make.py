@@ -1,4 +1,4 @@
-"""Make the files that ``tests/test_saved.py`` opens: one of everything that optkit writes and opens again later.
+"""Make the files that ``test_saved.py`` opens: one of everything that optkit writes and opens again later.
 
 ``saved/0.1.0`` was made at commit 548dcdb (optkit 0.1.0, Python 3.11, the versions of ``constraints.txt`` of that
 commit), before the modules moved into rooms, by

@@ -23,7 +23,7 @@ from optkit.reports.report import REPORTS
 from optkit.stages.stage import STAGES
 from optkit.targets.target import TARGETS, target
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RANDOM = np.random.default_rng(7)
 WEIGHTS = RANDOM.standard_normal((4, 3)).astype(np.float32)
 
@@ -64,7 +64,7 @@ def test_a_property_that_only_the_runtime_knows_is_handed_on_and_must_be_plain(n
 @pytest.fixture
 def second(tmp_path, monkeypatch):
     """A folder with a model and data, and ``second`` in the tables."""
-    folder = Path(__file__).parent / "outside"
+    folder = Path(__file__).parents[1] / "outside"
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])))
     monkeypatch.setitem(TARGETS, "second", "second:Second")

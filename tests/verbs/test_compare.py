@@ -9,9 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from typer.testing import CliRunner
 
-from optkit.cli.app import app
 from optkit.cli.tables.comparison import comparison_blocks
 from optkit.data import dataset as datasets
 from optkit.errors import DataError, SignatureError, UsageError
@@ -54,10 +52,6 @@ def here(tmp_path, monkeypatch):
     np.savez(tmp_path / "inputs.npz", x=INPUTS)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def cli(*arguments):
-    return CliRunner().invoke(app, list(arguments))
 
 
 def test_compare_reports_quality_speed_size_and_memory(here):
@@ -220,7 +214,7 @@ def test_the_tables_fit_a_hundred_columns(side_by_side, capsys):
 # What users get wrong.
 
 
-def test_a_candidate_that_the_target_refuses_is_a_row_and_exit_code_1(here):
+def test_a_candidate_that_the_target_refuses_is_a_row_and_exit_code_1(cli, here):
     graph = helper.make_graph(
         [helper.make_node("Mystery", ["x"], ["logits"], domain="com.acme")],
         "odd",
@@ -235,7 +229,7 @@ def test_a_candidate_that_the_target_refuses_is_a_row_and_exit_code_1(here):
     assert "Mystery" in done.stdout
 
 
-def test_json_is_one_document_on_stdout(here):
+def test_json_is_one_document_on_stdout(cli, here):
     done = cli("compare", "model.onnx", "worse.onnx", "--seconds", "0.2", "--threads", "1", "--json")
     assert json.loads(done.stdout)["schema"] == "optkit.comparison/1"
     assert "made-up inputs" in done.stderr
@@ -254,7 +248,7 @@ def test_json_is_one_document_on_stdout(here):
         (["compare", "model.onnx", "worse.onnx", "--target", "openvin"], "unknown target 'openvin'"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_exit_code_2(here, arguments, says):
+def test_a_users_mistake_is_one_line_and_exit_code_2(cli, here, arguments, says):
     done = cli(*arguments)
     assert done.exit_code == 2, done.output
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
@@ -263,7 +257,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(here, arguments, says):
     assert done.stdout == ""
 
 
-def test_a_format_that_the_target_does_not_take_is_exit_code_1(here):
+def test_a_format_that_the_target_does_not_take_is_exit_code_1(cli, here):
     done = cli("benchmark", "model.onnx@torch")
     assert done.exit_code == 1
     assert "torch takes module, state-dict, torchscript, exported-program, not onnx" in done.stderr

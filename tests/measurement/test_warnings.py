@@ -128,7 +128,7 @@ def test_what_a_session_says_of_itself(facts, options, kinds):
 
 
 def test_every_caution_has_a_section_of_documentation():
-    page = (Path(__file__).parent.parent / "docs" / "measuring.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "measuring.md").read_text()
     sources = [
         Path(measurement_warnings.__file__),
         *(Path(measurement_warnings.__file__).parents[1] / "targets").rglob("*.py"),

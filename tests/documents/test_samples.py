@@ -10,7 +10,7 @@ import pytest
 
 import optkit
 
-FOLDER = Path(__file__).parent.parent / "sample_models"
+FOLDER = Path(__file__).parents[2] / "sample_models"
 FETCHED = FOLDER / "fetched"
 needs_fetched = pytest.mark.skipif(not FETCHED.is_dir(), reason="run sample_models/fetch.py first")
 TOKENS = tuple(f"{name}:int64[batch,sequence]" for name in ("input_ids", "attention_mask", "token_type_ids"))

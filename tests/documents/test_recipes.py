@@ -10,7 +10,7 @@ import pytest
 import optkit
 from optkit.system import fingerprint
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FETCHED = ROOT / "sample_models" / "fetched"
 RECIPES = [
     pytest.param(

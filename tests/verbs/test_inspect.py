@@ -11,9 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch_files import X, code_in, exported, network, save
-from typer.testing import CliRunner, Result
 
-from optkit.cli.app import app
 from optkit.errors import ModelError, UsageError
 from optkit.verbs.inspect import inspect
 
@@ -139,25 +137,21 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
         inspect(tmp_path / "m.onnx")
 
 
-def cli(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["inspect", *arguments])
-
-
-def test_the_command_prints_one_json_document(conditional: Path) -> None:
-    done = cli(str(conditional), "--json", "--target", "onnxruntime")
+def test_the_command_prints_one_json_document(cli, conditional: Path) -> None:
+    done = cli("inspect", str(conditional), "--json", "--target", "onnxruntime")
     assert done.exit_code == 0
     record = json.loads(done.stdout)
     assert (record["schema"], record["parameters"]) == ("optkit.inspection/1", 8)
 
 
-def test_the_command_shows_facts_signature_operators_and_targets(conditional: Path) -> None:
-    done = cli(str(conditional), "--target", "onnxruntime")
+def test_the_command_shows_facts_signature_operators_and_targets(cli, conditional: Path) -> None:
+    done = cli("inspect", str(conditional), "--target", "onnxruntime")
     assert done.exit_code == 0
     for part in ("opset", "ai.onnx 11", "input x", "[batch, 2]", "MatMul", "onnxruntime", "yes", "25.0 %"):
         assert part in done.stdout
 
 
-def test_a_mistake_ends_with_its_exit_code(tmp_path: Path) -> None:
-    done = cli(str(tmp_path / "nothing.onnx"))
+def test_a_mistake_ends_with_its_exit_code(cli, tmp_path: Path) -> None:
+    done = cli("inspect", str(tmp_path / "nothing.onnx"))
     assert done.exit_code == 2
     assert "no such file" in done.stderr

@@ -198,11 +198,9 @@ def line_of(verb, **values):
 
 
 @pytest.mark.parametrize(("verb", "name", "value", "message"), OUT_OF_RANGE)
-def test_a_value_out_of_range_names_the_option_on_the_command_line(verb, name, value, message):
-    from typer.testing import CliRunner
-
+def test_a_value_out_of_range_names_the_option_on_the_command_line(cli, verb, name, value, message):
     flags = ["--int8"] if verb == "quantize" else []
-    done = CliRunner().invoke(app, [verb, *flags, *line_of(verb, **required(verb), **{name: value})])
+    done = cli(verb, *flags, *line_of(verb, **required(verb), **{name: value}))
     assert done.exit_code == 2
     assert f"--{name.replace('_', '-')}" in done.output.replace("'", "")
     assert "Traceback" not in done.output

@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 from onnx import helper
 from onnx_files import nodes_of, save
-from typer.testing import CliRunner
 
-from optkit.cli.app import app
 from optkit.cli.tables.speed_explanation import explanation_blocks
 from optkit.errors import StageError, UsageError
 from optkit.explanation.quality import explain as quality_explanation
@@ -39,11 +37,6 @@ from optkit.reports.sheet import Cell
 from optkit.targets.fake.target import Fake
 from optkit.verbs.explain import explain
 from optkit.verbs.quantize import quantize
-
-
-def cli(*arguments):
-    return CliRunner().invoke(app, list(map(str, arguments)))
-
 
 # Layers on both sides.
 
@@ -300,7 +293,7 @@ def test_operators_slower_than_their_inference_are_scaled_to_it(tmp_path):
 # What users get wrong.
 
 
-def test_a_candidate_that_crashes_is_exit_code_1_with_its_reason(tmp_path, samples):
+def test_a_candidate_that_crashes_is_exit_code_1_with_its_reason(cli, tmp_path, samples):
     speed = told(fake(tmp_path, "model"), fake(tmp_path, "small", fault="crash"))
     assert speed.candidate is None
     assert speed.conclusion == ["small on fake failed: crashed (SIGSEGV)."]
@@ -322,14 +315,14 @@ def test_torch_tells_no_operators(samples):
         explain(samples / "traced.pt", samples / "model.onnx", inputs=("x:float32[batch,1,28,28]",))
 
 
-def test_a_missing_file_is_a_line_with_a_hint(samples):
+def test_a_missing_file_is_a_line_with_a_hint(cli, samples):
     done = cli("explain", samples / "model.onnx", samples / "modle.onnx")
     assert done.exit_code == 2
     assert "no such file" in done.stderr
     assert "did you mean" in done.stderr
 
 
-def test_json_is_one_document(samples):
+def test_json_is_one_document(cli, samples):
     done = cli(
         "explain", samples / "model.onnx", samples / "model.onnx", "--seconds", "0.2", "--threads", "1", "--json"
     )
@@ -339,7 +332,7 @@ def test_json_is_one_document(samples):
 
 
 def test_every_cause_is_documented():
-    page = (Path(__file__).parent.parent / "docs" / "explain.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "explain.md").read_text()
     source = Path(speed_causes.__file__).read_text()
     kinds = {line.split('"')[1] for line in source.splitlines() if 'kind="' in line}
     assert kinds
@@ -398,7 +391,7 @@ def loss_of(found):
 
 @pytest.mark.parametrize(("target", "suffix"), [("onnxruntime", ".onnx"), ("openvino", ".xml")])
 def test_the_layer_that_costs_the_quality_is_named_and_giving_it_back_helps(
-    target, suffix, outlier, tmp_path, monkeypatch
+    cli, target, suffix, outlier, tmp_path, monkeypatch
 ):
     path = tmp_path / f"small{suffix}"
     quantize(

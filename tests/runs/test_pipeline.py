@@ -14,10 +14,8 @@ import jsonschema
 import numpy as np
 import pytest
 import yaml
-from typer.testing import CliRunner
 
 import optkit as api
-from optkit.cli.app import app
 from optkit.cli.tables.gate import exit_code
 from optkit.decisions import choice
 from optkit.errors import DataError, MetricError, ModelError, OutputError, UsageError
@@ -78,10 +76,6 @@ def done(workplace, tmp_path_factory):
 @pytest.fixture
 def same_store(done, monkeypatch):
     monkeypatch.setenv("OPTKIT_CACHE", str(done[3]))
-
-
-def cli(*arguments):
-    return CliRunner().invoke(app, list(map(str, arguments)))
 
 
 def digests(record):
@@ -195,7 +189,7 @@ class TestAPlan:
         assert found.branches[0].stages[0].refused is None
         assert "no method 'dynamic'" in found.branches[1].stages[0].refused
 
-    def test_shows_as_a_table_and_as_json(self, workplace):
+    def test_shows_as_a_table_and_as_json(self, cli, workplace):
         shown = cli("plan", workplace())
         assert shown.exit_code == 0
         assert "quantize int8" in shown.stdout
@@ -204,7 +198,7 @@ class TestAPlan:
 
 
 class TestABranchThatFails:
-    def test_says_why_and_others_go_on(self, workplace, tmp_path):
+    def test_says_why_and_others_go_on(self, cli, workplace, tmp_path):
         recipe = workplace("dynamic.yaml", stages=[ONNXRUNTIME_ONLY])
         shown = cli("run", recipe, "-o", tmp_path / "run", "--set", "benchmark.seconds=0.1")
         assert shown.exit_code == 1
@@ -237,20 +231,20 @@ def test_a_run_of_another_machine_is_measured_anew_on_the_samples_that_it_split_
 
 
 class TestAGate:
-    def run(self, workplace, folder, **gate):
+    def run(self, cli, workplace, folder, **gate):
         recipe = workplace(targets=["onnxruntime"], benchmark={"seconds": 0.1, "threads": 1}, gate=gate)
         return cli("run", recipe, "-o", folder)
 
-    def test_that_passes_ends_with_0_and_is_kept_in_the_record(self, workplace, tmp_path):
-        shown = self.run(workplace, tmp_path / "run", max_size_ratio=1.0)
+    def test_that_passes_ends_with_0_and_is_kept_in_the_record(self, cli, workplace, tmp_path):
+        shown = self.run(cli, workplace, tmp_path / "run", max_size_ratio=1.0)
         judged = run_folder.read(tmp_path / "run").gate
         assert shown.exit_code == 0
         assert (judged.verdict, [rule.rule for rule in judged.rules]) == ("pass", ["max-size-ratio"])
         assert judged.rules[0].reason in " ".join(shown.stdout.split())
 
-    def test_that_fails_ends_with_3_and_leaves_everything(self, workplace, tmp_path):
+    def test_that_fails_ends_with_3_and_leaves_everything(self, cli, workplace, tmp_path):
         folder = tmp_path / "run"
-        assert self.run(workplace, folder, min_speedup=1000).exit_code == 3
+        assert self.run(cli, workplace, folder, min_speedup=1000).exit_code == 3
         record = run_folder.read(folder)
         assert record.gate.verdict == "fail"
         assert (folder / "bundle" / "manifest.json").is_file()
@@ -258,15 +252,15 @@ class TestAGate:
             assert record.gate.rules[0].reason in (folder / name).read_text()
         assert api.gate(record=folder).rules == record.gate.rules
 
-    def test_is_announced_where_github_runs_it(self, workplace, tmp_path, monkeypatch):
+    def test_is_announced_where_github_runs_it(self, cli, workplace, tmp_path, monkeypatch):
         page = tmp_path / "page.md"
         monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
         monkeypatch.setenv("GITHUB_ACTIONS", "true")
-        shown = self.run(workplace, tmp_path / "run", max_size_ratio=0.001)
+        shown = self.run(cli, workplace, tmp_path / "run", max_size_ratio=0.001)
         assert "::error title=optkit gate%3A max-size-ratio::" in shown.stderr
         assert "| max-size-ratio | ❌ fail |" in page.read_text()
 
-    def test_of_a_run_with_a_failed_branch_ends_with_1(self, workplace, tmp_path):
+    def test_of_a_run_with_a_failed_branch_ends_with_1(self, cli, workplace, tmp_path):
         speed = {"seconds": 0.1, "threads": 1}
         recipe = workplace(stages=[ONNXRUNTIME_ONLY], benchmark=speed, gate={"max_size_ratio": 2})
         assert cli("run", recipe, "-o", tmp_path / "run").exit_code == 1
@@ -291,7 +285,7 @@ class TestTheFolder:
         run_folder.prepare(folder, recipe)
         assert not list(folder.rglob(".optkit-*"))
 
-    def test_of_an_unfinished_run_of_another_recipe_is_not(self, done, workplace, tmp_path):
+    def test_of_an_unfinished_run_of_another_recipe_is_not(self, cli, done, workplace, tmp_path):
         run_folder.prepare(tmp_path / "run", recipes.read(done[0]))
         with pytest.raises(OutputError, match="exists already"):
             run_folder.prepare(tmp_path / "run", recipes.read(done[0], ["seed=5"]))
@@ -319,26 +313,26 @@ class TestTheFolder:
 
 
 class TestTheCommands:
-    def test_run_answers_with_one_json_document(self, done, same_store, tmp_path):
+    def test_run_answers_with_one_json_document(self, cli, done, same_store, tmp_path):
         shown = cli("run", done[0], "-o", tmp_path / "run", "--set", "benchmark.seconds=0.1", "--json")
         assert shown.exit_code == 0
         assert Run.model_validate_json(shown.stdout).chosen
 
-    def test_run_shows_stages_comparison_and_places(self, done, same_store, tmp_path):
+    def test_run_shows_stages_comparison_and_places(self, cli, done, same_store, tmp_path):
         shown = cli("run", done[0], "-o", tmp_path / "run", "--set", "benchmark.seconds=0.1").stdout
         for text in ("quantize int8", "from the store", "speed-up (95 %)", "accuracy", "report.html", "bundle: "):
             assert text in shown
 
     @pytest.mark.parametrize(("format", "start"), [("markdown", "# "), ("html", "<!DOCTYPE"), ("csv", "model,target")])
-    def test_report_prints_a_format(self, done, format, start):
+    def test_report_prints_a_format(self, cli, done, format, start):
         assert cli("report", done[1], "--format", format).stdout.startswith(start)
 
-    def test_report_writes_a_file_and_replaces_none_unasked(self, done, tmp_path):
+    def test_report_writes_a_file_and_replaces_none_unasked(self, cli, done, tmp_path):
         for _ in range(2):
             shown = cli("report", done[1], "--format", "html", "-o", tmp_path / "r.html")
         assert (shown.exit_code, (tmp_path / "r.html").read_text()) == (2, (done[1] / "report.html").read_text())
 
-    def test_report_names_the_formats(self, done):
+    def test_report_names_the_formats(self, cli, done):
         shown = cli("report", done[1], "--format", "htm")
         assert shown.exit_code == 2
         assert "did you mean 'html'?" in shown.stderr
@@ -354,7 +348,7 @@ class TestTheCommands:
         with pytest.raises(ModelError, match="not the record of a run"):
             report(tmp_path)
 
-    def test_cache_lists_and_prunes(self, done, monkeypatch, tmp_path):
+    def test_cache_lists_and_prunes(self, cli, done, monkeypatch, tmp_path):
         run(done[0], output=tmp_path / "run", settings=["benchmark.seconds=0.1", "targets=[onnxruntime]"])
         listed = cli("cache", "list").stdout
         assert "quantize" in listed
@@ -363,22 +357,22 @@ class TestTheCommands:
         assert (len(pruned["removed"]), pruned["entries"]) == (2, [])
 
     @pytest.mark.parametrize("arguments", [["prune"], ["list", "--all"], ["prnue"]])
-    def test_cache_says_what_it_takes(self, arguments):
+    def test_cache_says_what_it_takes(self, cli, arguments):
         assert cli("cache", *arguments).exit_code == 2
 
 
 class TestData:
-    def test_that_calibrates_and_evaluates_is_refused(self, workplace, tmp_path):
+    def test_that_calibrates_and_evaluates_is_refused(self, cli, workplace, tmp_path):
         with pytest.raises(DataError, match="share"):
             run(workplace("shared.yaml", calibration="data.npz"), output=tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
-    def test_is_all_evaluated_where_nothing_calibrates(self, workplace):
+    def test_is_all_evaluated_where_nothing_calibrates(self, cli, workplace):
         found = plan(workplace("plain.yaml", stages=[]))
         assert found.calibration is None
         assert found.evaluation.count == 80
 
-    def test_without_labels_cannot_feed_a_metric_that_needs_them(self, workplace, tmp_path):
+    def test_without_labels_cannot_feed_a_metric_that_needs_them(self, cli, workplace, tmp_path):
         np.savez(tmp_path / "inputs.npz", x=np.zeros((10, 1, 28, 28), np.float32) + np.arange(10)[:, None, None, None])
         recipe = workplace("inputs.yaml", data=str(tmp_path / "inputs.npz"), metric="accuracy", targets=["onnxruntime"])
         with pytest.raises((MetricError, DataError)):

@@ -12,7 +12,7 @@ from optkit import lazy
 from optkit.system import fingerprint
 from optkit.targets.libraries import of_targets
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CORE = PYPROJECT["project"]["dependencies"]
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from onnx import helper
 from onnx_files import save
-from typer.testing import CliRunner
 
-from optkit.cli.app import app
 from optkit.explanation.quality import causes as quality_causes
 from optkit.explanation.quality import intermediates
 from optkit.explanation.quality.intermediates import Operation
@@ -100,7 +98,7 @@ def loss_of(found):
     ],
 )
 def test_quiet_sounds_are_lost_before_the_logarithm_and_what_is_said_brings_them_back(
-    begins, target, suffix, excluded, tmp_path, monkeypatch
+    cli, begins, target, suffix, excluded, tmp_path, monkeypatch
 ):
     model = listener(tmp_path, begins)
     path = tmp_path / f"small{suffix}"
@@ -112,7 +110,7 @@ def test_quiet_sounds_are_lost_before_the_logarithm_and_what_is_said_brings_them
     words = shlex.split(found.quality.command)
     assert excluded <= {words[place + 1] for place, word in enumerate(words) if word == "--exclude"}
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, [*words[1:], "--no-measure"])
+    done = cli(*words[1:], "--no-measure")
     assert done.exit_code == 0, done.output
     assert loss_of(explained(model, tmp_path / words[-1], target)) <= 0.01
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from optkit.records.rules import Rules
 
 import optkit as package
 from optkit import lazy
 from optkit.data import dataset as datasets
 from optkit.errors import ModelError, OptkitError, OutputError, RecipeError, UsageError
 from optkit.formats import opening
-from optkit.records.rules import Rules
 from optkit.reports import report as reports
 from optkit.runs import recipe as recipes
 from optkit.runs import run_folder, saved, store
@@ -24,7 +24,7 @@ from optkit.schemas import published
 from optkit.search import journal
 from optkit.targets import cuda
 
-SETS = sorted(path for path in (Path(__file__).parent / "saved").iterdir() if (path / "records").is_dir())
+SETS = sorted(path for path in (Path(__file__).parents[1] / "saved").iterdir() if (path / "records").is_dir())
 PLACE = "/tmp/example"
 """Where the files were made; absolute paths in them begin so."""
 CODE = "net.py:build"

@@ -11,7 +11,7 @@ import pytest
 from optkit import lazy
 from optkit.cli.verbs import VERBS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "optkit"
 DOORSTEP = {"errors", "lazy", "notes", "progress", "units", "version"}
 """Modules directly in the package: they stand on nothing but each other."""

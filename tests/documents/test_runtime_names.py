@@ -8,7 +8,7 @@ import pytest
 
 from optkit.targets.target import TARGETS
 
-PACKAGE = Path(__file__).parent.parent / "optkit"
+PACKAGE = Path(__file__).parents[2] / "optkit"
 OWN = re.compile(r"targets/|quantization/methods/(onnxruntime|openvino|tensorrt|nncf)_|formats/openvino/")
 """The paths of a runtime's own modules, of a format's readers, and of the quantizing methods of a library."""
 TABLES = ("quantization/quantizer.py",)

@@ -22,7 +22,7 @@ from optkit.stages.stage import Context
 
 PRECISIONS = ("fp16", "bf16")
 NUMBERS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
-SAMPLES = Path(__file__).parent.parent / "sample_models"
+SAMPLES = Path(__file__).parents[2] / "sample_models"
 
 
 def narrowed(path, folder, precision="fp16", samples=None, **fields):

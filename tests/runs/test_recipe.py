@@ -299,7 +299,7 @@ class TestTheSchema:
 
     def test_every_file_is_what_the_code_says(self):
         written = {file.name: file.read_text() for file in published.FOLDER.glob("*.json")}
-        assert written == published.texts(), "run: python -m optkit.schemas.published"
+        assert written == published.texts(), "run: python -m optkit.schemas"
 
     @pytest.mark.parametrize("name", published.texts())
     def test_every_property_is_described(self, name):

@@ -18,7 +18,7 @@ from optkit.quantization.preparation import simplified
 from optkit.quantization.selection import weighted_nodes
 from optkit.system.native import Engine
 
-FETCHED = Path(__file__).parent.parent / "sample_models" / "fetched"
+FETCHED = Path(__file__).parents[2] / "sample_models" / "fetched"
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
