@@ -102,7 +102,8 @@ def test_an_onnx_file_opens_without_importing_torch(file: Path) -> None:
     import subprocess
     import sys
 
-    script = f"import sys; from optkit import model; model.open({str(file)!r}); print('torch' in sys.modules)"
+    code = f"import sys; from optkit.formats import opening; opening.open({str(file)!r})"
+    script = f"{code}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -110,10 +110,11 @@ def test_an_error_in_the_parent_ends_the_child():
 PARENT = """
     import signal, sys, numpy as np
     from pathlib import Path
-    from optkit.model import Model
+    from optkit.formats.model import Model
     from optkit.targets.fake.target import Fake
-    from optkit.tensors import Signature, TensorSpec
-    from optkit.worker import Candidate, Worker
+    from optkit.formats.tensors import Signature, TensorSpec
+    from optkit.measurement.candidate import Candidate
+    from optkit.measurement.worker import Worker
 
     signature = Signature((TensorSpec("x", "float32", (1,)),), (TensorSpec("y", "float32", (1,)),))
     model = Model(Path("m.onnx"), "onnx", "", signature)

@@ -469,7 +469,7 @@ class TestTheChoice:
 DRIVER = """
 import sys
 from pathlib import Path
-from optkit import pipeline, recipe
+from optkit.runs import pipeline, recipe
 path, folder = sys.argv[1:]
 def progress(what, done, total):
     print(what, flush=True)

@@ -301,7 +301,7 @@ def test_the_environment_names_the_store(monkeypatch, tmp_path):
 KILLED = """
 import sys, time
 from pathlib import Path
-from optkit.store import Store
+from optkit.runs.store import Store
 store = Store(Path(sys.argv[1]))
 with store.using(), store.workdir() as folder:
     (folder / "model.onnx").write_bytes(b"half")

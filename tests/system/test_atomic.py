@@ -12,7 +12,7 @@ from optkit.system import atomic
 WRITER = """
 import sys
 from pathlib import Path
-from optkit import output
+from optkit.system import atomic as output
 
 destination, letter = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)

@@ -218,7 +218,7 @@ def test_a_machine_without_a_gpu_is_another_than_one_with(nvidia_smi):
 
 
 def test_the_fingerprint_imports_no_runtime():
-    code = "import sys; from optkit import libraries; libraries.fingerprint(); print(*sys.modules)"
+    code = "import sys; from optkit.targets import libraries; libraries.fingerprint(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "onnxruntime", "openvino", "onnx", "tensorrt"} & set(loaded)
 

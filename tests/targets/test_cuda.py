@@ -15,7 +15,7 @@ from optkit.targets import cuda
 def test_without_a_gpu_the_runtimes_own_words_say_why():
     pytest.importorskip("cuda.bindings")
     program = """
-from optkit import cuda
+from optkit.targets import cuda
 from optkit.errors import OptkitError
 try:
     cuda.require()

@@ -318,7 +318,7 @@ class Blocked:
 del sys.modules[{library!r}]
 sys.meta_path.insert(0, Blocked())
 from optkit.errors import OptkitError
-from optkit.target import target
+from optkit.targets.target import target
 try:
     target({name!r}).version()
 except OptkitError as error:

@@ -38,7 +38,6 @@ from optkit.metrics import fidelity
 from optkit.progress import Progress, no_progress
 from optkit.records.layers import LayerErrorRecord, LayerErrors
 from optkit.system import fingerprint
-from optkit.targets.target import target
 
 SAMPLES = 8
 """Default number of samples."""
@@ -187,8 +186,8 @@ class _Neighbours:
     onnxruntime's quantizer quantizes inputs of layers and outputs of convolutions, NNCF inputs of any operator.
     """
 
-    def __init__(self, found: Sequence[Operation], made_for: str) -> None:
-        self._every_reader = target(made_for).precisions.rounds_between
+    def __init__(self, found: Sequence[Operation], format: str) -> None:
+        self._every_reader = format == "openvino"
         self._producers = {name: each for each in found for name in each.outputs}
         self._readers: dict[str, list[Operation]] = {}
         for each in found:
