@@ -21,8 +21,8 @@ import numpy as np
 from fingerprint import fingerprint
 
 from optkit.formats.tensors import Arrays, synthetic_feed
-from optkit.measurement import candidate as candidates
 from optkit.measurement import child, loadgen, rate_search
+from optkit.measurement.candidate import Candidate, resolve_candidate
 from optkit.metrics import statistics
 from optkit.targets.target import Session, target
 
@@ -194,9 +194,9 @@ def highest_rates(
     return theirs, ours
 
 
-def opened(path: Path) -> tuple[candidates.Candidate, Arrays, Session]:
+def opened(path: Path) -> tuple[Candidate, Arrays, Session]:
     """A model with one thread, a feed for it, and a session that is warm."""
-    candidate = candidates.candidate(path, threads=1)
+    candidate = resolve_candidate(path, threads=1)
     feed = synthetic_feed(candidate.model.signature.inputs)
     session = target("onnxruntime").open(candidate.model, candidate.options)
     loadgen.one_by_one(session, [feed], 300)

@@ -18,12 +18,11 @@ from fingerprint import fingerprint
 
 import optkit
 from optkit import units
-from optkit.data import dataset as datasets
+from optkit.data.dataset import open_dataset
 from optkit.errors import MISSING, OptkitError
 from optkit.formats import opening
-from optkit.measurement import candidate as candidates
 from optkit.measurement import comparison
-from optkit.measurement.candidate import Candidate
+from optkit.measurement.candidate import Candidate, resolve_candidate
 from optkit.records.comparison import Row
 from optkit.system import fingerprint as fingerprints
 from optkit.targets import cuda
@@ -36,8 +35,8 @@ def forms(case: zoo.Case, folder: Path) -> Iterator[Candidate]:
     """The model on each runtime and in each precision; what cannot be made is told and left out."""
     module = zoo.module(case, folder)
     made = {
-        "onnxruntime CUDA": lambda: candidates.candidate(case.model, target="onnxruntime", device="cuda"),
-        "tensorrt float32": lambda: candidates.candidate(case.model, target="tensorrt"),
+        "onnxruntime CUDA": lambda: resolve_candidate(case.model, target="onnxruntime", device="cuda"),
+        "tensorrt float32": lambda: resolve_candidate(case.model, target="tensorrt"),
     }
     if module is not None:
         made = {"torch eager": lambda: on_torch(module), "torch.compile": lambda: on_torch(module, compile=True)} | made
@@ -54,7 +53,7 @@ def forms(case: zoo.Case, folder: Path) -> Iterator[Candidate]:
 
 
 def on_torch(module: zoo.Module, **options: bool) -> Candidate:
-    found = candidates.candidate(module.path, target="torch", device="cuda", code=module.code, inputs=module.inputs)
+    found = resolve_candidate(module.path, target="torch", device="cuda", code=module.code, inputs=module.inputs)
     return replace(found, options=found.options | options)
 
 
@@ -65,11 +64,11 @@ def narrow(case: zoo.Case, folder: Path, types: str) -> Candidate:
         case.model, path, precision=precision, floats=floats or "float32", target="tensorrt", data=case.data,
         calibration=case.calibration, calibration_samples=64, measure=False, force=True,
     )  # fmt: skip
-    return candidates.candidate(path, target="tensorrt")
+    return resolve_candidate(path, target="tensorrt")
 
 
 def table(case: zoo.Case, folder: Path, batch: int, seconds: float) -> Iterator[str]:
-    dataset = datasets.open(case.data, opening.open(case.model).signature.inputs)
+    dataset = open_dataset(case.data, opening.open(case.model).signature.inputs)
     found = comparison.side_by_side(
         list(forms(case, folder)), dataset=dataset, metric=case.metric, batch=batch, seconds=seconds
     )

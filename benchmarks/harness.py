@@ -11,8 +11,8 @@ import models
 from fingerprint import fingerprint
 
 from optkit.formats.tensors import Arrays, synthetic_feed
-from optkit.measurement import candidate as candidates
 from optkit.measurement import loadgen
+from optkit.measurement.candidate import resolve_candidate
 from optkit.metrics import statistics
 from optkit.targets.target import target
 
@@ -43,7 +43,7 @@ def loop(call: Callable[[], object]) -> list[float]:
 
 
 def row(name: str, path: Path, target_name: str, chunks: int) -> str:
-    candidate = candidates.candidate(path, target=target_name, threads=1)
+    candidate = resolve_candidate(path, target=target_name, threads=1)
     feed = synthetic_feed(candidate.model.signature.inputs)
     with target(target_name).open(candidate.model, candidate.options) as session:
         call = BARE[target_name](session, feed)

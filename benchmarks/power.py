@@ -12,8 +12,7 @@ from fingerprint import fingerprint
 from neighbour import neighbour
 from rounds import Known
 
-from optkit.measurement import candidate as candidates
-from optkit.measurement.candidate import Candidate
+from optkit.measurement.candidate import Candidate, resolve_candidate
 from optkit.metrics import statistics
 
 SECONDS = 12.0
@@ -22,7 +21,7 @@ LAUNCHES = (3, 5, 8, 10, 12, 16)
 
 
 def pair(threads: int, extra: float) -> tuple[Candidate, Candidate]:
-    plain = candidates.candidate(models.CNN, target="slowed", threads=threads)
+    plain = resolve_candidate(models.CNN, target="slowed", threads=threads)
     return plain, replace(plain, options=plain.options | {"extra": extra})
 
 

@@ -24,9 +24,8 @@ from optkit.data.dataset import Dataset
 from optkit.decisions import choice
 from optkit.formats import opening
 from optkit.formats.tensors import Arrays
-from optkit.measurement import candidate as candidates
 from optkit.measurement import comparison
-from optkit.measurement.candidate import Candidate
+from optkit.measurement.candidate import Candidate, resolve_candidate
 from optkit.records.comparison import QualityRecord, Row
 from optkit.records.run import Run
 from optkit.targets.target import target
@@ -93,7 +92,7 @@ def measured(
             f"  {case.name}: {name}: {units.seconds(tried[-1].seconds)} {tried[-1].reason}", file=sys.stderr, flush=True
         )
     able = [each.candidate for each in tried if each.candidate is not None]
-    baseline = replace(candidates.candidate(case.model, threads=THREADS), name=BASELINE)
+    baseline = replace(resolve_candidate(case.model, threads=THREADS), name=BASELINE)
     bound = {"metric": case.metric, "max_drop": case.max_drop, "threads": THREADS}
     compared = comparison.side_by_side([baseline, *able], dataset=evaluation, seconds=seconds, **bound)
     looked = comparison.side_by_side([baseline, *able], dataset=selection, seconds=LOOK, **bound)
@@ -146,7 +145,7 @@ def dynamic(model: Path, to: Path) -> Candidate:
     from onnxruntime.quantization import quantize_dynamic
 
     quantize_dynamic(model, to / "model.onnx")
-    return candidates.candidate(to / "model.onnx", threads=THREADS)
+    return resolve_candidate(to / "model.onnx", threads=THREADS)
 
 
 def static(model: Path, to: Path, feeds: list[Arrays]) -> Candidate:
@@ -160,7 +159,7 @@ def static(model: Path, to: Path, feeds: list[Arrays]) -> Candidate:
             return next(self.feeds, None)
 
     quantize_static(model, to / "model.onnx", Reader())
-    return candidates.candidate(to / "model.onnx", threads=THREADS)
+    return resolve_candidate(to / "model.onnx", threads=THREADS)
 
 
 def nncf_default(model: Path, to: Path, feeds: list[Arrays]) -> Candidate:
@@ -196,7 +195,7 @@ def olive_auto_opt(olive: Path, model: Path, to: Path) -> Candidate:
     if not found:
         lines = (done.stderr + done.stdout).strip().splitlines() or ["it wrote nothing"]
         raise RuntimeError(lines[-1])
-    return candidates.candidate(found[0], threads=THREADS)
+    return resolve_candidate(found[0], threads=THREADS)
 
 
 def optimized(case: zoo.Case, to: Path, budget: str) -> Candidate:
@@ -205,7 +204,7 @@ def optimized(case: zoo.Case, to: Path, budget: str) -> Candidate:
     arguments = ["optimize", str(case.model), "--data", str(case.data), *calibration, *bound, "--budget", budget]
     options = ["--threads", str(THREADS), "--calibration-samples", str(CALIBRATION), "-o", str(to / "bundle")]
     subprocess.run([sys.executable, "-m", "optkit", *arguments, *options], check=True, stdout=subprocess.DEVNULL)
-    return candidates.candidate(to / "bundle", threads=THREADS)
+    return resolve_candidate(to / "bundle", threads=THREADS)
 
 
 def found_after(path: Path) -> float | None:

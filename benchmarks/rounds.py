@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from optkit.measurement import candidate as candidates
 from optkit.measurement import comparison
-from optkit.measurement.candidate import Candidate
+from optkit.measurement.candidate import Candidate, resolve_candidate
 
 FILE = Path("runs") / "rounds.jsonl"
 """Where the comparisons of ``same_model.py`` and ``power.py`` are kept for ``coverage.py``; not committed."""
@@ -55,7 +54,7 @@ def compare(
 
 def same(path: Path, threads: int) -> tuple[Candidate, Candidate]:
     """A model and itself."""
-    both = candidates.candidate(path, threads=threads)
+    both = resolve_candidate(path, threads=threads)
     return both, both
 
 

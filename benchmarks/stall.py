@@ -8,9 +8,8 @@ import slowed
 from fingerprint import fingerprint
 
 from optkit import units
-from optkit.measurement import candidate as candidates
 from optkit.measurement import workload
-from optkit.measurement.candidate import Candidate
+from optkit.measurement.candidate import Candidate, resolve_candidate
 from optkit.measurement.worker import Worker
 
 RATE = 200.0
@@ -29,7 +28,7 @@ def p99s(candidate: Candidate) -> tuple[float, float]:
 
 def main() -> None:
     slowed.install()
-    plain = candidates.candidate(models.CNN, target="slowed", threads=1)
+    plain = resolve_candidate(models.CNN, target="slowed", threads=1)
     stalled = replace(plain, options=plain.options | {"stall": STALL})
     print(fingerprint(), "\n")
     print(f"{QUERIES:,} queries, {RATE:g} a second in the open loop.\n")

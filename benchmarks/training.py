@@ -228,11 +228,11 @@ def text(work: Work, name: str, length: int) -> Path:
 
 def correlation(model: Path, documents: Path) -> float:
     """Of the cosines between embeddings with people's judgement, over all pairs of documents: Pearson's."""
-    from optkit.data import dataset as datasets
+    from optkit.data.dataset import open_dataset
     from optkit.metrics import fidelity
 
     session = optkit.load(model)
-    dataset = datasets.open(documents, session.signature.inputs)
+    dataset = open_dataset(documents, session.signature.inputs)
     embeddings = np.concatenate([next(iter(session.run(batch.feed).values())) for batch in dataset.batches(1)])
     judged = np.array([line.split() for line in (LEE / "similarities.txt").read_text().splitlines()], float)
     upper = np.triu_indices(len(embeddings), 1)

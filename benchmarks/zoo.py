@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import nn
 
-from optkit.data import dataset as datasets
+from optkit.data.dataset import open_dataset
 from optkit.formats.tensors import parse_inputs
 
 ROOT = Path(__file__).parent.parent
@@ -173,7 +173,7 @@ def _bert_base(path: Path) -> None:
 def _random(path: Path, net: nn.Module, data: Path, count: int, inputs: tuple[str, ...]) -> None:
     """Rescale a net with random weights on some samples, and export it."""
     torch.manual_seed(0)
-    batch = next(datasets.open(data, parse_inputs(inputs)).batches(count)).feed
+    batch = next(open_dataset(data, parse_inputs(inputs)).batches(count)).feed
     feed = {name: torch.from_numpy(array) for name, array in batch.items()}
     with torch.no_grad():
         rescale(net.eval(), feed)

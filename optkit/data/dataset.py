@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from optkit import lazy
-from optkit.data import description as data_description
 from optkit.data.description import DataSpec as DataSpec
+from optkit.data.description import read_description
 from optkit.errors import DataError, SignatureError
 from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec, check_feed
 
@@ -153,7 +153,7 @@ class Dataset:
             _check_labels(batch, names)
 
 
-def open(path: str | Path | DataSpec, inputs: Sequence[TensorSpec] | None = None) -> Dataset:
+def open_dataset(path: str | Path | DataSpec, inputs: Sequence[TensorSpec] | None = None) -> Dataset:
     """Open the data at ``path``: an ``.npz``, a folder of them, a ``.yaml`` that describes an image folder or a text
     file, or ``FILE.py:CALLABLE``.
 
@@ -163,7 +163,7 @@ def open(path: str | Path | DataSpec, inputs: Sequence[TensorSpec] | None = None
     spec = path if isinstance(path, DataSpec) else DataSpec(path=str(path))
     file = Path(spec.path)
     if file.suffix in (".yaml", ".yml") and file.is_file():
-        spec = data_description.read(file)
+        spec = read_description(file)
     source: Source = lazy.resolve(SOURCES, _kind(spec), kind="kind of data")(spec, inputs)
     if not len(source):
         raise DataError(f"{source.path}: holds no samples")

@@ -110,7 +110,7 @@ class DataSpec(Block):
         return self.model_copy(update={"path": str(folder / self.path), "text": text})
 
 
-def read(file: Path) -> DataSpec:
+def read_description(file: Path) -> DataSpec:
     """Read the description in a ``.yaml``; its relative paths are relative to that file. Raises DataError."""
     document = yaml_lines.read(file, DataError)
     if not isinstance(document.content, dict):

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from optkit.data import dataset as datasets
-from optkit.data.dataset import Dataset, DataSpec
+from optkit.data.dataset import Dataset, DataSpec, open_dataset
 from optkit.errors import DataError
 from optkit.formats.tensors import TensorSpec
 from optkit.options.data import CalibrationSize
@@ -48,11 +47,11 @@ def parts(
     ``data``, and calibration samples (if ``calibrates``) are taken from the training part or, without one, split off
     ``data``. The rest of ``data`` is for evaluation. Raises DataError, also for given parts that share samples.
     """
-    given = None if data is None else datasets.open(data, inputs)
+    given = None if data is None else open_dataset(data, inputs)
     learnt, given = _training(given, training, inputs, seed) if trains else (None, given)
     calibrating: Dataset | None = None
     if calibration is not None:
-        calibrating = datasets.open(calibration, inputs).take(calibration_samples)
+        calibrating = open_dataset(calibration, inputs).take(calibration_samples)
         if given is not None:
             check_disjoint(calibrating, given)
     elif calibrates:
@@ -69,7 +68,7 @@ def _training(
 ) -> tuple[Dataset | None, Dataset | None]:
     """Return the training part and the rest of ``data``: open ``training`` if it is given, else split ``data``."""
     if training is not None:
-        opened = replace(datasets.open(training, inputs), part="training")
+        opened = replace(open_dataset(training, inputs), part="training")
         if data is not None:
             check_disjoint(opened, data)
         return opened, data

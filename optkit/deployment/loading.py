@@ -36,9 +36,9 @@ def load(path: str | Path) -> Session:
     ``optkit.load(bundle).run({"x": array})`` returns the outputs by name. Raises ModelError, TargetError,
     MissingLibraryError.
     """
-    from optkit.measurement.candidate import candidate
+    from optkit.measurement.candidate import resolve_candidate
 
-    chosen = candidate(path)
+    chosen = resolve_candidate(path)
     runtime = target(chosen.target)
     session = runtime.open(chosen.model, runtime.checked(chosen.options))
     return Checked(session, chosen.model.signature or session.signature)

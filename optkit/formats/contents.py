@@ -82,7 +82,7 @@ def _engine(model: Model) -> Contents:
 
 def _onnx(model: Model) -> Contents:
     from optkit.formats.onnx import graph, nodes
-    from optkit.formats.onnx import quantized as quantized_module
+    from optkit.formats.onnx.quantized import quantization_scheme
     from optkit.formats.onnx.signature import dtype_name
 
     proto, tally = graph.load(model.path), _Tally()
@@ -93,7 +93,7 @@ def _onnx(model: Model) -> Contents:
         operators=nodes.operators(proto),
         precisions=tally.precisions,
         sparsity=tally.sparsity,
-        quantized=quantized_module.quantized(proto),
+        quantized=quantization_scheme(proto),
         opsets=graph.opsets(proto),
         producer=f"{proto.producer_name} {proto.producer_version}".strip() or None,
         notes=tuple(_onnx_notes(proto)),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from optkit.formats.model import Model
 from optkit.formats.onnx import fusion_map, graph
-from optkit.formats.onnx import quantized as quantized_module
+from optkit.formats.onnx.quantized import quantization_scheme
 from optkit.formats.openvino import ir
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def read_layers(model: Model) -> Layers:
     """Read the layers of ``model`` from its file. Raises ModelError."""
     if model.format == "onnx":
         proto = graph.parse(model.path)
-        return Layers(quantized_module.quantized(proto), _by_name(proto.graph))
+        return Layers(quantization_scheme(proto), _by_name(proto.graph))
     if model.format == "openvino":
         return Layers(ir.quantized(ir.read(model.path)))
     return Layers()

@@ -92,7 +92,7 @@ def _open_torch(path: Path, format: Format, code: str | None, trust: bool) -> Mo
 
 def _open_onnx(path: Path, head: bytes) -> Model:
     from optkit.formats.onnx import graph
-    from optkit.formats.onnx import signature as signature_module
+    from optkit.formats.onnx.signature import read_signature
 
     try:
         proto = graph.parse(path)
@@ -102,7 +102,7 @@ def _open_onnx(path: Path, head: bytes) -> Model:
             raise
         raise _not_a_model(path, head) from None
     files = (path, *graph.external_files(proto, path))
-    return Model(path, "onnx", digests.sha256(*files), signature_module.signature(proto))
+    return Model(path, "onnx", digests.sha256(*files), read_signature(proto))
 
 
 def _not_a_model(path: Path, head: bytes) -> ModelError:

@@ -38,7 +38,7 @@ class Candidate:
         return replace(self, options=options, sessions=sessions)
 
 
-def candidate(
+def resolve_candidate(
     source: str | Path | Model,
     *,
     target: str | None = None,

@@ -10,10 +10,10 @@ from optkit.data.dataset import Dataset
 from optkit.errors import UsageError
 from optkit.measurement import quality, timing, workload
 from optkit.measurement import recording as records
-from optkit.measurement import warnings as measurement_warnings
 from optkit.measurement.candidate import Candidate
 from optkit.measurement.quality import Assessment, Recording
 from optkit.measurement.timing import Task, Timing
+from optkit.measurement.warnings import find_warnings
 from optkit.metrics.statistics import PRECISION, SECONDS
 from optkit.progress import Progress, no_progress
 from optkit.records.comparison import Comparison, Row, Scenario
@@ -77,7 +77,7 @@ def side_by_side(
         max_drop=max_drop,
         machine=libraries.fingerprint(),
         seconds=time.monotonic() - started,
-        notes=[*work.notes, *measurement_warnings.find_warnings(measured, seconds=seconds, precision=precision)],
+        notes=[*work.notes, *find_warnings(measured, seconds=seconds, precision=precision)],
     )
 
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from optkit.data.dataset import Dataset
 from optkit.errors import DataError, OptkitError
 from optkit.measurement import comparison, recording, timing, workload
-from optkit.measurement import warnings as measurement_warnings
 from optkit.measurement.candidate import Candidate
 from optkit.measurement.quality import Assessment
 from optkit.measurement.timing import Task, Timing
+from optkit.measurement.warnings import find_warnings
 from optkit.measurement.worker import Worker
 from optkit.measurement.workload import Workload
 from optkit.metrics.statistics import PRECISION, SECONDS
@@ -70,7 +70,7 @@ def side_by_side(
     )
     found = {(each.candidate.name, each.candidate.target): each for each in measured.timings}
     rows = [search.row(found.get((search.candidate.name, search.candidate.target))) for search in searches]
-    notes = [*searches[0].notes, *measurement_warnings.find_warnings(measured, seconds=seconds, precision=precision)]
+    notes = [*searches[0].notes, *find_warnings(measured, seconds=seconds, precision=precision)]
     return Comparison(
         scenario="offline",
         rows=[rows[0].model_copy(update={"baseline": True}), *rows[1:]],

@@ -11,7 +11,7 @@ from optkit.data.dataset import Dataset
 from optkit.errors import ParityError, StageError, TargetError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Array, Arrays, Signature, synthetic_feed
-from optkit.measurement import candidate as candidates
+from optkit.measurement.candidate import resolve_candidate
 from optkit.measurement.worker import Worker
 from optkit.metrics.fidelity import unmasked
 
@@ -101,7 +101,7 @@ def prove(source: Model, result: Model, signature: Signature, given: Sequence[Ar
     Raises ParityError if they differ by more than ``tolerance``, StageError if the source itself fails.
     """
     skipped: tuple[str, ...] = ()
-    with Worker(candidates.candidate(source)) as expected, _opened(result) as actual:
+    with Worker(resolve_candidate(source)) as expected, _opened(result) as actual:
         pairs = [(feed, _run_source(expected, feed, signature)) for feed in given]
         shorter = halve_dimensions(given[-1], signature)
         if shorter is not None:
@@ -123,7 +123,7 @@ def prove(source: Model, result: Model, signature: Signature, given: Sequence[Ar
 
 def _opened(result: Model) -> Worker:
     try:
-        return Worker(candidates.candidate(result))
+        return Worker(resolve_candidate(result))
     except TargetError as error:
         raise StageError(
             f"the exported model does not run: {error.message}",

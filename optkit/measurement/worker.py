@@ -23,7 +23,7 @@ from optkit.errors import WorkerError
 from optkit.formats.model import Model
 from optkit.formats.operators import Profile
 from optkit.formats.tensors import Arrays, Signature, check_feed
-from optkit.measurement.candidate import Candidate, candidate
+from optkit.measurement.candidate import Candidate, resolve_candidate
 from optkit.options.option import Options
 from optkit.targets.target import TARGETS, Examination, target
 
@@ -38,7 +38,7 @@ def opened(sources: Iterable[str | Path], options: Options) -> list[Candidate]:
     """Open every model with those of a verb's options that ``candidate`` takes. Raises as it does."""
     names = ("target", "device", "threads", "inputs", "code", "trust", "time_limit")
     given = {name: getattr(options, name) for name in names if name in type(options).model_fields}
-    return [candidate(source, **given) for source in sources]
+    return [resolve_candidate(source, **given) for source in sources]
 
 
 def examined(candidate: Candidate, *, layers: bool = False) -> Examination:

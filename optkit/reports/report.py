@@ -16,7 +16,7 @@ REPORTS = {
 }
 
 
-def render(run: Run, format: str) -> str:
+def render_report(run: Run, format: str) -> str:
     """Return the report of ``run`` as text in ``format``. Raises UsageError for an unknown format."""
     renderer: Callable[[Run], str] = lazy.resolve(REPORTS, format, kind="format of reports")
     return renderer(run)

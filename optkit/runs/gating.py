@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optkit.data import dataset as datasets
-from optkit.data.dataset import Dataset
+from optkit.data.dataset import Dataset, open_dataset
 from optkit.decisions import gate as gate_rules
 from optkit.errors import ModelError, OptkitError, UsageError
-from optkit.measurement import candidate as candidates
 from optkit.measurement import comparison
-from optkit.measurement.candidate import Candidate
+from optkit.measurement.candidate import Candidate, resolve_candidate
 from optkit.notes import Note
 from optkit.options.rules import Rules
 from optkit.options.verbs.gate import GateCommand
@@ -32,7 +30,7 @@ _LONGER = 3.0
 _SIDE_BY_SIDE = ("single-stream", "multi-stream")
 
 
-_EXAMPLE = "optkit gate CANDIDATE --baseline BASELINE --data DATA, or --record RUN/record.json"
+EXAMPLE = "optkit gate CANDIDATE --baseline BASELINE --data DATA, or --record RUN/record.json"
 
 
 _NAME_IT = "name the model itself: --baseline MODEL"
@@ -44,7 +42,7 @@ def rules_of(options: GateCommand) -> Rules:
 
 
 @dataclass(frozen=True)
-class _GateMeasuring:
+class GateMeasurement:
     """Measuring as the options say."""
 
     options: GateCommand
@@ -56,13 +54,13 @@ class _GateMeasuring:
         names = ("inputs", "code", "trust", "time_limit", "threads")
         return {name: getattr(self.options, name) for name in names}
 
-    def changed(self, **options: Any) -> _GateMeasuring:
+    def changed(self, **options: Any) -> GateMeasurement:
         """Copy with other options."""
         return replace(self, options=self.options.model_copy(update=options))
 
     def opened(self, source: str | Path, place: dict[str, Any]) -> Candidate:
         """Open a model to be measured, on the target and device of ``place``."""
-        return candidates.candidate(source, **place, **self.opening)
+        return resolve_candidate(source, **place, **self.opening)
 
     def judged(self, pair: Sequence[Candidate], dataset: Dataset | None, rules: Rules, notes: Sequence[Note]) -> Gate:
         """Measure the baseline, and beside it the candidate where that is another, and judge the last of them."""
@@ -86,8 +84,8 @@ class _GateMeasuring:
         return found
 
 
-def _fresh(
-    candidate: str | Path, baseline: str | Path, place: dict[str, Any], rules: Rules, measuring: _GateMeasuring
+def measure_fresh(
+    candidate: str | Path, baseline: str | Path, place: dict[str, Any], rules: Rules, measuring: GateMeasurement
 ) -> Gate:
     notes: list[Note] = []
     if saved.is_record(Path(baseline)):
@@ -99,11 +97,11 @@ def _fresh(
         first = measuring.opened(baseline, place)
     signature = first.model.signature
     inputs = None if signature is None else signature.inputs
-    dataset = None if measuring.options.data is None else datasets.open(measuring.options.data, inputs)
+    dataset = None if measuring.options.data is None else open_dataset(measuring.options.data, inputs)
     return measuring.judged([first, measuring.opened(candidate, place)], dataset, rules, notes)
 
 
-def _stood_for(found: Saved, path: Path, measuring: _GateMeasuring) -> tuple[Candidate, Note]:
+def _stood_for(found: Saved, path: Path, measuring: GateMeasurement) -> tuple[Candidate, Note]:
     """Open the model that a record stands for as a baseline; a saved figure never is one."""
     row = _only(found, path)
     try:
@@ -125,7 +123,7 @@ def _only(found: Saved, path: Path) -> Row:
     return rows[0] if len(rows) == 1 else gate_rules.chosen(found.comparison, found.chosen)
 
 
-def _of_record(path: Path, name: str | None, rules: Rules, measuring: _GateMeasuring) -> Gate:
+def judge_record(path: Path, name: str | None, rules: Rules, measuring: GateMeasurement) -> Gate:
     found = saved.read(path)
     compared, rules = found.comparison, rules.over(found.rules)
     row = gate_rules.chosen(compared, name or found.chosen)
@@ -154,7 +152,9 @@ def _from_elsewhere(path: Path, row: Row, rules: Rules, compared: Comparison, el
     return _judged(compared, row, rules, [*compared.notes, *notes])
 
 
-def _at_hand(found: Saved, row: Row, rules: Rules, measuring: _GateMeasuring) -> tuple[list[Candidate], Dataset | None]:
+def _at_hand(
+    found: Saved, row: Row, rules: Rules, measuring: GateMeasurement
+) -> tuple[list[Candidate], Dataset | None]:
     """Open the baseline, the row where it is another, and the data, which only rules about quality insist on.
 
     Raises OptkitError, which names what is missing or changed.
@@ -172,7 +172,7 @@ def _at_hand(found: Saved, row: Row, rules: Rules, measuring: _GateMeasuring) ->
         return pair, None
 
 
-def _as_recorded(measuring: _GateMeasuring, compared: Comparison, dataset: Dataset | None) -> _GateMeasuring:
+def _as_recorded(measuring: GateMeasurement, compared: Comparison, dataset: Dataset | None) -> GateMeasurement:
     """Take metric, batch and threads from the record."""
     metric = next((row.quality.metric for row in compared.rows if row.quality), None)
     threads = measuring.options.threads or compared.threads

@@ -18,15 +18,14 @@ from optkit.errors import OptkitError
 from optkit.formats import bundle_manifest, opening
 from optkit.formats.bundle_manifest import Speedup
 from optkit.formats.model import TORCH_FORMATS, Model
-from optkit.measurement import candidate as candidates
 from optkit.measurement import comparison, recording
-from optkit.measurement.candidate import Candidate
+from optkit.measurement.candidate import Candidate, check_present, resolve_candidate
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.quantization.range_cache import RangeCache
 from optkit.records.comparison import Comparison, Row
 from optkit.records.run import Branch, Plan, PlannedBranch, PlannedStage, Run, StageRecord
-from optkit.reports import report as reporting
+from optkit.reports.report import render_report
 from optkit.runs import chain as all_chains
 from optkit.runs import execution, run_folder, store
 from optkit.runs.chain import FLOAT, Chain
@@ -115,10 +114,10 @@ def open_baseline(recipe: Recipe) -> Candidate:
     """Open the recipe's model as the baseline, and check that every target is available. Raises OptkitError."""
     for name in recipe.targets:
         target(name).version()
-        candidates.check_present(target(name))
+        check_present(target(name))
     spec = recipe.model
     model = opening.open(spec.path, inputs=tuple(spec.inputs), code=spec.code, trust=spec.trust)
-    return candidates.candidate(model, threads=recipe.benchmark.threads)
+    return resolve_candidate(model, threads=recipe.benchmark.threads)
 
 
 def plan(recipe: Recipe, recipe_path: str | Path, *, cache: Store | None = None) -> Plan:
@@ -172,7 +171,7 @@ def run(
     )
     if recipe.gate is not None:
         record = record.model_copy(update={"gate": gate_rules.judgement(recipe.gate, compared, best)})
-    reports = {"report.md": reporting.render(record, "markdown"), "report.html": reporting.render(record, "html")}
+    reports = {"report.md": render_report(record, "markdown"), "report.html": render_report(record, "html")}
     run_folder.finish(folder, record, reports)
     return record
 
@@ -258,7 +257,7 @@ def _carry_out(chain: Chain, prepared: PreparedRecipe, folder: Path, cache: Stor
             model = entry.model
         destination = folder / run_folder.BUNDLES / chain.bundle
         bundled = bundle.write(destination, model, stages=result.stages, force=True)
-        result.candidate = replace(candidates.candidate(bundled), name=chain.title)
+        result.candidate = replace(resolve_candidate(bundled), name=chain.title)
     except OptkitError as error:
         result.error = error
     return result

@@ -11,7 +11,7 @@ from optkit import units
 from optkit.errors import MissingDeviceError, MissingLibraryError, OptkitError
 from optkit.formats.model import Model
 from optkit.measurement import comparison, recording
-from optkit.measurement.candidate import candidate
+from optkit.measurement.candidate import resolve_candidate
 from optkit.measurement.worker import examined
 from optkit.notes import Note
 from optkit.quantization.half import verify as half_verify
@@ -46,7 +46,7 @@ def _refused(model: Model, target_name: str) -> Iterator[Note]:
     try:
         refused = [
             f"{each.operator} ({each.node}): {each.reason}"
-            for each in examined(candidate(model, target=target_name, runs=False)).refused
+            for each in examined(resolve_candidate(model, target=target_name, runs=False)).refused
         ]
     except (MissingLibraryError, MissingDeviceError):
         return
@@ -64,7 +64,9 @@ def _side_by_side(
     """Compare both models on the target for ``seconds`` each; without ``seconds``, only their quality on the CPU."""
     request, dataset = done.request, done.parts.evaluation
     runtime = REFERENCE if seconds is None else request.target
-    before, result = (candidate(each, target=runtime, threads=request.threads) for each in (done.floating, after))
+    before, result = (
+        resolve_candidate(each, target=runtime, threads=request.threads) for each in (done.floating, after)
+    )
     if seconds is None:
         before, result = (replace(each, options=each.options | AS_WRITTEN) for each in (before, result))
     return comparison.side_by_side(

@@ -105,7 +105,7 @@ class Recipe(MetricOption, LossOptions, CalibrationSize, Seed, Block):
         return content | {"stages": stages} | ({} if self.gate is None else {"gate": self.gate.given})
 
 
-def read(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
+def read_recipe(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
     """Read the recipe at ``path``, with ``settings`` (``a.b=value``) put in, its paths relative to the current folder.
 
     Raises RecipeError naming file and line; UsageError for a setting that does not fit.

@@ -10,17 +10,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from optkit.data import dataset as datasets
 from optkit.data import splits
-from optkit.data.dataset import Dataset
+from optkit.data.dataset import Dataset, open_dataset
 from optkit.data.description import DataSpec
 from optkit.decisions.gate import Rules
 from optkit.errors import DataError, ModelError, UsageError
 from optkit.formats import bundle_manifest, opening
 from optkit.formats.model import Model
 from optkit.formats.tensors import TensorSpec
-from optkit.measurement import candidate as candidates
-from optkit.measurement.candidate import Candidate
+from optkit.measurement.candidate import TIME_LIMIT, Candidate, resolve_candidate
 from optkit.options import validation
 from optkit.records.comparison import Comparison, Row
 from optkit.records.machine import Machine
@@ -102,7 +100,7 @@ def candidate(
     inputs: tuple[str, ...] = (),
     code: str | None = None,
     trust: bool = False,
-    time_limit: float = candidates.TIME_LIMIT,
+    time_limit: float = TIME_LIMIT,
 ) -> Candidate:
     """The model of ``row`` to be run as it was: on its target, with its options, ``threads`` or else its own.
 
@@ -116,7 +114,7 @@ def candidate(
     )
     options = _without_all_cores(row.options, target(row.target).thread_options, saved.comparison.machine)
     as_it_was = replace(model, signature=signature, target=row.target, options=options)
-    found = candidates.candidate(as_it_was, threads=threads or saved.comparison.threads, time_limit=time_limit)
+    found = resolve_candidate(as_it_was, threads=threads or saved.comparison.threads, time_limit=time_limit)
     return replace(found, name=row.name)
 
 
@@ -147,7 +145,7 @@ def _model(saved: Saved, wanted: ModelRecord, inputs: tuple[str, ...], code: str
 def _parts(specs: Sequence[DataSpec], inputs: Sequence[TensorSpec] | None, recipe: Recipe | None) -> Iterator[Dataset]:
     """The parts of the data that the record's samples may be: all of it, or a run's evaluation split."""
     for spec in specs:
-        whole = datasets.open(spec, inputs)
+        whole = open_dataset(spec, inputs)
         yield whole
         if recipe is not None and recipe.calibration is None:
             yield splits.split(whole, calibration_samples=recipe.calibration_samples, seed=recipe.seed)[1]

@@ -27,7 +27,7 @@ from optkit.records import sentences
 from optkit.records.comparison import Row
 from optkit.records.run import Branch, Run, StageRecord
 from optkit.records.search import SearchRecord
-from optkit.reports import report as reports
+from optkit.reports.report import render_report
 from optkit.runs import pipeline, run_folder
 from optkit.runs.chain import Chain
 from optkit.runs.recipe import Benchmark, ModelSpec, Recipe
@@ -58,7 +58,7 @@ _LOAD_SECONDS = 5.0
 """Measuring time of parallel sessions for the goal throughput, at most."""
 
 
-class _Optimizing:
+class Optimization:
     """A search from its data to its bundle."""
 
     def __init__(self, options: OptimizeCommand, progress: Progress) -> None:
@@ -101,7 +101,7 @@ class _Optimizing:
             chosen=best.title,
             notes=[*notes, *search.notes],
         ).model_copy(update={"search": self._searched(search, chain)})
-        texts = {f"report.{suffix}": reports.render(record, name) for suffix, name in _REPORTS.items()}
+        texts = {f"report.{suffix}": render_report(record, name) for suffix, name in _REPORTS.items()}
         searchfolder.finish(self.folder, recipe, record, texts)
         return record
 

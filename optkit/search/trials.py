@@ -16,8 +16,7 @@ from optkit.explanation.quality import sensitivity
 from optkit.explanation.speed import explain as speed_explanation
 from optkit.explanation.speed.case import Case
 from optkit.formats.model import TORCH_FORMATS, Model
-from optkit.measurement import candidate as candidates
-from optkit.measurement.candidate import Candidate
+from optkit.measurement.candidate import Candidate, resolve_candidate
 from optkit.progress import Progress
 from optkit.quantization.range_cache import RangeCache
 from optkit.records.comparison import Comparison, Row
@@ -99,7 +98,7 @@ class Measurer:
             stages.append(entry.record)
             model = entry.model
         name = chain.target if model.target is None else None
-        candidate = candidates.candidate(model, target=name, threads=self.recipe.benchmark.threads)
+        candidate = resolve_candidate(model, target=name, threads=self.recipe.benchmark.threads)
         options = candidate.options | chain.options
         return Made(replace(candidate, name=chain.title, options=options), stages)
 

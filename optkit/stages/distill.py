@@ -12,7 +12,7 @@ from optkit.errors import StageError, UsageError
 from optkit.formats import opening
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.formats.torch import loading
-from optkit.formats.torch import saving as torch_saving
+from optkit.formats.torch.saving import save_module
 from optkit.formats.torch.structure import Structure
 from optkit.notes import Note
 from optkit.options.training import Schedule
@@ -23,7 +23,7 @@ from optkit.training import device as devices
 from optkit.training import features, schedule
 from optkit.training import lesson as lessons
 from optkit.training import loop as training_loop
-from optkit.training.lesson import Lesson
+from optkit.training.lesson import Lesson, check_trainable
 from optkit.training.objectives import Weights
 from optkit.training.pruning import layer_stacks
 
@@ -78,9 +78,9 @@ class Distill(DistillOptions, Schedule, Stage):
         if "layers" in given and self._chained(model, context):
             raise UsageError("layers is for an automatic student, and the stages before made one", hint="leave it out")
         if not self._brings_student and not self._chained(model, context):
-            lessons.check(model, context.training, "distill")
+            check_trainable(model, context.training, "distill")
         elif context.training is None or model.signature is None:
-            lessons.check(replace(model, format="module"), context.training, "distill")
+            check_trainable(replace(model, format="module"), context.training, "distill")
         if (context.original or model).format not in TORCH_FORMATS:
             raise UsageError(f"{model.path}: a teacher is a torch model, not {model.format}", hint="give its source")
         if context.training is not None and not context.training.labelled and not (self.logits or self.hidden):
@@ -116,8 +116,8 @@ class Distill(DistillOptions, Schedule, Stage):
         try:
             history = lesson.course(objective, "distill").run()
         except training_loop.Stopped:
-            raise Interrupted(lambda: torch_saving.write(student, source, context.workdir, left)) from None
-        result = torch_saving.write(student, source, context.workdir, left)
+            raise Interrupted(lambda: save_module(student, source, context.workdir, left)) from None
+        result = save_module(student, source, context.workdir, left)
         facts = {"training": [{"label": "distill"} | history.to_facts()]}
         notes = (about, *_told(weights, objective.match, pairs), *schedule.notes(history))
         return Outcome(result, notes, "torch", "distillation", time.monotonic() - started, facts)
@@ -127,7 +127,7 @@ class Distill(DistillOptions, Schedule, Stage):
         if self.student is not None:
             source = opening.open(self.student, code=self.student_code or model.code, trust=model.trusted)
             source = replace(source, signature=source.signature or model.signature)
-            lessons.check(source, context.training, "distill")
+            check_trainable(source, context.training, "distill")
             return source, loading.load(source), None, Note(f"the student is {source.path.name}")
         if self.student_code is not None:
             file = user_code.file_of(self.student_code)

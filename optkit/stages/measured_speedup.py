@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from optkit.errors import StageError
 from optkit.formats.model import Model
-from optkit.measurement import candidate as candidate_module
 from optkit.measurement import timing, workload
+from optkit.measurement.candidate import resolve_candidate
 from optkit.measurement.timing import Task
 from optkit.records.record import Interval
 from optkit.stages.stage import Context, stage_class
@@ -47,7 +47,7 @@ class Pace:
             model = self.write(module, Path(name))
             after = _export(model, self.context, Path(name) / "onnx")
             candidates = [
-                candidate_module.candidate(each, target=self.context.target, threads=self.context.threads)
+                resolve_candidate(each, target=self.context.target, threads=self.context.threads)
                 for each in (self._exported, after)
             ]
             feeds = workload.make_workload(candidates, self.context.training, 1, self.context.seed).feeds

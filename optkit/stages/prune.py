@@ -15,10 +15,10 @@ from optkit import units
 from optkit.errors import StageError, UsageError
 from optkit.formats.model import Model
 from optkit.formats.torch import loading
-from optkit.formats.torch import saving as torch_saving
+from optkit.formats.torch.saving import save_module
 from optkit.formats.torch.structure import Structure
 from optkit.lazy import did_you_mean
-from optkit.measurement import candidate as candidates  # fmt: skip
+from optkit.measurement.candidate import check_present  # fmt: skip
 from optkit.notes import Note
 from optkit.options.training import Schedule
 from optkit.options.verbs.prune import Pattern, PruneOptions
@@ -31,7 +31,7 @@ from optkit.training import device as devices
 from optkit.training import lesson as lessons
 from optkit.training import loop as training_loop
 from optkit.training import schedule
-from optkit.training.lesson import Lesson
+from optkit.training.lesson import Lesson, check_trainable
 from optkit.training.objectives import Objective
 from optkit.training.pruning import layer_stacks
 from optkit.training.pruning import selection as pruning_selection
@@ -71,11 +71,11 @@ class Prune(PruneOptions, Schedule, Stage):
 
     def check(self, model: Model, context: Context) -> None:
         """Refuse models that cannot be cut or trained, and options that set no pruning ratio."""
-        lessons.check(model, context.training, "prune")
+        check_trainable(model, context.training, "prune")
         if self.sparsity is not None and self.target_speedup is not None:
             raise UsageError("sparsity and target_speedup both say how much to cut", hint="give one of them")
         if self.target_speedup:
-            candidates.check_present(target(context.target))
+            check_present(target(context.target))
         if self.pattern == "structured" and not (self.sparsity or self.target_speedup or self.drop_layers):
             raise UsageError(
                 "no pruning ratio is given", hint="--sparsity 0.5, --target-speedup 1.5 or --drop-layers 2"
@@ -104,8 +104,8 @@ class Prune(PruneOptions, Schedule, Stage):
         try:
             work.run()
         except training_loop.Stopped:
-            raise Interrupted(lambda: torch_saving.write(work.module, model, context.workdir, work.left)) from None
-        result = torch_saving.write(work.module, model, context.workdir, work.left)
+            raise Interrupted(lambda: save_module(work.module, model, context.workdir, work.left)) from None
+        result = save_module(work.module, model, context.workdir, work.left)
         seconds = time.monotonic() - started
         return Outcome(result, tuple(work.notes), "torch-pruning", self.pattern, seconds, work.facts)
 
@@ -265,7 +265,7 @@ class _Cutting(_Work):
         return Pace(self.context, self.context.original or self.lesson.model, self._write)
 
     def _write(self, module: Any, folder: Path) -> Model:
-        return torch_saving.write(module, self.lesson.model, folder, self.left)
+        return save_module(module, self.lesson.model, folder, self.left)
 
     def _drop_layers(self) -> None:
         """Remove the layers whose absence alone increases the loss least."""

@@ -8,7 +8,7 @@ from typing import Any
 from optkit.errors import StageError
 from optkit.formats.model import Model
 from optkit.formats.torch import loading
-from optkit.formats.torch import saving as torch_saving
+from optkit.formats.torch.saving import save_module
 from optkit.formats.torch.structure import Structure
 from optkit.notes import Note
 from optkit.stages.stage import Context, Interrupted, Outcome, stage_class
@@ -60,5 +60,5 @@ def _exported(module: Any, model: Model, context: Context) -> Outcome:
     folder, place = context.workdir / "trained", context.workdir / "float"
     folder.mkdir()
     place.mkdir()
-    written = torch_saving.write(module, model, folder, changed)
+    written = save_module(module, model, folder, changed)
     return stage_class("export")().apply(written, replace(context, workdir=place))

@@ -10,7 +10,7 @@ from optkit.errors import UsageError
 from optkit.formats import opening
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.formats.onnx import graph, nodes
-from optkit.formats.onnx.quantized import quantized
+from optkit.formats.onnx.quantized import quantization_scheme
 from optkit.formats.openvino import ir
 from optkit.notes import Note
 from optkit.options.training import Schedule
@@ -25,7 +25,7 @@ from optkit.stages import quantization_aware
 from optkit.stages.stage import Context, Interrupted, Outcome, Stage
 from optkit.system.native import Engine
 from optkit.targets.target import Target, native, offered, target
-from optkit.training import lesson as lessons
+from optkit.training.lesson import check_trainable
 
 _NEAR = {"bf16": ("fp16",), "fp16": ("bf16",), "fp8": ("int8",), "int4": ("int8",), "int8": ("fp16",)}
 """The precisions to try in place of one that a target lacks."""
@@ -129,7 +129,7 @@ class Quantize(QuantizeOptions, Schedule, Stage):
                 f"{model.path}: an engine is built already", hint="quantize the ONNX model it was built of"
             )
         if self.trains:
-            lessons.check(model, context.training, "quantization-aware training")
+            check_trainable(model, context.training, "quantization-aware training")
             if self.precision != "int8" or self.engine == "neural-compressor":
                 raise UsageError("qat makes int8, and not by neural-compressor", hint="--int8; leave --engine out")
             return
@@ -253,7 +253,7 @@ def _quantized(model: Model) -> str | None:
         return None
     if model.format == "openvino":
         return ir.quantized(ir.read(model.path))
-    found = quantized(graph.parse(model.path))
+    found = quantization_scheme(graph.parse(model.path))
     return None if found == "float16" else found
 
 

@@ -41,7 +41,7 @@ _CLASSES = ("accuracy", "top5", "f1", "agreement")
 """Metrics of class decisions."""
 
 
-def check(model: Model, training: Dataset | None, verb: str) -> None:
+def check_trainable(model: Model, training: Dataset | None, verb: str) -> None:
     """Refuse a model that cannot be trained, or missing training data.
 
     Raises UsageError for a format that holds no module and for no data, SignatureError for unknown inputs.

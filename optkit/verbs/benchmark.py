@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optkit.data import dataset as datasets
-from optkit.data.dataset import Dataset
+from optkit.data.dataset import Dataset, open_dataset
 from optkit.errors import UsageError
 from optkit.measurement import comparison, offline, server
 from optkit.measurement.candidate import Candidate
@@ -32,7 +31,7 @@ def benchmark(options: BenchmarkCommand, progress: Progress) -> Comparison:
     candidates = opened(options.models, options)
     signature = candidates[0].model.signature
     inputs = None if signature is None else signature.inputs
-    dataset = None if options.data is None else datasets.open(options.data, inputs)
+    dataset = None if options.data is None else open_dataset(options.data, inputs)
     if options.scenario == "offline":
         return offline.side_by_side(
             candidates,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optkit.data import dataset as datasets
+from optkit.data.dataset import open_dataset
 from optkit.measurement import comparison
 from optkit.measurement.worker import opened
 from optkit.options.calling import takes
@@ -22,7 +22,7 @@ def compare(options: CompareCommand, progress: Progress) -> Comparison:
     inputs = None if signature is None else signature.inputs
     return comparison.side_by_side(
         candidates,
-        dataset=None if options.data is None else datasets.open(options.data, inputs),
+        dataset=None if options.data is None else open_dataset(options.data, inputs),
         metric=options.metric,
         max_drop=options.max_drop,
         batch=options.batch,

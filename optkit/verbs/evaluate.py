@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from optkit.data import dataset as datasets
+from optkit.data.dataset import open_dataset
 from optkit.measurement import comparison, quality, recording
 from optkit.measurement.worker import opened
 from optkit.options.calling import takes
@@ -22,7 +22,7 @@ def evaluate(options: EvaluateCommand, progress: Progress) -> Evaluation:
     sources = [options.model] if reference is None else [reference, options.model]
     candidates = comparison.with_distinct_names(opened(sources, options))
     signature = candidates[0].model.signature
-    dataset = datasets.open(options.data, None if signature is None else signature.inputs)
+    dataset = open_dataset(options.data, None if signature is None else signature.inputs)
     assessed = quality.assess(candidates, dataset, options.metric, batch=batch, seed=options.seed, progress=progress)
     if assessed[-1].error is not None:
         raise assessed[-1].error

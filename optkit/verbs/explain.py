@@ -6,9 +6,9 @@ import time
 
 from optkit.data import splits
 from optkit.data.splits import Parts
-from optkit.explanation.quality import explain as quality_explanation
+from optkit.explanation.quality.explain import explain_quality
 from optkit.explanation.quality.remedies import Given
-from optkit.explanation.speed import explain as speed_explanation
+from optkit.explanation.speed.explain import explain_speed
 from optkit.measurement import comparison, profiling, recording, workload
 from optkit.measurement.worker import opened
 from optkit.options.calling import takes
@@ -45,7 +45,7 @@ def explain(options: ExplainCommand, progress: Progress) -> Explanation:
         threads=threads,
         progress=progress,
     )
-    found = speed_explanation.speed(
+    found = explain_speed(
         pair[0],
         pair[1],
         compared,
@@ -57,7 +57,7 @@ def explain(options: ExplainCommand, progress: Progress) -> Explanation:
     )
     given = _given(parts, options)
     quality, notes = (
-        quality_explanation.quality(pair[0], pair[1], compared, given, beside=found, threads=threads, progress=progress)
+        explain_quality(pair[0], pair[1], compared, given, beside=found, threads=threads, progress=progress)
         if given
         else (None, [])
     )

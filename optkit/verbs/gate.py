@@ -7,7 +7,7 @@ from optkit.options.calling import takes
 from optkit.options.verbs.gate import GateCommand
 from optkit.progress import Progress
 from optkit.records.gate import Gate
-from optkit.runs.gating import _EXAMPLE, _fresh, _GateMeasuring, _of_record, rules_of
+from optkit.runs.gating import EXAMPLE, GateMeasurement, judge_record, measure_fresh, rules_of
 
 
 @takes(GateCommand)
@@ -22,12 +22,12 @@ def gate(options: GateCommand, progress: Progress) -> Gate:
     models and the data are at hand. Else only ratios are judged: raises UsageError where a rule is absolute (p99,
     throughput, memory).
     """
-    measuring, rules, candidate = _GateMeasuring(options, progress), rules_of(options), options.candidate
+    measuring, rules, candidate = GateMeasurement(options, progress), rules_of(options), options.candidate
     if options.record is not None:
         if options.baseline is not None:
-            raise UsageError("--record holds its own baseline, and --baseline names another", hint=_EXAMPLE)
-        return _of_record(options.record, None if candidate is None else str(candidate), rules, measuring)
+            raise UsageError("--record holds its own baseline, and --baseline names another", hint=EXAMPLE)
+        return judge_record(options.record, None if candidate is None else str(candidate), rules, measuring)
     if candidate is None or options.baseline is None:
-        raise UsageError("a gate compares a candidate with a baseline", hint=_EXAMPLE)
+        raise UsageError("a gate compares a candidate with a baseline", hint=EXAMPLE)
     place = {"target": options.target, "device": options.device}
-    return _fresh(candidate, options.baseline, place, rules, measuring)
+    return measure_fresh(candidate, options.baseline, place, rules, measuring)

@@ -13,7 +13,7 @@ from optkit.formats import contents, opening
 from optkit.formats import model as models
 from optkit.formats.model import Model
 from optkit.measurement import recording
-from optkit.measurement.candidate import candidate
+from optkit.measurement.candidate import resolve_candidate
 from optkit.measurement.worker import examined
 from optkit.options.calling import takes
 from optkit.options.verbs.inspect import InspectCommand
@@ -91,7 +91,7 @@ def _installed(model: Model) -> Iterator[str]:
 
 def _refusal(model: Model, name: str, options: dict[str, Any], *, layers: bool) -> Refusal:
     try:
-        wanted = candidate(model, target=name, runs=False)
+        wanted = resolve_candidate(model, target=name, runs=False)
         found = examined(replace(wanted, options=wanted.options | options), layers=layers)
     except OptkitError as error:
         hint = f" ({error.hint})" if error.hint else ""

@@ -7,7 +7,7 @@ from optkit.options.calling import takes
 from optkit.options.verbs.optimize import OptimizeCommand
 from optkit.progress import Progress
 from optkit.records.run import Run
-from optkit.search.delivery import _Optimizing
+from optkit.search.delivery import Optimization
 from optkit.system import atomic
 
 
@@ -21,4 +21,4 @@ def optimize(options: OptimizeCommand, progress: Progress) -> Run:
     OptkitError.
     """
     atomic.claim(options.output, force=options.force, marker=bundle_manifest.FILE_NAME)
-    return _Optimizing(options, progress).run()
+    return Optimization(options, progress).run()

@@ -7,10 +7,10 @@ from optkit.options.verbs.plan import PlanCommand
 from optkit.progress import Progress
 from optkit.records.run import Plan
 from optkit.runs import pipeline
-from optkit.runs import recipe as recipes
+from optkit.runs.recipe import read_recipe
 
 
 @takes(PlanCommand)
 def plan(options: PlanCommand, progress: Progress) -> Plan:
     """Plan ``recipe`` with ``settings`` (``a.b=value``) put in. Nothing is computed. Raises OptkitError."""
-    return pipeline.plan(recipes.read(options.recipe, options.settings), options.recipe)
+    return pipeline.plan(read_recipe(options.recipe, options.settings), options.recipe)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from optkit.options.calling import takes
 from optkit.options.verbs.report import ReportCommand
 from optkit.progress import Progress
-from optkit.reports import report as reports
+from optkit.reports.report import render_report
 from optkit.runs import run_folder
 from optkit.system import atomic
 
@@ -16,7 +16,7 @@ def report(options: ReportCommand, progress: Progress) -> str:
 
     Raises UsageError for an unknown format and an unfinished run, OutputError.
     """
-    text = reports.render(run_folder.read(options.run), options.format)
+    text = render_report(run_folder.read(options.run), options.format)
     if options.output is not None:
         atomic.write_text(options.output, text, force=options.force)
     return text

@@ -7,7 +7,7 @@ from optkit.options.verbs.run import RunCommand
 from optkit.progress import Progress
 from optkit.records.run import Run
 from optkit.runs import pipeline, run_folder
-from optkit.runs import recipe as recipes
+from optkit.runs.recipe import read_recipe
 
 
 @takes(RunCommand)
@@ -16,6 +16,6 @@ def run(options: RunCommand, progress: Progress) -> Run:
 
     A branch that failed says why in the record. Raises OptkitError where there is no result at all.
     """
-    read = recipes.read(options.recipe, options.settings)
+    read = read_recipe(options.recipe, options.settings)
     folder = options.output or run_folder.default(options.recipe)
     return pipeline.run(read, options.recipe, folder, force=options.force, progress=progress)

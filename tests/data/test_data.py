@@ -14,6 +14,7 @@ from PIL import Image
 
 from optkit.data import dataset as datasets
 from optkit.data import splits
+from optkit.data.dataset import open_dataset
 from optkit.errors import DataError, SignatureError
 from optkit.formats.tensors import parse_inputs
 
@@ -32,7 +33,7 @@ def written(tmp_path, name="data.npz", save=np.savez, **arrays):
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_an_npz_is_sliced_along_the_sample_axis_and_carries_labels(tmp_path, save):
     x, labels = rows(5), np.arange(5)
-    dataset = datasets.open(written(tmp_path, save=save, x=x, labels=labels), X)
+    dataset = open_dataset(written(tmp_path, save=save, x=x, labels=labels), X)
     batches = list(dataset.batches(2))
     assert [batch.count for batch in batches] == [2, 2, 1]
     np.testing.assert_array_equal(np.concatenate([batch.feed["x"] for batch in batches]), x)
@@ -43,14 +44,14 @@ def test_an_npz_is_sliced_along_the_sample_axis_and_carries_labels(tmp_path, sav
 
 def test_a_column_major_array_and_a_foreign_byte_order_read_like_any_other(tmp_path):
     x = np.random.default_rng(0).standard_normal((7, 3, 4)).astype(">f4")
-    dataset = datasets.open(written(tmp_path, x=np.asfortranarray(x)), parse_inputs(["x:float32[n,3,4]"]))
+    dataset = open_dataset(written(tmp_path, x=np.asfortranarray(x)), parse_inputs(["x:float32[n,3,4]"]))
     read = np.concatenate([batch.feed["x"] for batch in dataset.batches()])
     np.testing.assert_array_equal(read, x)
     assert read.dtype == np.float32
 
 
 def test_an_extra_leading_axis_holds_whole_feeds(tmp_path):
-    dataset = datasets.open(written(tmp_path, x=rows(8).reshape(4, 2, 3), labels=np.arange(8).reshape(4, 2)), X)
+    dataset = open_dataset(written(tmp_path, x=rows(8).reshape(4, 2, 3), labels=np.arange(8).reshape(4, 2)), X)
     batches = list(dataset.batches(16))
     assert [batch.count for batch in batches] == [2, 2, 2, 2]
     assert batches[1].feed["x"].shape == (2, 3)
@@ -61,14 +62,14 @@ def test_an_extra_leading_axis_holds_whole_feeds(tmp_path):
 def test_a_folder_of_npz_holds_feeds_of_any_size_in_the_order_of_names(tmp_path):
     for name, count in (("b", 2), ("a", 1), ("c", 5)):
         written(tmp_path, f"{name}.npz", x=rows(count), labels=np.zeros(count, int))
-    dataset = datasets.open(tmp_path, X)
+    dataset = open_dataset(tmp_path, X)
     assert [batch.count for batch in dataset.batches(4)] == [1, 2, 5]
     assert dataset.labelled
     dataset.check(X)
 
 
 def test_the_last_batch_can_be_filled_up_for_a_model_of_a_fixed_batch_size(tmp_path):
-    dataset = datasets.open(written(tmp_path, x=rows(5), labels=np.arange(5)), parse_inputs(["x:float32[4,3]"]))
+    dataset = open_dataset(written(tmp_path, x=rows(5), labels=np.arange(5)), parse_inputs(["x:float32[4,3]"]))
     last = list(dataset.batches(4, pad=True))[-1]
     assert (last.feed["x"].shape, last.count, len(last.labels)) == ((4, 3), 1, 1)
     dataset.check(parse_inputs(["x:float32[4,3]"]))
@@ -97,7 +98,7 @@ def test_the_last_batch_can_be_filled_up_for_a_model_of_a_fixed_batch_size(tmp_p
 )
 def test_an_npz_that_does_not_fit_is_refused_on_opening(tmp_path, arrays, error, message, hint):
     with pytest.raises((DataError, SignatureError), match=message) as caught:
-        datasets.open(written(tmp_path, **arrays), X)
+        open_dataset(written(tmp_path, **arrays), X)
     assert isinstance(caught.value, error | SignatureError)
     assert str(tmp_path / "data.npz") in caught.value.message
     assert hint is None or hint in caught.value.hint
@@ -113,7 +114,7 @@ def test_an_npz_that_does_not_fit_is_refused_on_opening(tmp_path, arrays, error,
     ],
 )
 def test_check_names_the_file_the_sample_and_the_input(tmp_path, x, error, message):
-    dataset = datasets.open(written(tmp_path, x=x), X)
+    dataset = open_dataset(written(tmp_path, x=x), X)
     with pytest.raises(error, match=message):
         dataset.check(X)
 
@@ -122,25 +123,25 @@ def test_check_finds_the_sample_also_inside_a_fixed_batch(tmp_path):
     x = rows(7)
     x[6, 1] = np.nan
     with pytest.raises(DataError, match="sample 6: input 'x' holds NaN"):
-        datasets.open(written(tmp_path, x=x)).check(parse_inputs(["x:float32[4,3]"]))
+        open_dataset(written(tmp_path, x=x)).check(parse_inputs(["x:float32[4,3]"]))
 
 
 def test_check_can_look_at_the_first_samples_only(tmp_path):
     x = rows(7)
     x[6, 1] = np.nan
-    datasets.open(written(tmp_path, x=x)).check(X, samples=6)
+    open_dataset(written(tmp_path, x=x)).check(X, samples=6)
 
 
 def test_a_label_that_is_not_finite_is_refused(tmp_path):
     with pytest.raises(DataError, match="sample 1: a label is NaN"):
-        datasets.open(written(tmp_path, x=rows(2), labels=np.array([1.0, np.nan]))).check(X)
+        open_dataset(written(tmp_path, x=rows(2), labels=np.array([1.0, np.nan]))).check(X)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 but no archive", b"plain text"])
 def test_a_file_that_is_no_archive_is_refused(tmp_path, content):
     (tmp_path / "data.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"not a readable .npz archive"):
-        datasets.open(tmp_path / "data.npz")
+        open_dataset(tmp_path / "data.npz")
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -148,7 +149,7 @@ def test_a_truncated_archive_is_refused(tmp_path, save):
     path = written(tmp_path, save=save, x=rows(1000))
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(DataError, match=r"not a readable .npz archive"):
-        datasets.open(path)
+        open_dataset(path)
 
 
 def test_an_array_that_claims_more_than_the_file_holds_is_refused(tmp_path):
@@ -157,7 +158,7 @@ def test_an_array_that_claims_more_than_the_file_holds_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
         archive.writestr("x.npy", header.getvalue())
     with pytest.raises(DataError, match=r"array 'x': claims shape \[10000000000000, 3\], and the file ends before"):
-        datasets.open(tmp_path / "data.npz")
+        open_dataset(tmp_path / "data.npz")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,7 @@ def test_what_is_no_data_is_answered_with_what_is(tmp_path, files, given, messag
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     with pytest.raises(DataError, match=message) as caught:
-        datasets.open(tmp_path / given)
+        open_dataset(tmp_path / given)
     assert hint in caught.value.hint
 
 
@@ -184,14 +185,14 @@ def test_feeds_in_a_folder_either_all_have_labels_or_none(tmp_path):
     written(tmp_path, "a.npz", x=rows(1), labels=np.array([1]))
     written(tmp_path, "b.npz", x=rows(1))
     with pytest.raises(DataError, match=r"b.npz: has no labels, and a.npz has some"):
-        datasets.open(tmp_path, X).check(X)
+        open_dataset(tmp_path, X).check(X)
 
 
 # Splitting
 
 
 def test_a_split_shares_no_sample_and_loses_none(tmp_path):
-    dataset = datasets.open(written(tmp_path, x=rows(20)))
+    dataset = open_dataset(written(tmp_path, x=rows(20)))
     calibration, evaluation = splits.split(dataset, calibration_samples=8)
     assert (len(calibration), calibration.part) == (8, "calibration")
     assert (len(evaluation), evaluation.part) == (12, "evaluation")
@@ -200,14 +201,14 @@ def test_a_split_shares_no_sample_and_loses_none(tmp_path):
 
 
 def test_a_split_never_calibrates_on_more_than_half(tmp_path):
-    calibration, evaluation = splits.split(datasets.open(written(tmp_path, x=rows(9))), calibration_samples=300)
+    calibration, evaluation = splits.split(open_dataset(written(tmp_path, x=rows(9))), calibration_samples=300)
     assert (len(calibration), len(evaluation)) == (4, 5)
 
 
 def test_a_split_follows_content_and_seed_and_not_the_order_of_samples(tmp_path):
     x = rows(20)
     parts = [
-        splits.split(datasets.open(written(tmp_path, f"{name}.npz", x=each)), seed=seed)[0]
+        splits.split(open_dataset(written(tmp_path, f"{name}.npz", x=each)), seed=seed)[0]
         for name, each, seed in (("a", x, 0), ("b", x[::-1], 0), ("c", x, 1))
     ]
     assert parts[0].digest == parts[1].digest != parts[2].digest
@@ -216,7 +217,7 @@ def test_a_split_follows_content_and_seed_and_not_the_order_of_samples(tmp_path)
 def test_equal_samples_fall_into_the_same_part(tmp_path):
     x = np.repeat(rows(5), 4, axis=0)
     for seed in range(5):
-        calibration, evaluation = splits.split(datasets.open(written(tmp_path, x=x)), seed=seed)
+        calibration, evaluation = splits.split(open_dataset(written(tmp_path, x=x)), seed=seed)
         splits.check_disjoint(calibration, evaluation)
         assert len(calibration) == 8
 
@@ -226,13 +227,13 @@ def test_equal_samples_fall_into_the_same_part(tmp_path):
 )
 def test_too_few_samples_cannot_be_split(tmp_path, x, message):
     with pytest.raises(DataError, match=f"too few samples to split: {message}, at least 2 needed"):
-        splits.split(datasets.open(written(tmp_path, x=x)))
+        splits.split(open_dataset(written(tmp_path, x=x)))
 
 
 def test_sets_that_share_samples_are_told_how_many(tmp_path):
     x = rows(10)
-    first = datasets.open(written(tmp_path, "a.npz", x=x[:6]))
-    second = datasets.open(written(tmp_path, "b.npz", save=np.savez_compressed, x=x[4:]))
+    first = open_dataset(written(tmp_path, "a.npz", x=x[:6]))
+    second = open_dataset(written(tmp_path, "b.npz", save=np.savez_compressed, x=x[4:]))
     with pytest.raises(DataError, match=r"share 2 of 6 evaluation samples; the first is .*b.npz, sample 0"):
         splits.check_disjoint(first, second)
 
@@ -240,7 +241,7 @@ def test_sets_that_share_samples_are_told_how_many(tmp_path):
 def test_the_digest_is_of_content_and_labels(tmp_path):
     x = rows(4)
     digests = [
-        datasets.open(written(tmp_path, f"{number}.npz", save=save, x=each, labels=labels)).digest
+        open_dataset(written(tmp_path, f"{number}.npz", save=save, x=each, labels=labels)).digest
         for number, (save, each, labels) in enumerate(
             [
                 (np.savez, x, np.arange(4)),
@@ -255,7 +256,7 @@ def test_the_digest_is_of_content_and_labels(tmp_path):
 
 
 def test_take_spreads_its_samples_over_data_sorted_by_class(tmp_path):
-    dataset = datasets.open(written(tmp_path, x=rows(9))).take(3)
+    dataset = open_dataset(written(tmp_path, x=rows(9))).take(3)
     assert [batch.feed["x"].tolist() for batch in dataset.batches()] == [rows(9)[[at]].tolist() for at in (0, 3, 6)]
     assert len(dataset.take(10)) == 3
 
@@ -290,7 +291,7 @@ def code(tmp_path, body):
 
 def test_user_code_yields_feeds_of_any_size(tmp_path):
     body = "for n in (1, 3):\n    yield {'x': np.full((n, 3), n, 'float32')}, np.arange(n)"
-    dataset = datasets.open(code(tmp_path, body), X)
+    dataset = open_dataset(code(tmp_path, body), X)
     batches = list(dataset.batches(8))
     assert [batch.count for batch in batches] == [1, 3]
     assert batches[1].labels.tolist() == [0, 1, 2]
@@ -299,7 +300,7 @@ def test_user_code_yields_feeds_of_any_size(tmp_path):
 
 def test_user_code_may_leave_the_sample_axis_out_and_samples_are_joined(tmp_path):
     body = "for n in range(5):\n    yield {'x': np.full(3, n, 'float32')}, n"
-    dataset = datasets.open(code(tmp_path, body), X)
+    dataset = open_dataset(code(tmp_path, body), X)
     batches = list(dataset.batches(2))
     assert [batch.feed["x"].shape for batch in batches] == [(2, 3), (2, 3), (1, 3)]
     assert batches[1].labels.tolist() == [2, 3]
@@ -321,7 +322,7 @@ def test_user_code_may_leave_the_sample_axis_out_and_samples_are_joined(tmp_path
 )
 def test_what_goes_wrong_in_user_code_is_one_line(tmp_path, body, message):
     with pytest.raises((DataError, SignatureError), match=message) as caught:
-        datasets.open(code(tmp_path, body), X)
+        open_dataset(code(tmp_path, body), X)
     assert "make.py:feeds" in caught.value.message
 
 
@@ -344,7 +345,7 @@ def test_images_become_inputs_and_their_folders_labels(tmp_path):
     picture(tmp_path / "photos/cat/a.png", (255, 0, 51))
     picture(tmp_path / "photos/dog/b.png", (0, 0, 0))
     yaml = described(tmp_path, "path: photos\nimages: {mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}")
-    dataset = datasets.open(yaml, PICTURE)
+    dataset = open_dataset(yaml, PICTURE)
     dataset.check(PICTURE)
     (batch,) = dataset.batches(2)
     assert batch.labels.tolist() == [0, 1]
@@ -364,7 +365,7 @@ def test_images_become_inputs_and_their_folders_labels(tmp_path):
 def test_the_preprocessing_is_what_its_block_says(tmp_path, block, input, expected):
     picture(tmp_path / "photos/a.png", (255, 0, 51))
     inputs = parse_inputs([input])
-    dataset = datasets.open(described(tmp_path, f"path: photos\nimages: {block}"), inputs)
+    dataset = open_dataset(described(tmp_path, f"path: photos\nimages: {block}"), inputs)
     dataset.check(inputs)
     values = dataset.source.sample(0).feed["x"][0]
     pixel = values[0, 0] if "NHWC" in block else values[:, 0, 0]
@@ -380,7 +381,7 @@ def test_pictures_of_another_shape_are_cropped_stretched_or_padded(tmp_path):
     means = {}
     for fit in ("crop", "stretch", "pad"):
         yaml = described(tmp_path, f"path: photos\nimages: {{fit: {fit}, interpolation: nearest}}")
-        means[fit] = float(datasets.open(yaml, PICTURE).source.sample(0).feed["image"].mean())
+        means[fit] = float(open_dataset(yaml, PICTURE).source.sample(0).feed["image"].mean())
     assert means["crop"] == 1.0
     assert means["pad"] < means["stretch"] < 0.6
 
@@ -388,16 +389,16 @@ def test_pictures_of_another_shape_are_cropped_stretched_or_padded(tmp_path):
 def test_class_folders_that_are_numbers_are_those_numbers_and_a_list_gives_another_order(tmp_path):
     for name in ("7", "10"):
         picture(tmp_path / f"photos/{name}/a.png", (0, 0, int(name)))
-    numbers = datasets.open(described(tmp_path, "path: photos\nimages: {}"), PICTURE)
+    numbers = open_dataset(described(tmp_path, "path: photos\nimages: {}"), PICTURE)
     assert [batch.labels.tolist() for batch in numbers.batches()] == [[7], [10]]
-    listed = datasets.open(described(tmp_path, "path: photos\nimages: {classes: ['10', '7', '8']}"), PICTURE)
+    listed = open_dataset(described(tmp_path, "path: photos\nimages: {classes: ['10', '7', '8']}"), PICTURE)
     assert [batch.labels.tolist() for batch in listed.batches()] == [[0], [1]]
 
 
 def test_another_preprocessing_is_another_digest(tmp_path):
     picture(tmp_path / "photos/a.png", (255, 0, 51))
     plain, centred = (
-        datasets.open(described(tmp_path, f"path: photos\nimages: {{mean: {mean}}}"), PICTURE).digest
+        open_dataset(described(tmp_path, f"path: photos\nimages: {{mean: {mean}}}"), PICTURE).digest
         for mean in (0, 0.5)
     )
     assert plain != centred
@@ -428,7 +429,7 @@ def test_another_preprocessing_is_another_digest(tmp_path):
 def test_a_wrong_description_is_answered_with_its_place(tmp_path, text, message, hint):
     picture(tmp_path / "photos/cat/a.png", (0, 0, 0))
     with pytest.raises((DataError, SignatureError)) as caught:
-        datasets.open(described(tmp_path, text), PICTURE).check(PICTURE)
+        open_dataset(described(tmp_path, text), PICTURE).check(PICTURE)
     assert message in caught.value.message
     assert hint is None or hint in caught.value.hint
 
@@ -437,20 +438,20 @@ def test_a_broken_image_is_named(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.jpg").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"a.jpg: not a readable image"):
-        datasets.open(described(tmp_path, "path: photos\nimages: {}"), PICTURE).check(PICTURE)
+        open_dataset(described(tmp_path, "path: photos\nimages: {}"), PICTURE).check(PICTURE)
 
 
 def test_a_size_that_neither_block_nor_model_tells_is_asked_for(tmp_path):
     picture(tmp_path / "photos/a.png", (0, 0, 0))
     with pytest.raises(DataError, match="no size is given") as caught:
-        datasets.open(described(tmp_path, "path: photos\nimages: {}"), parse_inputs(["x:float32[n,3,h,w]"]))
+        open_dataset(described(tmp_path, "path: photos\nimages: {}"), parse_inputs(["x:float32[n,3,h,w]"]))
     assert caught.value.hint == "write size: 224"
 
 
 def test_a_description_can_be_given_as_a_record(tmp_path):
     picture(tmp_path / "photos/a.png", (255, 0, 51))
     spec = datasets.DataSpec.model_validate({"path": str(tmp_path / "photos"), "images": {"size": 4}})
-    assert len(datasets.open(spec, PICTURE)) == 1
+    assert len(open_dataset(spec, PICTURE)) == 1
 
 
 # Text
@@ -480,7 +481,7 @@ REVIEWS = '{"text": "a good film", "mood": "up"}\n\n{"text": "bad bad bad bad ba
 @pytest.mark.parametrize("pad_to", [None, 128])
 def test_text_becomes_the_inputs_that_the_model_has_whatever_padding_the_tokenizer_fixes(tmp_path, pad_to):
     tokenizer(tmp_path, pad_to)
-    dataset = datasets.open(text(tmp_path, REVIEWS, "label: mood, max_length: 6"), TOKENS)
+    dataset = open_dataset(text(tmp_path, REVIEWS, "label: mood, max_length: 6"), TOKENS)
     dataset.check(TOKENS)
     (batch,) = dataset.batches(2)
     assert batch.feed["input_ids"].tolist() == [[5, 2, 4, 0, 0, 0], [3] * 6]
@@ -491,7 +492,7 @@ def test_text_becomes_the_inputs_that_the_model_has_whatever_padding_the_tokeniz
 def test_text_without_padding_keeps_its_length_and_inputs_can_be_renamed(tmp_path):
     tokenizer(tmp_path)
     inputs = parse_inputs(["ids:int32[batch,length]"])
-    dataset = datasets.open(text(tmp_path, REVIEWS, "padding: none, inputs: {ids: input_ids}"), inputs)
+    dataset = open_dataset(text(tmp_path, REVIEWS, "padding: none, inputs: {ids: input_ids}"), inputs)
     dataset.check(inputs)
     assert [batch.feed["ids"].shape for batch in dataset.batches(2)] == [(1, 3), (1, 7)]
 
@@ -500,7 +501,7 @@ def test_a_csv_with_lines_in_its_cells_pairs_and_real_labels(tmp_path):
     tokenizer(tmp_path)
     lines = 'one,two,score\n"a\ngood",film,0.5\nbad,"film, bad",1\n'
     yaml = text(tmp_path, lines, "text: one, pair: two, label: score, max_length: 6", "pairs.csv")
-    (batch,) = datasets.open(yaml, TOKENS).batches(2)
+    (batch,) = open_dataset(yaml, TOKENS).batches(2)
     assert batch.feed["input_ids"][0].tolist() == [5, 2, 4, 0, 0, 0]
     assert batch.labels.tolist() == [0.5, 1.0]
     assert batch.labels.dtype.kind == "f"
@@ -523,20 +524,20 @@ def test_a_csv_with_lines_in_its_cells_pairs_and_real_labels(tmp_path):
 def test_text_that_does_not_fit_is_refused_with_its_place(tmp_path, lines, block, message, hint):
     tokenizer(tmp_path)
     with pytest.raises(DataError) as caught:
-        datasets.open(text(tmp_path, lines, block), TOKENS)
+        open_dataset(text(tmp_path, lines, block), TOKENS)
     assert message in caught.value.message
     assert hint is None or hint in caught.value.hint
 
 
 def test_a_tokenizer_that_is_none_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"tokenizer.json: no such tokenizer file"):
-        datasets.open(text(tmp_path, REVIEWS, "max_length: 6"), TOKENS)
+        open_dataset(text(tmp_path, REVIEWS, "max_length: 6"), TOKENS)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(DataError, match=r"tokenizer.json: not a tokenizer.json"):
-        datasets.open(text(tmp_path, REVIEWS, "max_length: 6"), TOKENS)
+        open_dataset(text(tmp_path, REVIEWS, "max_length: 6"), TOKENS)
 
 
 def test_an_input_that_no_tokenizer_fills_is_named(tmp_path):
     tokenizer(tmp_path)
     with pytest.raises(DataError, match="the tokenizer has no output 'pixels'"):
-        datasets.open(text(tmp_path, REVIEWS, "max_length: 6"), parse_inputs(["pixels:float32[n,3]"]))
+        open_dataset(text(tmp_path, REVIEWS, "max_length: 6"), parse_inputs(["pixels:float32[n,3]"]))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optkit.data import dataset as datasets
 from optkit.data import splits
+from optkit.data.dataset import open_dataset
 from optkit.errors import DataError
 
 VALUES = st.lists(st.integers(0, 12), min_size=2, max_size=40).filter(lambda values: len(set(values)) > 1)
@@ -35,7 +35,7 @@ def numbers(dataset):
 
 @given(VALUES, SEEDS, st.integers(1, 50))
 def test_a_split_shares_no_sample_and_loses_none(folder, values, seed, wanted):
-    whole = datasets.open(written(folder, values))
+    whole = open_dataset(written(folder, values))
     chosen, rest = splits.split(whole, calibration_samples=wanted, seed=seed)
     assert sorted([*chosen.indices, *rest.indices]) == list(range(len(values)))
     assert not set(numbers(chosen)) & set(numbers(rest))
@@ -45,7 +45,7 @@ def test_a_split_shares_no_sample_and_loses_none(folder, values, seed, wanted):
 
 @given(VALUES, SEEDS, st.integers(1, 50))
 def test_a_split_takes_no_more_than_was_asked_for(folder, values, seed, wanted):
-    chosen, _ = splits.split(datasets.open(written(folder, values)), calibration_samples=wanted, seed=seed)
+    chosen, _ = splits.split(open_dataset(written(folder, values)), calibration_samples=wanted, seed=seed)
     smallest = min(values.count(value) for value in values)
     assert len(chosen) <= max(smallest, min(wanted, len(values) // 2))
 
@@ -54,7 +54,7 @@ def test_a_split_takes_no_more_than_was_asked_for(folder, values, seed, wanted):
 def test_a_split_follows_from_content_and_seed_and_not_from_order(folder, values, seed, wanted, random):
     shuffled = random.sample(values, len(values))
     chosen, again = (
-        splits.split(datasets.open(written(folder, each, name)), calibration_samples=wanted, seed=seed)[0]
+        splits.split(open_dataset(written(folder, each, name)), calibration_samples=wanted, seed=seed)[0]
         for name, each in (("one", values), ("other", shuffled))
     )
     assert len(chosen) == len(again)
@@ -63,7 +63,7 @@ def test_a_split_follows_from_content_and_seed_and_not_from_order(folder, values
 
 @given(VALUES, SEEDS)
 def test_halves_and_held_out_samples_share_none(folder, values, seed):
-    whole = datasets.open(written(folder, values))
+    whole = open_dataset(written(folder, values))
     for one, other in (splits.divide(whole, seed=seed), splits.held_out(whole, seed=seed)):
         assert len(one) + len(other) == len(whole)
         assert not set(numbers(one)) & set(numbers(other))

@@ -70,14 +70,14 @@ def test_minilm_finds_the_news_nearest_to_a_sentence(tmp_path):
     texts = (FOLDER / "minilm" / "texts.yaml").read_text()
     description = texts.replace("../fetched/minilm/texts.jsonl", "pair.jsonl").replace("../fetched", str(FETCHED))
     (tmp_path / "pair.yaml").write_text(description)
-    from optkit.data import dataset as datasets
+    from optkit.data.dataset import open_dataset
     from optkit.formats import opening
     from optkit.formats.torch import loading
 
     opened = opening.open(FETCHED / "minilm" / "model.safetensors", inputs=TOKENS, code=f"{FOLDER}/minilm/net.py:build")
     import torch
 
-    feed = next(datasets.open(tmp_path / "pair.yaml", opened.signature.inputs).batches(3)).feed
+    feed = next(open_dataset(tmp_path / "pair.yaml", opened.signature.inputs).batches(3)).feed
     with torch.inference_mode():
         embeddings = loading.load(opened)(**{name: torch.from_numpy(array) for name, array in feed.items()})
     rows = embeddings["embedding"].numpy()

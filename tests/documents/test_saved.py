@@ -13,12 +13,12 @@ from optkit.records.rules import Rules
 
 import optkit as package
 from optkit import lazy
-from optkit.data import dataset as datasets
+from optkit.data.dataset import open_dataset
 from optkit.errors import ModelError, OptkitError, OutputError, RecipeError, UsageError
 from optkit.formats import opening
-from optkit.reports import report as reports
-from optkit.runs import recipe as recipes
+from optkit.reports.report import REPORTS
 from optkit.runs import run_folder, saved, store
+from optkit.runs.recipe import read_recipe
 from optkit.runs.store import Store
 from optkit.schemas import published
 from optkit.search import journal
@@ -161,7 +161,7 @@ def _without_new_fields(new, old):
     return new
 
 
-@pytest.mark.parametrize("form", reports.REPORTS)
+@pytest.mark.parametrize("form", REPORTS)
 @pytest.mark.parametrize(("kept", "name"), **named(RUNS))
 def test_a_run_is_reported(kept, name, form):
     assert package.report(kept / name, format=form)
@@ -222,7 +222,7 @@ def test_a_recipe_with_a_key_of_a_later_version_is_refused_with_its_line(example
 
 
 def test_a_finished_run_is_not_replaced_unasked_and_is_by_force(example):
-    wanted = recipes.read(here(example / "runs" / "both" / "recipe.yaml"))
+    wanted = read_recipe(here(example / "runs" / "both" / "recipe.yaml"))
     folder = example / "runs" / "both"
     refused(OutputError, "exists already", lambda: run_folder.prepare(folder, wanted), hint="--force")
     run_folder.prepare(folder, wanted, force=True)
@@ -232,7 +232,7 @@ def test_a_finished_run_is_not_replaced_unasked_and_is_by_force(example):
 def test_a_killed_run_goes_on(example):
     folder = example / "runs" / "killed"
     refused(UsageError, "record.json: no such file", lambda: package.report(folder), hint="go on: optkit run")
-    run_folder.prepare(folder, recipes.read(here(folder / "recipe.yaml")))
+    run_folder.prepare(folder, read_recipe(here(folder / "recipe.yaml")))
 
 
 def test_a_finished_search_is_not_replaced_unasked(example):
@@ -301,7 +301,7 @@ def test_training_goes_on_from_a_checkpoint(example, monkeypatch):
 def test_data_are_read(example, name):
     needs(name)
     inputs = opening.open(f"models/{'text' if name == 'texts.yaml' else 'model'}.onnx").signature.inputs
-    found = datasets.open(name, inputs)
+    found = open_dataset(name, inputs)
     found.check(inputs)
     assert found.labelled
     compared = json.loads((example / "records" / "compare.json").read_text())

@@ -20,8 +20,9 @@ from optkit.explanation.speed import case as speed_case
 from optkit.explanation.speed import causes as speed_causes
 from optkit.explanation.speed import explain as speed_explanation
 from optkit.explanation.speed import remedies as speed_remedies
-from optkit.formats import layers as model_layers
-from optkit.formats.layers import Layer, Layers
+from optkit.explanation.speed.causes import find_speed_causes
+from optkit.explanation.speed.explain import explain_speed
+from optkit.formats.layers import Layer, Layers, read_layers
 from optkit.formats.model import Model
 from optkit.formats.operators import Operator, Profile
 from optkit.formats.tensors import Signature, TensorSpec
@@ -145,7 +146,7 @@ def fake(folder, name, **options):
 
 def told(*candidates):
     compared = comparison.side_by_side(candidates, dataset=None, with_quality=False, seconds=0.3)
-    return speed_explanation.speed(*candidates, compared, [{"x": np.zeros((1, 4), np.float32)}])
+    return explain_speed(*candidates, compared, [{"x": np.zeros((1, 4), np.float32)}])
 
 
 def test_the_conclusion_is_this(tmp_path, monkeypatch):
@@ -219,7 +220,7 @@ def test_layers_that_do_not_pay_for_their_conversions_are_left_out():
         ("a_8", -0.003),
         ("b_8", 0.005),
     ]
-    commands = {each.command for each in speed_remedies.with_commands(seen, speed_causes.findings(seen), "data.npz")}
+    commands = {each.command for each in speed_remedies.with_commands(seen, find_speed_causes(seen), "data.npz")}
     assert commands - {None} == {
         "optkit quantize model.onnx --int8 --method static --data data.npz --exclude a -o small-mixed.onnx"
     }
@@ -231,9 +232,7 @@ def test_what_was_excluded_before_is_not_forgotten():
     sides = [replace(side, layers=Layers(side.layers.quantized, side.layers.by_name | {"c": kept}))
              for side in (seen.baseline, seen.candidate)]  # fmt: skip
     seen = replace(seen, baseline=sides[0], candidate=sides[1])
-    (command,) = {each.command for each in speed_remedies.with_commands(seen, speed_causes.findings(seen), None)} - {
-        None
-    }
+    (command,) = {each.command for each in speed_remedies.with_commands(seen, find_speed_causes(seen), None)} - {None}
     assert "--exclude c --exclude a -o" in command
 
 
@@ -255,7 +254,7 @@ def test_a_layer_with_float_weights_is_in_float_whatever_comes_in(tmp_path):
         {"y": [4, 4]},
         constants | {"s": np.array(1, np.float32), "z": np.array(0, np.int8)},
     )
-    found = model_layers.read_layers(Model(tmp_path / "m.onnx", "onnx", "")).by_name
+    found = read_layers(Model(tmp_path / "m.onnx", "onnx", "")).by_name
     assert (found["in_integers"].quantized, found["in_float"].quantized) == (True, False)
 
 
@@ -264,7 +263,7 @@ def test_where_integers_pay_nowhere_float_is_tried_on_both_runtimes(isa):
     seen = case(isa=isa)
     assert speed_remedies.hopeless(seen)
     command = "optkit compare model.onnx@onnxruntime model.onnx@openvino"
-    assert command in {each.command for each in speed_remedies.with_commands(seen, speed_causes.findings(seen), None)}
+    assert command in {each.command for each in speed_remedies.with_commands(seen, find_speed_causes(seen), None)}
 
 
 def test_no_layers_are_left_out_where_none_would_be_left_in_integers():
@@ -275,7 +274,7 @@ def test_no_layers_are_left_out_where_none_would_be_left_in_integers():
 
 def test_a_runtime_that_refuses_the_model_is_not_recommended(samples, tmp_path):
     seen = replace(case(), elsewhere=False)
-    assert {each.command for each in speed_remedies.with_commands(seen, speed_causes.findings(seen), None)} == {None}
+    assert {each.command for each in speed_remedies.with_commands(seen, find_speed_causes(seen), None)} == {None}
     options = Fake().default_options()
     opened = Candidate("model", Model(samples / "model.onnx", "onnx", ""), "onnxruntime", options)
     assert speed_explanation._opens_elsewhere(opened)
@@ -509,7 +508,7 @@ def test_one_command_is_for_speed_and_quality(tmp_path):
 
 @pytest.mark.parametrize("verdict", ["slower", "faster"])
 def test_where_quality_was_lost_the_speed_half_has_no_other_layers_to_exclude(verdict, outlier, tmp_path, monkeypatch):
-    side_by_side, speed = comparison.side_by_side, speed_explanation.speed
+    side_by_side, speed = comparison.side_by_side, explain_speed
 
     def judged(*arguments, **options):
         compared = side_by_side(*arguments, **options)
@@ -603,7 +602,7 @@ def between(before, after):
     seen = speed_case.Case(
         *sides, pairs, integer_regions.integer_regions(sides[1].profile, pairs), frozenset({"avx512_bf16"})
     )
-    return {each.kind: each for each in speed_causes.findings(seen)}
+    return {each.kind: each for each in find_speed_causes(seen)}
 
 
 def executed(precision="float32", kernel="jit_avx512", seconds=0.004):

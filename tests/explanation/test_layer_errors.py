@@ -6,12 +6,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as ok
-from optkit.data import dataset as datasets
+from optkit.data.dataset import open_dataset
 from optkit.errors import StageError
-from optkit.explanation.quality import causes as quality_causes
+from optkit.explanation.quality.causes import find_loss_causes
 from optkit.explanation.quality.layer_errors import layer_errors
 from optkit.formats import opening
-from optkit.measurement.candidate import candidate
+from optkit.measurement.candidate import resolve_candidate
 from optkit.records.layers import LayerErrorRecord, LayerErrors, RangeRecord
 
 WIDTH = 16
@@ -56,8 +56,8 @@ def quantized(source, target, calibration, path):
 
 def compare(baseline, quantized, target, samples, calibration=None):
     opened = opening.open(baseline)
-    evaluation, known = (path and datasets.open(path, opened.signature.inputs) for path in (samples, calibration))
-    pair = (candidate(opening.open(path), target=target) for path in (baseline, quantized))
+    evaluation, known = (path and open_dataset(path, opened.signature.inputs) for path in (samples, calibration))
+    pair = (resolve_candidate(opening.open(path), target=target) for path in (baseline, quantized))
     return layer_errors(*pair, evaluation, calibration=known)
 
 
@@ -126,16 +126,16 @@ def layer(name, share, error=0.1):
 
 
 def test_a_few_layers_are_named_and_many_are_not():
-    few = quality_causes.find_causes([layer("a", 0.5), layer("b", 0.4), *(layer(f"c{n}", 0.01) for n in range(10))], [])
+    few = find_loss_causes([layer("a", 0.5), layer("b", 0.4), *(layer(f"c{n}", 0.01) for n in range(10))], [])
     assert few[0].text == "2 layers introduce 90.0 % of the error: a, b"
-    many = quality_causes.find_causes([layer(f"c{number}", 0.05) for number in range(20)], [])
+    many = find_loss_causes([layer(f"c{number}", 0.05) for number in range(20)], [])
     assert many[0].kind == "everywhere"
-    assert quality_causes.find_causes([layer("a", 1.0, error=1e-6)], []) == []
+    assert find_loss_causes([layer("a", 1.0, error=1e-6)], []) == []
 
 
 def test_a_range_that_one_outlier_made_wide_is_told():
     wide = RangeRecord(tensor="x", exclude=["first"], low=0, high=3e4, seen_low=0, seen_high=3e4, outside=0, used=0.005)
-    (found,) = quality_causes.find_causes([], [wide])
+    (found,) = find_loss_causes([], [wide])
     assert found.text.startswith("99 % of the values of x lie in 0.5 % of its calibration range of 0 to 3e+04")
     assert found.options == ["--calibrate percentile"]
 
@@ -148,12 +148,12 @@ def test_values_a_hair_beyond_a_range_are_no_reason_and_those_far_beyond_are_one
         tensor="x", exclude=[], low=0, high=1, seen_low=0, seen_high=seen, outside=0.2, used=1,
         outside_calibration=calibrated,
     )  # fmt: skip
-    assert [finding.kind for finding in quality_causes.find_causes([], [record])] == kinds
+    assert [finding.kind for finding in find_loss_causes([], [record])] == kinds
 
 
 def test_layers_errors_are_a_lead_only_where_looking_at_them_changed_the_result():
-    assert quality_causes.find_causes([layer("a", 1.0)], [], disturbed=0.5)[-1].kind == "disturbed"
+    assert find_loss_causes([layer("a", 1.0)], [], disturbed=0.5)[-1].kind == "disturbed"
 
 
 def test_weights_in_eight_bits_are_told_where_sums_saturate():
-    assert [finding.kind for finding in quality_causes.find_causes([], [], wide_weights=3)] == ["saturating-sums"]
+    assert [finding.kind for finding in find_loss_causes([], [], wide_weights=3)] == ["saturating-sums"]

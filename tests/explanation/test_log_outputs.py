@@ -7,8 +7,8 @@ import pytest
 from onnx import helper
 from onnx_files import save
 
-from optkit.explanation.quality import causes as quality_causes
 from optkit.explanation.quality import intermediates
+from optkit.explanation.quality.causes import find_loss_causes
 from optkit.explanation.quality.intermediates import Operation
 from optkit.explanation.quality.quantized_ranges import QuantizedRange, RangeStatistics, significantly_larger
 from optkit.records.layers import RangeRecord
@@ -129,16 +129,14 @@ def ranged(**facts):
 
 
 def test_a_wide_range_is_put_down_to_the_logarithm_and_not_to_outliers():
-    (found,) = quality_causes.find_causes([], [ranged(logarithm="log", vanished=0.9)])
+    (found,) = find_loss_causes([], [ranged(logarithm="log", vanished=0.9)])
     assert (found.kind, found.options) == ("logarithm", [])
     assert found.text == (
         "90.0 % of the values of power underflow to 0 before the logarithm log: the uniform steps of its INT8 range "
         "have to cover 0 to 255"
     )
-    assert [each.kind for each in quality_causes.find_causes([], [ranged(vanished=0.9)])] == ["dead-range"]
-    assert [each.kind for each in quality_causes.find_causes([], [ranged(logarithm="log", vanished=0.01)])] == [
-        "dead-range"
-    ]
+    assert [each.kind for each in find_loss_causes([], [ranged(vanished=0.9)])] == ["dead-range"]
+    assert [each.kind for each in find_loss_causes([], [ranged(logarithm="log", vanished=0.01)])] == ["dead-range"]
 
 
 def test_what_vanishes_is_counted_and_a_zero_is_none():
@@ -167,7 +165,5 @@ def test_a_few_samples_that_differ_by_chance_are_no_other_data():
         [0.5, 0.6, 0.55, 0.52, 0.58, 0.61, 0.5, 0.57], [0.05, 0.1, 0.08, 0.02, 0.0, 0.07, 0.1, 0.04]
     )
     kept = {"outside": 0.26, "outside_calibration": 0.1, "seen_high": 400}
-    assert [each.kind for each in quality_causes.find_causes([], [ranged(**kept, used=1, unlike=False)])] == ["cut-off"]
-    assert [each.kind for each in quality_causes.find_causes([], [ranged(**kept, used=1, unlike=True)])] == [
-        "out-of-range"
-    ]
+    assert [each.kind for each in find_loss_causes([], [ranged(**kept, used=1, unlike=False)])] == ["cut-off"]
+    assert [each.kind for each in find_loss_causes([], [ranged(**kept, used=1, unlike=True)])] == ["out-of-range"]

@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as ok
-from optkit.data import dataset as datasets
+from optkit.data.dataset import open_dataset
 from optkit.errors import StageError
 from optkit.explanation.quality import switchable_layers
 from optkit.explanation.quality.sensitivity import sensitivity
@@ -53,7 +53,7 @@ def save(path, nodes, weights, shape=("batch", WIDTH), opset=17, inputs=("x",)):
 
 def measure(path, samples, **options):
     opened = opening.open(path)
-    return sensitivity(opened, datasets.open(samples, opened.signature.inputs), **options)
+    return sensitivity(opened, open_dataset(samples, opened.signature.inputs), **options)
 
 
 def test_the_layer_with_an_outlier_comes_first(chain):

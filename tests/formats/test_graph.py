@@ -17,9 +17,8 @@ from optkit.formats import model as models
 from optkit.formats import opening
 from optkit.formats.onnx import graph
 from optkit.formats.onnx import nodes as graph_nodes
-from optkit.formats.onnx import signature as signature_module
-from optkit.formats.onnx.quantized import quantized
-from optkit.formats.onnx.signature import dtype_name, infer_shapes
+from optkit.formats.onnx.quantized import quantization_scheme
+from optkit.formats.onnx.signature import dtype_name, infer_shapes, read_signature
 from optkit.formats.onnx.upgrade import constants_to_initializers, upgrade
 from optkit.formats.tensors import TensorSpec
 
@@ -104,7 +103,7 @@ def test_tensors_in_constant_nodes_and_subgraphs_are_found(conditional: onnx.Mod
 
 def test_inputs_that_initializers_fill_are_no_inputs(linear: onnx.ModelProto) -> None:
     linear.graph.input.append(info("w", [4, 3]))
-    signature = signature_module.signature(linear)
+    signature = read_signature(linear)
     assert [str(spec) for spec in (*signature.inputs, *signature.outputs)] == [
         "x:float32[batch,4]",
         "y:float32[batch,3]",
@@ -114,8 +113,8 @@ def test_inputs_that_initializers_fill_are_no_inputs(linear: onnx.ModelProto) ->
 @pytest.mark.parametrize("nameless", [None, "?", "-1", "None", -1, 0])
 def test_nameless_dimensions_get_names_of_their_own(nameless: Any) -> None:
     proto = build([helper.make_node("Relu", ["x"], ["y"])], [info("x", [nameless, 3, nameless])], [info("y", None)])
-    assert signature_module.signature(proto).inputs == (TensorSpec("x", "float32", ("batch", 3, "x_2")),)
-    assert signature_module.signature(proto).outputs == (TensorSpec("y", "float32", None),)
+    assert read_signature(proto).inputs == (TensorSpec("x", "float32", ("batch", 3, "x_2")),)
+    assert read_signature(proto).outputs == (TensorSpec("y", "float32", None),)
 
 
 @pytest.mark.parametrize(
@@ -224,19 +223,19 @@ def with_nodes(*names: str, domain: str = "", **attributes: Any) -> onnx.ModelPr
     ],
 )
 def test_a_quantized_model_is_recognized(proto: onnx.ModelProto, expected: str | None) -> None:
-    assert quantized(proto) == expected
+    assert quantization_scheme(proto) == expected
 
 
 def test_half_precision_is_recognized() -> None:
     proto = build([helper.make_node("Relu", ["w"], ["y"])], [], [info("y", [9])], [tensor("w", np.ones(9), "float16")])
-    assert quantized(proto) == "float16"
+    assert quantization_scheme(proto) == "float16"
 
 
 def test_a_quantized_subgraph_is_recognized() -> None:
     inner = helper.make_graph([helper.make_node("MatMulInteger", ["x", "x"], ["t"])], "t", [], [info("t", [1])])
     node = helper.make_node("If", ["f"], ["y"], then_branch=inner, else_branch=branch("e", 1))
     proto = build([node], [info("f", [], BOOL), info("x", [1])], [info("y", [1])])
-    assert quantized(proto) == "dynamic int8 (MatMulInteger)"
+    assert quantization_scheme(proto) == "dynamic int8 (MatMulInteger)"
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -81,10 +81,10 @@ def test_what_fails_in_a_session_is_raised_from_whichever_thread(tmp_path, count
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_sessions_of_real_runtimes_run_at_once(name, samples):
-    from optkit.measurement import candidate as candidates
     from optkit.measurement import worker
+    from optkit.measurement.candidate import resolve_candidate
 
-    candidate = candidates.candidate(samples / "model.onnx", target=name, time_limit=60)
+    candidate = resolve_candidate(samples / "model.onnx", target=name, time_limit=60)
     feed = {"x": np.zeros((1, 1, 28, 28), np.float32)}
     with worker.Worker(candidate.in_parallel(sessions=2, threads=1)) as opened:
         opened.load([feed])

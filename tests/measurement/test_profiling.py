@@ -8,7 +8,7 @@ from onnx_files import nodes_of, save
 
 from optkit.formats.operators import family, plain, precision
 from optkit.measurement import profiling
-from optkit.measurement.candidate import candidate
+from optkit.measurement.candidate import resolve_candidate
 from optkit.verbs.quantize import quantize
 
 
@@ -62,7 +62,9 @@ def test_precision_is_what_an_operator_computes_in(kind, inputs, outputs, expect
 @pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
 def test_every_layer_with_weights_has_a_time(target, samples):
     given = {name: np.concatenate([feed[name] for feed in feeds(samples) * 16]) for name in feeds(samples)[0]}
-    profile = profiling.measure(candidate(samples / "model.onnx", target=target, threads=1), [given], seconds=0.3)
+    profile = profiling.measure(
+        resolve_candidate(samples / "model.onnx", target=target, threads=1), [given], seconds=0.3
+    )
     found = {name: each.seconds for each in profile.operators for name in map(plain, (*each.layers, *each.tensors))}
     layers = [node for node in onnx.load(samples / "model.onnx").graph.node if node.op_type in ("Conv", "Gemm")]
     assert layers
@@ -71,7 +73,7 @@ def test_every_layer_with_weights_has_a_time(target, samples):
 
 
 def test_integer_operators_are_told_from_float_ones(samples, small):
-    profile = profiling.measure(candidate(small, threads=1), feeds(samples), seconds=0.3)
+    profile = profiling.measure(resolve_candidate(small, threads=1), feeds(samples), seconds=0.3)
     wanted = nodes_of(samples / "model.onnx", "Conv")
     integers = {name for each in profile.operators if each.integer for name in each.layers}
     assert wanted <= integers
@@ -82,7 +84,7 @@ def test_integer_operators_are_told_from_float_ones(samples, small):
 def test_layers_keep_their_names_where_half_precision_is_computed_in_float(samples, tmp_path):
     path = tmp_path / "half.onnx"
     quantize(samples / "model.onnx", path, precision="fp16", measure=False)
-    profile = profiling.measure(candidate(path, threads=1), feeds(samples), seconds=0.2)
+    profile = profiling.measure(resolve_candidate(path, threads=1), feeds(samples), seconds=0.2)
     found = {name for each in profile.operators for name in map(plain, each.layers)}
     assert nodes_of(samples / "model.onnx", "Conv", "Gemm") <= found
 
@@ -92,7 +94,7 @@ def test_profiling_leaves_nothing_behind(samples, tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    profiling.measure(candidate(samples / "model.onnx", threads=1), feeds(samples), seconds=0.1)
+    profiling.measure(resolve_candidate(samples / "model.onnx", threads=1), feeds(samples), seconds=0.1)
     assert list((tmp_path / "here").iterdir()) == []
     assert list((tmp_path / "temporary").glob("optkit-*")) == []
 
@@ -118,6 +120,6 @@ def test_what_a_loop_does_is_not_counted_twice(tmp_path):
         {"y": [64, 64]},
         {"w": np.eye(64, dtype=np.float32), "trips": np.array(50)},
     )
-    profile = profiling.measure(candidate(path, threads=1), [{"x": np.ones((64, 64), np.float32)}], seconds=0.3)
+    profile = profiling.measure(resolve_candidate(path, threads=1), [{"x": np.ones((64, 64), np.float32)}], seconds=0.3)
     assert {each.name for each in profile.operators if each.seconds > 0} >= {"inner", "outer"}
     assert sum(each.seconds for each in profile.operators) <= profile.seconds

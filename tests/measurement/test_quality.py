@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optkit.data import dataset as datasets
+from optkit.data.dataset import open_dataset
 from optkit.errors import DataError, MetricError, SignatureError, TargetError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
@@ -38,7 +38,7 @@ def right_classes():
 def dataset(tmp_path, **arrays):
     path = tmp_path / "data.npz"
     np.savez(path, **{"x": INPUTS} | arrays)
-    return datasets.open(path, signature().inputs)
+    return open_dataset(path, signature().inputs)
 
 
 @pytest.fixture
@@ -162,6 +162,6 @@ def test_whole_feeds_of_several_sizes_are_run_one_by_one(tmp_path):
     folder.mkdir()
     for size in (1, 2, 3):
         np.savez(folder / f"{size}.npz", x=INPUTS[:size])
-    feeds = datasets.open(folder, signature().inputs)
+    feeds = open_dataset(folder, signature().inputs)
     _, found = quality.assess([fake(), fake()], feeds, "cosine", batch=16)
     assert found.quality.value.value == pytest.approx(1.0)

@@ -10,6 +10,7 @@ from optkit.formats.model import Model
 from optkit.measurement import warnings as measurement_warnings
 from optkit.measurement.candidate import Candidate
 from optkit.measurement.timing import Measurement, Timing
+from optkit.measurement.warnings import find_warnings
 from optkit.records.record import Interval
 from optkit.system import cgroup
 from optkit.system.noise import Conditions, Watch
@@ -74,7 +75,7 @@ def timing(*, speedup=None, facts=None, **options):
 
 def found(*timings, conditions=QUIET):
     measurement = Measurement([timing(), *timings], 8, 64, conditions)
-    return {note.kind: note for note in measurement_warnings.find_warnings(measurement, seconds=10, precision=0.01)}
+    return {note.kind: note for note in find_warnings(measurement, seconds=10, precision=0.01)}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from optkit.errors import TargetError, UsageError, WorkerError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
-from optkit.measurement.candidate import Candidate, candidate
+from optkit.measurement.candidate import Candidate, resolve_candidate
 from optkit.measurement.worker import Worker
 from optkit.targets.fake.target import Fake
 
@@ -151,26 +151,26 @@ def test_what_a_child_prints_does_not_reach_the_parents_output(capfd):
 
 def test_a_target_after_the_at_sign_must_exist():
     with pytest.raises(UsageError, match=r"model.onnx@onnxruntine: unknown target 'onnxruntine'") as caught:
-        candidate("model.onnx@onnxruntine")
+        resolve_candidate("model.onnx@onnxruntine")
     assert "did you mean 'onnxruntime'?" in caught.value.hint
 
 
 def test_a_candidate_from_a_model_gets_the_options_of_its_target():
     model = Model(Path("a/model.onnx"), "onnx", "sha256:0", SIGNATURE)
-    found = candidate(model, target="fake", threads=3)
+    found = resolve_candidate(model, target="fake", threads=3)
     assert (found.name, found.target, found.options["threads"]) == ("model.onnx", "fake", 3)
 
 
 def test_a_bundles_options_hold_on_its_own_target_and_threads_override():
     model = Model(Path("model.onnx"), "onnx", "", SIGNATURE, target="fake", options={"seconds": 1.0, "threads": 8})
-    assert candidate(model).options["seconds"] == 1.0
-    assert candidate(model).options["threads"] == 8
-    assert candidate(model, threads=2).options["threads"] == 2
-    assert candidate(model, threads=2).options["seconds"] == 1.0
+    assert resolve_candidate(model).options["seconds"] == 1.0
+    assert resolve_candidate(model).options["threads"] == 8
+    assert resolve_candidate(model, threads=2).options["threads"] == 2
+    assert resolve_candidate(model, threads=2).options["seconds"] == 1.0
 
 
 def test_a_round_may_begin_on_any_core_and_go_on_on_all(samples):
-    with Worker(candidate(samples / "model.onnx", threads=1)) as opened:
+    with Worker(resolve_candidate(samples / "model.onnx", threads=1)) as opened:
         opened.load([{"x": np.zeros((1, 1, 28, 28), np.float32)}])
         before = os.sched_getaffinity(opened._process.pid)
         for core in (*before, 10_000):

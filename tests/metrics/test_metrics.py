@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from optkit.data import dataset as datasets
+from optkit.data.dataset import open_dataset
 from optkit.errors import DataError, MetricError, TargetError
 from optkit.formats.tensors import Signature, parse_input
 from optkit.metrics import metric as metrics
@@ -21,7 +21,7 @@ def value(text, outputs, truth, feed=NO_FEED):
 
 def dataset(tmp_path, **arrays):
     np.savez(tmp_path / "data.npz", **arrays)
-    return datasets.open(tmp_path / "data.npz")
+    return open_dataset(tmp_path / "data.npz")
 
 
 def model_with(*outputs):

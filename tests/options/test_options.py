@@ -217,11 +217,11 @@ def test_a_missing_keyword_is_told():
 
 
 def test_a_recipe_has_the_bounds_of_the_command_line(tmp_path):
-    from optkit.runs.recipe import read
+    from optkit.runs.recipe import read_recipe
 
     (tmp_path / "recipe.yaml").write_text("model: m.pt\nstages: [{export: {rtol: -1.0}}]\n")
     with pytest.raises(UsageError, match=r"rtol should be greater than or equal to 0"):
-        read(tmp_path / "recipe.yaml")
+        read_recipe(tmp_path / "recipe.yaml")
 
 
 def test_a_group_hands_its_fields_on():

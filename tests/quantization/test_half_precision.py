@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_files import save
 
 import optkit as ok
-from optkit.data import dataset as datasets
+from optkit.data.dataset import open_dataset
 from optkit.errors import StageError, UsageError
 from optkit.formats import opening
 from optkit.quantization.half import limits as half_limits
@@ -32,7 +32,7 @@ def narrowed(path, folder, precision="fp16", samples=None, **fields):
     if isinstance(samples, dict):
         np.savez(workdir / "samples.npz", **samples)
         samples = workdir / "samples.npz"
-    calibration = samples and datasets.open(samples, opened.signature.inputs)
+    calibration = samples and open_dataset(samples, opened.signature.inputs)
     context = Context(workdir=workdir, calibration=calibration, target="tensorrt")
     stage = Quantize(precision=precision, **fields)
     stage.check(opened, context)

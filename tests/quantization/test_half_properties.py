@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from optkit.formats.onnx import signature as signature_module
+from optkit.formats.onnx.signature import read_signature
 from optkit.quantization.half.cast import BFLOAT16, FLOAT, FLOAT16, FloatGraph, insert_casts, to_float32, to_half
 from optkit.quantization.half.limits import unsupported
 from optkit.quantization.half.verify import emulated
@@ -92,7 +92,7 @@ def results(proto, dtype=np.float32):
 
 
 def signature(proto):
-    return signature_module.signature(proto)
+    return read_signature(proto)
 
 
 @some

@@ -18,7 +18,7 @@ from optkit.records.machine import LibraryRecord, Machine
 from optkit.records.model import DatasetRecord, ModelRecord
 from optkit.records.record import Interval
 from optkit.records.run import Branch, Run, StageRecord
-from optkit.reports import report as reports
+from optkit.reports.report import render_report
 
 MACHINE = Machine(
     system="Linux 6.1",
@@ -144,7 +144,7 @@ def sample(**changes):
 class TestEveryFormat:
     @pytest.fixture(params=["markdown", "html", "json", "csv", "junit"])
     def text(self, request):
-        return reports.render(sample(), request.param)
+        return render_report(sample(), request.param)
 
     def test_names_the_models_and_targets(self, text):
         for word in ("model.onnx", "int8", "fp32", "openvino", "onnxruntime"):
@@ -152,21 +152,21 @@ class TestEveryFormat:
 
     @pytest.mark.parametrize("format", ["markdown", "html", "json", "csv", "junit"])
     def test_is_a_pure_function_of_the_record(self, format):
-        assert reports.render(sample(), format) == reports.render(sample(), format)
+        assert render_report(sample(), format) == render_report(sample(), format)
 
     @pytest.mark.parametrize("format", ["markdown", "html", "json", "csv", "junit"])
     def test_says_why_a_run_without_a_comparison_has_none(self, format):
         failed = branch("openvino", status="failed", reason="operator 'Loop' is not supported")
-        text = reports.render(sample(branches=[failed], comparison=None, chosen=None), format)
+        text = render_report(sample(branches=[failed], comparison=None, chosen=None), format)
         assert format == "csv" or "Loop" in text
 
 
 def test_json_reads_back_equal():
-    assert Run.model_validate_json(reports.render(sample(), "json")) == sample()
+    assert Run.model_validate_json(render_report(sample(), "json")) == sample()
 
 
 def test_csv_holds_plain_numbers():
-    lines = list(csv.DictReader(io.StringIO(reports.render(sample(), "csv"))))
+    lines = list(csv.DictReader(io.StringIO(render_report(sample(), "csv"))))
     assert [line["chosen"] for line in lines] == ["False", "False", "False", "True"]
     assert float(lines[3]["speedup"]) == 2.31
     assert int(lines[3]["size_bytes"]) == 352_000
@@ -175,7 +175,7 @@ def test_csv_holds_plain_numbers():
 
 
 def test_markdown_marks_the_chosen_row_and_says_all_verdicts():
-    text = reports.render(sample(), "markdown")
+    text = render_report(sample(), "markdown")
     assert text.startswith("# recipes/cnn.yaml\n\nint8 on openvino: 2.31x faster, 28.4 % of the size\n")
     assert "| **int8** | **openvino** | **352 kB** |" in text
     assert "- int8 on onnxruntime: 1.14x slower (95 %: 1.11 to 1.17), 27.5 % of the size" in text
@@ -187,7 +187,7 @@ def test_markdown_marks_the_chosen_row_and_says_all_verdicts():
 def test_markdown_keeps_its_tables_whole_whatever_a_name_holds():
     rows = [each.model_copy(update={"name": "a|b<i>"}) for each in sample().comparison.rows]
     comparison = sample().comparison.model_copy(update={"rows": rows})
-    assert "| a\\|b&lt;i> |" in reports.render(sample(comparison=comparison), "markdown")
+    assert "| a\\|b&lt;i> |" in render_report(sample(comparison=comparison), "markdown")
 
 
 def judged(verdict="fail"):
@@ -200,18 +200,18 @@ def judged(verdict="fail"):
 
 
 def test_a_gate_is_shown_with_its_rules():
-    text = reports.render(sample(gate=judged()), "markdown")
+    text = render_report(sample(gate=judged()), "markdown")
     assert "## Gate\n\nint8 on openvino against model.onnx on onnxruntime: fail\n" in text
     assert "| min-speedup | fail | 2.31x (2.24 to 2.36) as fast; at least 3.00x |" in text
     assert "\n\n\n" not in text
-    page = reports.render(sample(gate=judged()), "html")
+    page = render_report(sample(gate=judged()), "html")
     assert '<td class="bad">fail</td><td>2.31x (2.24 to 2.36) as fast; at least 3.00x</td>' in page
-    assert "<h2>Gate</h2>" not in reports.render(sample(), "html")
+    assert "<h2>Gate</h2>" not in render_report(sample(), "html")
 
 
 class TestJUnit:
     def suite(self, **changes):
-        (suite,) = JUnitXml.fromstring(reports.render(sample(**changes), "junit").encode())
+        (suite,) = JUnitXml.fromstring(render_report(sample(**changes), "junit").encode())
         return suite
 
     def endings(self, suite):
@@ -243,7 +243,7 @@ class TestJUnit:
 
 
 def test_a_baseline_that_nothing_beat_stays():
-    text = reports.render(sample(chosen="model.onnx on onnxruntime"), "markdown")
+    text = render_report(sample(chosen="model.onnx on onnxruntime"), "markdown")
     assert "Nothing beat model.onnx on onnxruntime, so it stays as it is: never ship worse." in text
 
 
@@ -252,12 +252,12 @@ def test_a_failed_row_says_so_in_table_and_sentence():
     failed = Row(name="int8", target="openvino", batch=1, status="failed", reason="crashed (SIGSEGV)", model=last.model)
     comparison = sample().comparison.model_copy(update={"rows": [first, failed]})
     for format in ("markdown", "html"):
-        text = reports.render(sample(comparison=comparison, chosen=first.title), format)
+        text = render_report(sample(comparison=comparison, chosen=first.title), format)
         assert re.search(r"int8 on openvino:? failed: crashed \(SIGSEGV\)", text)
 
 
 class TestThePage:
-    page = property(lambda self: reports.render(sample(), "html"))
+    page = property(lambda self: render_report(sample(), "html"))
 
     def test_asks_for_nothing_from_outside(self):
         found = re.findall(r"""(?:src|href|action|data)\s*=\s*["']([^"']*)""", self.page)
@@ -267,7 +267,7 @@ class TestThePage:
     def test_escapes_whatever_the_record_holds(self):
         rows = [each.model_copy(update={"name": "<script>alert(1)</script>"}) for each in sample().comparison.rows]
         comparison = sample().comparison.model_copy(update={"rows": rows})
-        page = reports.render(sample(comparison=comparison, recipe_path="<b>x</b>"), "html")
+        page = render_report(sample(comparison=comparison, recipe_path="<b>x</b>"), "html")
         assert "<script>" not in page
         assert "<b>x" not in page
         assert "&lt;script&gt;" in page
@@ -297,7 +297,7 @@ class TestThePage:
     def test_draws_a_run_that_measured_almost_nothing(self):
         bare = [Row(name="model.onnx", target="onnxruntime", baseline=True)]
         comparison = sample().comparison.model_copy(update={"rows": bare})
-        page = reports.render(sample(comparison=comparison, chosen=bare[0].title, branches=[]), "html")
+        page = render_report(sample(comparison=comparison, chosen=bare[0].title, branches=[]), "html")
         assert "<svg" not in page
 
 
@@ -307,4 +307,4 @@ def test_a_metric_that_falls_when_better_has_its_bound_above():
         judged = each.quality.model_copy(update={"metric": "mae", "higher_is_better": False})
         rows.append(each.model_copy(update={"quality": judged}))
     comparison = sample().comparison.model_copy(update={"rows": rows})
-    assert "mae over 1,000 samples, lower is better" in reports.render(sample(comparison=comparison), "html")
+    assert "mae over 1,000 samples, lower is better" in render_report(sample(comparison=comparison), "html")

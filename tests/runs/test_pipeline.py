@@ -26,7 +26,7 @@ from optkit.records.record import Interval
 from optkit.records.run import Plan, Run
 from optkit.runs import chain as chains
 from optkit.runs import pipeline, run_folder
-from optkit.runs import recipe as recipes
+from optkit.runs.recipe import read_recipe
 from optkit.schemas import published
 from optkit.verbs.cache import cache
 from optkit.verbs.plan import plan
@@ -278,7 +278,7 @@ class TestTheFolder:
             run(done[0], output=done[1])
 
     def test_of_an_unfinished_run_is_gone_on_with(self, done, same_store, tmp_path):
-        recipe, folder = recipes.read(done[0]), tmp_path / "run"
+        recipe, folder = read_recipe(done[0]), tmp_path / "run"
         run_folder.prepare(folder, recipe)
         (folder / ".optkit-leftover").mkdir()
         (folder / "bundles" / ".optkit-leftover").mkdir(parents=True)
@@ -286,12 +286,12 @@ class TestTheFolder:
         assert not list(folder.rglob(".optkit-*"))
 
     def test_of_an_unfinished_run_of_another_recipe_is_not(self, cli, done, workplace, tmp_path):
-        run_folder.prepare(tmp_path / "run", recipes.read(done[0]))
+        run_folder.prepare(tmp_path / "run", read_recipe(done[0]))
         with pytest.raises(OutputError, match="exists already"):
-            run_folder.prepare(tmp_path / "run", recipes.read(done[0], ["seed=5"]))
+            run_folder.prepare(tmp_path / "run", read_recipe(done[0], ["seed=5"]))
 
     def test_is_replaced_by_force_only_if_it_is_a_runs(self, done, tmp_path):
-        recipe = recipes.read(done[0])
+        recipe = read_recipe(done[0])
         run_folder.prepare(tmp_path / "run", recipe)
         (tmp_path / "run" / "record.json").write_text("{}")
         run_folder.prepare(tmp_path / "run", recipe, force=True)
@@ -305,7 +305,7 @@ class TestTheFolder:
     def test_that_cannot_be_made_is_one_line(self, done, tmp_path):
         (tmp_path / "file").write_text("")
         with pytest.raises(OutputError):
-            run_folder.prepare(tmp_path / "file" / "run", recipes.read(done[0]))
+            run_folder.prepare(tmp_path / "file" / "run", read_recipe(done[0]))
 
     def test_is_named_after_the_recipe_and_the_time(self):
         assert run_folder.default("recipes/cnn.yaml").parent == Path("runs")
@@ -338,7 +338,7 @@ class TestTheCommands:
         assert "did you mean 'html'?" in shown.stderr
 
     def test_report_says_how_to_go_on_with_an_unfinished_run(self, done, tmp_path):
-        run_folder.prepare(tmp_path / "run", recipes.read(done[0]))
+        run_folder.prepare(tmp_path / "run", read_recipe(done[0]))
         with pytest.raises(UsageError, match="no such file") as caught:
             report(tmp_path / "run")
         assert "optkit run" in caught.value.hint
@@ -380,7 +380,7 @@ class TestData:
 
 
 def test_a_torch_model_is_exported_on_the_way(samples, workplace):
-    recipe = recipes.read(workplace("torch.yaml", model=str(samples / "traced.pt")))
+    recipe = read_recipe(workplace("torch.yaml", model=str(samples / "traced.pt")))
     prepared = pipeline.prepare(recipe)
     assert prepared.baseline.target == "torch"
     assert [[stage.name for stage in chain.stages] for chain in prepared.chains] == [

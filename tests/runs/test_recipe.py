@@ -8,8 +8,7 @@ import jsonschema
 import pytest
 
 from optkit.errors import RecipeError, UsageError
-from optkit.runs import recipe as recipes
-from optkit.runs.recipe import Recipe
+from optkit.runs.recipe import Recipe, read_recipe
 from optkit.schemas import published
 
 WHOLE = """
@@ -37,7 +36,7 @@ def written(tmp_path, monkeypatch):
 
     def read(text, *settings):
         Path("recipe.yaml").write_text(textwrap.dedent(text))
-        return recipes.read("recipe.yaml", settings)
+        return read_recipe("recipe.yaml", settings)
 
     return read
 
@@ -65,7 +64,7 @@ def test_paths_are_relative_to_the_recipe(tmp_path, monkeypatch):
     Path("recipes").mkdir()
     text = "model: {path: ../net.pth, code: net.py:build}\ndata: {path: a.csv, text: {tokenizer: t.json}}"
     Path("recipes/r.yaml").write_text(text)
-    recipe = recipes.read("recipes/r.yaml")
+    recipe = read_recipe("recipes/r.yaml")
     assert recipe.model.path == "net.pth"
     assert recipe.model.code == "recipes/net.py:build"
     assert recipe.data.path == "recipes/a.csv"
@@ -228,19 +227,19 @@ def test_a_wrong_recipe_says_where_and_what(written, text, message):
 def test_a_missing_recipe_names_those_that_are_there(written, tmp_path):
     (tmp_path / "other.yaml").write_text("")
     with pytest.raises(RecipeError, match=r"no\.yaml: no such file") as caught:
-        recipes.read("no.yaml")
+        read_recipe("no.yaml")
     assert "other.yaml" in caught.value.hint
 
 
 def test_a_folder_is_no_recipe(tmp_path):
     with pytest.raises(RecipeError, match="a folder"):
-        recipes.read(tmp_path)
+        read_recipe(tmp_path)
 
 
 def test_a_binary_file_is_no_recipe(tmp_path):
     (tmp_path / "r.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RecipeError, match="not a text file"):
-        recipes.read(tmp_path / "r.yaml")
+        read_recipe(tmp_path / "r.yaml")
 
 
 class TestSettings:

@@ -16,7 +16,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from optkit.data import dataset as datasets
+from optkit.data.dataset import open_dataset
 from optkit.errors import OutputError, StageError
 from optkit.formats import opening
 from optkit.notes import Note
@@ -167,14 +167,14 @@ class TestTheKey:
     def test_leaves_out_where_the_model_lies_and_what_only_evaluates(self, source, tmp_path):
         moved = opening.open(shutil.copy(source.path, tmp_path / "moved.onnx"))
         np.savez(tmp_path / "data.npz", x=np.zeros((5, 4), np.float32))
-        data = datasets.open(tmp_path / "data.npz")
+        data = open_dataset(tmp_path / "data.npz")
         assert self.key(moved) == self.key(source)
         assert self.key(source, evaluation=data, workdir=tmp_path) == self.key(source)
         assert self.key(source, calibration=data) == self.key(source)
 
     def test_depends_on_the_calibration_data_of_a_stage_that_needs_it(self, source, tmp_path):
         np.savez(tmp_path / "data.npz", x=np.zeros((5, 4), np.float32))
-        data = datasets.open(tmp_path / "data.npz")
+        data = open_dataset(tmp_path / "data.npz")
 
         class Calibrated(Scale):
             needs_calibration: ClassVar[bool] = True

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import optkit as package
-from optkit.data import dataset as datasets
+from optkit.data.dataset import open_dataset
 from optkit.decisions import choice
 from optkit.decisions.choice import Wish
 from optkit.errors import OutputError, UsageError
@@ -22,9 +22,8 @@ from optkit.explanation.quality import layer_order
 from optkit.formats import opening
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
-from optkit.measurement import candidate as candidates
 from optkit.measurement import worker
-from optkit.measurement.candidate import Candidate
+from optkit.measurement.candidate import Candidate, resolve_candidate
 from optkit.records.comparison import QualityRecord, Row
 from optkit.records.layers import LayerRecord, Sensitivity
 from optkit.records.model import ModelRecord
@@ -323,7 +322,7 @@ def test_fusing_must_help_clearly_before_all_else_builds_on_it(speed, helps):
 def test_a_slow_model_is_proved_on_as_many_samples_as_the_budget_holds(budget, count, tmp_path):
     signature = Signature((TensorSpec("x", "float32", ("batch", 4)),), (TensorSpec("y", "float32", ("batch", 3)),))
     np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32))
-    samples = datasets.open(tmp_path / "data.npz", signature.inputs)
+    samples = open_dataset(tmp_path / "data.npz", signature.inputs)
     options = Fake().default_options() | {"seconds": 0.5}
     slow = Candidate("slow", Model(tmp_path / "data.npz", "torchscript", "", signature), "fake", options)
     recipe = Recipe(model=ModelSpec(path="m"), metric="cosine", benchmark={"seconds": 1.0})
@@ -557,7 +556,7 @@ def test_a_torch_model_that_nothing_beats_stays_as_it_is(samples, few, tmp_path)
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_torch_compile_computes_the_same(samples):
-    eager = candidates.candidate(samples / "program.pt2", threads=1)
+    eager = resolve_candidate(samples / "program.pt2", threads=1)
     (chain,) = replace(proposals_for(), model=eager.model, native="torch").baselines()
     feed = {"x": np.random.default_rng(0).random((2, 1, 28, 28), np.float32)}
     with worker.Worker(eager) as first, worker.Worker(replace(eager, options=eager.options | chain.options)) as second:

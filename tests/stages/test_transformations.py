@@ -11,11 +11,11 @@ from onnx import helper
 from onnx_files import save
 
 import optkit
-from optkit.data import dataset as datasets
+from optkit.data.dataset import open_dataset
 from optkit.errors import ModelError, OutputError, SignatureError, StageError, UsageError
 from optkit.formats.onnx import graph
 from optkit.formats.onnx import nodes as graph_nodes
-from optkit.formats.onnx.signature import signature
+from optkit.formats.onnx.signature import read_signature
 from optkit.options.verbs.quantize import Calibrate, QuantizeOptions
 from optkit.quantization import qdq, quantizer
 from optkit.quantization.methods import onnxruntime_static
@@ -37,7 +37,7 @@ def test_every_torch_form_exports_with_its_dynamic_batch_and_computes_the_same(n
     if name == "weights.pth":
         extra = {"code": f"{samples / 'net.py'}:build", "inputs": ("x:float32[batch,1,28,28]",)}
     done = optkit.export(samples / name, tmp_path / "out.onnx", data=samples / "evaluation.npz", **extra)
-    shape = signature(onnx.load(tmp_path / "out.onnx")).inputs[0].shape
+    shape = read_signature(onnx.load(tmp_path / "out.onnx")).inputs[0].shape
     if name != "program.pt2":  # whose dimension torch has named itself
         assert shape[0] == "batch"
     assert isinstance(shape[0], str)
@@ -111,7 +111,7 @@ def test_static_int8_takes_ranges_behind_an_activation_function_and_not_before(s
 
 def test_ranges_that_were_kept_give_the_same_file(samples, tmp_path, monkeypatch):
     model = optkit.open(samples / "model.onnx")
-    calibration = datasets.open(samples / "calibration.npz", model.signature.inputs)
+    calibration = open_dataset(samples / "calibration.npz", model.signature.inputs)
 
     def quantized(name, ranges, *excluded):
         (tmp_path / name).mkdir()

@@ -12,8 +12,8 @@ import pytest
 from optkit import lazy
 from optkit.errors import MissingDeviceError, UsageError
 from optkit.formats import opening
-from optkit.measurement import warnings as measurement_warnings
-from optkit.measurement.candidate import Candidate, candidate
+from optkit.measurement.candidate import Candidate, resolve_candidate
+from optkit.measurement.warnings import session_warnings
 from optkit.stages.compile import Compile
 from optkit.targets.onnxruntime import providers
 from optkit.targets.target import target
@@ -195,18 +195,16 @@ def test_nodes_are_counted_by_provider(samples):
 
 def test_nodes_that_the_gpu_left_to_the_cpu_are_a_caution(cnn):
     facts = {"providers": [CUDA, CPU], "nodes": {CUDA: 12, CPU: 3}}
-    (note,) = measurement_warnings.session_warnings(Candidate("m.onnx", cnn, "onnxruntime"), facts, 1)
+    (note,) = session_warnings(Candidate("m.onnx", cnn, "onnxruntime"), facts, 1)
     assert note.kind == "other-provider"
     assert note.text.startswith(f"{CUDA} left 3 to {CPU}, of 15 nodes")
-    assert not list(
-        measurement_warnings.session_warnings(Candidate("m.onnx", cnn, "onnxruntime"), facts | {"nodes": {CUDA: 15}}, 1)
-    )
+    assert not list(session_warnings(Candidate("m.onnx", cnn, "onnxruntime"), facts | {"nodes": {CUDA: 15}}, 1))
 
 
 def test_a_device_is_what_each_target_understands(cnn):
-    on_gpu = candidate(cnn, device="cuda")
+    on_gpu = resolve_candidate(cnn, device="cuda")
     assert providers.parse(on_gpu.options["providers"]) == {CUDA: {"use_tf32": "0"}}
-    assert candidate(cnn, device="cpu").options == candidate(cnn).options
+    assert resolve_candidate(cnn, device="cpu").options == resolve_candidate(cnn).options
     with pytest.raises(UsageError, match="openvino does not run on 'cuda'"):
         target("openvino").device_options("cuda")
 
@@ -221,8 +219,8 @@ def test_a_bundles_device_holds_until_another_is_asked_for(cnn):
     from dataclasses import replace
 
     bundled = replace(cnn, target="onnxruntime", options={"providers": [[CUDA, {"device_id": 1}]]})
-    assert candidate(bundled).options["providers"] == [[CUDA, {"device_id": 1}]]
-    assert candidate(bundled, device="cpu").options["providers"] == [CPU]
+    assert resolve_candidate(bundled).options["providers"] == [[CUDA, {"device_id": 1}]]
+    assert resolve_candidate(bundled, device="cpu").options["providers"] == [CPU]
 
 
 def test_operators_are_not_timed_where_onnxruntime_tells_launches_only(cnn):

@@ -16,7 +16,7 @@ import optkit
 from optkit import lazy
 from optkit.data.dataset import SOURCES
 from optkit.errors import UsageError
-from optkit.measurement.candidate import Candidate, candidate
+from optkit.measurement.candidate import Candidate, resolve_candidate
 from optkit.measurement.worker import Worker
 from optkit.quantization.quantizer import QUANTIZERS
 from optkit.reports.report import REPORTS
@@ -106,7 +106,7 @@ def test_inspect_opens_it(second):
 
 def test_export_leaves_its_format_alone(second):
     optkit.export("model.onnx", "exported.onnx")
-    assert candidate("exported.onnx@second").target == "second"
+    assert resolve_candidate("exported.onnx@second").target == "second"
 
 
 def test_quantize_takes_its_quantizer_and_measures_on_it(second):

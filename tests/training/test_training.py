@@ -17,7 +17,7 @@ from torch.nn import functional
 from training_files import INPUT, SMALL, share, weights_of, written
 
 import optkit as package
-from optkit.data import dataset as datasets
+from optkit.data.dataset import open_dataset
 from optkit.errors import DataError, OptkitError, StageError, UsageError
 from optkit.formats.tensors import TensorSpec
 from optkit.formats.torch import structure
@@ -218,7 +218,7 @@ def course(tmp_path):
     """Makes a short training of a linear layer, by the folder of its checkpoint."""
     np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).standard_normal((40, 2)).astype(np.float32))
     inputs = (TensorSpec("x", "float32", ("batch", 2)),)
-    drawn = Samples(datasets.open(tmp_path / "data.npz", inputs), inputs, "cpu")
+    drawn = Samples(open_dataset(tmp_path / "data.npz", inputs), inputs, "cpu")
     judge = Judge("none", lambda _, part: np.zeros(len(part.rows)), lambda _: 0.0)
 
     def made(folder, deadline=None):

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from optkit.cli.tables.comparison import comparison_blocks
-from optkit.data import dataset as datasets
+from optkit.data.dataset import open_dataset
 from optkit.errors import DataError, SignatureError, UsageError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Signature, TensorSpec
@@ -157,7 +157,7 @@ def side_by_side(tmp_path):
         fake(tmp_path, "broken.onnx", 1000, fault="refuse"),
         fake(tmp_path, "bad.onnx", 1000, seconds=0.02, error=2.0),
     ]
-    dataset = datasets.open(path, SIGNATURE.inputs)
+    dataset = open_dataset(path, SIGNATURE.inputs)
     return comparison.side_by_side(candidates, dataset=dataset, max_drop=0.01, batch=50, seconds=10)
 
 

@@ -27,7 +27,7 @@ _SHOWN = 3
 """Largest number of findings per kind; the records of the ranges hold all."""
 
 
-def find_causes(
+def find_loss_causes(
     layers: Sequence[LayerErrorRecord], ranges: Sequence[RangeRecord], wide_weights: int = 0, disturbed: float = 0.0
 ) -> list[LossFindingRecord]:
     """Return all causes, starting with the layers that introduce the error.

@@ -10,7 +10,7 @@ from optkit.errors import OptkitError
 from optkit.explanation.quality import layer_errors, sensitivity
 from optkit.explanation.quality import remedies as quality_remedies
 from optkit.explanation.quality.remedies import Given, Loss
-from optkit.formats import layers as model_layers
+from optkit.formats.layers import read_layers
 from optkit.measurement.candidate import Candidate
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
@@ -33,7 +33,7 @@ _LOCATIONS = ("jump", "everywhere")
 """Kinds of findings that locate the loss and do not explain it."""
 
 
-def quality(
+def explain_quality(
     baseline: Candidate,
     candidate: Candidate,
     compared: Comparison,
@@ -52,7 +52,7 @@ def quality(
     if row.status == "failed" or row.quality is None or row.quality.loss is None:
         return None, []
     slow = tuple(beside.leave_out) if beside and row.speed_verdict != "faster" else ()
-    loss = Loss(baseline, candidate, model_layers.read_layers(candidate.model).quantized, row, given, slow)
+    loss = Loss(baseline, candidate, read_layers(candidate.model).quantized, row, given, slow)
     notes: list[Note] = []
     worse = lost(row.quality)
     if loss.quantized or worse is not None:
@@ -98,7 +98,7 @@ def _compare_layers(loss: Loss, progress: Progress) -> tuple[LayerErrors | None,
 
 def _measure_layers(loss: Loss, threads: int | None, progress: Progress) -> tuple[Sensitivity | None, list[Note]]:
     """Measure each layer's damage, if the baseline is a float ONNX model and the candidate has integer activations."""
-    floating = loss.baseline.model.format == "onnx" and model_layers.read_layers(loss.baseline.model).quantized is None
+    floating = loss.baseline.model.format == "onnx" and read_layers(loss.baseline.model).quantized is None
     if not floating or loss.method not in ("static", "dynamic"):
         return None, []
     given, notes = loss.given, []

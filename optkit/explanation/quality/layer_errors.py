@@ -17,7 +17,7 @@ import numpy as np
 
 from optkit.data.dataset import Batch, Dataset
 from optkit.errors import MetricError, StageError
-from optkit.explanation.quality import causes as quality_causes
+from optkit.explanation.quality.causes import find_loss_causes
 from optkit.explanation.quality.intermediates import (
     LAYERS,
     ComparedLayer,
@@ -85,7 +85,7 @@ def layer_errors(
     return LayerErrors(
         layers=layers,
         ranges=ranged,
-        findings=quality_causes.find_causes(layers, ranged, wide, disturbed),
+        findings=find_loss_causes(layers, ranged, wide, disturbed),
         samples=len(dataset),
         disturbed=disturbed,
         unmatched=unmatched,

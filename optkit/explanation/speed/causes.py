@@ -26,7 +26,7 @@ _HALVES = ("bfloat16", "float16")
 _REFERENCE = "ref"
 
 
-def findings(case: Case) -> list[FindingRecord]:
+def find_speed_causes(case: Case) -> list[FindingRecord]:
     """Return all causes: the most expensive first, then those that save time, and facts without a cost last."""
     found = [finding for cause in _CAUSES for finding in cause(case)]
     return sorted(found, key=lambda each: (each.seconds is None, -(each.seconds or 0.0)))

@@ -8,12 +8,12 @@ from dataclasses import replace
 from optkit import units
 from optkit.errors import OptkitError
 from optkit.explanation.speed import alignment
-from optkit.explanation.speed import causes as speed_causes
 from optkit.explanation.speed import remedies as speed_remedies
 from optkit.explanation.speed.alignment import Pair, total
 from optkit.explanation.speed.case import Case, Side
+from optkit.explanation.speed.causes import find_speed_causes
 from optkit.explanation.speed.integer_regions import integer_regions
-from optkit.formats import layers as model_layers
+from optkit.formats.layers import read_layers
 from optkit.formats.onnx import fusion_map, graph
 from optkit.formats.operators import Operator, Profile
 from optkit.formats.tensors import Arrays
@@ -44,7 +44,7 @@ _EVEN = 0.03
 """Share of the baseline's time up to which a difference counts as none, as in a comparison's verdict."""
 
 
-def speed(
+def explain_speed(
     baseline: Candidate,
     candidate: Candidate,
     compared: Comparison,
@@ -68,7 +68,7 @@ def speed(
     if hopeless := speed_remedies.hopeless(case):
         case = replace(case, elsewhere=_opens_elsewhere(case.baseline.candidate))
     before, after = case.baseline, case.candidate
-    causes = speed_remedies.with_commands(case, speed_causes.findings(case), data, calibration)
+    causes = speed_remedies.with_commands(case, find_speed_causes(case), data, calibration)
     tried = next((finding for finding in causes if finding.command), None)
     families = _families(case)
     return SpeedExplanation(
@@ -129,9 +129,7 @@ def _side(candidate: Candidate, row: Row | None, profile: Profile) -> tuple[Side
     profiled = total(profile.operators)
     scale = min(1.0, measured / profiled) if profiled else 1.0
     operators = tuple(replace(each, seconds=scale * each.seconds) for each in profile.operators)
-    return Side(
-        candidate, model_layers.read_layers(candidate.model), replace(profile, operators=operators), measured
-    ), scale
+    return Side(candidate, read_layers(candidate.model), replace(profile, operators=operators), measured), scale
 
 
 def _families(case: Case) -> list[FamilyRecord]:

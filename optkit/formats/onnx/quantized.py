@@ -11,10 +11,10 @@ from optkit.formats.onnx.nodes import graphs, tensors, walk
 if TYPE_CHECKING:
     import onnx
 from optkit.formats.onnx.signature import dtype_name
-from optkit.formats.onnx.upgrade import _constant
+from optkit.formats.onnx.upgrade import constant_value
 
 
-def quantized(proto: onnx.ModelProto) -> str | None:
+def quantization_scheme(proto: onnx.ModelProto) -> str | None:
     """Describe the model's quantization (``QDQ int8 static``, ``weight-only int4 (MatMulNBits)``); ``None`` if none."""
     names = {node.op_type for node in walk(proto)}
     dynamic = sorted(name for name in names if name.startswith(_DYNAMIC) or name in _INTEGER)
@@ -54,7 +54,7 @@ def _block_bits(proto: onnx.ModelProto) -> int:
 def _dequantized(proto: onnx.ModelProto) -> str | None:
     """Return the most frequent dtype of weights that a ``DequantizeLinear`` turns into floats."""
     sources = {node.input[0] for node in walk(proto) if node.op_type == "DequantizeLinear"}
-    constants = {node.output[0]: node.attribute[0].t for node in walk(proto) if _constant(node) is not None}
+    constants = {node.output[0]: node.attribute[0].t for node in walk(proto) if constant_value(node) is not None}
     stored = {tensor.name: tensor for graph in graphs(proto) for tensor in graph.initializer}
     kinds = Counter(dtype_name(t.data_type) for name, t in (constants | stored).items() if name in sources)
     kinds.pop("int32", None)  # biases

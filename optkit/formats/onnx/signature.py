@@ -14,7 +14,7 @@ _NAMELESS = ("", "?", "-1", "None", "*")
 """Names that exporters write for a nameless dynamic dimension; two of them need not be equal."""
 
 
-def signature(proto: onnx.ModelProto) -> Signature:
+def read_signature(proto: onnx.ModelProto) -> Signature:
     """Return inputs (without initializers) and outputs. A nameless first dimension is called ``batch``."""
     filled = {tensor.name for tensor in proto.graph.initializer}
     filled |= {sparse.values.name for sparse in proto.graph.sparse_initializer}

@@ -63,7 +63,7 @@ def _constants_to_initializers(graph: onnx.GraphProto) -> int:
     returned = {value.name for value in graph.output}
     kept = []
     for node in graph.node:
-        tensor = None if node.output[:1] and node.output[0] in returned else _constant(node)
+        tensor = None if node.output[:1] and node.output[0] in returned else constant_value(node)
         if tensor is None:
             kept.append(node)
             continue
@@ -77,7 +77,7 @@ def _constants_to_initializers(graph: onnx.GraphProto) -> int:
     return moved
 
 
-def _constant(node: onnx.NodeProto) -> Any:
+def constant_value(node: onnx.NodeProto) -> Any:
     """Return the tensor of a ``Constant`` node; ``None`` for other nodes, strings and sparse values."""
     import numpy as np
     from onnx import helper, numpy_helper

@@ -15,7 +15,7 @@ def library() -> Any:
     return lazy.require("openvino", extra="openvino")
 
 
-def read(path: Path, core: Any = None) -> Any:
+def read_model(path: Path, core: Any = None) -> Any:
     """Read the file's graph, as its frontend makes it. Raises TargetError for a file that OpenVINO cannot read."""
     core = core or library().Core()
     with foreign(f"openvino refuses {path.name}", TargetError):

@@ -11,12 +11,13 @@ from typing import Any
 
 from optkit.errors import OutputError, lasting
 from optkit.formats.openvino import reading as ir_file
+from optkit.formats.openvino.reading import read_model
 from optkit.system.native import reason
 
 
 def read(path: Path) -> Any:
     """Read an ONNX or IR file and give its nodes stable names. Raises TargetError if OpenVINO cannot read it."""
-    graph = ir_file.read(path)
+    graph = read_model(path)
     settle(graph)
     return graph
 

@@ -16,7 +16,7 @@ from optkit.formats.torch import loading, structure
 from optkit.formats.torch.structure import Structure
 
 
-def write(module: Any, source: Model, folder: Path, layers: Structure | None = None) -> Model:
+def save_module(module: Any, source: Model, folder: Path, layers: Structure | None = None) -> Model:
     """Write ``module``, derived from ``source``, to ``folder``.
 
     ``layers`` holds the source's layers that are left, and the ranges to clip to.

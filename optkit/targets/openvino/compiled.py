@@ -7,6 +7,7 @@ from typing import Any
 
 from optkit.errors import TargetError
 from optkit.formats.openvino import reading as ir_file
+from optkit.formats.openvino.reading import read_model
 from optkit.formats.tensors import Arrays
 from optkit.system.native import foreign
 
@@ -19,7 +20,7 @@ class Forms:
 
     def __init__(self, path: Path, options: dict[str, Any]) -> None:
         self.core = ir_file.library().Core()
-        self.graph = ir_file.read(path, self.core)
+        self.graph = read_model(path, self.core)
         self._options, self._name = options, path.name
         self._shapes = {key: tuple(shape) for key, shape in options.get("static_shapes", {}).items()}
         self._compiled: dict[bool, Any] = {}
