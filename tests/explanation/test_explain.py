@@ -523,7 +523,7 @@ def test_where_quality_was_lost_the_speed_half_has_no_other_layers_to_exclude(ve
         )
 
     monkeypatch.setattr(comparison, "side_by_side", judged)
-    monkeypatch.setattr(speed_explanation, "speed", slow)
+    monkeypatch.setattr("optkit.verbs.explain.explain_speed", slow)
     small = tmp_path / "small.onnx"
     quantize(outlier / "model.onnx", small, calibration=outlier / "calibration.npz", method="static", measure=False)
     found = lost_by(outlier, small)
