@@ -1,6 +1,6 @@
-"""A net that rounding hurts: MobileNetV1 (Howard et al., 2017) in small, deep and narrow, with SiLU for ReLU.
+"""A network that is sensitive to quantization: a small MobileNetV1 (Howard et al., 2017), deep and narrow, with SiLU.
 
-Nothing goes past its layers, so that each one's error goes through all that follow.
+It has no shortcuts: the rounding error of each layer passes through all later ones.
 """
 
 from torch import nn
@@ -13,7 +13,7 @@ def _normed(*convolution: nn.Module) -> list[nn.Module]:
 
 
 def build() -> nn.Module:
-    """Pixels in 0..1, ``x: float32[batch, 1, 28, 28]``, to ten logits."""
+    """Make the network: from pixels in 0..1, ``x: float32[batch, 1, 28, 28]``, to ten logits."""
     layers = _normed(nn.Conv2d(1, WIDTH, 3, 2, 1, bias=False))
     for _ in range(DEPTH):
         layers += _normed(nn.Conv2d(WIDTH, WIDTH, 3, 1, 1, groups=WIDTH, bias=False))
