@@ -49,6 +49,8 @@ class TrainingFacts(Record):
     """Number of training steps, each of one batch."""
     resumed: int | None = None
     """The step of the checkpoint that it went on from; null where it was not interrupted."""
+    discarded: str | None = None
+    """The reason why the checkpoint of an interrupted training was not used; null where there was none, or it was."""
     best: int = 0
     """The epoch whose weights were kept; 0 where none was better than the start."""
     stopped_early: bool = False
