@@ -64,7 +64,7 @@ def _calibrated(path: Path, operators: list[str], request: Request) -> Any:
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
     method = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}[request.options.calibrate]
-    with tempfile.TemporaryDirectory(dir=request.workdir) as name:
+    with tempfile.TemporaryDirectory(dir=request.workdir, prefix="optkit-") as name:
         with request.engine.running(), silent():
             calibrator = create_calibrator(
                 path,

@@ -31,7 +31,7 @@ def compare_with_float(
     absence = target(done.request.target).absence()
     if absence is None:
         return _side_by_side(done, after, metric, max_drop, seconds)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="optkit-") as folder:
         meant = half_verify.reference(after, Path(folder))
         found = _side_by_side(done, meant, metric, max_drop, None)
     before, result = found.rows

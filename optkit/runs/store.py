@@ -144,7 +144,7 @@ class Store:
     @contextmanager
     def workdir(self) -> Iterator[Path]:
         """An empty folder aside, for a stage to write in; gone afterwards unless ``put`` moved it into place."""
-        folder = Path(tempfile.mkdtemp(dir=self._aside))
+        folder = Path(tempfile.mkdtemp(dir=self._aside, prefix="optkit-"))
         try:
             yield folder
         finally:
@@ -229,7 +229,7 @@ class Store:
             if self.get(key, source) is not None:
                 return
             # The entry that is there is corrupt.
-            corrupt = Path(tempfile.mkdtemp(dir=self._aside))
+            corrupt = Path(tempfile.mkdtemp(dir=self._aside, prefix="optkit-"))
             place.rename(corrupt / key)
             folder.rename(place)
             shutil.rmtree(corrupt, ignore_errors=True)

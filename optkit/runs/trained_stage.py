@@ -45,7 +45,7 @@ def carry_out(
     exports = options.measure or destination.suffix == ".onnx"
     with (
         transformed(stage, replace(request, keep=keep, exports=exports)) as done,
-        tempfile.TemporaryDirectory() as name,
+        tempfile.TemporaryDirectory(prefix="optkit-") as name,
     ):
         result = done.outcome.model
         if destination.suffix == ".onnx":

@@ -43,7 +43,7 @@ class Pace:
 
     def speedup(self, module: Any, seconds: float) -> Interval:
         """Measure the speed-up of a module over the baseline. Raises StageError if it cannot be timed."""
-        with tempfile.TemporaryDirectory(dir=self.context.workdir) as name:
+        with tempfile.TemporaryDirectory(dir=self.context.workdir, prefix="optkit-") as name:
             model = self.write(module, Path(name))
             after = _export(model, self.context, Path(name) / "onnx")
             candidates = [

@@ -62,7 +62,7 @@ def tried_parts(runtime: Target) -> tuple[list[ProviderRecord], list[Note]]:
 def _run(code: str) -> subprocess.CompletedProcess[str] | None:
     """Run Python code in a process of its own; ``None`` where it takes too long."""
     # In a folder of its own, so that no file in the user's folder is taken for a library.
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="optkit-") as folder:
         try:
             return subprocess.run(
                 [sys.executable, "-c", code],

@@ -263,8 +263,8 @@ def test_take_spreads_its_samples_over_data_sorted_by_class(tmp_path):
 
 MEMORY = """
 import resource, sys
-from optkit import data
-dataset = data.open(sys.argv[1])
+from optkit.data.dataset import open_dataset
+dataset = open_dataset(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for batch in dataset.batches(8): pass
 dataset.digest

@@ -11,15 +11,16 @@ from onnx import helper
 from onnx_files import save
 
 import optkit
+from optkit import lazy
 from optkit.data.dataset import open_dataset
 from optkit.errors import ModelError, OutputError, SignatureError, StageError, UsageError
 from optkit.formats.onnx import graph
 from optkit.formats.onnx import nodes as graph_nodes
 from optkit.formats.onnx.signature import read_signature
 from optkit.options.verbs.quantize import Calibrate, QuantizeOptions
-from optkit.quantization import qdq, quantizer
+from optkit.quantization import qdq
 from optkit.quantization.methods import onnxruntime_static
-from optkit.quantization.quantizer import Request
+from optkit.quantization.quantizer import QUANTIZERS, Request, static_quantizer
 from optkit.quantization.range_cache import RangeCache
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -176,13 +177,14 @@ def test_what_cannot_be_quantized_is_refused_with_a_hint(options, error, samples
 
 
 def test_every_way_to_calibrate_is_one_of_an_engine_and_an_option():
-    assert {way for ways in quantizer.CALIBRATES.values() for way in ways} == set(get_args(Calibrate))
+    ways = {way for entry in QUANTIZERS for way in lazy.resolve(QUANTIZERS, entry, kind="quantizer").calibrations}
+    assert ways == set(get_args(Calibrate))
 
 
 @pytest.mark.parametrize(("target", "calibrate"), [("onnxruntime", "mean"), ("openvino", "entropy")])
 def test_a_way_to_calibrate_that_the_engine_lacks_is_refused(target, calibrate, samples, tmp_path):
     ready = {"calibration": samples / "calibration.npz", "method": "static", "measure": False}
-    assert calibrate not in quantizer.static_quantizer("nncf" if target == "openvino" else target).calibrations
+    assert calibrate not in static_quantizer("nncf" if target == "openvino" else target).calibrations
     with pytest.raises(UsageError, match=f"cannot calibrate by {calibrate}") as caught:
         optkit.quantize(samples / "model.onnx", tmp_path / "out.onnx", target=target, calibrate=calibrate, **ready)
     assert "minmax" in caught.value.hint

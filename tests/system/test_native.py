@@ -170,7 +170,7 @@ def test_an_error_of_a_library_becomes_one_clear_line(name):
     ("message", "line"),
     [
         (
-            "[ONNXRuntimeError] : 1 : FAIL : Load model from /tmp/tmpa1b2c3d4/m.onnx failed:/onnxruntime_src/"
+            "[ONNXRuntimeError] : 1 : FAIL : Load model from /tmp/optkit-a1b2c3d4/m.onnx failed:/onnxruntime_src/"
             "onnxruntime/core/graph/model.cc:256 onnxruntime::Model::Model(onnx::ModelProto&&, const "
             "onnxruntime::PathString&, const onnxruntime::logging::Logger&) Unsupported model IR version: 99, "
             "max supported IR version: 14\n",
@@ -178,7 +178,7 @@ def test_an_error_of_a_library_becomes_one_clear_line(name):
         ),
         (
             'External data path validation failed for initializer: w. Error: tensorprotoutils.cc:619 '
-            'ValidateExternalDataPathFromDir External data path does not exist: "/home/me/tmp/tmpinvos7h0/w"',
+            'ValidateExternalDataPathFromDir External data path does not exist: "/home/me/tmp/optkit-invos7h0/w"',
             'External data path validation failed for initializer: w. Error: External data path does not exist: "w"',
         ),
         (
@@ -264,7 +264,7 @@ def test_silence_ends_with_its_block(capsys, caplog):
 @pytest.mark.parametrize(
     ("path", "place"),
     [
-        ("/home/me/.cache/optkit/tmp/tmpinvos7h0/model.onnx", "/home/me/.cache/optkit/tmp"),
+        ("/home/me/.cache/optkit/tmp/optkit-invos7h0/model.onnx", "/home/me/.cache/optkit/tmp"),
         ("out/.optkit-invos7h0/model.onnx", "out"),
         ("/tmp/optkit-profile-invos7h0/x", "/tmp"),
         ("/data/optkit-models/model.onnx", "/data/optkit-models/model.onnx"),
@@ -279,7 +279,7 @@ def test_the_lasting_part_of_a_path_is_what_a_user_knows(path, place):
     [
         (f"/c/optkit/entries/{'0a' * 32}/model.onnx: no Conv", "model.onnx: no Conv"),
         ("/tmp/optkit-invos7h0/float/model.onnx and /data/m.onnx", "model.onnx and /data/m.onnx"),
-        ("'/tmp/tmpinvos7h0': cannot be written", "'/tmp': cannot be written"),
+        ("'/tmp/optkit-invos7h0': cannot be written", "'/tmp': cannot be written"),
         ("either/or", "either/or"),
     ],
 )

@@ -54,7 +54,7 @@ def probe(model: Model, proto: Any, workdir: Path, names: tuple[str, ...] = ()) 
     given = {value.name for value in copied.graph.output}
     copied.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in given)
     runtime = target(REFERENCE)
-    with tempfile.TemporaryDirectory(dir=workdir) as folder:
+    with tempfile.TemporaryDirectory(dir=workdir, prefix="optkit-") as folder:
         path = Path(folder) / "probed.onnx"
         graph.save(copied, path)
         del copied
