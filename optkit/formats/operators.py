@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from optkit.records.explanation import Family
+if TYPE_CHECKING:
+    from optkit.records.explanation import Family  # a session's process does without pydantic
+
 
 WEIGHTED: tuple[Family, ...] = ("convolution", "matrix product", "recurrent")
 """The families with nearly all arithmetic; quantizers turn their layers into integers."""

@@ -763,7 +763,9 @@ def test_bindings_without_their_libraries_give_way_to_what_imports(tmp_path):
         return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
 
     assert "TensorRT-RTX" in said("from optkit.targets.tensorrt import library; print(library.name())").stdout
-    alone = said("from optkit import lazy, trt; trt.MODULES = ('tensorrt',); trt.library()").stderr
+    alone = said(
+        "from optkit.targets.tensorrt import library; library.MODULES = ('tensorrt',); library.library()"
+    ).stderr
     assert "tensorrt is installed and does not import: libnvonnxparser.so.11" in alone
 
 
