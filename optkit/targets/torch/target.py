@@ -41,8 +41,9 @@ class Torch(Target):
 
     def device_options(self, device: str) -> dict[str, Any]:
         """The device; on a GPU also no TF32, which torch by itself takes in convolutions."""
-        on_gpu = {"copies": True, "cuda_graph": False, "allow_tf32": False}
-        return {"device": device} | (on_gpu if device == "cuda" else {})
+        if device == "cuda":
+            return {"device": device, "copies": True, "cuda_graph": False, "allow_tf32": False}
+        return super().device_options(device) | {"device": device}
 
     def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
         """torch's pool is the process's; each session's thread that calls it has one of its own."""
