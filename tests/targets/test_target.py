@@ -72,5 +72,5 @@ def test_every_precision_has_its_quantizers_or_a_reason(runtime):
     assert all(maker.key in QUANTIZERS for makers in precisions.makers.values() for maker in makers)
     assert all(precisions.makers.values())
     assert not set(precisions.makers) & set(precisions.refused)
-    engines = {key.rpartition("-")[0].removesuffix("-weight") for key in QUANTIZERS}
-    assert set(precisions.engines) <= engines
+    for engine in precisions.engines:
+        assert any(key.startswith(f"{engine}-") for key in QUANTIZERS)
