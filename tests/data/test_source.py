@@ -58,10 +58,6 @@ def content(batch):
     return digest_of({**batch.feed, "labels": batch.labels})
 
 
-def test_every_source_has_an_example():
-    assert EXAMPLES.keys() == SOURCES.keys()
-
-
 def test_it_fits_the_models_inputs_and_has_one_label_for_each_sample(kind, dataset):
     assert len(dataset) == len(dataset.source) > 1
     assert type(dataset.source).__name__ == SOURCES[kind].partition(":")[2]

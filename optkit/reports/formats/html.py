@@ -19,6 +19,7 @@ def render(run: Run) -> str:
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
         undefined=StrictUndefined,
     )
     drawn = run_charts.charts(run) + training_charts.charts(run) + search_charts.charts(run)

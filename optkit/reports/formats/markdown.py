@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -18,9 +19,10 @@ def render(run: Run) -> str:
         loader=PackageLoader("optkit", "reports/formats"),
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"sheet": _sheet, "cell": _cell}
+    environment.filters |= {"sheet": _sheet, "cell": _cell, "code": _code}
     text: str = environment.get_template("report.md.jinja").render(
         run=run, summary=summary, searched=search_summary, trainings=training_charts.sheet(run)
     )
@@ -43,3 +45,10 @@ def _line(cells: Any) -> str:
 def _cell(text: str) -> str:
     """Escape text so that it neither ends its cell nor starts a tag."""
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def _code(text: str) -> str:
+    """Write text as code, between more backticks than stand together in it."""
+    line = text.replace("\n", " ")
+    longest = max(map(len, re.findall("`+", line)), default=0)
+    return f"{'`' * (longest + 1)} {line} {'`' * (longest + 1)}" if longest else f"`{line}`"
