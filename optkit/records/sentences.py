@@ -73,7 +73,8 @@ def verdict(row: Row, comparison: Comparison) -> str:
     if row.status == "failed":
         return f"{name} failed: {row.reason}"
     parts = [speed(row) if row.latency else "", _size(row, comparison.rows[0]), lost(row, comparison.max_drop)]
-    return f"{name}: " + ", ".join(part for part in parts if part)
+    told = ", ".join(part for part in parts if part)
+    return f"{name}: {told}" if told else name
 
 
 def _size(row: Row, baseline: Row) -> str:
