@@ -40,6 +40,20 @@ TABLE = "targets/table"
 SMALL = {"decisions", "deployment", "schemas", "explanation"}
 """Rooms of fewer than five files: two that later work fills, one of files of another kind, and one of rooms."""
 
+CONTRACTS = {"dataset": "source"}
+"""The contract of a family, where the file that defines it has another name."""
+TESTS = ROOT / "tests"
+UNTESTED = {
+    "schemas": "files that are compared with the code where recipes and runs are tested",
+}
+"""Rooms without a folder of tests."""
+OTHER_TESTS = {
+    "documents": "README, docs, samples and the architecture, which belong to no room",
+    "outside": "a package that stands for a third party's",
+    "saved": "files that earlier versions wrote",
+}
+"""Folders of tests of no room."""
+
 
 def imported(path):
     """The modules of optkit that ``path`` imports, wherever in the file, typing aside, as paths below the package."""
@@ -178,3 +192,25 @@ def test_every_entry_of_a_table_resolves(table):
 def test_every_verb_is_a_function_of_the_same_name(verb):
     assert callable(importlib.import_module(f"optkit.cli.{verb}").__dict__[verb])
     assert callable(importlib.import_module("optkit").__getattr__(verb))
+
+
+def test_tests_mirror_the_rooms():
+    folders = {path.name for path in TESTS.iterdir() if path.is_dir() and any(path.rglob("*.py"))}
+    assert folders == (set(ROOMS) - set(UNTESTED)) | set(OTHER_TESTS)
+    assert not set(UNTESTED) - set(ROOMS)
+    doorstep = {path.stem.removeprefix("test_").removesuffix("_properties") for path in TESTS.glob("test_*.py")}
+    assert doorstep <= DOORSTEP
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """Without packages, pytest imports a test by its file's name alone."""
+    names = Counter(path.name for path in TESTS.rglob("*.py") if TESTS / "saved" not in path.parents)
+    assert {name for name, count in names.items() if count > 1} == set()
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_contract_of_a_family_is_tested_over_its_table(table):
+    module, name = table.split(":")
+    room, contract = module.removeprefix("optkit.").split(".")
+    file = TESTS / room / f"test_{CONTRACTS.get(contract, contract)}.py"
+    assert f"params={name}" in file.read_text()
