@@ -12,7 +12,7 @@ from typing import Any
 from optkit.formats.model import Model
 from optkit.formats.tensors import Arrays
 from optkit.targets.onnxruntime.target import OnnxRuntime, OnnxRuntimeSession
-from optkit.targets.target import TARGETS
+from optkit.targets.table import TARGETS
 
 ENTRY = "slowed:Slowed"
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from optkit import lazy
-from optkit.data.description import DataSpec as DataSpec
-from optkit.data.description import read_description
+from optkit.data.description import DataSpec, read_description
 from optkit.errors import DataError, SignatureError
 from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec, check_feed
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from optkit.data.dataset import Dataset, DataSpec, open_dataset
+from optkit.data.dataset import Dataset, open_dataset
+from optkit.data.description import DataSpec
 from optkit.errors import DataError
 from optkit.formats.tensors import TensorSpec
 from optkit.options.data import CalibrationSize

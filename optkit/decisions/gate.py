@@ -13,7 +13,7 @@ from typing import Any
 from optkit import units
 from optkit.errors import UsageError
 from optkit.metrics.statistics import MARGIN
-from optkit.options.rules import Rules as Rules
+from optkit.options.rules import Rules
 from optkit.records import sentences
 from optkit.records.comparison import Comparison, Row
 from optkit.records.gate import GateVerdict, Judgement, RuleRecord

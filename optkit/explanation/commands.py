@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from optkit.formats.model import Model
 from optkit.measurement.candidate import Candidate
-from optkit.targets.target import DEFAULT, target
+from optkit.targets.table import DEFAULT
+from optkit.targets.target import target
 
 _METHODS = (("dynamic", "dynamic"), ("QDQ", "static"), ("static", "static"), ("weight-only", "weight-only"))
 

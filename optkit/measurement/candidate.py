@@ -11,7 +11,8 @@ from optkit.formats import opening
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.lazy import did_you_mean
 from optkit.options.measuring import TimeLimit
-from optkit.targets.target import TARGETS, Target, native, target
+from optkit.targets.table import TARGETS
+from optkit.targets.target import Target, native, target
 
 TIME_LIMIT = TimeLimit().time_limit
 """Seconds that one request may take before its child counts as hung."""

@@ -25,7 +25,8 @@ from optkit.formats.operators import Profile
 from optkit.formats.tensors import Arrays, Signature, check_feed
 from optkit.measurement.candidate import Candidate, resolve_candidate
 from optkit.options.option import Options
-from optkit.targets.target import TARGETS, Examination, target
+from optkit.targets.table import TARGETS
+from optkit.targets.target import Examination, target
 
 _GRACE = 5.0
 """Seconds that a child has to free its session before it is killed."""

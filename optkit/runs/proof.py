@@ -18,7 +18,8 @@ from optkit.quantization.half import verify as half_verify
 from optkit.quantization.half.verify import AS_WRITTEN
 from optkit.records.comparison import Comparison, Row
 from optkit.runs.single_stage import Transformed
-from optkit.targets.target import REFERENCE, target
+from optkit.targets.table import REFERENCE
+from optkit.targets.target import target
 
 
 def compare_with_float(

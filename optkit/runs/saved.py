@@ -13,13 +13,13 @@ from pydantic import ValidationError
 from optkit.data import splits
 from optkit.data.dataset import Dataset, open_dataset
 from optkit.data.description import DataSpec
-from optkit.decisions.gate import Rules
 from optkit.errors import DataError, ModelError, UsageError
 from optkit.formats import bundle_manifest, opening
 from optkit.formats.model import Model
 from optkit.formats.tensors import TensorSpec
 from optkit.measurement.candidate import TIME_LIMIT, Candidate, resolve_candidate
 from optkit.options import validation
+from optkit.options.rules import Rules
 from optkit.records.comparison import Comparison, Row
 from optkit.records.machine import Machine
 from optkit.records.model import DatasetRecord, ModelRecord

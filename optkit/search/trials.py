@@ -33,7 +33,8 @@ from optkit.search.measuring import Comparer, SearchParts
 from optkit.search.ranking import Ranking, Trial
 from optkit.stages.stage import Context, stage_class
 from optkit.system.native import surviving
-from optkit.targets.target import REFERENCE, target
+from optkit.targets.table import REFERENCE
+from optkit.targets.target import target
 
 _FINAL_SHARE = 0.4
 """Largest share of the budget that is reserved for the final comparison."""

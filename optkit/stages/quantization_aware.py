@@ -11,6 +11,7 @@ from optkit.formats.torch import loading
 from optkit.formats.torch.saving import save_module
 from optkit.formats.torch.structure import Structure
 from optkit.notes import Note
+from optkit.options.training import Schedule
 from optkit.stages.stage import Context, Interrupted, Outcome, stage_class
 from optkit.system import fingerprint
 from optkit.targets.target import target
@@ -19,7 +20,6 @@ from optkit.training import fake_quantization, schedule
 from optkit.training import lesson as lessons
 from optkit.training import loop as training_loop
 from optkit.training.lesson import Lesson
-from optkit.training.schedule import Schedule
 
 
 def trained(

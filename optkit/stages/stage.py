@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from optkit import lazy
 from optkit.data.dataset import Dataset
 from optkit.formats.model import Model
-from optkit.notes import Note as Note
+from optkit.notes import Note
 from optkit.progress import Progress, no_progress
 from optkit.quantization.range_cache import RangeCache
 from optkit.targets.table import DEFAULT

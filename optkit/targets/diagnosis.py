@@ -14,7 +14,8 @@ from optkit import lazy
 from optkit.notes import Note
 from optkit.records.machine import LibraryRecord, Machine, ProviderRecord
 from optkit.system import fingerprint, native
-from optkit.targets.target import TARGETS, Target
+from optkit.targets.table import TARGETS
+from optkit.targets.target import Target
 
 _TIME_LIMIT = 120
 

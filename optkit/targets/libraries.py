@@ -5,7 +5,8 @@ from __future__ import annotations
 from optkit.lazy import Library
 from optkit.records.machine import Machine
 from optkit.system import fingerprint as fingerprints
-from optkit.targets.target import TARGETS, target
+from optkit.targets.table import TARGETS
+from optkit.targets.target import target
 
 
 def of_targets() -> list[Library]:

@@ -23,9 +23,7 @@ from optkit.formats.tensors import Arrays, Signature
 from optkit.lazy import Library
 from optkit.progress import Progress, no_progress
 from optkit.targets.precisions import Precisions
-from optkit.targets.table import DEFAULT as DEFAULT
-from optkit.targets.table import REFERENCE as REFERENCE
-from optkit.targets.table import TARGETS as TARGETS
+from optkit.targets.table import DEFAULT, TARGETS
 
 if TYPE_CHECKING:  # pydantic, which child processes do without
     from optkit.notes import Note

@@ -19,12 +19,12 @@ from optkit.formats.torch import loading
 from optkit.formats.torch import outputs as torch_outputs
 from optkit.metrics import metric as metrics
 from optkit.metrics.metric import Metric
+from optkit.options.training import Schedule
 from optkit.options.verbs.distill import Match
 from optkit.training import device as devices
 from optkit.training.loop import Course, Judge
 from optkit.training.objectives import Objective, OutputCache, Weights, task_loss
 from optkit.training.samples import Drawn, Samples
-from optkit.training.schedule import Schedule
 from optkit.training.setup import TrainingSetup
 
 MODULES = ("module", "state-dict")

@@ -18,13 +18,14 @@ from typing import Any
 from optkit import units
 from optkit.errors import StageError
 from optkit.formats.tensors import Array
+from optkit.options.training import Schedule
 from optkit.progress import Progress, no_progress
 from optkit.system import native
 from optkit.training import device as devices
 from optkit.training.checkpoint import Best, Checkpoint
 from optkit.training.objectives import Losses, Objective
 from optkit.training.samples import Drawn, Samples
-from optkit.training.schedule import Epoch, History, Schedule, share
+from optkit.training.schedule import Epoch, History, share
 
 RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 """Learning rates that are tried if none is given."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from optkit import units
 from optkit.notes import Note
-from optkit.options.training import Schedule as Schedule
 
 _WARM_UP = 0.1
 """The share of all steps in which the learning rate rises."""

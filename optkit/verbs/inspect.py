@@ -19,7 +19,8 @@ from optkit.options.calling import takes
 from optkit.options.verbs.inspect import InspectCommand
 from optkit.progress import Progress
 from optkit.records.model import EngineLayerRecord, Inspection, Refusal, RefusedNodeRecord
-from optkit.targets.target import TARGETS, engine_builders, offered, target
+from optkit.targets.table import TARGETS
+from optkit.targets.target import engine_builders, offered, target
 
 
 @takes(InspectCommand)

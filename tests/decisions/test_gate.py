@@ -11,8 +11,8 @@ from onnx import numpy_helper
 
 import optkit as ok
 from optkit.decisions import gate as gate_rules
-from optkit.decisions.gate import Rules
 from optkit.errors import ModelError, UsageError
+from optkit.options.rules import Rules
 from optkit.records.comparison import Comparison, LatencyRecord, QualityRecord, Row
 from optkit.records.model import ModelRecord
 from optkit.records.record import Interval

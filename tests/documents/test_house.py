@@ -28,7 +28,7 @@ FILES = sorted(
 )
 TABLES = (
     "optkit.stages.stage:STAGES",
-    "optkit.targets.target:TARGETS",
+    "optkit.targets.table:TARGETS",
     "optkit.quantization.quantizer:QUANTIZERS",
     "optkit.data.dataset:SOURCES",
     "optkit.reports.report:REPORTS",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from optkit.targets.target import TARGETS
+from optkit.targets.table import TARGETS
 
 PACKAGE = Path(__file__).parents[2] / "optkit"
 OWN = re.compile(r"targets/|quantization/methods/(onnxruntime|openvino|tensorrt|nncf)_|formats/openvino/")

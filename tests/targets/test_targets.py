@@ -15,7 +15,8 @@ from optkit.formats.openvino import stable_names
 from optkit.formats.tensors import Signature, TensorSpec
 from optkit.measurement.candidate import Candidate
 from optkit.measurement.worker import Worker
-from optkit.targets.target import TARGETS, target
+from optkit.targets.table import TARGETS
+from optkit.targets.target import target
 
 RUNTIMES = ["onnxruntime", "openvino"]
 RANDOM = np.random.default_rng(0)

@@ -20,7 +20,8 @@ from optkit.measurement.worker import Worker
 from optkit.quantization.quantizer import QUANTIZERS
 from optkit.reports.report import REPORTS
 from optkit.stages.stage import STAGES
-from optkit.targets.target import TARGETS, target
+from optkit.targets.table import TARGETS
+from optkit.targets.target import target
 
 ROOT = Path(__file__).parents[2]
 RANDOM = np.random.default_rng(7)

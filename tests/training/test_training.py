@@ -21,12 +21,12 @@ from optkit.data.dataset import open_dataset
 from optkit.errors import DataError, OptkitError, StageError, UsageError
 from optkit.formats.tensors import TensorSpec
 from optkit.formats.torch import structure
+from optkit.options.training import Schedule
 from optkit.reports.charts import training as training_charts
 from optkit.training import objectives, schedule
 from optkit.training.loop import Course, Judge
 from optkit.training.objectives import Objective, Weights
 from optkit.training.samples import Drawn, Samples
-from optkit.training.schedule import Schedule
 
 COMMAND = [sys.executable, "-m", "optkit"]
 

@@ -1,1 +1,1 @@
-"""A source for each kind of file: the members of the table in ``optkit.data.dataset.dataset``."""
+"""A source for each kind of file: the members of the table in ``optkit.data.dataset``."""

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from optkit.data.dataset import Batch, DataSpec, Source, check_names, samples_in
+from optkit.data.dataset import Batch, Source, check_names, samples_in
+from optkit.data.description import DataSpec
 from optkit.data.spool import Spool
 from optkit.errors import DataError
 from optkit.formats.tensors import Array, Arrays, TensorSpec

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from optkit.data import npz_rows
-from optkit.data.dataset import LABELS, Batch, DataSpec, Source, check_names, samples_in
+from optkit.data.dataset import LABELS, Batch, Source, check_names, samples_in
+from optkit.data.description import DataSpec
 from optkit.errors import DataError
 from optkit.formats.tensors import Array, TensorSpec
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from optkit.data.dataset import PICTURES, Batch, DataSpec, Source
-from optkit.data.description import Images
+from optkit.data.dataset import PICTURES, Batch, Source
+from optkit.data.description import DataSpec, Images
 from optkit.errors import DataError, SignatureError
 from optkit.formats.tensors import Array, TensorSpec
 from optkit.lazy import did_you_mean

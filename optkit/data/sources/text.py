@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from optkit import lazy
-from optkit.data.dataset import Batch, DataSpec, Source
-from optkit.data.description import TextSpec
+from optkit.data.dataset import Batch, Source
+from optkit.data.description import DataSpec, TextSpec
 from optkit.data.spool import Spool
 from optkit.errors import DataError
 from optkit.formats.tensors import Array, Arrays, TensorSpec

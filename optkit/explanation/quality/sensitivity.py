@@ -32,7 +32,8 @@ from optkit.quantization.preparation import simplified
 from optkit.records.layers import LayerRecord, Sensitivity
 from optkit.system import fingerprint
 from optkit.system.native import Engine
-from optkit.targets.target import REFERENCE, target
+from optkit.targets.table import REFERENCE
+from optkit.targets.target import target
 
 SECONDS = 30.0
 """Default time limit."""

@@ -35,7 +35,8 @@ from optkit.quantization.half.cast import (
     set_elem_type,
     to_float32,
 )
-from optkit.targets.target import REFERENCE, target
+from optkit.targets.table import REFERENCE
+from optkit.targets.target import target
 
 AS_WRITTEN = {"graph_optimization_level": "ORT_ENABLE_BASIC"}
 """Options of onnxruntime without its own integer kernels; those that it inserts for 8-bit floats compute otherwise."""

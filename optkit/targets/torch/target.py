@@ -11,7 +11,8 @@ from optkit.formats.torch import loading
 from optkit.lazy import Library
 from optkit.progress import Progress, no_progress
 from optkit.system.cgroup import cores_allowed
-from optkit.targets.target import DEFAULT, Compiled, Session, Target
+from optkit.targets.table import DEFAULT
+from optkit.targets.target import Compiled, Session, Target
 from optkit.targets.torch.session import CudaSession, TorchSession, explaining, library, require_gpu
 
 if TYPE_CHECKING:
