@@ -18,8 +18,6 @@ from optkit.targets.table import TARGETS
 from optkit.targets.target import Target
 
 _TIME_LIMIT = 120
-
-
 _NOT_INSTALLED = "not installed"
 
 
@@ -81,10 +79,14 @@ def _reason(done: subprocess.CompletedProcess[str], when: str) -> str:
 
 
 def of_libraries(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[Note]:
-    """Notes on missing libraries, with the command that brings them, on broken ones, and on those that conflict."""
+    """Note missing libraries of optkit's extras, with the command that installs them, and targets that do not import.
+
+    A runtime from outside that imports may tell no version.
+    """
+    absent = [each for each in targets if each.error == _NOT_INSTALLED]
     missing: dict[str, list[str]] = {}
-    for library in (*targets, *here.libraries):
-        if library.extra is not None and library.version is None and library.error in (None, _NOT_INSTALLED):
+    for library in (*absent, *(each for each in here.libraries if each.version is None)):
+        if library.extra is not None and library.extra in lazy.EXTRAS:
             missing.setdefault(library.extra, []).append(library.name)
     for extra, names in missing.items():
         one = "is" if len(set(names)) == 1 else "are"

@@ -155,7 +155,7 @@ class Target(ABC):
     modules: ClassVar[tuple[str, ...]] = ()
     """Import names of the runtime; the first that is installed is used."""
     extra: ClassVar[str | None] = None
-    """The extra of optkit that installs it."""
+    """The extra of optkit that installs it; ``None`` where it comes with optkit, or from elsewhere."""
     libraries: ClassVar[tuple[Library, ...]] = ()
     """The distributions that its results depend on."""
 

@@ -56,9 +56,7 @@ class Second(Target):
         yield "SecondAccelerator", "is not plugged in", "plug it in"
 
     def advice(self, here: Any, found: Any) -> Iterator[Any]:
-        from optkit.records.record import NoteRecord
-
-        yield NoteRecord(text=f"{here.cores} cores for {found.name}", where=self.name)
+        yield Note(text=f"{here.cores} cores for {found.name}", where=self.name)
 
     def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
         return {"workers": threads or 1, "turbo": False}

@@ -13,7 +13,7 @@ def static(request: Request) -> Quantized:
     """Round weights to 256 steps, and look at the calibration data as if it mattered."""
     seen = sum(len(feed["x"]) for feed in request.feeds())
     path = _rounded(request, 127.0, "rounded")
-    return Quantized(path, {"workers": 1}, (Note(f"{seen} samples seen by {request.calibrate}"),))
+    return Quantized(path, {"workers": 1}, (Note(f"{seen} samples seen by {request.options.calibrate}"),))
 
 
 @quantizing()

@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from optkit.records.rules import Rules
 
 import optkit
 from optkit.data.dataset import SOURCES
@@ -169,7 +168,8 @@ def test_gate_judges_it(second):
         target="second",
         data="data.rows",
         metric="accuracy",
-        rules=Rules(min_speedup=1.5, max_drop=0.2),
+        min_speedup=1.5,
+        max_drop=0.2,
         seconds=0.5,
     )
     assert found.verdict == "pass"
