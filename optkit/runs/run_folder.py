@@ -101,4 +101,9 @@ def _resumable(folder: Path, recipe_text: str) -> bool:
     if folder.is_dir() and all(entry.name.startswith(atomic.ASIDE) for entry in folder.iterdir()):
         return True
     own = folder / RECIPE
-    return own.is_file() and not (folder / RECORD).exists() and own.read_text(encoding="utf-8") == recipe_text
+    if not own.is_file() or (folder / RECORD).exists():
+        return False
+    try:  # another version may have written the keys in another order
+        return bool(yaml.safe_load(own.read_bytes()) == yaml.safe_load(recipe_text))
+    except yaml.YAMLError:
+        return False

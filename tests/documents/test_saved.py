@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from optkit.records.rules import Rules
 
 import optkit as package
 from optkit import lazy
@@ -175,13 +174,13 @@ def test_a_run_is_judged_by_its_record_alone(kept, name, tmp_path):
     if name == "runs/gated":  # its recipe's rules are about times and bytes
         refused(UsageError, "cannot be measured anew here", lambda: package.gate(record=record), hint="judge ratios")
         return
-    found = package.gate(record=record, rules=Rules(max_drop=0.9))
+    found = package.gate(record=record, max_drop=0.9)
     assert found.verdict in ("pass", "inconclusive", "fail")
     assert any("not measured anew" in note.text for note in found.notes)
 
 
 def test_a_saved_comparison_is_measured_anew(example):
-    found = package.gate(record="records/compare-fake.json", rules=Rules(max_drop=0.9), seconds=0.2)
+    found = package.gate(record="records/compare-fake.json", max_drop=0.9, seconds=0.2)
     assert found.verdict == "pass"
     assert any("measured anew, here" in note.text for note in found.notes)
 
@@ -189,7 +188,7 @@ def test_a_saved_comparison_is_measured_anew(example):
 def test_a_saved_comparison_stands_for_its_model_as_a_baseline(example):
     found = package.gate(
         "models/half.onnx@fake", baseline="records/compare-fake.json", data="data.npz",
-        rules=Rules(max_drop=0.9), seconds=0.2,
+        max_drop=0.9, seconds=0.2,
     )  # fmt: skip
     assert found.baseline == "static.onnx on fake"
     assert any("a saved figure is no baseline" in note.text for note in found.notes)
