@@ -40,7 +40,7 @@ TABLE = "targets/table"
 SMALL = {"decisions", "deployment", "schemas", "explanation"}
 """Rooms of fewer than five files: two that later work fills, one of files of another kind, and one of rooms."""
 
-CONTRACTS = {"dataset": "source"}
+CONTRACTS = {"dataset": "source", "table": "target"}
 """The contract of a family, where the file that defines it has another name."""
 TESTS = ROOT / "tests"
 UNTESTED = {
