@@ -26,6 +26,18 @@ def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("OPTKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
+@pytest.fixture(autouse=True)
+def own_flags():
+    """No test meets the processor's flags that another left: onnxruntime's ``session.set_denormal_as_zero`` sets those of
+    the whole thread.
+    """
+    yield
+    if float("5e-324") * float("1") == 0.0:
+        import torch
+
+        torch.set_flush_denormal(False)
+
+
 @pytest.fixture
 def optkit():
     """Run ``optkit`` as a process of its own."""
