@@ -13,11 +13,12 @@ from rounds import Known
 
 from optkit.measurement import timing
 from optkit.metrics import statistics
+from optkit.records.record import Interval
 
 DRAWS = 300
 
 
-def drawn(launches: list[list[float]], most: int, draw: random.Random) -> statistics.Interval:
+def drawn(launches: list[list[float]], most: int, draw: random.Random) -> Interval:
     """A comparison made of recorded launches, which ends by the rule of ``timing``."""
     taken: list[list[float]] = []
     while True:

@@ -1,4 +1,4 @@
-"""Confidence intervals of quality: for proportions, paired proportions and, by bootstrap, any other statistic."""
+"""Confidence intervals of quality, for proportions, paired proportions and by bootstrap; McNemar's exact test."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from statistics import NormalDist
 
 import numpy as np
 
-from optkit.metrics.statistics import expanded_tail
+from optkit.metrics.statistics import CONFIDENCE, expanded_tail
 from optkit.records.record import Interval
 
-CONFIDENCE = 0.95
-
-
 _RESAMPLES = 1000
-
-
+SIGNIFICANT = 0.05
+"""A difference counts as shown below this p-value, the counterpart of intervals of 95 %."""
 _Z = NormalDist().inv_cdf((1.0 + CONFIDENCE) / 2.0)
 
 
@@ -54,10 +51,6 @@ def bootstrap(statistic: Callable[[np.ndarray], float], count: int, *, seed: int
 
 def _around(value: float, low: float, high: float) -> Interval:
     return Interval(value=value, low=min(low, value), high=max(high, value), confidence=CONFIDENCE)
-
-
-SIGNIFICANT = 0.05
-"""A difference counts as shown below this p-value, the counterpart of intervals of 95 %."""
 
 
 def p_value(only_first: int, only_second: int) -> float:

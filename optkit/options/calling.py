@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import numbers
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -29,7 +30,10 @@ def takes(model: type[Given]) -> Callable[[Callable[[Given, Progress], Answer]],
 
         @functools.wraps(carry_out)
         def verb(*arguments: Any, progress: Progress = no_progress, **keywords: Any) -> Answer:
-            values = _bound(carry_out.__name__, signature, arguments, keywords)
+            values = {
+                name: _plain(value)
+                for name, value in _bound(carry_out.__name__, signature, arguments, keywords).items()
+            }
             return carry_out(checked(model, values, named=str, hint=f"help(optkit.{carry_out.__name__})"), progress)
 
         verb.__signature__ = signature.replace(  # type: ignore[attr-defined]
@@ -56,6 +60,15 @@ def signature_of(model: type[Options]) -> inspect.Signature:
         for each in options_of(model)
     ]
     return inspect.Signature(sorted(found, key=lambda each: (each.kind, each.default is not inspect.Parameter.empty)))
+
+
+def _plain(value: Any) -> Any:
+    """Make Python's number of another library's (NumPy's), which a strict model refuses."""
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
 
 
 def _bound(

@@ -68,21 +68,10 @@ def dotted(place: Place) -> str:
     return text.removeprefix(".")
 
 
-def as_option(place: Place) -> str:
-    """Write the command-line option of a field: ``("max_drop",)`` -> ``--max-drop``."""
-    return f"--{place[0]}".replace("_", "-") if place else ""
-
-
-def first_error(error: ValidationError, *, spelled: Callable[[Place], str] = dotted) -> str:
-    """Write the first complaint as one line: ``seed should be at least 0, not -1``; ``spelled`` writes its place."""
+def first_error(error: ValidationError) -> str:
+    """Write the first complaint as one line: ``seed should be at least 0, not -1``."""
     found = complaint(error)
-    return found.line(spelled(found.place))
-
-
-def option_error(error: ValidationError) -> str:
-    """Write the first complaint about a command's options as one line: ``--sparsity 2: should be less than 1``."""
-    found = complaint(error)
-    return f"{as_option(found.place)} {found.value}: {found.text}" if found.place else found.text
+    return found.line(dotted(found.place))
 
 
 def short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Saved comparisons, read from the folder of a run, from its record, or from ``optkit compare --json`` output."""
+"""Saved comparisons: read from a run's folder, its record or ``compare --json``; their models and data found again."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from optkit.records.model import DatasetRecord, ModelRecord
 from optkit.runs import run_folder
 from optkit.runs.recipe import Recipe
 from optkit.targets.target import target
+
+_CHANGED = "changed since it was recorded (its digest differs)"
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,6 @@ def _schema(path: Path) -> str | None:
         return None
     schema = document.get("schema") if isinstance(document, dict) else None
     return schema if isinstance(schema, str) else None
-
-
-_CHANGED = "changed since it was recorded (its digest differs)"
 
 
 def candidate(

@@ -32,7 +32,7 @@ from optkit.runs import pipeline, run_folder
 from optkit.runs.chain import Chain
 from optkit.runs.recipe import Benchmark, ModelSpec, Recipe
 from optkit.runs.store import Store
-from optkit.search import journal as searchfolder
+from optkit.search import journal
 from optkit.search.measuring import SearchParts
 from optkit.search.proposals import quantize_of, with_options
 from optkit.search.ranking import Ranking
@@ -64,7 +64,7 @@ class Optimization:
     def __init__(self, options: OptimizeCommand, progress: Progress) -> None:
         self.recipe, self.calibration_samples = _recipe_of(options), options.calibration_samples
         self.wish, self.budget = Wish(options.goal, options.max_size, options.max_p99), options.budget
-        self.bundle, self.folder, self.force = options.output, searchfolder.beside(options.output), options.force
+        self.bundle, self.folder, self.force = options.output, journal.beside(options.output), options.force
         self.progress = progress
         self.started, self.begun = datetime.now(UTC), time.monotonic()
 
@@ -75,12 +75,12 @@ class Optimization:
         self.recipe = self.recipe.model_copy(update={"calibration_samples": samples})
         parts, notes = _parts(self.recipe, baseline.model)
         cache = Store()
-        journal = searchfolder.prepare(self.folder, self._settings(baseline.model, parts), force=self.force)
-        if journal.resumed:
-            notes.append(Note(f"goes on after {journal.resumed} results of a search that was killed"))
+        trials = journal.prepare(self.folder, self._settings(baseline.model, parts), force=self.force)
+        if trials.resumed:
+            notes.append(Note(f"goes on after {trials.resumed} results of a search that was killed"))
         ranking = Ranking(self.wish, self.recipe.max_drop, baseline.model.size_bytes)
         search = Search(
-            self.recipe, baseline, parts, ranking, self.budget, cache, journal, self.progress, started=self.begun
+            self.recipe, baseline, parts, ranking, self.budget, cache, trials, self.progress, started=self.begun
         )
         with cache.using():
             search.explore()
@@ -102,7 +102,7 @@ class Optimization:
             notes=[*notes, *search.notes],
         ).model_copy(update={"search": self._searched(search, chain)})
         texts = {f"report.{suffix}": render_report(record, name) for suffix, name in _REPORTS.items()}
-        searchfolder.finish(self.folder, recipe, record, texts)
+        journal.finish(self.folder, recipe, record, texts)
         return record
 
     def _settings(self, model: Model, parts: SearchParts) -> dict[str, Any]:

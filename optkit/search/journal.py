@@ -1,4 +1,4 @@
-"""Journal of a search: one line per finished trial, so that a killed search goes on where it stopped.
+"""Folder and journal of a search: one line per finished trial, so that a killed search goes on where it stopped.
 
 A journal is valid only for the same search: the same model, data, options, versions and machine. Its figures rank
 candidates; claims about the result are always measured anew.
@@ -24,6 +24,8 @@ from optkit.runs import run_folder
 from optkit.runs.recipe import Recipe
 from optkit.system import atomic
 
+JOURNAL = "trials.jsonl"
+"""Name of the journal in the folder of a search."""
 SENSITIVITY = "sensitivity"
 """Key of the line that holds the sensitivity of the layers."""
 
@@ -98,9 +100,6 @@ def _read(path: Path, head: str) -> dict[str, _Entry]:
             break
         entries[entry.key] = entry
     return entries
-
-
-JOURNAL = "trials.jsonl"
 
 
 def beside(bundle: Path) -> Path:

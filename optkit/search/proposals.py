@@ -13,6 +13,7 @@ from typing import Any
 from optkit.decisions.choice import Wish
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.quantization.quantizer import Quantizer, quantizer
+from optkit.quantization.selection import RECURRENT
 from optkit.records.layers import LayerRecord
 from optkit.runs import chain as chains
 from optkit.runs.chain import FLOAT, Chain
@@ -36,8 +37,6 @@ _ATTENTION = {"MatMul", "Softmax"}
 """Operators of attention."""
 _MATRICES = {"MatMul", "Gemm", "LSTM"}
 """Operators that dynamic INT8 quantizes."""
-_RECURRENT = {"LSTM", "GRU", "RNN"}
-"""Recurrent operators, whose errors accumulate over time; the sensitivity of layers does not cover them."""
 _STRENGTHS = (0.5, 0.75)
 """Values of alpha for SmoothQuant: its authors' default, and theirs for models with many outliers; NNCF's is 0.95."""
 _SPARSITIES = (0.3, 0.5)
@@ -137,7 +136,8 @@ class Proposals:
         if stage is None:
             return []
         others: dict[str, dict[str, object]] = {}
-        recurrent = tuple(sorted(self.operators & _RECURRENT))
+        # Errors accumulate over time, and the sensitivity of layers does not cover them.
+        recurrent = tuple(sorted(self.operators.intersection(RECURRENT)))
         everywhere = runtime.precisions.rounds_between
         if recurrent and (everywhere or stage.method == "dynamic"):
             others["but recurrence"] = {"exclude": (*stage.exclude, *recurrent)}

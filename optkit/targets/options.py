@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from optkit.errors import UsageError
 from optkit.lazy import did_you_mean
+from optkit.options.validation import complaint
 
 Scalar = str | bool | int | float
 """A value of an option that optkit does not know, but the runtime may."""
@@ -32,9 +33,8 @@ class RuntimeOptions(BaseModel):
         try:
             return cls.model_validate(dict(options)).model_dump(mode="json", exclude_unset=True)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0])
-        if first["type"] == "extra_forbidden":
+            found = complaint(error)
+        name = str(found.place[0])
+        if found.kind == "extra_forbidden":
             raise UsageError(f"{target} has no option {name!r}", hint=did_you_mean(name, list(cls.model_fields)))
-        reason = first["msg"].removeprefix("Input ")
-        raise UsageError(f"{target}'s option {name} {reason}, not {first['input']!r}")
+        raise UsageError(f"{target}'s option {found.line(name)}")

@@ -9,6 +9,7 @@ import typing
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
@@ -17,7 +18,9 @@ from optkit.cli.app import app
 from optkit.cli.verbs import VERBS
 from optkit.errors import UsageError
 from optkit.options import stub, tables
+from optkit.options.calling import takes
 from optkit.options.option import Options, options_of
+from optkit.options.verbs.cache import CacheCommand
 from optkit.options.verbs.inspect import InspectCommand
 from optkit.runs.recipe import Recipe
 from optkit.stages.stage import STAGES, stage_class
@@ -209,6 +212,14 @@ def test_a_value_out_of_range_names_the_option_on_the_command_line(cli, verb, na
 def test_an_unknown_keyword_is_told_with_the_nearest_one():
     with pytest.raises(TypeError, match="unexpected keyword argument 'precison'; did you mean 'precision'"):
         optkit.quantize("m.onnx", precison="int8")
+
+
+def test_numbers_of_numpy_are_taken_as_pythons():
+    @takes(CacheCommand)
+    def cache(options, progress):
+        return options
+
+    assert cache(older_than=np.float32(0.5), max_bytes=np.int64(3)) == CacheCommand(older_than=0.5, max_bytes=3)
 
 
 def test_a_missing_keyword_is_told():

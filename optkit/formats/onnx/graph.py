@@ -1,4 +1,4 @@
-"""ONNX graphs: files with checked external data, opset upgrade, signature, and existing quantization."""
+"""ONNX files: read with checked external data, written whole or not at all, and their operator sets."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def infer_dtypes(proto: Any) -> dict[str, int]:
 def insert_casts(graph: FloatGraph, kept: Collection[CastOperator]) -> HalfGraph:
     """A copy in which the operators compute in 16 bits, except those in ``kept``.
 
-    ``kept`` includes the operators that have no 16-bit form (``narrowlimits.unsupported``). Inputs and outputs of the
+    ``kept`` includes the operators that have no 16-bit form (``limits.unsupported``). Inputs and outputs of the
     graph keep their dtypes. A tensor that is computed in one type and read in the other is cast once. Tensors keep
     their names, except outputs. Constants beyond the range of the half type saturate.
     """

@@ -45,17 +45,9 @@ def test_the_first_complaint_is_one_line_with_its_place(content, line):
 
 def test_a_complaint_about_the_whole_names_no_place():
     assert validation.first_error(raised(Inner, {"rounds": 13})) == "rounds is unlucky"
-    assert validation.option_error(raised(Inner, {"rounds": 13})) == "rounds is unlucky"
 
 
 def test_long_values_are_cut():
     line = validation.first_error(raised(Inner, {"sparsity": "x" * 500}))
     assert line.endswith("xxx...")
     assert len(line) < 120
-
-
-def test_an_option_is_named_as_on_the_command_line():
-    error = raised(Inner, {"sparsity": 2.0})
-    assert validation.option_error(error) == "--sparsity 2.0: should be less than 1"
-    assert validation.as_option(("max_drop",)) == "--max-drop"
-    assert validation.first_error(error, spelled=validation.as_option) == "--sparsity should be less than 1, not 2.0"
