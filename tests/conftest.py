@@ -28,8 +28,9 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def own_flags():
-    """No test meets the processor's flags that another left: onnxruntime's ``session.set_denormal_as_zero`` sets those of
-    the whole thread.
+    """No test meets the processor's flags that another left.
+
+    onnxruntime's ``session.set_denormal_as_zero`` sets those of the whole thread.
     """
     yield
     if float("5e-324") * float("1") == 0.0:
