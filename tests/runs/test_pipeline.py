@@ -473,7 +473,7 @@ from optkit.runs import pipeline, recipe
 path, folder = sys.argv[1:]
 def progress(what, done, total):
     print(what, flush=True)
-pipeline.run(recipe.read(path), path, Path(folder), progress=progress)
+pipeline.run(recipe.read_recipe(path), path, Path(folder), progress=progress)
 """
 
 
