@@ -12,8 +12,8 @@ from optkit.formats.onnx import graph, nodes
 from optkit.formats.onnx.upgrade import constants_to_initializers, upgrade
 from optkit.notes import Note
 from optkit.quantization.half import widen
-from optkit.quantization.quantizer import silent
 from optkit.system.native import Engine
+from optkit.targets.onnxruntime import providers
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def simplified(model: Model, workdir: Path, engine: Engine) -> tuple[Path, tuple
         source = workdir / "prepared.onnx"
         graph.save(ready.proto, source)  # given a graph instead of a file, the engine takes its weights away
     try:
-        with engine.running(), silent():
+        with engine.running(), providers.quiet():
             quant_pre_process(source, path, skip_symbolic_shape=True, verbose=0)
     except StageError:  # an optional step: the graph as it stands can be quantized too
         return source, ready.notes

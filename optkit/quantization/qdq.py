@@ -17,8 +17,9 @@ from optkit.errors import StageError
 from optkit.formats.onnx import graph
 from optkit.formats.tensors import Arrays
 from optkit.notes import Note
-from optkit.quantization.quantizer import Request, silent
+from optkit.quantization.quantizer import Request
 from optkit.quantization.selection import absorbed, weighted_nodes
+from optkit.targets.onnxruntime import providers
 
 _AT_ONCE = {"minmax": 32, "entropy": 1, "percentile": 1}
 """Number of feeds collected at a time, by calibration method: until it returns, the calibrator keeps two numbers per
@@ -65,7 +66,7 @@ def _calibrated(path: Path, operators: list[str], request: Request) -> Any:
 
     method = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}[request.options.calibrate]
     with tempfile.TemporaryDirectory(dir=request.workdir, prefix="optkit-") as name:
-        with request.engine.running(), silent():
+        with request.engine.running(), providers.quiet():
             calibrator = create_calibrator(
                 path,
                 operators,
@@ -75,9 +76,9 @@ def _calibrated(path: Path, operators: list[str], request: Request) -> Any:
             )
         feeds = request.feeds()
         while chunk := list(islice(feeds, _AT_ONCE[request.options.calibrate])):
-            with request.engine.running(), silent():
+            with request.engine.running(), providers.quiet():
                 calibrator.collect_data(_Reader(chunk))
-        with request.engine.running(), silent():
+        with request.engine.running(), providers.quiet():
             return calibrator.compute_data()
 
 
@@ -179,7 +180,7 @@ def _with_pairs(
     copied = type(proto)()
     copied.CopyFrom(proto)
     _own_weights(copied, [node for node in copied.graph.node if request.excludes(node)])
-    with request.engine.running(), silent():
+    with request.engine.running(), providers.quiet():
         engine = QDQQuantizer(
             copied,
             per_channel,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from optkit.options.verbs.quantize import Calibrate, QuantizeOptions
 from optkit.progress import Progress, no_progress
 from optkit.quantization.range_cache import RangeCache
 from optkit.system.native import Engine
-from optkit.targets.onnxruntime import providers
 
 QUANTIZERS = {
     "onnxruntime-dynamic": "optkit.quantization.methods.onnxruntime_dynamic:quantize",
@@ -120,12 +118,6 @@ def quantizer(engine: str, method: str) -> Quantizer:
 def static_quantizer(engine: str) -> Quantizer | None:
     """The static method of an engine; ``None`` where it has none."""
     return quantizer(engine, "static") if f"{engine}-static" in QUANTIZERS else None
-
-
-@contextmanager
-def silent() -> Iterator[None]:
-    with providers.quiet():
-        yield
 
 
 def known_as(node: Any) -> set[str]:

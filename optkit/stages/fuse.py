@@ -17,8 +17,8 @@ from optkit.formats.onnx import nodes as graph_nodes
 from optkit.measurement import parity
 from optkit.measurement.parity import Tolerance
 from optkit.notes import Note
-from optkit.quantization.quantizer import silent
 from optkit.stages.stage import Context, Outcome, Stage
+from optkit.system import native
 from optkit.system.native import Engine
 from optkit.targets.target import offered, target
 
@@ -66,7 +66,7 @@ def _fused(model: Model, engine: Engine) -> Any:
     from onnxscript.rewriter.ort_fusions import optimize_for_ort
 
     proto = graph.load(model.path)
-    with engine.running(), silent():
+    with engine.running(), native.silent():
         rewritten, _ = optimize_for_ort(ir.from_proto(proto))
         fused = ir.to_proto(rewritten)
     _unpack(fused)

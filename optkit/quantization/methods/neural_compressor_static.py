@@ -14,8 +14,8 @@ from optkit.formats.torch import loading, onnx_export
 from optkit.formats.torch import outputs as torch_outputs
 from optkit.notes import Note
 from optkit.quantization import embeddings
-from optkit.quantization.quantizer import Quantized, Request, quantizing, silent
-from optkit.system import fingerprint
+from optkit.quantization.quantizer import Quantized, Request, quantizing
+from optkit.system import fingerprint, native
 
 _OPSET = 18
 """The opset that torch's exporter writes."""
@@ -47,7 +47,7 @@ def quantize(request: Request) -> Quantized:
 
 
 def _engine() -> Any:
-    with silent():
+    with native.silent():
         lazy.require("accelerate", extra="neural-compressor")
         return lazy.require("neural_compressor.torch.quantization", extra="neural-compressor")
 

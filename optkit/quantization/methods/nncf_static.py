@@ -13,8 +13,8 @@ from optkit.formats.openvino import stable_names
 from optkit.formats.tensors import Arrays
 from optkit.notes import Note
 from optkit.quantization import openvino_nodes
-from optkit.quantization.quantizer import Quantized, Request, excluding_nothing, quantizing, silent
-from optkit.system import fingerprint
+from optkit.quantization.quantizer import Quantized, Request, excluding_nothing, quantizing
+from optkit.system import fingerprint, native
 
 _WEIGHTED = (
     "Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul",
@@ -38,7 +38,7 @@ _MOST_SAMPLES = 1000
 def quantize(request: Request) -> Quantized:
     """Quantize the OpenVINO graph. Raises StageError where NNCF fails."""
     request, notes = _bounded(request)
-    with silent():
+    with native.silent():
         graph = stable_names.read(request.model.path)
         transformer = (
             _is_transformer(graph)

@@ -6,7 +6,8 @@ from optkit import lazy
 from optkit.errors import StageError
 from optkit.formats.openvino import stable_names
 from optkit.notes import Note
-from optkit.quantization.quantizer import Quantized, Request, quantizing, silent
+from optkit.quantization.quantizer import Quantized, Request, quantizing
+from optkit.system import native
 
 _GROUP = 32
 """Weights that share a scale in INT4: as in the other engine, the smallest common group."""
@@ -15,7 +16,7 @@ _GROUP = 32
 @quantizing()
 def quantize(request: Request) -> Quantized:
     """Compress constant weights. Raises StageError where NNCF finds none or fails."""
-    with silent():
+    with native.silent():
         nncf = lazy.require("nncf", extra="openvino")
         graph = stable_names.read(request.model.path)
         modes = nncf.CompressWeightsMode

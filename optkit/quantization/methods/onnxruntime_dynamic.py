@@ -9,8 +9,9 @@ from optkit.formats.onnx.signature import infer_shapes
 from optkit.notes import Note
 from optkit.quantization import embeddings
 from optkit.quantization.preparation import prepared
-from optkit.quantization.quantizer import Quantized, Request, quantizing, silent
+from optkit.quantization.quantizer import Quantized, Request, quantizing
 from optkit.quantization.selection import kept_in_float, nothing_to_quantize, weighted_nodes
+from optkit.targets.onnxruntime import providers
 
 _RECURRENT = ("LSTM",)
 _OPERATORS = ("MatMul", "Gemm")
@@ -31,7 +32,7 @@ def quantize(request: Request) -> Quantized:
     left = kept_in_float(proto, chosen, request)
     notes += embeddings.quantize(proto, request)
     path = request.workdir / "model.onnx"
-    with request.engine.running(), silent():
+    with request.engine.running(), providers.quiet():
         quantize_dynamic(
             proto,
             path,
