@@ -19,7 +19,7 @@ runtime options."""
 
 
 class TrialRecord(Record):
-    """One candidate: its stages, the figures of a short look, and the decision about it."""
+    """One candidate: its stages, the figures of a short screening, and the decision about it."""
 
     phase: Phase
     """The phase of the search that proposed it: ``float`` (not quantized), ``broad`` (a method in its plain form),
@@ -30,15 +30,15 @@ class TrialRecord(Record):
     stages: list[dict[str, Any]]
     """The stages that make it, each as one name with the fields that differ from their defaults."""
     row: Row
-    """Figures of the look, measured on the selection samples, which the final comparison does not use."""
+    """Figures of the screening, measured on the selection samples, which the final comparison does not use."""
     speed: float | None = None
-    """The baseline's fastest inference over this one's, above 1 is faster: the steadiest figure of a look that is too
+    """The baseline's fastest inference over this one's, above 1 is faster: the steadiest figure of a screening too
     short for an interval. Null where the candidate failed.
     """
     seconds: float
-    """Seconds to make the candidate and to look at it; of candidates that share a look, an equal part each."""
+    """Seconds to make and to screen the candidate; of candidates that share a screening, an equal part each."""
     after: float = 0.0
-    """Seconds from the beginning of the search to the end of the look."""
+    """Seconds from the beginning of the search to the end of the screening."""
     decision: str = ""
     """The reason why the candidate is in the final comparison, or is not."""
     final: bool = False

@@ -12,7 +12,7 @@ _MOST_LAYERS = 20
 
 
 def trials_sheet(search: SearchRecord) -> Sheet:
-    """Return every candidate, in the order in which it was tried; speed and loss are those of a short look."""
+    """Return every candidate, in the order in which it was tried; speed and loss are those of a short screening."""
     quality = next((trial.row.quality for trial in search.trials if trial.row.quality), None)
     columns = ["candidate", "target", "size", "speed-up", f"loss of {quality.metric}" if quality else "loss"]
     return Sheet([*columns, "time", "decision"], [_cells(trial) for trial in search.trials])

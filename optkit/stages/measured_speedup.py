@@ -33,7 +33,7 @@ class Cut(NamedTuple):
 
 
 @dataclass
-class Pace:
+class SpeedupTimer:
     """Times modules on the context's target against ``baseline``."""
 
     context: Context

@@ -23,7 +23,7 @@ from optkit.notes import Note
 from optkit.options.training import Schedule
 from optkit.options.verbs.prune import Pattern, PruneOptions
 from optkit.records.record import Interval
-from optkit.stages.measured_speedup import Pace
+from optkit.stages.measured_speedup import SpeedupTimer
 from optkit.stages.stage import Context, Interrupted, Outcome, Stage
 from optkit.system import atomic, native
 from optkit.targets.target import offered, target
@@ -200,7 +200,7 @@ class _Cutting(_Work):
         whole = pruner.cost(self.module)
         survey = pruner.survey(self.module)
         if self.stage.target_speedup:
-            savings = self._noted("savings", lambda: self._pace.savings(pruner, self.module, survey.found))
+            savings = self._noted("savings", lambda: self._timer.savings(pruner, self.module, survey.found))
             survey = replace(survey, found=[replace(each, saved=savings[each.group.name]) for each in survey.found])
         self._tell(survey)
         if not any(not each.fragile for each in survey.found):
@@ -229,9 +229,9 @@ class _Cutting(_Work):
 
         def measured() -> dict[str, Any]:
             if step == 1:
-                self._check_reachable(wanted, self._pace.furthest(pruner, self.module, order))
+                self._check_reachable(wanted, self._timer.furthest(pruner, self.module, order))
             now = wanted ** (step / self.stage.steps)
-            chosen, reached = self._pace.blocks_for(now, wanted, pruner, self.module, order)
+            chosen, reached = self._timer.blocks_for(now, wanted, pruner, self.module, order)
             if step == self.stage.steps and len(chosen) == len(order):
                 self._check_reachable(wanted, reached)
             return {"blocks": chosen, "speedup": {"value": reached.value, "low": reached.low, "high": reached.high}}
@@ -261,8 +261,8 @@ class _Cutting(_Work):
         return found
 
     @cached_property
-    def _pace(self) -> Pace:
-        return Pace(self.context, self.context.original or self.lesson.model, self._write)
+    def _timer(self) -> SpeedupTimer:
+        return SpeedupTimer(self.context, self.context.original or self.lesson.model, self._write)
 
     def _write(self, module: Any, folder: Path) -> Model:
         return save_module(module, self.lesson.model, folder, self.left)

@@ -11,7 +11,7 @@ from training_files import INPUT, SMALL, TRANSFORMER, share, weights_of, written
 import optkit as package
 from optkit.errors import ModelError, StageError, UsageError
 from optkit.records.record import Interval
-from optkit.stages.measured_speedup import Pace
+from optkit.stages.measured_speedup import SpeedupTimer
 from optkit.stages.stage import Context
 from optkit.training.pruning import masks as sparsity_masks
 from optkit.training.pruning import selection as pruning_selection
@@ -168,7 +168,7 @@ def test_outliers_are_fragile_and_few_layers_are_none():
     assert found([5.0, 0.01, 0.01]) == []
 
 
-class _Stepped(Pace):
+class _Stepped(SpeedupTimer):
     """A target where a block of ``step`` brings far more than another one; without noise."""
 
     def speedup(self, module, seconds):
@@ -204,8 +204,8 @@ class _Listing:
 )
 def test_a_block_that_brings_more_than_is_wanted_is_left_for_finer_ones(tmp_path, order, wanted, chosen):
     blocks = [UnitBlock(Group(name, "channels", 8), (0,), 0.0) for name in order.split()]
-    pace = _Stepped(Context(tmp_path), None, None)
-    assert pace.blocks_for(wanted, wanted, _Listing(), None, blocks)[0] == chosen
+    timer = _Stepped(Context(tmp_path), None, None)
+    assert timer.blocks_for(wanted, wanted, _Listing(), None, blocks)[0] == chosen
 
 
 def test_looks_that_see_too_much_do_not_keep_it_from_ending(tmp_path):

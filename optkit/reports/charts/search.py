@@ -29,21 +29,21 @@ def charts(run: Run) -> list[Chart]:
 
 
 def _front(search: SearchRecord, comparison: Comparison, chosen: str | None) -> Chart | None:
-    """Draw speed-up against loss: looks as small dots, finalists with the intervals of the final comparison."""
-    looks = [place for place in map(_look, search.trials) if place]
+    """Draw speed-up against loss: screenings as small dots, finalists with the intervals of the final comparison."""
+    screened = [place for place in map(_screened, search.trials) if place]
     finals = [row for row in comparison.rows if _place(row)]
-    if not looks and not finals:
+    if not screened and not finals:
         return None
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for x, y in looks:
+        for x, y in screened:
             axes.plot([x], [y], marker="o", markersize=4, color=svg.MUTED, linestyle="none", alpha=0.7)
         for row in finals:
             _cross(axes, row, svg.GOOD if row.title == chosen else svg.SERIES)
         axes.plot([1.0], [0.0], marker="s", markersize=6, color=svg.BASELINE, linestyle="none")
         axes.set_xscale("log")
-        shown = looks + [place for place in map(_place, finals) if place]
+        shown = screened + [place for place in map(_place, finals) if place]
         losses = [loss for _, loss in shown]
         axes.set_yscale("symlog", linthresh=_linear(losses, comparison.max_drop))
         places = [speed for speed, _ in shown]
@@ -62,9 +62,9 @@ def _front(search: SearchRecord, comparison: Comparison, chosen: str | None) -> 
 
     bound = "; the solid line is the bound" if comparison.max_drop is not None else ""
     caption = (
-        "Right is faster, down is better. Small dots are short looks on the selection samples; large ones, with 95 % "
-        f"intervals, are the final comparison on other samples, the result in its own colour; the square is the model "
-        f"that came in{bound}."
+        "Right is faster, down is better. Small dots are short screenings on the selection samples; large ones, with "
+        "95 % intervals, are the final comparison on other samples, the result in its own colour; the square is the "
+        f"original model{bound}."
     )
     words = "; ".join(f"{row.title}: {units.ratio(row.speedup.value)}" for row in finals if row.speedup)
     picture = svg.svg("front", "Speed-up against loss", words, draw, 1, inches=_INCHES)
@@ -95,8 +95,8 @@ def _layers(search: SearchRecord) -> Chart | None:
     return Chart("Damage of INT8 by layer", caption, picture)
 
 
-def _look(trial: TrialRecord) -> tuple[float, float] | None:
-    """Return speed-up and loss of a look; ``None`` without both, and for a candidate of the final comparison."""
+def _screened(trial: TrialRecord) -> tuple[float, float] | None:
+    """Return speed-up and loss of a screening; ``None`` without both, and for a candidate of the final comparison."""
     loss = trial.row.quality.loss if trial.row.quality else None
     return (trial.speed, loss.value) if trial.speed and loss and not trial.final else None
 
