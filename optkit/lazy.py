@@ -81,7 +81,7 @@ def resolve(table: Mapping[str, str], name: str, *, kind: str) -> Any:
 
 
 def load(entry: str) -> Any:
-    """The object that ``module:Name`` names."""
+    """Return the object that ``module:Name`` names."""
     module, _, attribute = entry.partition(":")
     return getattr(importlib.import_module(module), attribute)
 

@@ -60,7 +60,7 @@ class _Tally:
 
 
 def of(model: Model) -> Contents:
-    """The contents of ``model``. Raises ModelError, UntrustedError."""
+    """Return the contents of ``model``. Raises ModelError, UntrustedError."""
     if model.format == "onnx":
         return _onnx(model)
     if model.format == "openvino":
@@ -71,7 +71,7 @@ def of(model: Model) -> Contents:
 
 
 def _engine(model: Model) -> Contents:
-    """The contents of an engine's header: its layers are known only where it can be loaded."""
+    """Return the contents of an engine's header: its layers are known only where it can be loaded."""
     with model.path.open("rb") as stream:
         header = tensorrt_engine.header(stream.read(tensorrt_engine.HEADER_BYTES))
     if header is None or header.version is None:
@@ -155,13 +155,13 @@ def _torch(model: Model) -> Contents:
 
 
 def _state(loaded: Any) -> Mapping[str, Any]:
-    """All tensors of a module, or of an exported program, whose state is a property."""
+    """Return all tensors of a module, or of an exported program, whose state is a property."""
     state = loaded.state_dict
     return state() if callable(state) else {**state, **loaded.constants}
 
 
 def _torch_tally(state: Mapping[str, Any]) -> _Tally:
-    """Each storage once: tied weights have two names and one set of numbers."""
+    """Count each storage once: tied weights have two names and one set of numbers."""
     import torch
 
     tally, seen = _Tally(), set[tuple[int, torch.Size]]()

@@ -34,7 +34,7 @@ class Candidate:
     time_limit: float = TIME_LIMIT
 
     def in_parallel(self, *, sessions: int, threads: int) -> Candidate:
-        """The same with ``sessions`` sessions at once, of ``threads`` threads each."""
+        """Return the same with ``sessions`` sessions at once, of ``threads`` threads each."""
         options = self.options | target(self.target).parallel_options(threads=threads, sessions=sessions)
         return replace(self, options=options, sessions=sessions)
 
@@ -51,7 +51,7 @@ def resolve_candidate(
     time_limit: float = TIME_LIMIT,
     runs: bool = True,
 ) -> Candidate:
-    """A model, or ``PATH@TARGET``, with the options it will run with.
+    """Return a model, or ``PATH@TARGET``, with the options it will run with.
 
     The target is the one after ``@``, else ``target``, else the bundle's own, else what fits the format. A bundle's
     options hold on its own target, but for what ``device`` ("cpu" or "cuda") and ``threads`` say. Raises ModelError,

@@ -75,12 +75,12 @@ class Worker:
             unless_opened.pop_all()
 
     def examine(self, *, layers: bool) -> Examination:
-        """The nodes of the model that the target refuses and, with ``layers``, its layers where it tells them."""
+        """Return nodes of the model that the target refuses and, with ``layers``, its layers where it tells them."""
         found: Examination = self._ask("examine", *self._what(), layers)
         return found
 
     def run(self, feed: Arrays) -> Arrays:
-        """The outputs for one feed."""
+        """Return the outputs for one feed."""
         outputs: Arrays = self._ask("run", feed)
         return outputs
 
@@ -91,7 +91,7 @@ class Worker:
         self._ask("load", list(feeds))
 
     def time(self, count: int, *, core: int | None = None) -> list[float]:
-        """The seconds of each of ``count`` inferences, starting with the first feed.
+        """Return the seconds of each of ``count`` inferences, starting with the first feed.
 
         The child's thread is put on ``core`` before the first; the system may move it from there. A thread tends to
         stay where it is: beside a busy core, two processes of one model would differ for as long as they live.
@@ -110,7 +110,7 @@ class Worker:
         return seconds
 
     def profile(self, seconds: float) -> Profile:
-        """The time of each operator on the feeds handed over, watched for about ``seconds``.
+        """Return the time of each operator on the feeds handed over, watched for about ``seconds``.
 
         The session is closed for it, so that memory holds the model once; after this the worker can only be closed.
         """
@@ -118,7 +118,7 @@ class Worker:
         return found
 
     def peak_memory_bytes(self) -> int | None:
-        """The most memory that the child ever held resident from opening the model on: interpreter, runtime, model.
+        """Return most memory that the child ever held resident from opening the model on: interpreter, runtime, model.
 
         The target's own account (a device's memory) where it keeps one. ``None`` where there is no account.
         """
@@ -138,7 +138,7 @@ class Worker:
         self._end(grace=_GRACE if error is None else 0.0)
 
     def _what(self) -> tuple[Model, str, dict[str, Any]]:
-        """The model, the target's line of the table, and the options.
+        """Return the model, the target's line of the table, and the options.
 
         The line, for the child knows no entries that this process added; its module must be importable there.
         """
@@ -184,7 +184,7 @@ class Worker:
 
 
 def _start(output: IO[bytes]) -> tuple[Connection, subprocess.Popen[bytes]]:
-    """A child at the other end of a private socket, in a session of its own: Ctrl-C reaches this process alone."""
+    """Return child at the other end of a private socket, in a session of its own: Ctrl-C reaches this process alone."""
     ours, theirs = socket.socketpair()
     root = str(Path(__file__).parents[2])
     with theirs:
@@ -209,7 +209,7 @@ def _cause(code: int) -> str:
 
 
 def _last_line(output: IO[bytes]) -> str:
-    """The last line that the child wrote on stdout or stderr."""
+    """Return the last line that the child wrote on stdout or stderr."""
     output.seek(0, os.SEEK_END)
     output.seek(max(0, output.tell() - 4096))
     lines = [line.strip() for line in output.read().decode(errors="replace").splitlines()]

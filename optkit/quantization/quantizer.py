@@ -71,7 +71,7 @@ class Request:
         return not known_as(node).isdisjoint(self.options.exclude)
 
     def unknown(self, proto: Any) -> tuple[Note, ...]:
-        """Notes on the names in ``exclude`` that no node or operator of this graph bears."""
+        """Return notes on the names in ``exclude`` that no node or operator of this graph bears."""
         known = {name for node in nodes.walk(proto) for name in known_as(node)}
         return excluding_nothing(name for name in self.options.exclude if name not in known)
 
@@ -105,28 +105,28 @@ class Quantizer:
 def quantizing(
     *, calibrations: tuple[Calibrate, ...] = (), options: Iterable[str] = (), in_float: tuple[str, ...] = ()
 ) -> Callable[[Callable[[Request], Quantized]], Quantizer]:
-    """A decorator that makes a Quantizer of a function."""
+    """Make a decorator that turns a function into a Quantizer."""
     return lambda quantize: Quantizer(quantize, calibrations, frozenset(options), in_float)
 
 
 def quantizer(engine: str, method: str) -> Quantizer:
-    """The quantizer of an engine's method. Raises UsageError where the engine has no such method."""
+    """Return the quantizer of an engine's method. Raises UsageError where the engine has no such method."""
     found: Quantizer = lazy.resolve(QUANTIZERS, f"{engine}-{method}", kind="engine and method")
     return found
 
 
 def static_quantizer(engine: str) -> Quantizer | None:
-    """The static method of an engine; ``None`` where it has none."""
+    """Return the static method of an engine; ``None`` where it has none."""
     return quantizer(engine, "static") if f"{engine}-static" in QUANTIZERS else None
 
 
 def known_as(node: Any) -> set[str]:
-    """The names that mean an ONNX node: its own and its operator's, and those of the MatMul that became a Gemm."""
+    """Return names that mean an ONNX node: its own and its operator's, and those of the MatMul that became a Gemm."""
     former, fused, _ = node.name.partition(_FUSED)
     return {node.name, node.op_type} | ({former, "MatMul"} if fused else set())
 
 
 def excluding_nothing(names: Iterable[str]) -> tuple[Note, ...]:
-    """A note on each name to exclude that nothing in the model bears."""
+    """Return a note on each name to exclude that nothing in the model bears."""
     why = "no node or operator of this name in the model; optkit inspect shows its operators"
     return tuple(Note(f"exclude {name!r} left nothing in float: {why}", level="warning") for name in names)

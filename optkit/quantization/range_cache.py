@@ -15,7 +15,7 @@ class RangeCache:
         self._ranges: Any = None
 
     def get(self, key: tuple[str, ...], calibrate: Callable[[], Any]) -> Any:
-        """The ranges of ``key``, from ``calibrate`` where they are not held; a copy, for engines change them."""
+        """Return the ranges of ``key``, from ``calibrate`` where they are not held; a copy, for engines change them."""
         if key != self._key:
             self._ranges = calibrate()
             self._key = key

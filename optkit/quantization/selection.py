@@ -23,7 +23,7 @@ _ABSORBED = ("Relu", "Clip")
 
 
 def weighted_nodes(proto: Any, operators: tuple[str, ...] = QUANTIZABLE) -> list[Any]:
-    """The main graph's nodes of these operators whose second input is a constant weight."""
+    """Return the main graph's nodes of these operators whose second input is a constant weight."""
     weights = {tensor.name for tensor in proto.graph.initializer}
     return [
         node
@@ -61,7 +61,7 @@ def _count(part: Any, operators: Sequence[str]) -> int:
 
 
 def kept_in_float(proto: Any, chosen: list[Any], request: Request) -> tuple[Note, ...]:
-    """Notes on operators with weights or integer kernels that stay in float, and why."""
+    """Return notes on operators with weights or integer kernels that stay in float, and why."""
     names = {node.name for node in chosen}
     reasons: dict[str, int] = {}
     for node in nodes.walk(proto):

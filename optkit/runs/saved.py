@@ -101,7 +101,7 @@ def candidate(
     trust: bool = False,
     time_limit: float = TIME_LIMIT,
 ) -> Candidate:
-    """The model of ``row`` to be run as it was: on its target, with its options, ``threads`` or else its own.
+    """Return the model of ``row`` to be run as it was: on its target, with its options, ``threads`` or else its own.
 
     Raises ModelError where it is missing or another, OptkitError where it cannot be opened here.
     """
@@ -118,7 +118,7 @@ def candidate(
 
 
 def dataset(saved: Saved, given: str | Path | None, inputs: Sequence[TensorSpec] | None) -> Dataset | None:
-    """The samples of the record, out of ``given`` or of the data that it names; ``None`` where it used none.
+    """Return the samples of the record, out of ``given`` or of the data that it names; ``None`` where it used none.
 
     Raises DataError where they are missing or others.
     """
@@ -142,7 +142,7 @@ def _model(saved: Saved, wanted: ModelRecord, inputs: tuple[str, ...], code: str
 
 
 def _parts(specs: Sequence[DataSpec], inputs: Sequence[TensorSpec] | None, recipe: Recipe | None) -> Iterator[Dataset]:
-    """The parts of the data that the record's samples may be: all of it, or a run's evaluation split."""
+    """Yield the parts of the data that the record's samples may be: all of it, or a run's evaluation split."""
     for spec in specs:
         whole = open_dataset(spec, inputs)
         yield whole
@@ -151,7 +151,7 @@ def _parts(specs: Sequence[DataSpec], inputs: Sequence[TensorSpec] | None, recip
 
 
 def _specs(saved: Saved, wanted: DatasetRecord) -> list[DataSpec]:
-    """The descriptions of the record's data, from its recipe or its path alone, for each place where that exists."""
+    """Return descriptions of the record's data, from its recipe or its path alone, for each place where that exists."""
     spec = (saved.recipe and saved.recipe.data) or DataSpec(path=wanted.path)
     if Path(spec.path).suffix.startswith(".py"):
         raise DataError(f"{spec.path}: data made by code, which a record cannot start", hint="give it again: --data")
@@ -163,7 +163,7 @@ def _specs(saved: Saved, wanted: DatasetRecord) -> list[DataSpec]:
 
 
 def _places(saved: Saved, recorded: str, failure: type[ModelError] | type[DataError]) -> list[Path]:
-    """The existing places of a path: as recorded, or in the record's own folder under any end of it (runs move).
+    """Return the existing places of a path: as recorded, or in the record's own folder under any end of it (runs move).
 
     Raises ``failure`` where it is nowhere.
     """
@@ -177,6 +177,6 @@ def _places(saved: Saved, recorded: str, failure: type[ModelError] | type[DataEr
 
 
 def _without_all_cores(options: dict[str, Any], threads: Sequence[str], there: Machine) -> dict[str, Any]:
-    """The options without those of ``threads`` whose value is all cores of that machine."""
+    """Return the options without those of ``threads`` whose value is all cores of that machine."""
     everything = max(1, int(there.cores_allowed))
     return {key: value for key, value in options.items() if key not in threads or value != everything}

@@ -133,7 +133,7 @@ class Store:
             yield
 
     def get(self, key: str, source: Model) -> Entry | None:
-        """The entry of ``key``, every file checked against its digest; ``None`` where it is absent or corrupt."""
+        """Return entry of ``key``, every file checked against its digest; ``None`` where it is absent or corrupt."""
         folder = self._entries / key
         stored = _read(folder)
         if stored is None or not _intact(folder, stored):
@@ -143,7 +143,7 @@ class Store:
 
     @contextmanager
     def workdir(self) -> Iterator[Path]:
-        """An empty folder aside, for a stage to write in; gone afterwards unless ``put`` moved it into place."""
+        """Yield an empty folder aside, for a stage to write in; gone afterwards unless ``put`` moved it into place."""
         folder = Path(tempfile.mkdtemp(dir=self._aside, prefix="optkit-"))
         try:
             yield folder
@@ -151,7 +151,7 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
     def checkpoints(self, key: str) -> Path:
-        """The folder in which the stage of this key keeps checkpoints, for a later run to go on from."""
+        """Return the folder in which the stage of this key keeps checkpoints, for a later run to go on from."""
         return self._checkpoints / key
 
     def put(self, record: StageRecord, outcome: Outcome, folder: Path, source: Model) -> Entry:
@@ -175,7 +175,7 @@ class Store:
         return _entry(record.key, self._entries / record.key, stored, source)
 
     def listing(self) -> list[Listed]:
-        """All entries, the last used first."""
+        """Return all entries, the last used first."""
         found = [_listed(folder) for folder in self._folders()]
         return sorted(found, key=lambda entry: entry.used, reverse=True)
 
@@ -259,7 +259,7 @@ def _intact(folder: Path, stored: Stored) -> bool:
 
 
 def _entry(key: str, folder: Path, stored: Stored, source: Model) -> Entry:
-    """The entry, its model as if the stage had just written it from ``source``."""
+    """Return the entry, its model as if the stage had just written it from ``source``."""
     result = stored.stage.result
     torch_file = result.format in TORCH_FORMATS
     model = Model(
@@ -277,7 +277,7 @@ def _entry(key: str, folder: Path, stored: Stored, source: Model) -> Entry:
 
 
 def _brought_in(model: Model, folder: Path) -> Model:
-    """The model, copied into ``folder`` where the stage returned its input unchanged."""
+    """Return the model, copied into ``folder`` where the stage returned its input unchanged."""
     if model.path.is_relative_to(folder):
         return model
     for file in files_of(model.path, model.format):
@@ -328,7 +328,7 @@ def _listed(folder: Path) -> Listed:
 def _superfluous(
     listing: list[Listed], older_than_days: float | None, max_bytes: int | None, everything: bool
 ) -> list[Listed]:
-    """The entries to remove out of ``listing``, which is in order of use."""
+    """Return the entries to remove out of ``listing``, which is in order of use."""
     if everything:
         return listing
     oldest = 0.0 if older_than_days is None else time.time() - older_than_days * 86400

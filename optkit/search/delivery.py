@@ -203,12 +203,12 @@ def _calibration_samples(model: Model) -> int:
 
 
 def _installed() -> list[str]:
-    """The targets whose bundles could be made and run here."""
+    """Return the targets whose bundles could be made and run here."""
     return [found.name for found in offered() if found.deploys and _absence(found) is None]
 
 
 def _absence(runtime: Target) -> str | None:
-    """The reason why nothing can be measured on a target here."""
+    """Return the reason why nothing can be measured on a target here."""
     try:
         runtime.version()
     except MissingLibraryError as error:

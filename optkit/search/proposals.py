@@ -93,7 +93,7 @@ class Proposals:
         return [Chain(name, self.native, (), options) for name, options in runtime.variants().items()]
 
     def broad(self, *, fused: Collection[str]) -> list[Chain]:
-        """The methods in their plain form, the cheapest first; ``fused`` targets are faster with fused operators."""
+        """Return methods in their plain form, the cheapest first; ``fused`` targets are faster with fused operators."""
         names = sorted(self.recipe.targets, key=lambda name: -target(name).search_priority)
         kinds = [self._converted, self._dynamic]
         kinds += [self._static] if self.calibrated else []
@@ -236,7 +236,7 @@ class Proposals:
         return replace(chain, name=name, stages=tuple(_with_options(stage, half) for stage in stages))
 
     def _rounded_between(self, stage: Quantize) -> tuple[str, ...]:
-        """The operators between layers that a quantizer may round."""
+        """Return the operators between layers that a quantizer may round."""
         return tuple(sorted(self.operators & _BETWEEN - set(stage.exclude)))
 
     def _chain(self, name: str, target_name: str, stages: Sequence[Stage]) -> Chain:
@@ -266,17 +266,17 @@ def quantizes(chain: Chain, layer: LayerRecord) -> bool:
 
 
 def _first(stage: Quantize, fused: bool) -> list[Stage]:
-    """The stage ahead of a quantization into integers, where fused operators are faster."""
+    """Return the stage ahead of a quantization into integers, where fused operators are faster."""
     return [Fuse()] if fused and stage.method in ("dynamic", "static") else []
 
 
 def _methods(runtime: Target) -> list[str]:
-    """The methods of INT8 that a target has."""
+    """Return the methods of INT8 that a target has."""
     return [each.method for each in runtime.precisions.makers.get("int8", ())]
 
 
 def _static(runtime: Target) -> Quantizer | None:
-    """The quantizer of static INT8 for a target."""
+    """Return the quantizer of static INT8 for a target."""
     makers = runtime.precisions.makers.get("int8", ())
     return next((quantizer(*each) for each in makers if each.method == "static"), None)
 

@@ -192,7 +192,7 @@ class Distill(DistillOptions, Schedule, Stage):
 
 
 def _told(weights: Weights, match: Match, pairs: list[tuple[str, str]]) -> tuple[Note, ...]:
-    """Notes on the losses and the matched layers."""
+    """Return notes on the losses and the matched layers."""
     values = {name: getattr(weights, name) for name in ("logits", "hidden", "attention", "task")}
     kinds = {"kl": f"classes, at temperature {weights.temperature:g}", "mse": "values"}
     losses = Note(

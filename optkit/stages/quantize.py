@@ -195,7 +195,7 @@ class Quantize(QuantizeOptions, Schedule, Stage):
         return Outcome(result, notes, engine, how, request.engine.seconds, done.facts | (facts or {}))
 
     def _engine(self, context: Context) -> str:
-        """The engine asked for, else the target's own."""
+        """Return the engine asked for, else the target's own."""
         return target(context.target).precisions.engine or "" if self.engine == "auto" else self.engine
 
     @property

@@ -75,7 +75,7 @@ def memory_allowed(root: Path = _ROOT) -> int:
 
 
 def isa(root: Path = _ROOT) -> frozenset[str]:
-    """The instruction sets of this CPU that matter to models: ``avx512_vnni``, ``amx_int8``, …"""
+    """Return the instruction sets of this CPU that matter to models: ``avx512_vnni``, ``amx_int8``, …"""
     return frozenset(_ISA[flag] for flag in _cpu(root)[1] & _ISA.keys())
 
 
@@ -91,7 +91,7 @@ def computes_bf16(instructions: Collection[str] | None = None) -> bool:
 
 
 def version(library: str) -> str | None:
-    """The installed version of a library by its name on PyPI, without importing it."""
+    """Return the installed version of a library by its name on PyPI, without importing it."""
     try:
         return metadata.version(library)
     except metadata.PackageNotFoundError:
@@ -99,7 +99,7 @@ def version(library: str) -> str | None:
 
 
 def settled(here: Machine) -> dict[str, Any]:
-    """The properties of a machine that stay from moment to moment, as plain JSON values."""
+    """Return the properties of a machine that stay from moment to moment, as plain JSON values."""
     return here.model_dump(mode="json", exclude={"noise": True, "gpus": {"__all__": {"state"}}})
 
 
@@ -142,7 +142,7 @@ def _told(value: str | float) -> str:
 
 
 def _cpu(root: Path) -> tuple[str, set[str]]:
-    """The name and the flags of the first core; ARM's kernel gives numbers for a name."""
+    """Return the name and the flags of the first core; ARM's kernel gives numbers for a name."""
     first, _, _ = (cgroup.read(root / "proc/cpuinfo") or "").partition("\n\n")
     pairs = (line.partition(":") for line in first.splitlines())
     found = {key.strip().lower(): value.strip() for key, _, value in pairs}

@@ -44,7 +44,7 @@ _BUSY = 0.1
 
 
 def seen() -> list[GpuRecord]:
-    """Every GPU as it is now; none where there is no ``nvidia-smi``, or it fails. It may take a second."""
+    """Return every GPU as it is now; none where there is no ``nvidia-smi``, or it fails. It may take a second."""
     if shutil.which("nvidia-smi") is None:
         return []
     for fields in _QUERIES:
@@ -60,13 +60,13 @@ def seen() -> list[GpuRecord]:
 
 
 def throttled(gpu: GpuRecord) -> list[str]:
-    """The reasons why the GPU holds its clock back now, in NVIDIA's words."""
+    """Return the reasons why the GPU holds its clock back now, in NVIDIA's words."""
     reasons = gpu.state.clock_reasons if gpu.state else None
     return [reason for reason in reasons or () if reason in _THROTTLES]
 
 
 def noise(gpu: GpuRecord) -> Iterator[str]:
-    """The sources of noise in measurements on this GPU, a line each."""
+    """Yield the sources of noise in measurements on this GPU, a line each."""
     if reasons := throttled(gpu):
         yield f"{gpu.name} is throttled: {', '.join(reasons)}"
     state = gpu.state or GpuState()
@@ -110,7 +110,7 @@ def _state(told: dict[str, str]) -> GpuState:
 
 
 def _reasons(told: dict[str, str]) -> list[str] | None:
-    """The names of the bits that are set."""
+    """Return the names of the bits that are set."""
     text = next((value for name, value in told.items() if name.endswith("_reasons.active")), "")
     try:
         bits = int(text, 16)

@@ -35,7 +35,7 @@ def require() -> None:
 
 
 def available() -> str | None:
-    """The reason why no GPU can be used; ``None`` where one can."""
+    """Return the reason why no GPU can be used; ``None`` where one can."""
     try:
         require()
     except OptkitError as error:
@@ -44,7 +44,7 @@ def available() -> str | None:
 
 
 def compute_capability(device: int = 0) -> str:
-    """The device's compute capability: ``8.9``."""
+    """Return the device's compute capability: ``8.9``."""
     kinds = _library().cudaDeviceAttr
     parts = (kinds.cudaDevAttrComputeCapabilityMajor, kinds.cudaDevAttrComputeCapabilityMinor)
     return ".".join(str(_call("cudaDeviceGetAttribute", part, device)) for part in parts)

@@ -99,7 +99,7 @@ def of_libraries(here: Machine, targets: Sequence[LibraryRecord]) -> Iterable[No
 
 
 def of_cpu(here: Machine) -> Iterable[Note]:
-    """Notes on the processor that concern quantized models."""
+    """Yield notes on the processor that concern quantized models."""
     if fingerprint.saturates(here.isa):
         text = "no VNNI: INT8 sums saturate on this CPU, so the same INT8 file computes something else than elsewhere"
         yield Note(text=f"{text}, and INT8 gains less speed", where="CPU", level="warning")

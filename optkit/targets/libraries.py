@@ -10,7 +10,7 @@ from optkit.targets.target import target
 
 
 def of_targets() -> list[Library]:
-    """The distributions that the results of any target depend on, each once."""
+    """Return the distributions that the results of any target depend on, each once."""
     return list(dict.fromkeys(library for name in TARGETS for library in target(name).libraries))
 
 
@@ -20,6 +20,6 @@ def fingerprint() -> Machine:
 
 
 def versions() -> dict[str, str]:
-    """The installed versions, by distribution, that the results of stages depend on."""
+    """Return the installed versions, by distribution, that the results of stages depend on."""
     found = [*of_targets(), *fingerprints.LIBRARIES]
     return {each.name: version for each in found if each.writes and (version := fingerprints.version(each.name))}

@@ -29,7 +29,7 @@ class RuntimeOptions(BaseModel):
 
     @classmethod
     def read(cls, target: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The given options as plain JSON values. Raises UsageError naming the option of ``target``."""
+        """Return the given options as plain JSON values. Raises UsageError naming the option of ``target``."""
         try:
             return cls.model_validate(dict(options)).model_dump(mode="json", exclude_unset=True)
         except ValidationError as error:

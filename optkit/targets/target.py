@@ -77,14 +77,14 @@ class Session(ABC):
         time.sleep(max(0.0, until - self.clock()))
 
     def facts(self) -> dict[str, Any]:
-        """The runtime's own account of the session: providers or device, precision, threads; plain JSON values.
+        """Return the runtime's own account of the session: providers or device, precision, threads; plain JSON values.
 
         ``gpu`` is there for a session on a GPU alone: its name.
         """
         return {}
 
     def peak_memory_bytes(self) -> int | None:
-        """The peak of memory that the operating system does not see (a device's); ``None`` when there is none."""
+        """Return peak of memory that the operating system does not see (a device's); ``None`` when there is none."""
         return None
 
     def close(self) -> None:
@@ -181,10 +181,10 @@ class Target(ABC):
 
     @abstractmethod
     def version(self) -> str:
-        """The runtime's version. Raises MissingLibraryError."""
+        """Return the runtime's version. Raises MissingLibraryError."""
 
     def absence(self) -> str | None:
-        """The reason why models made for it cannot run on this machine; ``None`` where they can."""
+        """Return the reason why models made for it cannot run on this machine; ``None`` where they can."""
         return None
 
     def parts(self) -> Iterator[tuple[str, str | None, str | None]]:
@@ -199,17 +199,17 @@ class Target(ABC):
         return ()
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options as plain JSON values. Raises UsageError for an unknown one and for a value of another kind."""
+        """Return options as plain JSON values. Raises UsageError for an unknown one and for a value of another kind."""
         model: type[RuntimeOptions] = lazy.load(self.options_model)
         return model.read(self.name, options)
 
     @abstractmethod
     def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
-        """Every option that matters, made explicit: precision, threads, latency hint."""
+        """Return every option that matters, made explicit: precision, threads, latency hint."""
 
     @abstractmethod
     def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
-        """The options that let ``sessions`` sessions run at once with ``threads`` threads each."""
+        """Return the options that let ``sessions`` sessions run at once with ``threads`` threads each."""
 
     def device_options(self, device: str) -> dict[str, Any]:
         """The options that make it run on ``device``, "cpu" or "cuda". Raises UsageError where it does not run there.
@@ -223,7 +223,7 @@ class Target(ABC):
     def build_options(
         self, signature: Signature | None, *, compute_capability: Sequence[str] = (), shapes: Sequence[str] = ()
     ) -> dict[str, Any]:
-        """The options to build engines for GPUs of these compute capabilities and for sizes ``NAME=MIN/OPT/MAX``.
+        """Return options to build engines for GPUs of these compute capabilities and for sizes ``NAME=MIN/OPT/MAX``.
 
         None by default: a recipe names them for those of its targets that build engines. Raises UsageError.
         """
@@ -252,7 +252,7 @@ class Target(ABC):
         """Load ``model``. Raises TargetError, naming the refused operator."""
 
     def examine(self, model: Model, options: dict[str, Any], *, layers: bool = False) -> Examination:
-        """The nodes of the model that the target refuses and, with ``layers``, its layers where it tells them.
+        """Return the nodes of the model that the target refuses and, with ``layers``, its layers where it tells them.
 
         By default the model is opened: raises TargetError.
         """
@@ -260,7 +260,7 @@ class Target(ABC):
         return Examination()
 
     def profile(self, model: Model, options: dict[str, Any], feeds: Sequence[Arrays], seconds: float) -> Profile:
-        """The time of each operator, in a session of its own that goes through ``feeds`` for about ``seconds``.
+        """Return the time of each operator, in a session of its own that goes through ``feeds`` for about ``seconds``.
 
         Raises TargetError, and UsageError where ``tells_operators`` is false.
         """
@@ -271,7 +271,7 @@ class Target(ABC):
         return ()
 
     def expected_kernel(self, options: Mapping[str, Any]) -> str | None:
-        """The kernel name that all operators should have; ``None`` where kernels do not tell of a fallback."""
+        """Return the kernel name that all operators should have; ``None`` where kernels do not tell of a fallback."""
         return None
 
 
@@ -288,7 +288,7 @@ def in_turn(calls: Sequence[Callable[[], object]], seconds: float, *, fewest: in
 
 
 def target(name: str) -> Target:
-    """The target called ``name``. Raises UsageError for an unknown one."""
+    """Return the target called ``name``. Raises UsageError for an unknown one."""
     found: Target = lazy.resolve(TARGETS, name, kind="target")()
     return found
 
@@ -300,20 +300,20 @@ def loaded(entry: str) -> Target:
 
 
 def native(format: str) -> str:
-    """The target on which a model of this format runs where none is named: the first of the table that opens it."""
+    """Return target on which a model of this format runs where none is named: the first of the table that opens it."""
     return next((name for name in TARGETS if format in target(name).formats), DEFAULT)
 
 
 def offered() -> list[Target]:
-    """All targets but those that are used only where they are named."""
+    """Return all targets but those that are used only where they are named."""
     return [found for found in map(target, TARGETS) if found.offered]
 
 
 def engine_builders() -> str:
-    """The names of the targets whose options take compute capabilities and sizes."""
+    """Return the names of the targets whose options take compute capabilities and sizes."""
     return " or ".join(each.name for each in offered() if each.builds_engines)
 
 
 def profilable(format: str) -> list[str]:
-    """The offered targets that make bundles of such models and tell the time of each operator."""
+    """Return the offered targets that make bundles of such models and tell the time of each operator."""
     return [each.name for each in offered() if each.deploys and each.tells_operators and format in each.formats]

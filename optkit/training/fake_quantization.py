@@ -60,7 +60,7 @@ def observe(module: Any, run: Callable[[Any], object]) -> None:
 
 
 def ranges(module: Any) -> dict[str, dict[str, tuple[float, float]]]:
-    """The learnt ranges of each layer's ``input`` and ``output`` that are narrower than the values observed."""
+    """Return the learnt ranges of each layer's ``input`` and ``output`` that are narrower than the values observed."""
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for name, side, each in _values(module):
         low, high = (float(value.detach()) for value in each.learnt())
@@ -70,7 +70,7 @@ def ranges(module: Any) -> dict[str, dict[str, tuple[float, float]]]:
 
 
 def _values(module: Any) -> list[tuple[str, str, Any]]:
-    """Every module that rounds activations, with the name of its layer and ``input`` or ``output``."""
+    """Return every module that rounds activations, with the name of its layer and ``input`` or ``output``."""
     sides = {_INPUT: "input", _OUTPUT: "output"}
     return [
         (name, side, getattr(layer, key))
@@ -122,7 +122,7 @@ def _stays(mode: bool = True) -> None:
 
 
 def _output_axis(layer: Any) -> int:
-    """The axis of a weight's output channels: the second in transposed convolutions, else the first."""
+    """Return the axis of a weight's output channels: the second in transposed convolutions, else the first."""
     return 1 if getattr(layer, "transposed", False) else 0
 
 
@@ -135,7 +135,7 @@ def _round_output(layer: Any, _: tuple[Any, ...], output: Any) -> Any:
 
 
 def _giving(module: Any, run: Callable[[Any], object]) -> list[Any]:
-    """The modules whose output is that of a convolution's kernel: the convolution, or the batch norm folded into it.
+    """Return modules whose output is that of a convolution's kernel: the convolution, or the batch norm folded into it.
 
     Not if only a ReLU or a clip reads it: the kernel applies that, too.
     """

@@ -32,7 +32,7 @@ class RoundedWeights(torch.nn.Module):  # type: ignore[misc]
         self._limit, self._axis = 2 ** (bits - 1) - 1, axis
 
     def forward(self, weight: Any) -> Any:
-        """The weight, float32, with at most ``2 ** bits - 1`` values for each scale."""
+        """Return the weight, float32, with at most ``2 ** bits - 1`` values for each scale."""
         magnitudes, limit = weight.detach().abs(), self._limit
         if self._axis is None:
             scale = (magnitudes.amax() / limit).clamp(min=_SMALLEST)
@@ -59,7 +59,7 @@ class RoundedValues(torch.nn.Module):  # type: ignore[misc]
         self._kept: list[Any] = []
 
     def forward(self, value: Any) -> Any:
-        """The value in float32, rounded; tensors of integers as they are."""
+        """Return the value in float32, rounded; tensors of integers as they are."""
         if not value.is_floating_point():
             return value
         if self.watching:
@@ -75,7 +75,7 @@ class RoundedValues(torch.nn.Module):  # type: ignore[misc]
         )
 
     def learnt(self) -> Any:
-        """The lowest and the highest value of the range, outside of which values saturate."""
+        """Return the lowest and the highest value of the range, outside of which values saturate."""
         low, high = self.range * torch.exp(_SPEED * self.stretch)
         return low, high
 
@@ -100,7 +100,7 @@ class RoundedValues(torch.nn.Module):  # type: ignore[misc]
 
 
 def _squared_error(values: Any, bounds: Any) -> float:
-    """The mean squared error of values rounded to 256 steps between two bounds."""
+    """Return the mean squared error of values rounded to 256 steps between two bounds."""
     low, high = bounds
     scale = ((high - low) / _LEVELS).clamp(min=_SMALLEST)
     steps = (values.clamp(low, high) - low) / scale

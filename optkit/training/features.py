@@ -57,7 +57,7 @@ def attending(note: Callable[[Mapping[str, Any]], None]) -> Iterator[None]:
 
 
 def _scores(asked: Mapping[str, Any]) -> Any:
-    """The logarithms of the attention's weights, computed from its arguments."""
+    """Return the logarithms of the attention's weights, computed from its arguments."""
     import torch
 
     query, key, mask = asked["query"], asked["key"], asked.get("attn_mask")
@@ -76,7 +76,7 @@ def matching(
     candidates: Sequence[tuple[str, str]],
     run: Callable[[Any], object],
 ) -> list[tuple[str, str]]:
-    """The pairs of layers (the student's, the teacher's) whose outputs have the same shape when both are ``run``."""
+    """Return pairs of layers (the student's, the teacher's) whose outputs have the same shape when both are ``run``."""
     own = Features(student, [pair[0] for pair in candidates])
     taught = Features(teacher, [pair[1] for pair in candidates])
     for module, seen in ((student, own), (teacher, taught)):

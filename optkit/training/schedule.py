@@ -56,7 +56,7 @@ def share(step: int, total: int) -> float:
 
 
 def notes(history: History) -> tuple[Note, ...]:
-    """Notes on a training: length, learning rate, the best epoch, and warnings."""
+    """Return notes on a training: length, learning rate, the best epoch, and warnings."""
     best = history.epochs[history.best - 1] if history.best else None
     parts = [f"trained {len(history.epochs)} epochs on {history.device} in {history.precision}"]
     parts.append(f"learning rate {history.learning_rate:g}")

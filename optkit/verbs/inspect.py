@@ -59,7 +59,7 @@ def _opened(options: InspectCommand) -> Model:
 
 
 def _sizes(model: Model, targets: Sequence[str], shapes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The options with these sizes, by target. Raises UsageError where none of the targets takes sizes."""
+    """Return the options with these sizes, by target. Raises UsageError where none of the targets takes sizes."""
     if shapes and not any(target(name).builds_engines for name in targets):
         raise UsageError(f"shapes is for {engine_builders()}", hint=f"--target {engine_builders()}")
     return {name: target(name).build_options(model.signature, shapes=shapes) for name in targets if shapes}

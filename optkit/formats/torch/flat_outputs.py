@@ -21,12 +21,12 @@ class FlatOutputs(torch.nn.Module):  # type: ignore[misc]
         self.inner = inner
 
     def forward(self, *given: Any) -> tuple[Any, ...]:
-        """The tensors that the model returns for its inputs."""
+        """Return the tensors that the model returns for its inputs."""
         return tuple(torch_outputs.named(self.inner(*given)).values())
 
 
 def flat(module: Any, inputs: tuple[Any, ...], outputs: Any) -> Any:
-    """The module itself, or where its ``outputs`` are a dict, a frozen trace of it that returns a tuple."""
+    """Return the module itself, or where its ``outputs`` are a dict, a frozen trace of it that returns a tuple."""
     if not isinstance(outputs, Mapping):
         return module
     return torch.jit.freeze(torch.jit.trace(FlatOutputs(module).eval(), inputs, check_trace=False))

@@ -38,7 +38,7 @@ def on_host(outputs: Any) -> Any:
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """The tensors in ``value`` with their innermost keys, or ``name`` where there is none."""
+    """Yield the tensors in ``value`` with their innermost keys, or ``name`` where there is none."""
     if value is None:
         return
     if isinstance(value, Mapping):

@@ -145,7 +145,7 @@ def infer_dtypes(proto: Any) -> dict[str, int]:
 
 
 def insert_casts(graph: FloatGraph, kept: Collection[CastOperator]) -> HalfGraph:
-    """A copy in which the operators compute in 16 bits, except those in ``kept``.
+    """Return a copy in which the operators compute in 16 bits, except those in ``kept``.
 
     ``kept`` includes the operators that have no 16-bit form (``limits.unsupported``). Inputs and outputs of the
     graph keep their dtypes. A tensor that is computed in one type and read in the other is cast once. Tensors keep
@@ -200,7 +200,7 @@ class _CastInsertion:
         return HalfGraph(changed, self._half, frozenset(self._name(name, half=True) for name in tensors))
 
     def _name(self, name: str, *, half: bool) -> str:
-        """The name of a float tensor in one of the two types."""
+        """Return the name of a float tensor in one of the two types."""
         if name in self._constants:
             own = not half or name not in self._read[False]
         elif name in self._outputs:
@@ -220,7 +220,7 @@ class _CastInsertion:
         return name
 
     def _stored(self, tensor: Any) -> Iterator[Any]:
-        """An initializer in each of the types that it is read in."""
+        """Yield an initializer in each of the types that it is read in."""
         half = tensor.name in self._constants and tensor.name in self._read[True]
         if not half or tensor.name in self._read[False]:
             yield tensor
@@ -228,7 +228,7 @@ class _CastInsertion:
             yield to_half(tensor, self._half, self._name(tensor.name, half=True))
 
     def _casts(self, name: str) -> Iterator[Any]:
-        """The Cast of a tensor to the type that it is not computed in, if it is read in that."""
+        """Yield the Cast of a tensor to the type that it is not computed in, if it is read in that."""
         from onnx import helper
 
         half = name in self._computed
@@ -255,7 +255,7 @@ class _CastInsertion:
 
 
 def _copied(message: Any, *without: str) -> Any:
-    """A copy of a protobuf message without some fields. Copied and then cleared, weights would stay in memory."""
+    """Return copy of a protobuf message without some fields. Copied and then cleared, weights would stay in memory."""
     copied = type(message)()
     for field, value in message.ListFields():
         if field.name in without:
@@ -321,7 +321,7 @@ def to_half(tensor: Any, half: HalfType, name: str) -> Any:
 
 
 def to_float32(tensor: Any) -> Any:
-    """A 16-bit tensor in float32, without loss."""
+    """Return a 16-bit tensor in float32, without loss."""
     import numpy as np
     from onnx import numpy_helper
 

@@ -74,7 +74,7 @@ def convert(request: Request, proto: Any, *, types: str) -> tuple[Path, tuple[No
 
 
 def _with_half_pairs(proto: Any, request: Request) -> Any:
-    """The graph at an opset whose Q/DQ take float16; runtimes with bfloat16 do not ask for a node's version."""
+    """Return the graph at an opset whose Q/DQ take float16; runtimes with bfloat16 do not ask for a node's version."""
     proto, _ = upgrade(proto, _SCALED_OPSET)
     if graph.opset_of(proto) < _SCALED_OPSET:
         raise StageError(
@@ -94,7 +94,7 @@ def _nothing_to_convert(request: Request, half: HalfType, kept: dict[CastOperato
 
 
 def _kept(before: FloatGraph, request: Request, samples: Dataset | None) -> dict[CastOperator, str]:
-    """The operators that stay float32, with the reason."""
+    """Return the operators that stay float32, with the reason."""
     found = half_limits.sensitive(before)
     if before.half is FLOAT16:
         measured = _peaks(before, replace(request, calibration=samples))
@@ -105,7 +105,7 @@ def _kept(before: FloatGraph, request: Request, samples: Dataset | None) -> dict
 
 
 def _peaks(before: FloatGraph, request: Request) -> dict[str, float]:
-    """The largest magnitudes of the float32 graph's tensors on the calibration samples."""
+    """Return the largest magnitudes of the float32 graph's tensors on the calibration samples."""
     peaks = half_limits.Peaks()
     if request.calibration is not None:
         names = tuple(filter(before.is_float, before.producers))

@@ -112,7 +112,7 @@ def _asymmetric(node: Any, stored: Mapping[str, Any]) -> bool:
 
 
 def _representable(scales: Array) -> Array:
-    """The scales; those that float16 rounds by more than a step of 8 bits become the next larger float16 value."""
+    """Return scales; those that float16 rounds by more than a step of 8 bits become the next larger float16 value."""
     small = np.minimum(scales, 1.0)  # larger ones are exact enough, or overflow
     rounded = small.astype(np.float16)
     up = np.where(rounded < small, np.nextafter(rounded, np.float16(2.0)), rounded)
@@ -138,7 +138,7 @@ def unsupported(graph: FloatGraph) -> dict[CastOperator, str]:
 
 
 def _sources(graph: FloatGraph, operators: list[CastOperator]) -> list[CastOperator]:
-    """The operators that compute the first inputs of ``operators``, and those that only move them on the way."""
+    """Return the operators that compute the first inputs of ``operators``, and those that only move them on the way."""
     waiting = [each.node.input[0] for each in operators]
     found: set[CastOperator] = set()
     while waiting:
@@ -201,7 +201,7 @@ def _normalizations(graph: FloatGraph) -> list[CastOperator]:
 
 
 def _behind(graph: FloatGraph, operator: CastOperator) -> list[CastOperator]:
-    """The consumers of an operator's first output."""
+    """Return the consumers of an operator's first output."""
     return graph.consumers.get(operator.node.output[0], []) if operator.node.output else []
 
 
@@ -218,7 +218,7 @@ def _is_two(tensor: Any) -> bool:
 
 
 def _divisions(graph: FloatGraph, mean: CastOperator) -> list[CastOperator]:
-    """The operators from behind a mean to the division by its root, or the product with the inverse."""
+    """Return the operators from behind a mean to the division by its root, or the product with the inverse."""
     found: list[CastOperator] = []
     waiting = [mean]
     while waiting:
@@ -249,7 +249,7 @@ def _peak(array: Array) -> float:
 
 
 def _constant_peaks(proto: Any) -> dict[str, float]:
-    """The largest magnitudes of the main graph's float32 constants, except those that stand for infinity."""
+    """Return the largest magnitudes of the main graph's float32 constants, except those that stand for infinity."""
     from onnx import numpy_helper
 
     scales = {node.input[1] for node in proto.graph.node if node.op_type in PAIRS}

@@ -65,7 +65,7 @@ def probe(model: Model, proto: Any, workdir: Path, names: tuple[str, ...] = ()) 
 
 
 def emulated(made: HalfGraph) -> Any:
-    """The graph in float32, with each 16-bit tensor cast to its type and back."""
+    """Return the graph in float32, with each 16-bit tensor cast to its type and back."""
     from onnx import helper
 
     half = made.half.elem_type
@@ -125,7 +125,7 @@ class Conversion:
     types: str
 
     def verify(self, samples: Dataset, workdir: Path) -> tuple[Note, ...]:
-        """A note on each output: its largest difference from the model's over all samples.
+        """Return a note on each output: its largest difference from the model's over all samples.
 
         Raises StageError where an output becomes NaN or infinite, naming the first node that does, and TargetError
         where onnxruntime cannot run the graphs.
@@ -144,7 +144,7 @@ class Conversion:
         return tuple(Note(f"{how}: {each.text()}", where=name) for name, each in found.items())
 
     def _first_overflow(self, feed: Arrays, again: Any, workdir: Path) -> Any:
-        """The first node that becomes NaN or infinite in ``again``, the emulated graph, and is finite in float32."""
+        """Return first node that becomes NaN or infinite in ``again``, the emulated graph, and is finite in float32."""
         computed = {name for node in self.before.graph.node for name in node.output if name}
         names = tuple(name for node in self.after.proto.graph.node for name in node.output if name in computed)
         with probe(self.model, self.before, workdir, names) as expected:

@@ -53,7 +53,7 @@ def _engine() -> Any:
 
 
 def _calibrated(engine: Any, captured: Any, request: Request) -> Any:
-    """The captured module with integers in it, weights stored as such."""
+    """Return the captured module with integers in it, weights stored as such."""
     import torch
 
     captured._exported, captured.dynamic_shapes = True, None  # how the engine knows what its own export captured
@@ -106,7 +106,7 @@ def _replace(repeated: Any, items: list[Any]) -> None:
 
 
 def _placement() -> tuple[Note, ...]:
-    """Notes on the effect of the engine's scheme on targets."""
+    """Return notes on the effect of the engine's scheme on targets."""
     note = Note(
         "what is added to a residual stays in float: openvino has integer kernels that do that, onnxruntime has none"
     )

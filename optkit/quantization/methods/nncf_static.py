@@ -66,7 +66,7 @@ def quantize(request: Request) -> Quantized:
 
 
 def _quantized(graph: Any, request: Request, ignored: list[str], *, transformer: bool) -> tuple[Any, tuple[Note, ...]]:
-    """The quantized graph; a note where it is without bias correction, which failed."""
+    """Return the quantized graph; a note where it is without bias correction, which failed."""
     nncf = lazy.require("nncf", extra="openvino")
 
     def applied(*, corrects_biases: bool) -> Any:
@@ -99,7 +99,7 @@ def _quantized(graph: Any, request: Request, ignored: list[str], *, transformer:
 
 
 def _of_scheme(request: Request, *, transformer: bool) -> list[Note]:
-    """Notes on the scheme, and warnings about its limits."""
+    """Return notes on the scheme, and warnings about its limits."""
     why = ": the graph has Softmax between MatMuls" if request.options.model_type == "auto" else ", as asked for"
     notes = [Note(f"nncf's scheme for transformers{why}" if transformer else f"{request.options.preset} preset")]
     if request.options.smooth_quant is not None and not transformer:
@@ -117,7 +117,7 @@ def _estimator(request: Request) -> Any:
 
 
 def _alphas(request: Request) -> Any:
-    """The strength of SmoothQuant (Xiao et al., 2023): the share of the activations' range moved into weights."""
+    """Return strength of SmoothQuant (Xiao et al., 2023): the share of the activations' range moved into weights."""
     from nncf.quantization.advanced_parameters import AdvancedSmoothQuantParameters
 
     strength = request.options.smooth_quant
@@ -135,7 +135,7 @@ class _Feeds:
 
 
 def _bounded(request: Request) -> tuple[Request, tuple[Note, ...]]:
-    """The request with no more samples than NNCF has memory for."""
+    """Return the request with no more samples than NNCF has memory for."""
     given = request.calibration
     if given is None or len(given) <= _MOST_SAMPLES:
         return request, ()
@@ -144,7 +144,7 @@ def _bounded(request: Request) -> tuple[Request, tuple[Note, ...]]:
 
 
 def _kept_in_float(graph: Any) -> tuple[Note, ...]:
-    """Notes on operators of weight that got no integers."""
+    """Return notes on operators of weight that got no integers."""
     left = Counter(
         operation.get_type_name()
         for operation in graph.get_ops()

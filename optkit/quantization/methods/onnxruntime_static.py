@@ -114,7 +114,7 @@ def _defend(proto: Any) -> None:
 
 
 def _last_before_integers(node: Any, readers: dict[str, list[Any]]) -> Any:
-    """The node whose output, the only thing made of ``node``'s, is quantized; ``None`` where there is none."""
+    """Return the node whose output, the only thing made of ``node``'s, is quantized; ``None`` where there is none."""
     while len(behind := readers.get(node.output[0], [])) == 1:
         if behind[0].op_type == "QuantizeLinear":
             return node

@@ -58,7 +58,7 @@ def quantize(request: Request) -> Quantized:
 
 
 def _axis(proto: Any, node: Any) -> int | None:
-    """The axis of the weight's output channels; ``None`` where a layer has no such axis."""
+    """Return the axis of the weight's output channels; ``None`` where a layer has no such axis."""
     from onnx import helper
 
     if node.op_type == "Conv":
@@ -139,7 +139,7 @@ class _Pairs:
 
 
 def _scales(values: Array, axis: int) -> Array:
-    """A scale for each output channel."""
+    """Return a scale for each output channel."""
     others = tuple(each for each in range(values.ndim) if each != axis)
     return _scale(np.abs(values).max(others).astype(np.float32))
 

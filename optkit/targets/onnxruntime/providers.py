@@ -61,7 +61,7 @@ def parse(option: Any) -> Asked:
 
 
 def shape(option: Any) -> Asked:
-    """Each provider's options, whatever the providers are called. Raises UsageError for another shape."""
+    """Return each provider's options, whatever the providers are called. Raises UsageError for another shape."""
     if not isinstance(option, list | tuple) or not option:
         raise UsageError(f"providers {option!r} is no list of providers", hint=_EXAMPLE)
     asked: Asked = {}
@@ -93,7 +93,7 @@ def _is_pair(entry: Any) -> bool:
 
 
 def here() -> list[str]:
-    """The providers of this build and of the plugins that are installed, whether they load or not."""
+    """Return the providers of this build and of the plugins that are installed, whether they load or not."""
     return [*library().get_available_providers(), *(name for name, module in PLUGINS.items() if lazy.available(module))]
 
 
@@ -158,7 +158,7 @@ def _build() -> str:
 
 
 def _devices(name: str) -> list[Any]:
-    """The devices of a plugin, which is registered once per process."""
+    """Return the devices of a plugin, which is registered once per process."""
     if not _of(name):
         path = importlib.import_module(PLUGINS[name]).get_library_path()
         try:
@@ -199,19 +199,19 @@ def check_used(asked: Asked, used: list[str]) -> None:
 
 
 def _unloaded(name: str, reason: str, path: Path | str) -> MissingDeviceError:
-    """The error for a provider whose shared library lies at ``path``."""
+    """Return the error for a provider whose shared library lies at ``path``."""
     hint = next((hint for start, hint in _BRINGS if reason.startswith(start)), f"ldd {path} shows what it needs")
     return MissingDeviceError(f"{name} does not load: {reason}", hint=hint)
 
 
 def _file(name: str) -> Path:
-    """The shared library of a provider that is not built in."""
+    """Return the shared library of a provider that is not built in."""
     stem = name.removesuffix("ExecutionProvider").lower()
     return Path(library().__file__).parent / "capi" / f"libonnxruntime_providers_{stem}.so"
 
 
 def _unloadable(path: Path) -> str | None:
-    """The loader's error for a shared library, which names a missing one; ``None`` where it loads."""
+    """Return the loader's error for a shared library, which names a missing one; ``None`` where it loads."""
     if not path.is_file():
         return None
     try:
@@ -222,7 +222,7 @@ def _unloadable(path: Path) -> str | None:
 
 
 def nodes(session: Any) -> Mapping[str, int]:
-    """The number of nodes of each provider; empty where this version of onnxruntime does not tell."""
+    """Return the number of nodes of each provider; empty where this version of onnxruntime does not tell."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return {}
     counted: dict[str, int] = {}
@@ -232,5 +232,5 @@ def nodes(session: Any) -> Mapping[str, int]:
 
 
 def library() -> Any:
-    """The module ``onnxruntime``. Raises MissingLibraryError."""
+    """Return the module ``onnxruntime``. Raises MissingLibraryError."""
     return lazy.require("onnxruntime")

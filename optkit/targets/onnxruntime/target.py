@@ -97,7 +97,7 @@ class OnnxRuntime(Target):
                     yield provider, error.message, error.hint
 
     def advice(self, here: Machine, found: LibraryRecord) -> Iterator[Note]:
-        """A warning where both packages are installed."""
+        """Yield a warning where both packages are installed."""
         from optkit.notes import Note
 
         installed = {each.name for each in here.libraries if each.version}
@@ -181,7 +181,7 @@ class OnnxRuntime(Target):
         return trace.profile(traced, covered, watching)
 
     def warnings(self, options: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """A warning where the first provider left nodes to others."""
+        """Yield a warning where the first provider left nodes to others."""
         given: dict[str, int] = facts.get("nodes", {})
         elsewhere = {name: count for name, count in given.items() if name != facts["providers"][0]}
         if elsewhere:
@@ -192,7 +192,7 @@ class OnnxRuntime(Target):
             )
 
     def expected_kernel(self, options: Mapping[str, Any]) -> str | None:
-        """The first provider asked for."""
+        """Return the first provider asked for."""
         asked = options.get("providers")
         return next(iter(providers.shape(asked))) if asked else None
 
@@ -232,7 +232,7 @@ class OnnxRuntimeSession(Session):
 
 
 def _traced(path: Path, feeds: Sequence[Arrays], options: dict[str, Any], seconds: float, most: int) -> Trace:
-    """The trace of at most ``most`` inferences in ``seconds`` seconds, warming up included."""
+    """Return the trace of at most ``most`` inferences in ``seconds`` seconds, warming up included."""
     with tempfile.TemporaryDirectory(prefix="optkit-trace-") as name:
         watched = options | {"enable_profiling": True, "profile_file_prefix": str(Path(name) / "trace")}
         library = _open(path, watched)
@@ -319,7 +319,7 @@ def _build(info: str) -> str:
 
 
 def _array(value: Any) -> Array:
-    """An output as an array; sequences and maps of classical models become arrays of objects."""
+    """Return an output as an array; sequences and maps of classical models become arrays of objects."""
     return value if isinstance(value, np.ndarray) else np.array(value, dtype=object)
 
 

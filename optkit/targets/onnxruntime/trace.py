@@ -48,11 +48,11 @@ class Trace:
 
     @staticmethod
     def read(path: Path, warm_up: int) -> Trace:
-        """The trace that a session wrote to ``path``."""
+        """Return the trace that a session wrote to ``path``."""
         return Trace(json.loads(path.read_text(encoding="utf-8")), warm_up)
 
     def runs(self) -> list[Event]:
-        """The inferences after warming up, in order."""
+        """Return the inferences after warming up, in order."""
         return sorted((event for event in self.events if event["name"] == "model_run"), key=_start)[self.warm_up :]
 
 
@@ -69,7 +69,7 @@ class Watching:
 
 
 def probe(path: Path) -> tuple[Path, Arrays]:
-    """A model that computes next to nothing, with operators of one and of many inputs, and a feed for it."""
+    """Return a model that computes next to nothing, with operators of one and of many inputs, and a feed for it."""
     from onnx import TensorProto, helper
 
     names = [f"t{number}" for number in range(2 * _PROBES + 1)]
@@ -85,7 +85,7 @@ def probe(path: Path) -> tuple[Path, Arrays]:
 
 
 def watching(probed: Trace) -> Watching:
-    """The least cost of recording operators on this machine, from the trace of the ``probe``."""
+    """Return the least cost of recording operators on this machine, from the trace of the ``probe``."""
     narrow: list[float] = []
     wide: list[float] = []
     runs = probed.runs()
@@ -97,7 +97,7 @@ def watching(probed: Trace) -> Watching:
 
 
 def profile(trace: Trace, covered: Sequence[Covered], watching: Watching) -> Profile:
-    """The operators in a trace, their times less the cost of recording them.
+    """Return the operators in a trace, their times less the cost of recording them.
 
     Those inferences count whose time lies between the quartiles: what interrupts one is not the operator's.
     """
@@ -124,7 +124,7 @@ def _usual(runs: Sequence[Event]) -> list[Event]:
 
 
 def _timed(events: Iterable[Event], runs: Sequence[Event], kept: set[int]) -> dict[str, _Timed]:
-    """The events of each operator, in the order of execution."""
+    """Return the events of each operator, in the order of execution."""
     starts = [_start(run) for run in runs]
     nodes = [event for event in events if event["cat"] == "Node" and event["name"].endswith(_SUFFIX)]
     found: defaultdict[str, _Timed] = defaultdict(_Timed)

@@ -26,15 +26,15 @@ class Forms:
         self._compiled: dict[bool, Any] = {}
 
     def first(self) -> Any:
-        """The form that most feeds run on."""
+        """Return the form that most feeds run on."""
         return self._form(static=bool(self._shapes))
 
     def general(self) -> Any:
-        """The form that takes any feed."""
+        """Return the form that takes any feed."""
         return self._form(static=False)
 
     def fitting(self, feed: Arrays) -> Any:
-        """The form that this feed runs on."""
+        """Return the form that this feed runs on."""
         return self._form(
             static=bool(self._shapes) and {name: array.shape for name, array in feed.items()} == self._shapes
         )
@@ -53,7 +53,7 @@ def _compile(core: Any, graph: Any, options: dict[str, Any], name: str) -> Any:
 
 
 def _reshaped(graph: Any, shapes: dict[str, tuple[int, ...]], name: str) -> Any:
-    """A copy of the graph that takes inputs of these shapes alone."""
+    """Return a copy of the graph that takes inputs of these shapes alone."""
     copy = graph.clone()
     with foreign(f"openvino refuses the static shapes of {name}", TargetError):
         copy.reshape({key: list(shape) for key, shape in shapes.items()})

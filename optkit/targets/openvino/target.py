@@ -85,7 +85,7 @@ class OpenVino(Target):
         } | self.parallel_options(threads=threads or max(1, int(cores_allowed())))
 
     def advice(self, here: Machine, found: LibraryRecord) -> Iterator[Note]:
-        """A note where OpenVINO would choose bf16."""
+        """Yield a note where OpenVINO would choose bf16."""
         from optkit.notes import Note
         from optkit.system import fingerprint
 
@@ -94,7 +94,7 @@ class OpenVino(Target):
             yield Note(text=text, where=self.name)
 
     def parallel_options(self, *, threads: int, sessions: int = 1) -> dict[str, Any]:
-        """A stream for each session; the threads are divided among them."""
+        """Return a stream for each session; the threads are divided among them."""
         return {"INFERENCE_NUM_THREADS": threads * sessions, "NUM_STREAMS": sessions}
 
     def device_options(self, device: str) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class OpenVino(Target):
         return Profile(tuple(timed), count, elapsed / count)
 
     def warnings(self, options: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """A warning where OpenVINO chose bf16 unasked."""
+        """Yield a warning where OpenVINO chose bf16 unasked."""
         if facts.get("precision") == "bf16" and options.get("INFERENCE_PRECISION_HINT") != "bf16":
             yield (
                 "bf16",
@@ -216,7 +216,7 @@ def _load_numpy_bindings() -> None:
 
 
 def _notes(core: Any, options: dict[str, Any]) -> tuple[str, ...]:
-    """Notes on choices that OpenVINO by itself would make otherwise."""
+    """Return notes on choices that OpenVINO by itself would make otherwise."""
     silent = str(core.get_property(options["device"], "INFERENCE_PRECISION_HINT").to_string())
     chosen = options.get("INFERENCE_PRECISION_HINT", silent)
     if chosen == silent:
@@ -225,7 +225,7 @@ def _notes(core: Any, options: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _names(ports: Any, wanted: tuple[TensorSpec, ...]) -> list[str]:
-    """The model's own output names, in the order of ``ports``: one of a port's names, else the one in its place."""
+    """Return model's own output names, in the order of ``ports``: one of a port's names, else the one in its place."""
     names = [spec.name for spec in wanted]
     fallback = names if len(names) == len(ports) else [_name(port, index) for index, port in enumerate(ports)]
     return [next((n for n in names if n in port.get_names()), fallback[index]) for index, port in enumerate(ports)]
@@ -253,14 +253,14 @@ def _spec(port: Any, name: str) -> TensorSpec:
 
 
 def _precisions(graph: Any) -> dict[str, int]:
-    """The number of executed operators by precision."""
+    """Return the number of executed operators by precision."""
     executed = (op.rt_info for op in graph.get_ops())
     computing = (info for info in executed if str(_value(info["layerType"])) not in _EDGES)
     return dict(Counter(str(_value(info["runtimePrecision"])) for info in computing))
 
 
 def _layers(graph: Any) -> dict[str, tuple[str, ...]]:
-    """The tensors of each operator of the model by its plain name; operators that OpenVINO numbered have no name."""
+    """Return tensors of each operator of the model by its plain name; operators that OpenVINO numbered have no name."""
     found: dict[str, tuple[str, ...]] = {}
     for node in graph.get_ops():
         if node.get_friendly_name() != node.get_name() and node.get_type_name() not in _EDGES:
@@ -271,7 +271,7 @@ def _layers(graph: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _executed(compiled: Any, layers: dict[str, tuple[str, ...]]) -> list[Operator]:
-    """The operators as executed, with their mean seconds so far.
+    """Return the operators as executed, with their mean seconds so far.
 
     OpenVINO calls an operator of less than a microsecond not executed, like one that was computed beforehand; the
     latter is no layer of the model.

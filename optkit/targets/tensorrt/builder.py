@@ -180,7 +180,7 @@ def _refused(error: Any) -> RefusedNode:
 
 
 def _why(error: Any) -> str:
-    """The parser's assertion as a sentence."""
+    """Return the parser's assertion as a sentence."""
     described = " ".join(str(error.desc()).split())
     quoted = re.search(r'"([^"]+)"', described)
     code = getattr(error.code(), "name", "")

@@ -17,7 +17,7 @@ _LINE = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<kind>\w*)", re.MULTILI
 
 
 def parsed(log: str) -> list[EngineLayer]:
-    """The layers in the log's text that compute something, in order."""
+    """Return the layers in the log's text that compute something, in order."""
     layers = []
     for line in log.splitlines():
         found = _LINE.match(line)
@@ -36,7 +36,7 @@ def _precision(read: list[str], made: list[str]) -> str:
 
 
 def _dtypes(line: str, field: str) -> list[str]:
-    """The types of the tensors in ``Inputs: [...]`` or ``Outputs: [...]``."""
+    """Return the types of the tensors in ``Inputs: [...]`` or ``Outputs: [...]``."""
     _, _, rest = line.partition(f"{field}: [")
     depth, end = 1, 0
     while end < len(rest) and depth:

@@ -16,7 +16,7 @@ _INSTALL = f"{lazy.pip_command('tensorrt-rtx')}; for data-centre GPUs pip instal
 
 @cache
 def library() -> Any:
-    """The module. Raises MissingLibraryError where neither imports, with the reason of an installed one."""
+    """Return the module. Raises MissingLibraryError where neither imports, with the reason of an installed one."""
     broken = []
     for name in filter(lazy.available, MODULES):
         try:
@@ -50,7 +50,7 @@ def check_knows(capability: str) -> None:
 
 
 def capabilities() -> dict[str, Any]:
-    """The compute capabilities that engines can be built for ahead of time, by number: ``8.9``; none in TensorRT."""
+    """Return compute capabilities that engines can be built for ahead of time, by number: ``8.9``; none in TensorRT."""
     members = getattr(library(), "ComputeCapability", None)
     if members is None:
         return {}

@@ -43,7 +43,7 @@ class LoadedEngine:
             )
 
     def names(self, mode: str) -> list[str]:
-        """The tensors of mode ``INPUT`` or ``OUTPUT``."""
+        """Return the tensors of mode ``INPUT`` or ``OUTPUT``."""
         wanted = tensorrt_library.library().TensorIOMode.__members__[mode]
         every = (self.handle.get_tensor_name(number) for number in range(self.handle.num_io_tensors))
         return [name for name in every if self.handle.get_tensor_mode(name) == wanted]
@@ -53,16 +53,16 @@ class LoadedEngine:
         return found
 
     def signature(self) -> Signature:
-        """The signature in the engine, which forgets the names of dynamic dimensions."""
+        """Return the signature in the engine, which forgets the names of dynamic dimensions."""
         return Signature(*(tuple(map(self._spec, self.names(mode))) for mode in ("INPUT", "OUTPUT")))
 
     def sizes(self, name: str) -> str:
-        """The shapes of an input that it was built for."""
+        """Return the shapes of an input that it was built for."""
         least, _, most = (list(each) for each in self.handle.get_tensor_profile_shape(name, 0))
         return f"it was built for {least} to {most}"
 
     def reason(self) -> str:
-        """The library's last error message."""
+        """Return the library's last error message."""
         return self.log.errors[-1] if self.log.errors else "it gives no reason"
 
     def _spec(self, name: str) -> TensorSpec:
@@ -178,7 +178,7 @@ class TensorRtSession(Session):
         return array
 
     def _buffer(self, name: str, size: int) -> cuda.Buffer:
-        """The tensor's device memory, of this size at least."""
+        """Return the tensor's device memory, of this size at least."""
         found = self._buffers.get(name)
         if found is not None and found.size >= size:
             return found

@@ -56,7 +56,7 @@ def one(name: str, sizes: str) -> Range:
 
 
 def of(signature: Signature, given: Mapping[str, Range]) -> tuple[dict[str, Range], list[str]]:
-    """A range for each dynamic dimension of the inputs, and the names of those whose range is assumed.
+    """Return a range for each dynamic dimension of the inputs, and the names of those whose range is assumed.
 
     Raises UsageError for a name that no dynamic dimension of the inputs bears.
     """
@@ -74,7 +74,7 @@ def of(signature: Signature, given: Mapping[str, Range]) -> tuple[dict[str, Rang
 
 
 def profile(signature: Signature, ranges: Mapping[str, Range]) -> dict[str, dict[str, list[int]]]:
-    """The shapes of each input that has dynamic dimensions, as TensorRT wants them: ``min``, ``opt`` and ``max``."""
+    """Return shapes of each input that has dynamic dimensions, as TensorRT wants them: ``min``, ``opt`` and ``max``."""
     return {
         spec.name: {
             key: [_size(dim, ranges, field) for dim in spec.shape]

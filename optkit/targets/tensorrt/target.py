@@ -58,7 +58,7 @@ class TensorRT(Target):
         return str(tensorrt_library.library().__version__)
 
     def advice(self, here: Machine, found: LibraryRecord) -> Iterator[Note]:
-        """Notes on TensorRT-RTX: the GPUs that it builds for, and those of this machine that it does not know."""
+        """Yield notes on TensorRT-RTX: the GPUs that it builds for, and those of this machine that it does not know."""
         from optkit.notes import Note
         from optkit.system import fingerprint
 
@@ -185,7 +185,7 @@ def _built_here(model: Model, options: dict[str, Any]) -> bytes:
 
 
 def with_profiles(model: Model, options: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The options with profiles for the signature's dynamic dimensions, and notes on the sizes that were assumed."""
+    """Return options with profiles for the signature's dynamic dimensions, and notes on the sizes that were assumed."""
     if "profiles" in options:
         return options, ()
     signature = model.signature or Signature(())
@@ -211,7 +211,7 @@ def _supposing(notes: tuple[str, ...]) -> Iterator[None]:
 
 
 def counted(layers: Iterable[EngineLayer]) -> dict[str, int]:
-    """The number of layers by precision."""
+    """Return the number of layers by precision."""
     return dict(Counter(layer.precision for layer in layers).most_common())
 
 
@@ -231,7 +231,7 @@ def _notes(options: dict[str, Any], layers: tuple[EngineLayer, ...]) -> tuple[st
 
 
 def _capabilities() -> list[str]:
-    """The capability of this machine's GPU, else those that the library builds for by itself."""
+    """Return the capability of this machine's GPU, else those that the library builds for by itself."""
     try:
         here = cuda.compute_capability()
     except OptkitError:  # without cuda-bindings, too, engines can be built

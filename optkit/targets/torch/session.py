@@ -77,7 +77,7 @@ class TorchSession(Session):
         self._module = None
 
     def _tensors(self, feed: Arrays) -> list[Any]:
-        """The feed on the host, in the order of the inputs."""
+        """Return the feed on the host, in the order of the inputs."""
         return [library().from_numpy(_writable(feed[spec.name])) for spec in self.signature.inputs]
 
     def _named(self, outputs: Any) -> Arrays:
@@ -161,7 +161,7 @@ class CudaSession(TorchSession):
             yield
 
     def _steps(self, feed: Arrays) -> tuple[Callable[[], object], Callable[[], Any]]:
-        """A call that copies the feed to the device, and a call that computes; both are enqueued on the stream.
+        """Return a call that copies the feed to the device, and a call that computes; both are enqueued on the stream.
 
         Without ``copies`` the feed comes from the GPU's own memory.
         """
@@ -210,7 +210,7 @@ def _fill(places: Sequence[Any], sources: Sequence[Any]) -> None:
 
 
 def _writable(array: Array) -> Array:
-    """The array, copied where it is read-only: torch warns of such."""
+    """Return the array, copied where it is read-only: torch warns of such."""
     return array if array.flags.writeable else array.copy()
 
 

@@ -41,7 +41,7 @@ class Torch(Target):
         return self.parallel_options(threads=threads or max(1, int(cores_allowed()))) | self.device_options("cpu")
 
     def device_options(self, device: str) -> dict[str, Any]:
-        """The device; on a GPU also no TF32, which torch by itself takes in convolutions."""
+        """Return the device; on a GPU also no TF32, which torch by itself takes in convolutions."""
         if device == "cuda":
             return {"device": device, "copies": True, "cuda_graph": False, "allow_tf32": False}
         return super().device_options(device) | {"device": device}
@@ -101,6 +101,6 @@ def _on_gpu(model: Model, signature: Signature, options: dict[str, Any]) -> Sess
 
 
 def _compiled(module: Any) -> Any:
-    """The module, compiled when it is first called; by this process, as others would outlive a worker's child."""
+    """Return module, compiled when it is first called; by this process, as others would outlive a worker's child."""
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     return library().compile(module)
