@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
 class Note:
-    """One line for the user: a choice, an assumption, a part left alone or a caution."""
+    """One line for the user: a choice, an assumption, a part left alone or a warning."""
 
     text: str
     """The sentence that the user reads, with its reason."""
@@ -20,5 +20,5 @@ class Note:
     """``warning`` where the result may be worse than expected or a figure is not to be relied on."""
     kind: str | None = None
     """A fixed word for programs, as ``noisy-neighbour``, while the text varies; null for most notes. The kinds of
-    cautions are listed in docs/measuring.md.
+    warnings are listed in docs/measuring.md.
     """

@@ -38,7 +38,10 @@ class CompileOptions(Device, Shapes):
     group: ClassVar[str] = "Target"
 
     options: Annotated[
-        dict[str, Any], Spelling(("--option",), metavar="KEY=VALUE", parse=pairs), Field(strict=False)
+        dict[str, Any],
+        Spelling(("--option",), metavar="KEY=VALUE", parse=pairs),
+        BeforeValidator(lambda given: {} if given is None else given),
+        Field(strict=False),
     ] = Field(default_factory=dict, description="A runtime option, as the runtime spells it.")
     compute_capability: Annotated[tuple[Annotated[str, BeforeValidator(_capability)], ...], Field(strict=False)] = (
         Field((), description="A GPU that a tensorrt engine is for: 8.9, 12.0.")
