@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @derived(GateLine)
 def gate(ctx: typer.Context, options: GateLine) -> None:
     """Judge, show the rules, write what was asked for, and exit by the verdict."""
-    from optkit.reports import gate as gate_report
+    from optkit.reports.gate import gate_junit, gate_markdown
     from optkit.system import atomic
     from optkit.verbs.gate import gate as verb
 
@@ -32,9 +32,9 @@ def gate(ctx: typer.Context, options: GateLine) -> None:
     console.notes(found.notes)
     console.answer(found, lambda: _blocks(found))
     if options.junit is not None:
-        atomic.write_text(options.junit, gate_report.junit(found), force=True)
+        atomic.write_text(options.junit, gate_junit(found), force=True)
     if options.summary is not None:
-        atomic.write_text(options.summary, gate_report.markdown(found, found.notes), force=True)
+        atomic.write_text(options.summary, gate_markdown(found, found.notes), force=True)
     verdict.announce(found, found.notes, console)
     counted = options.inconclusive if options.inconclusive in ("pass", "fail") else "inconclusive"
     raise typer.Exit(verdict.exit_code(counted if found.verdict == "inconclusive" else found.verdict))

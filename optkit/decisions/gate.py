@@ -29,14 +29,14 @@ ABSOLUTE = frozenset({"max_p99", "min_throughput", "max_memory"})
 _UP_TO_ONE = ("accuracy", "top5", "f1", "cosine", "agreement", "pearson", "spearman")
 
 
-def judgement(rules: Rules, comparison: Comparison, candidate: Row) -> Judgement:
+def judge_candidate(rules: Rules, comparison: Comparison, candidate: Row) -> Judgement:
     """Judge ``candidate``, a row of the comparison, by the rules."""
-    judged = judge(rules, comparison, candidate)
+    judged = judge_rules(rules, comparison, candidate)
     baseline = comparison.rows[0].title
-    return Judgement(candidate=candidate.title, baseline=baseline, verdict=overall(judged), rules=judged)
+    return Judgement(candidate=candidate.title, baseline=baseline, verdict=overall_verdict(judged), rules=judged)
 
 
-def judge(rules: Rules, comparison: Comparison, candidate: Row) -> list[RuleRecord]:
+def judge_rules(rules: Rules, comparison: Comparison, candidate: Row) -> list[RuleRecord]:
     """Judge every rule that was given; where none was, that the candidate is not worse than the baseline."""
     baseline = comparison.rows[0]
     candidate = _against_itself(candidate) if candidate.baseline else candidate
@@ -47,13 +47,13 @@ def judge(rules: Rules, comparison: Comparison, candidate: Row) -> list[RuleReco
     return [_RULES[name](baseline, candidate, limit) for name, limit in rules.given.items()]
 
 
-def overall(rules: list[RuleRecord]) -> GateVerdict:
+def overall_verdict(rules: list[RuleRecord]) -> GateVerdict:
     """Return the worst verdict."""
     found = {rule.verdict for rule in rules}
     return "fail" if "fail" in found else "inconclusive" if "inconclusive" in found else "pass"
 
 
-def chosen(comparison: Comparison, name: str | None) -> Row:
+def chosen_row(comparison: Comparison, name: str | None) -> Row:
     """Return the candidate called ``name``, by its name or title, or the baseline by its title.
 
     Without a name it is the only candidate. Raises UsageError.

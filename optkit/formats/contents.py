@@ -81,16 +81,17 @@ def _engine(model: Model) -> Contents:
 
 
 def _onnx(model: Model) -> Contents:
-    from optkit.formats.onnx import graph, nodes
+    from optkit.formats.onnx import graph
+    from optkit.formats.onnx.nodes import count_operators, walk_tensors
     from optkit.formats.onnx.quantized import quantization_scheme
     from optkit.formats.onnx.signature import dtype_name
 
     proto, tally = graph.load(model.path), _Tally()
-    for tensor in nodes.tensors(proto):
+    for tensor in walk_tensors(proto):
         dtype = dtype_name(tensor.data_type)
         tally.add(dtype, tuple(tensor.dims), _array(tensor, model) if dtype in _WITH_ZEROS else None)
     return Contents(
-        operators=nodes.operators(proto),
+        operators=count_operators(proto),
         precisions=tally.precisions,
         sparsity=tally.sparsity,
         quantized=quantization_scheme(proto),
@@ -110,9 +111,10 @@ def _array(tensor: Any, model: Model) -> Any:
 
 
 def _onnx_notes(proto: Any) -> Iterator[Note]:
-    from optkit.formats.onnx import graph, nodes
+    from optkit.formats.onnx import graph
+    from optkit.formats.onnx.nodes import count_operators
 
-    constants = nodes.operators(proto).get("Constant", 0)
+    constants = count_operators(proto).get("Constant", 0)
     if constants > len(proto.graph.initializer):
         yield Note(f"weights are in {constants} Constant nodes; stages turn them into initializers first")
     if graph.opset_of(proto) < graph.OPSET:

@@ -44,9 +44,9 @@ def open(path: str | Path, *, inputs: tuple[str, ...] = (), code: str | None = N
 
 
 def _open_file(path: Path, code: str | None, trust: bool) -> Model:
-    from optkit.formats.torch import archive as torch_archive
+    from optkit.formats.torch.archive import sniff
 
-    torch_format = torch_archive.sniff(path)
+    torch_format = sniff(path)
     if torch_format:
         return _open_torch(path, torch_format, code, trust)
     head = _head(path)
@@ -72,8 +72,8 @@ def _check_whole(path: Path, size: int | None) -> None:
 
 
 def _open_torch(path: Path, format: Format, code: str | None, trust: bool) -> Model:
-    from optkit.formats.torch import archive as torch_archive
     from optkit.formats.torch import exported_program, loading
+    from optkit.formats.torch.archive import noted_signature, traced_signature
 
     if not lazy.available("torch"):
         lazy.require("torch", extra="torch")
@@ -81,11 +81,11 @@ def _open_torch(path: Path, format: Format, code: str | None, trust: bool) -> Mo
         format = loading.check(path, format, code=code)
     signature = None
     if format == "torchscript":
-        signature = torch_archive.traced_signature(path)
+        signature = traced_signature(path)
     elif format == "exported-program":
         signature = exported_program.signature(path)
     elif format == "state-dict":
-        signature = torch_archive.noted_signature(path)
+        signature = noted_signature(path)
     kept = code if format == "state-dict" else None
     return Model(path, format, _digest(path, kept), signature, code=kept, trusted=trust)
 

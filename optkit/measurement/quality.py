@@ -17,8 +17,7 @@ from optkit.errors import MetricError, OptkitError
 from optkit.formats.tensors import Array, Arrays
 from optkit.measurement.candidate import Candidate
 from optkit.measurement.worker import Worker
-from optkit.metrics import metric as metrics
-from optkit.metrics.metric import Metric
+from optkit.metrics.metric import Metric, choose_metric, join_outputs, loss_interval, metric_interval, weigh_evidence
 from optkit.progress import Progress, no_progress
 from optkit.records.comparison import QualityRecord
 
@@ -125,7 +124,7 @@ def rename_outputs(outputs: Arrays, names: tuple[str, ...]) -> Arrays:
 
 
 def _metric(text: str | None, dataset: Dataset, baseline: _Assessed, others: Sequence[_Assessed]) -> Metric:
-    chosen = metrics.choose(text, dataset, baseline.worker.signature)
+    chosen = choose_metric(text, dataset, baseline.worker.signature)
     if chosen.needs == "reference" and not others:
         raise MetricError(
             f"metric {str(chosen)!r} compares with another model's outputs, and there is none",
@@ -170,10 +169,10 @@ def _real(arrays: Arrays, batch: Batch, filled: int | None) -> Arrays:
 def _assessment(entry: _Assessed, baseline: _Assessed, metric: Metric, seed: int) -> Assessment:
     if entry.error is not None:
         return Assessment(error=entry.error)
-    own = metrics.join(entry.rows)
+    own = join_outputs(entry.rows)
     found = QualityRecord(
         metric=str(metric),
-        value=metrics.interval(own, metric, seed=seed),
+        value=metric_interval(own, metric, seed=seed),
         count=len(own),
         higher_is_better=metric.higher_is_better,
         needs_labels=metric.needs == "labels",
@@ -183,7 +182,7 @@ def _assessment(entry: _Assessed, baseline: _Assessed, metric: Metric, seed: int
 
 def _loss(own: Array, baseline: _Assessed, metric: Metric, seed: int) -> dict[str, Any]:
     """Compute the loss against the baseline with its statistical evidence, as fields of QualityRecord."""
-    reference = None if metric.needs == "reference" else metrics.join(baseline.rows)
-    loss = metrics.loss(own, reference, metric, seed=seed)
-    behind = metrics.evidence(own, reference, metric, loss)
+    reference = None if metric.needs == "reference" else join_outputs(baseline.rows)
+    loss = loss_interval(own, reference, metric, seed=seed)
+    behind = weigh_evidence(own, reference, metric, loss)
     return {"loss": loss, "test": behind.test, "p_value": behind.p_value, "detectable": behind.detectable}

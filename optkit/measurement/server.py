@@ -25,7 +25,8 @@ from optkit.measurement.rate_search import BRACKET, PROBES, QUANTILE, RateSearch
 from optkit.measurement.warnings import machine_warnings, session_warnings
 from optkit.measurement.worker import Worker
 from optkit.measurement.workload import Workload
-from optkit.metrics import latency, statistics
+from optkit.metrics import statistics
+from optkit.metrics.latency import latency_record
 from optkit.metrics.statistics import SECONDS
 from optkit.notes import Note
 from optkit.progress import Progress, no_progress
@@ -162,7 +163,7 @@ class _LoadTest:
         stretches = [part.tolist() for part in np.array_split(np.array(self.latencies), _STRETCHES) if part.size]
         known = {
             "load": load,
-            "latency": latency.record(stretches),
+            "latency": latency_record(stretches),
             "throughput": (self.held or 0.0) * self.work.batch,
             "memory_bytes": self.memory_bytes,
             "facts": self.facts,

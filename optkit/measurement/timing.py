@@ -21,8 +21,8 @@ from optkit.errors import OptkitError
 from optkit.formats.tensors import Arrays
 from optkit.measurement.candidate import Candidate
 from optkit.measurement.worker import Worker
-from optkit.metrics import latency as latencies
 from optkit.metrics import statistics
+from optkit.metrics.latency import latency_record, throughput_interval
 from optkit.metrics.statistics import SECONDS
 from optkit.progress import Progress, no_progress
 from optkit.records.comparison import LatencyRecord
@@ -323,8 +323,8 @@ def _timing(entry: _TimedLane, baseline: _TimedLane | None, seed: int) -> Timing
     clusters = [[time for times in rounds for time in times] for rounds in entry.launches]
     return Timing(
         entry.task.candidate,
-        latency=latencies.record(clusters, fastest=entry.fastest(), seed=seed) if entry.mode is LATENCY else None,
-        throughput=latencies.throughput(clusters, entry.task.batch),
+        latency=latency_record(clusters, fastest=entry.fastest(), seed=seed) if entry.mode is LATENCY else None,
+        throughput=throughput_interval(clusters, entry.task.batch),
         speedup=speedup,
         verdict=None if speedup is None else statistics.verdict(speedup),
         ratios=[] if baseline is None else statistics.ratios(baseline.medians(), entry.medians()),

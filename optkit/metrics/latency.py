@@ -14,7 +14,9 @@ from optkit.records.record import Interval
 _LEVELS = {"median": 0.5, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 
 
-def record(clusters: Sequence[Sequence[float]], *, fastest: float | None = None, seed: int = 0) -> LatencyRecord:
+def latency_record(
+    clusters: Sequence[Sequence[float]], *, fastest: float | None = None, seed: int = 0
+) -> LatencyRecord:
     """Make the record of latencies in seconds, measured in clusters: launches, or stretches of one run."""
     samples = [time for times in clusters for time in times]
     edges, counts = statistics.histogram(samples)
@@ -33,7 +35,7 @@ def record(clusters: Sequence[Sequence[float]], *, fastest: float | None = None,
     )
 
 
-def throughput(clusters: Sequence[Sequence[float]], batch: int) -> Interval | None:
+def throughput_interval(clusters: Sequence[Sequence[float]], batch: int) -> Interval | None:
     """Compute samples per second from the seconds of inferences of ``batch`` samples; ``None`` for a single cluster."""
     mean = _mean(clusters)
     if mean is None:

@@ -207,7 +207,7 @@ METRICS: dict[str, type[Metric]] = {
 FIDELITY = tuple(name for name, metric in METRICS.items() if "reference" in metric.takes)
 
 
-def parse(text: str, *, labelled: bool = True) -> Metric:
+def parse_metric(text: str, *, labelled: bool = True) -> Metric:
     """Parse ``METRIC[:OUTPUT]`` for data with or without labels. Raises MetricError."""
     name, colon, output = text.partition(":")
     if name not in METRICS:
@@ -223,9 +223,9 @@ def parse(text: str, *, labelled: bool = True) -> Metric:
     return kind(output or None, "labels" if labelled and "labels" in kind.takes else "reference")
 
 
-def choose(text: str | None, dataset: Dataset, signature: Signature) -> Metric:
+def choose_metric(text: str | None, dataset: Dataset, signature: Signature) -> Metric:
     """Parse ``text``, or take the default, and check the metric against data and model. Raises MetricError."""
-    metric = parse(text or default(dataset, signature), labelled=dataset.labelled)
+    metric = parse_metric(text or default(dataset, signature), labelled=dataset.labelled)
     known = [output.name for output in signature.outputs]
     if metric.output is not None and known and metric.output not in known:
         raise MetricError(
@@ -249,7 +249,7 @@ def default(dataset: Dataset, signature: Signature) -> str:
     return MeanAbsoluteError.name if single and _exceeds_one(dataset) else Accuracy.name
 
 
-def join(parts: Sequence[Array]) -> Array:
+def join_outputs(parts: Sequence[Array]) -> Array:
     """Join the observations of several batches; f1's rows differ in width for texts of different lengths."""
     width = max(part.shape[1] for part in parts)
     blank = [[(0, 0), (0, width - part.shape[1])] + [(0, 0)] * (part.ndim - 2) for part in parts]
@@ -257,7 +257,7 @@ def join(parts: Sequence[Array]) -> Array:
     return np.concatenate(padded)
 
 
-def interval(observations: Array, metric: Metric, *, seed: int = 0) -> Interval:
+def metric_interval(observations: Array, metric: Metric, *, seed: int = 0) -> Interval:
     """Compute the metric's value with its 95 % interval over the samples. Raises DataError for a single sample."""
     if metric.counts and _is_plain(observations):
         return significance.proportion(float(observations[:, 0].sum()), len(observations))
@@ -265,13 +265,13 @@ def interval(observations: Array, metric: Metric, *, seed: int = 0) -> Interval:
     return significance.bootstrap(lambda rows: metric.aggregate(observations[rows]), len(observations), seed=seed)
 
 
-def loss(candidate: Array, baseline: Array | None, metric: Metric, *, seed: int = 0) -> Interval:
+def loss_interval(candidate: Array, baseline: Array | None, metric: Metric, *, seed: int = 0) -> Interval:
     """Compute the loss of the candidate against the baseline on the same samples, in the metric's units; positive is
     worse. ``baseline`` is ``None`` for fidelity, where it is perfect by definition.
     """
     sign = 1.0 if metric.higher_is_better else -1.0
     if baseline is None:
-        own = interval(candidate, metric, seed=seed)
+        own = metric_interval(candidate, metric, seed=seed)
         ends = sorted(sign * (metric.perfect - end) + 0.0 for end in (own.low, own.high))
         return Interval(value=sign * (metric.perfect - own.value) + 0.0, low=ends[0], high=ends[1])
     if metric.counts and _is_plain(candidate) and _is_plain(baseline):
@@ -293,7 +293,7 @@ class Evidence:
     detectable: float | None
 
 
-def evidence(candidate: Array, baseline: Array | None, metric: Metric, lost: Interval) -> Evidence:
+def weigh_evidence(candidate: Array, baseline: Array | None, metric: Metric, lost: Interval) -> Evidence:
     """Return the evidence for ``lost``, the loss on the same samples."""
     plain = metric.counts and _is_plain(candidate)
     if plain and baseline is not None and _is_plain(baseline):

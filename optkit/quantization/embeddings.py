@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit.formats.onnx import nodes as graph_nodes
+from optkit.formats.onnx.nodes import walk
 from optkit.notes import Note
 from optkit.quantization.quantizer import Request
 
@@ -35,7 +35,7 @@ def _tables(proto: Any, request: Request) -> dict[str, list[Any]]:
     for node in proto.graph.node:
         if node.op_type == "Gather" and node.input[0] in large and _axis(node) == 0 and not request.excludes(node):
             found.setdefault(node.input[0], []).append(node)
-    uses = Counter(name for node in graph_nodes.walk(proto) for name in node.input)
+    uses = Counter(name for node in walk(proto) for name in node.input)
     uses.update(value.name for value in proto.graph.output)
     return {name: nodes for name, nodes in found.items() if uses[name] == len(nodes)}
 

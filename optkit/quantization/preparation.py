@@ -8,7 +8,8 @@ from typing import Any
 
 from optkit.errors import StageError
 from optkit.formats.model import Model
-from optkit.formats.onnx import graph, nodes
+from optkit.formats.onnx import graph
+from optkit.formats.onnx.nodes import walk
 from optkit.formats.onnx.upgrade import constants_to_initializers, upgrade
 from optkit.notes import Note
 from optkit.quantization.half import widen
@@ -66,7 +67,7 @@ def simplified(model: Model, workdir: Path, engine: Engine) -> tuple[Path, tuple
 
 def _name_nodes(proto: Any) -> int:
     """Name the nodes that have no name, and count them."""
-    taken = {node.name for node in nodes.walk(proto)}
+    taken = {node.name for node in walk(proto)}
     nameless = [(index, node) for index, node in enumerate(proto.graph.node) if not node.name]
     for index, node in nameless:
         name = f"{node.op_type}_{index}"

@@ -10,7 +10,7 @@ from typing import Any
 from optkit import lazy
 from optkit.data.dataset import Dataset
 from optkit.formats.model import Model
-from optkit.formats.onnx import nodes
+from optkit.formats.onnx.nodes import walk
 from optkit.formats.tensors import Arrays
 from optkit.notes import Note
 from optkit.options.verbs.quantize import Calibrate, QuantizeOptions
@@ -72,7 +72,7 @@ class Request:
 
     def unknown(self, proto: Any) -> tuple[Note, ...]:
         """Return notes on the names in ``exclude`` that no node or operator of this graph bears."""
-        known = {name for node in nodes.walk(proto) for name in known_as(node)}
+        known = {name for node in walk(proto) for name in known_as(node)}
         return excluding_nothing(name for name in self.options.exclude if name not in known)
 
 

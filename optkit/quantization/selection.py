@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from optkit.errors import StageError
-from optkit.formats.onnx import nodes
+from optkit.formats.onnx.nodes import walk
 from optkit.notes import Note
 from optkit.quantization.quantizer import Request
 
@@ -51,7 +51,7 @@ def nothing_to_quantize(method: str, proto: Any, operators: Sequence[str], reque
         )
     *others, last = operators
     named = f"{', '.join(others)} or {last}"
-    inside = sum(node.op_type in operators for node in nodes.walk(proto)) - _count(proto.graph, operators)
+    inside = sum(node.op_type in operators for node in walk(proto)) - _count(proto.graph, operators)
     where = f"; {inside} lie in branches or loops, where it does not look" if inside else ""
     return StageError(f"{request.model.path}: {method} finds no {named} with constant weights{where}", hint=hint)
 
@@ -64,7 +64,7 @@ def kept_in_float(proto: Any, chosen: list[Any], request: Request) -> tuple[Note
     """Return notes on operators with weights or integer kernels that stay in float, and why."""
     names = {node.name for node in chosen}
     reasons: dict[str, int] = {}
-    for node in nodes.walk(proto):
+    for node in walk(proto):
         if node.op_type not in (*QUANTIZABLE, *RECURRENT) or node.name in names:
             continue
         why = "asked for with exclude" if request.excludes(node) else "not of this method, or without a constant weight"

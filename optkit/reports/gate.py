@@ -12,12 +12,12 @@ _MARKS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "❔ inconclus
 _LEVELS = {"fail": "error", "inconclusive": "warning"}
 
 
-def junit(gate: Gate) -> str:
+def gate_junit(gate: Gate) -> str:
     """Return a JUnit test suite with a case for each rule."""
     return junit_xml.render("optkit gate", junit_xml.of_rules(gate.candidate, gate.rules), gate.comparison.seconds)
 
 
-def markdown(judged: Judgement, notes: Iterable[Note] = ()) -> str:
+def gate_markdown(judged: Judgement, notes: Iterable[Note] = ()) -> str:
     """Return Markdown for a CI job's summary page."""
     lines = [
         f"### {_MARKS[judged.verdict]}: {_plain(judged.candidate)} against {_plain(judged.baseline)}",
@@ -31,7 +31,7 @@ def markdown(judged: Judgement, notes: Iterable[Note] = ()) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def github(judged: Judgement) -> list[str]:
+def github_annotations(judged: Judgement) -> list[str]:
     """Return annotations, workflow commands of GitHub Actions: a line for each rule that did not pass."""
     return [
         f"::{_LEVELS[rule.verdict]} title=optkit gate%3A {rule.rule}::{_escaped(rule.reason)}"

@@ -40,7 +40,7 @@ class Chain:
         return f"{self.target}-{FLOAT}" if self.name == FLOAT else self.target
 
 
-def chains(recipe: Recipe, model: Model, native: str) -> list[Chain]:
+def plan_chains(recipe: Recipe, model: Model, native: str) -> list[Chain]:
     """Return the recipe's chain for each target and, if the recipe changes numbers, a float chain for each.
 
     ``native`` is the target of the original model, which is measured anyway and needs no float chain.
@@ -55,7 +55,7 @@ def chains(recipe: Recipe, model: Model, native: str) -> list[Chain]:
     return found
 
 
-def notes(recipe: Recipe, model: Model) -> tuple[Note, ...]:
+def chain_notes(recipe: Recipe, model: Model) -> tuple[Note, ...]:
     """Return notes on the stages added to those of the recipe."""
     found = []
     if any(_needs_export(recipe.stages, model, name) for name in recipe.targets):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.data.dataset import Dataset, open_dataset
-from optkit.decisions import gate as gate_rules
+from optkit.decisions.gate import ABSOLUTE, chosen_row, judge_candidate
 from optkit.errors import ModelError, OptkitError, UsageError
 from optkit.measurement import comparison
 from optkit.measurement.candidate import Candidate, resolve_candidate
@@ -120,13 +120,13 @@ def _only(found: Saved, path: Path) -> Row:
     rows = found.comparison.rows
     if found.chosen is None and len(rows) > 2:
         raise UsageError(f"{path}: compares {len(rows) - 1} candidates and chose none of them", hint=_NAME_IT)
-    return rows[0] if len(rows) == 1 else gate_rules.chosen(found.comparison, found.chosen)
+    return rows[0] if len(rows) == 1 else chosen_row(found.comparison, found.chosen)
 
 
 def judge_record(path: Path, name: str | None, rules: Rules, measuring: GateMeasurement) -> Gate:
     found = saved.read(path)
     compared, rules = found.comparison, rules.over(found.rules)
-    row = gate_rules.chosen(compared, name or found.chosen)
+    row = chosen_row(compared, name or found.chosen)
     differences = fingerprint.differences(compared.machine, libraries.fingerprint())
     if not differences:
         return _judged(compared, row, rules, compared.notes)
@@ -141,7 +141,7 @@ def judge_record(path: Path, name: str | None, rules: Rules, measuring: GateMeas
 
 def _from_elsewhere(path: Path, row: Row, rules: Rules, compared: Comparison, elsewhere: str, missing: str) -> Gate:
     """Judge the ratios of another machine's record. Raises UsageError where a rule is about more than ratios."""
-    absolute = gate_rules.ABSOLUTE & set(rules.given)
+    absolute = ABSOLUTE & set(rules.given)
     if absolute:
         raise UsageError(
             f"{path}: {elsewhere}, where {', '.join(sorted(absolute))} mean nothing, and it cannot be "
@@ -186,7 +186,7 @@ def _may_change(found: Gate) -> bool:
 
 
 def _judged(compared: Comparison, row: Row, rules: Rules, notes: list[Note]) -> Gate:
-    judged = gate_rules.judgement(rules, compared, row)
+    judged = judge_candidate(rules, compared, row)
     return Gate(
         candidate=judged.candidate,
         baseline=judged.baseline,

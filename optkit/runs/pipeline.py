@@ -12,7 +12,7 @@ from optkit.data import splits
 from optkit.data.dataset import Dataset
 from optkit.data.splits import Parts
 from optkit.decisions import choice
-from optkit.decisions import gate as gate_rules
+from optkit.decisions.gate import judge_candidate
 from optkit.deployment import bundle
 from optkit.errors import OptkitError
 from optkit.formats import bundle_manifest, opening
@@ -26,9 +26,8 @@ from optkit.quantization.range_cache import RangeCache
 from optkit.records.comparison import Comparison, Row
 from optkit.records.run import Branch, Plan, PlannedBranch, PlannedStage, Run, StageRecord
 from optkit.reports.report import render_report
-from optkit.runs import chain as all_chains
 from optkit.runs import execution, run_folder, store
-from optkit.runs.chain import FLOAT, Chain
+from optkit.runs.chain import FLOAT, Chain, chain_notes, plan_chains
 from optkit.runs.recipe import Recipe
 from optkit.runs.store import Entry, Store
 from optkit.stages.stage import Context, Stage
@@ -64,12 +63,12 @@ class PreparedRecipe:
     @property
     def chains(self) -> list[Chain]:
         """The chains of stages, those of the recipe first."""
-        return all_chains.chains(self.recipe, self.model, self.baseline.target)
+        return plan_chains(self.recipe, self.model, self.baseline.target)
 
     @property
     def notes(self) -> tuple[Note, ...]:
         """Notes on stages added to the recipe's."""
-        return all_chains.notes(self.recipe, self.model)
+        return chain_notes(self.recipe, self.model)
 
     def context(self, target_name: str, progress: Progress = no_progress) -> Context:
         """Make the context of the stages for one target."""
@@ -170,7 +169,7 @@ def run(
         notes=[*prepared.notes, *notes],
     )
     if recipe.gate is not None:
-        record = record.model_copy(update={"gate": gate_rules.judgement(recipe.gate, compared, best)})
+        record = record.model_copy(update={"gate": judge_candidate(recipe.gate, compared, best)})
     reports = {"report.md": render_report(record, "markdown"), "report.html": render_report(record, "html")}
     run_folder.finish(folder, record, reports)
     return record

@@ -14,8 +14,7 @@ from optkit.measurement import comparison, recording
 from optkit.measurement.candidate import resolve_candidate
 from optkit.measurement.worker import examined
 from optkit.notes import Note
-from optkit.quantization.half import verify as half_verify
-from optkit.quantization.half.verify import AS_WRITTEN
+from optkit.quantization.half.verify import AS_WRITTEN, reference_model
 from optkit.records.comparison import Comparison, Row
 from optkit.runs.single_stage import Transformed
 from optkit.targets.table import REFERENCE
@@ -33,7 +32,7 @@ def compare_with_float(
     if absence is None:
         return _side_by_side(done, after, metric, max_drop, seconds)
     with tempfile.TemporaryDirectory(prefix="optkit-") as folder:
-        meant = half_verify.reference(after, Path(folder))
+        meant = reference_model(after, Path(folder))
         found = _side_by_side(done, meant, metric, max_drop, None)
     before, result = found.rows
     text = f"quality was computed by {REFERENCE} on the CPU, and speed was not measured: {absence}"

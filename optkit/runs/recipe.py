@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, Validati
 
 from optkit.data.description import Block, DataSpec
 from optkit.errors import MetricError, RecipeError, UsageError
-from optkit.metrics import metric as metrics
+from optkit.metrics.metric import METRICS, parse_metric
 from optkit.options import validation
 from optkit.options.data import CalibrationSize, LossOptions, MetricOption
 from optkit.options.measuring import BatchOption, MeasurementOptions, Precision, Threads
@@ -265,10 +265,10 @@ class _Reading:
 
     def _check_metric(self, metric: str) -> None:
         name = metric.partition(":")[0]
-        if name not in metrics.METRICS:
-            raise self.unknown(("metric",), "metric", name, metrics.METRICS)
+        if name not in METRICS:
+            raise self.unknown(("metric",), "metric", name, METRICS)
         try:
-            metrics.parse(metric)
+            parse_metric(metric)
         except MetricError as error:
             raise self.failure(("metric",), error.message, hint=error.hint) from None
 

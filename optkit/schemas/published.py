@@ -10,29 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from optkit.formats.bundle_manifest import Manifest
-from optkit.records import record as records
-from optkit.records import run as run_records
 from optkit.records.comparison import Comparison, Evaluation
 from optkit.records.explanation import Explanation
 from optkit.records.gate import Gate
 from optkit.records.machine import Doctor
 from optkit.records.model import Inspection
+from optkit.records.record import Root
+from optkit.records.run import Cache, Plan, Run, Transformation
 from optkit.runs.recipe import Recipe
 from optkit.stages.stage import STAGES, stage_class
 
 FOLDER = Path(__file__).parent
-RECORDS: dict[str, type[records.Root]] = {
+RECORDS: dict[str, type[Root]] = {
     "bundle": Manifest,
-    "cache": run_records.Cache,
+    "cache": Cache,
     "comparison": Comparison,
     "doctor": Doctor,
     "evaluation": Evaluation,
     "explanation": Explanation,
     "gate": Gate,
     "inspection": Inspection,
-    "plan": run_records.Plan,
-    "run": run_records.Run,
-    "transformation": run_records.Transformation,
+    "plan": Plan,
+    "run": Run,
+    "transformation": Transformation,
 }
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -72,6 +72,6 @@ def _stage(name: str) -> dict[str, Any]:
     return {"type": "object", "properties": {name: fields}, "required": [name], "additionalProperties": False}
 
 
-def _record_schema(record: type[records.Root]) -> dict[str, Any]:
+def _record_schema(record: type[Root]) -> dict[str, Any]:
     """Return the schema of a record as it is written."""
     return {"$schema": _DIALECT, **record.model_json_schema(mode="serialization", by_alias=True)}

@@ -11,7 +11,7 @@ from optkit.formats.tensors import Arrays, Signature
 from optkit.measurement import comparison, workload
 from optkit.measurement.candidate import Candidate
 from optkit.measurement.quality import Recording
-from optkit.metrics import metric as metrics
+from optkit.metrics.metric import choose_metric
 from optkit.records.comparison import Comparison
 from optkit.runs.recipe import Recipe
 
@@ -102,7 +102,7 @@ class Comparer:
 
     def _fewest_samples(self) -> int:
         signature = self.baseline.model.signature or Signature(())
-        metric = metrics.choose(self.recipe.metric, self.parts.selection, signature)
+        metric = choose_metric(self.recipe.metric, self.parts.selection, signature)
         return _FEWEST_DISTANCES if metric.needs == "reference" and not metric.counts else _FEWEST_SAMPLES
 
     def _compare(

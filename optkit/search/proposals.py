@@ -15,8 +15,7 @@ from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.quantization.quantizer import Quantizer, quantizer
 from optkit.quantization.selection import RECURRENT
 from optkit.records.layers import LayerRecord
-from optkit.runs import chain as chains
-from optkit.runs.chain import FLOAT, Chain
+from optkit.runs.chain import FLOAT, Chain, complete_stages
 from optkit.runs.recipe import Recipe
 from optkit.stages.compile import Compile
 from optkit.stages.fuse import Fuse
@@ -240,7 +239,7 @@ class Proposals:
         return tuple(sorted(self.operators & _BETWEEN - set(stage.exclude)))
 
     def _chain(self, name: str, target_name: str, stages: Sequence[Stage]) -> Chain:
-        complete = chains.complete_stages(stages, self.recipe, self.model, target_name)
+        complete = complete_stages(stages, self.recipe, self.model, target_name)
         static = target(target_name).static_options(self.shapes) if self.shapes else {}
         return Chain(name, target_name, tuple(_with_options(stage, static) for stage in complete))
 

@@ -15,7 +15,8 @@ from functools import cached_property
 from optkit.errors import OptkitError
 from optkit.explanation.quality import layer_order
 from optkit.explanation.speed import remedies as speed_remedies
-from optkit.formats.onnx import graph, nodes
+from optkit.formats.onnx import graph
+from optkit.formats.onnx.nodes import count_operators
 from optkit.formats.onnx.quantized import quantization_scheme
 from optkit.measurement.candidate import Candidate
 from optkit.notes import Note
@@ -150,7 +151,7 @@ class Explorer:
         if exported.format != "onnx":
             return frozenset(), None
         proto = graph.parse(exported.path)
-        return frozenset(nodes.operators(proto)), quantization_scheme(proto)
+        return frozenset(count_operators(proto)), quantization_scheme(proto)
 
     def _proposals(self) -> Proposals:
         operators, _ = self._contents

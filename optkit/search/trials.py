@@ -13,8 +13,8 @@ from optkit import units
 from optkit.data.dataset import Dataset
 from optkit.errors import OptkitError
 from optkit.explanation.quality import sensitivity
-from optkit.explanation.speed import explain as speed_explanation
 from optkit.explanation.speed.case import Case
+from optkit.explanation.speed.explain import profile_both
 from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.measurement.candidate import Candidate, resolve_candidate
 from optkit.progress import Progress
@@ -134,7 +134,7 @@ class Measurer:
         first = self.baseline if before is None else self.make(_uncompiled(before)).candidate
         second = self.make(_uncompiled(after)).candidate
         feeds = self.comparer.feeds(first)
-        case, _ = speed_explanation.profile_both(first, second, feeds, progress=lambda what, *_: self.report(what))
+        case, _ = profile_both(first, second, feeds, progress=lambda what, *_: self.report(what))
         return case
 
     def layer_sensitivity(self, calibration: Dataset) -> Sensitivity:

@@ -19,11 +19,10 @@ from optkit.options.training import Schedule
 from optkit.options.verbs.distill import DistillOptions, Match
 from optkit.stages.stage import Context, Interrupted, Outcome, Stage
 from optkit.system import native, user_code
-from optkit.training import device as devices
 from optkit.training import features, schedule
-from optkit.training import lesson as lessons
-from optkit.training import loop as training_loop
-from optkit.training.lesson import Lesson, check_trainable
+from optkit.training.device import choose_device, seed_everything
+from optkit.training.lesson import MODULES, Lesson, check_trainable, runs
+from optkit.training.loop import Stopped
 from optkit.training.objectives import Weights
 from optkit.training.pruning import layer_stacks
 
@@ -100,7 +99,7 @@ class Distill(DistillOptions, Schedule, Stage):
         """Write the trained student. Raises StageError where it does not run or learn."""
         lesson = Lesson(model, context.training_setup(), self)
         source, student, left, about = self._student(model, context, lesson)
-        student.requires_grad_(True).to(devices.device())
+        student.requires_grad_(True).to(choose_device())
         lesson.check_outputs(student)
         pairs = self._pairs(student, lesson)
         weights = lesson.weights(
@@ -115,7 +114,7 @@ class Distill(DistillOptions, Schedule, Stage):
         started = time.monotonic()
         try:
             history = lesson.course(objective, "distill").run()
-        except training_loop.Stopped:
+        except Stopped:
             raise Interrupted(lambda: save_module(student, source, context.workdir, left)) from None
         result = save_module(student, source, context.workdir, left)
         facts = {"training": [{"label": "distill"} | history.to_facts()]}
@@ -132,7 +131,7 @@ class Distill(DistillOptions, Schedule, Stage):
         if self.student_code is not None:
             file = user_code.file_of(self.student_code)
             source = replace(model, code=self.student_code, format="state-dict", path=file)
-            devices.seed(context.seed)
+            seed_everything(context.seed)
             return (
                 source,
                 loading.build(source),
@@ -148,7 +147,7 @@ class Distill(DistillOptions, Schedule, Stage):
     def _shallower(self, student: Any, lesson: Lesson) -> tuple[Structure, Note]:
         """Leave layers out of a copy of the teacher, evenly."""
         example = lesson.example
-        found = layer_stacks.stacks(student, lambda module: lessons.runs(module, example))
+        found = layer_stacks.stacks(student, lambda module: runs(module, example))
         if not found:
             raise StageError(
                 f"{lesson.model.path}: no repeated layers that could be left out",
@@ -160,10 +159,10 @@ class Distill(DistillOptions, Schedule, Stage):
             kept = [droppable[index] for index in layer_stacks.spread(len(droppable), wanted)]
             dropped[name] = [index for index in droppable if index not in kept]
             told.append(f"{name}: layers {', '.join(map(str, kept))} of {len(droppable)}")
-        before = {name: value.shape for name, value in lessons.runs(student, example).items()}
+        before = {name: value.shape for name, value in runs(student, example).items()}
         left = layer_stacks.leave_out(student, dropped)
         with native.foreign(f"{lesson.model.path}: without layers it fails", hint="give a student: --student"):
-            after = {name: value.shape for name, value in lessons.runs(student, example).items()}
+            after = {name: value.shape for name, value in runs(student, example).items()}
         if after != before:
             raise StageError(
                 f"{lesson.model.path}: without layers its outputs have other shapes", hint="give a student"
@@ -173,12 +172,12 @@ class Distill(DistillOptions, Schedule, Stage):
     def _pairs(self, student: Any, lesson: Lesson) -> list[tuple[str, str]]:
         """Pair layers of student and teacher: of the same stack, at the same relative depth."""
         teacher = lesson.setup.original or lesson.model
-        if self.hidden == 0 or (teacher.format not in lessons.MODULES and self.hidden is None):
+        if self.hidden == 0 or (teacher.format not in MODULES and self.hidden is None):
             return []
         example = lesson.example
 
         def run(module: Any) -> object:
-            return lessons.runs(module, example)
+            return runs(module, example)
 
         own, taught = (layer_stacks.named(module, run) for module in (student, lesson.teacher))
         candidates = [pair for name in own if name in taught for pair in features.pairs(own[name], taught[name])]

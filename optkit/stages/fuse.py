@@ -13,7 +13,7 @@ from optkit.errors import OptkitError, SignatureError, StageError, UsageError
 from optkit.formats import opening
 from optkit.formats.model import Model
 from optkit.formats.onnx import graph
-from optkit.formats.onnx import nodes as graph_nodes
+from optkit.formats.onnx.nodes import walk
 from optkit.measurement import parity
 from optkit.measurement.parity import Tolerance
 from optkit.notes import Note
@@ -46,10 +46,8 @@ class Fuse(Stage):
         """Write the fused graph. Raises StageError where nothing fuses, or the result computes something else."""
         engine = Engine("onnxscript")
         proto = _fused(model, engine)
-        counts = Counter(node.op_type for node in graph_nodes.walk(proto) if node.domain == _CONTRIBUTED)
-        before = Counter(
-            node.op_type for node in graph_nodes.walk(graph.parse(model.path)) if node.domain == _CONTRIBUTED
-        )
+        counts = Counter(node.op_type for node in walk(proto) if node.domain == _CONTRIBUTED)
+        before = Counter(node.op_type for node in walk(graph.parse(model.path)) if node.domain == _CONTRIBUTED)
         if counts == before:
             raise StageError("no attention, normalization or GELU to fuse")
         path = context.workdir / "model.onnx"

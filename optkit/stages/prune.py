@@ -27,11 +27,10 @@ from optkit.stages.measured_speedup import SpeedupTimer
 from optkit.stages.stage import Context, Interrupted, Outcome, Stage
 from optkit.system import atomic, native
 from optkit.targets.target import offered, target
-from optkit.training import device as devices
-from optkit.training import lesson as lessons
-from optkit.training import loop as training_loop
 from optkit.training import schedule
-from optkit.training.lesson import Lesson, check_trainable
+from optkit.training.device import choose_device
+from optkit.training.lesson import Lesson, check_trainable, runs
+from optkit.training.loop import Stopped
 from optkit.training.objectives import Objective
 from optkit.training.pruning import layer_stacks
 from optkit.training.pruning import selection as pruning_selection
@@ -94,7 +93,7 @@ class Prune(PruneOptions, Schedule, Stage):
         """Write the pruned model. Raises StageError where nothing can be cut or the speed-up cannot be reached."""
         started = time.monotonic()
         lesson = Lesson(model, context.training_setup(), self)
-        module = loading.load(model).requires_grad_(True).to(devices.device())
+        module = loading.load(model).requires_grad_(True).to(choose_device())
         names = dict(module.named_modules())
         for given in self.exclude:
             if given not in names:
@@ -103,7 +102,7 @@ class Prune(PruneOptions, Schedule, Stage):
         work = kind(self, context, lesson, module)
         try:
             work.run()
-        except training_loop.Stopped:
+        except Stopped:
             raise Interrupted(lambda: save_module(work.module, model, context.workdir, work.left)) from None
         result = save_module(work.module, model, context.workdir, work.left)
         seconds = time.monotonic() - started
@@ -270,7 +269,7 @@ class _Cutting(_Work):
     def _drop_layers(self) -> None:
         """Remove the layers whose absence alone increases the loss least."""
         example = self._example
-        stacks = layer_stacks.stacks(self.module, lambda module: lessons.runs(module, example))
+        stacks = layer_stacks.stacks(self.module, lambda module: runs(module, example))
         every = [(name, index) for name, indices in stacks.items() for index in indices]
         if len(every) <= self.stage.drop_layers:
             raise StageError(

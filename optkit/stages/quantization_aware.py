@@ -15,11 +15,10 @@ from optkit.options.training import Schedule
 from optkit.stages.stage import Context, Interrupted, Outcome, stage_class
 from optkit.system import fingerprint
 from optkit.targets.target import target
-from optkit.training import device as devices
 from optkit.training import fake_quantization, schedule
-from optkit.training import lesson as lessons
-from optkit.training import loop as training_loop
-from optkit.training.lesson import Lesson
+from optkit.training.device import choose_device
+from optkit.training.lesson import Lesson, runs
+from optkit.training.loop import Stopped
 
 
 def trained(
@@ -30,14 +29,14 @@ def trained(
     Raises StageError if no layer can be quantized, Interrupted, and the errors of training and export.
     """
     lesson = Lesson(model, context.training_setup(), plan)
-    module = loading.load(model).requires_grad_(True).to(devices.device())
+    module = loading.load(model).requires_grad_(True).to(choose_device())
     bits = 7 if fingerprint.saturates() else 8
     gives_integers = target(context.target).precisions.rounds_outputs
     layers = fake_quantization.put_into(
         module,
         weight_bits=bits,
         per_channel=per_channel,
-        giving_integers=(lambda each: lessons.runs(each, lesson.example)) if gives_integers else None,
+        giving_integers=(lambda each: runs(each, lesson.example)) if gives_integers else None,
     )
     if not layers:
         raise StageError(f"{model.path}: no convolution and no linear layer to quantize", hint="--method dynamic")
@@ -46,7 +45,7 @@ def trained(
     course = lesson.course(lesson.objective(module, lesson.weights()), "qat", mixed=False)
     try:
         history = course.run()
-    except training_loop.Stopped:
+    except Stopped:
         raise Interrupted(lambda: _exported(module, model, context).model) from None
     exported = _exported(module, model, context)
     told = Note(f"{layers} layers trained with weights in {bits} bits and inputs in 8; {exported.notes[-1].text}")

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from optkit.errors import UsageError
 from optkit.formats import opening
 from optkit.formats.model import TORCH_FORMATS, Model
-from optkit.formats.onnx import graph, nodes
+from optkit.formats.onnx import graph
+from optkit.formats.onnx.nodes import count_operators
 from optkit.formats.onnx.quantized import quantization_scheme
 from optkit.formats.openvino import ir
 from optkit.notes import Note
@@ -258,7 +259,7 @@ def _quantized(model: Model) -> str | None:
 
 
 def _mostly_matrices(model: Model) -> bool:
-    counts: Counter[str] = Counter(nodes.operators(graph.parse(model.path)))
+    counts: Counter[str] = Counter(count_operators(graph.parse(model.path)))
     return counts["MatMul"] + counts["Gemm"] + counts["LSTM"] > counts["Conv"] + counts["ConvTranspose"]
 
 

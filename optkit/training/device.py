@@ -8,14 +8,14 @@ from typing import Any
 from optkit.system import cgroup, fingerprint
 
 
-def device() -> str:
+def choose_device() -> str:
     """Return ``cuda`` if there is a GPU, else ``cpu``."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def prepare(device: str) -> None:
+def prepare_device(device: str) -> None:
     """Make torch deterministic on this device, with as many threads as cores are allowed."""
     import torch
 
@@ -26,7 +26,7 @@ def prepare(device: str) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def seed(number: int) -> None:
+def seed_everything(number: int) -> None:
     """Seed torch's generators."""
     import torch
 
@@ -49,7 +49,7 @@ def set_random_state(states: list[Any]) -> None:
         torch.cuda.set_rng_state_all([state.cpu() for state in states[1:]])
 
 
-def precision(device: str, *, mixed: bool = True) -> tuple[str, Any]:
+def choose_precision(device: str, *, mixed: bool = True) -> tuple[str, Any]:
     """Choose the dtype of arithmetic on a device, and make the gradient scaler that float16 needs.
 
     Returns the dtype's name and the scaler. Without ``mixed`` precision, float32 on every device.

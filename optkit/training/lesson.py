@@ -16,12 +16,11 @@ from optkit.errors import DataError, SignatureError, UsageError
 from optkit.formats.model import Model
 from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec
 from optkit.formats.torch import loading
-from optkit.formats.torch import outputs as torch_outputs
-from optkit.metrics import metric as metrics
-from optkit.metrics.metric import Metric
+from optkit.formats.torch.outputs import named_outputs
+from optkit.metrics.metric import Metric, choose_metric, join_outputs
 from optkit.options.training import Schedule
 from optkit.options.verbs.distill import Match
-from optkit.training import device as devices
+from optkit.training.device import choose_device
 from optkit.training.loop import Course, Judge
 from optkit.training.objectives import Objective, OutputCache, Weights, task_loss
 from optkit.training.samples import Drawn, Samples
@@ -71,7 +70,7 @@ class Lesson:
     def data(self) -> tuple[Samples, Samples]:
         """The training and the held-out samples, on the device that trains."""
         learnt, held_out = splits.held_out(self._dataset, seed=self.setup.seed)
-        device = devices.device()
+        device = choose_device()
         return tuple(Samples(part, self.inputs, device, self.setup.progress) for part in (learnt, held_out))  # type: ignore[return-value]
 
     @property
@@ -87,7 +86,7 @@ class Lesson:
     @cached_property
     def metric(self) -> Metric:
         """The metric of the held-out data: the one asked for, or the data's default."""
-        return metrics.choose(self.setup.metric, self._dataset, self.model.signature or Signature(()))
+        return choose_metric(self.setup.metric, self._dataset, self.model.signature or Signature(()))
 
     @cached_property
     def teacher(self) -> Any:
@@ -180,7 +179,7 @@ class Lesson:
         module.eval()
         seen = 0
         for drawn in self.data[0].epoch(self._batch_size, seed=self.setup.seed, epoch=0):
-            outputs = torch_outputs.named(module(*drawn.inputs))
+            outputs = named_outputs(module(*drawn.inputs))
             name = self.metric.output or next(iter(outputs))
             if drawn.labels is not None and self.metric.needs == "labels":
                 loss = task_loss(name, outputs[name], drawn.labels, values=self.metric.name in _VALUES)
@@ -223,7 +222,7 @@ class Lesson:
             Judge(
                 str(self.metric),
                 lambda outputs, drawn: self._observed(outputs, objective.reference(drawn), drawn),
-                lambda rows: self.metric.aggregate(metrics.join(rows)),
+                lambda rows: self.metric.aggregate(join_outputs(rows)),
             ),
             seed=self.setup.seed,
             checkpoints=None if place is None else place / label.replace(" ", "-"),
@@ -250,7 +249,7 @@ def load_frozen(model: Model) -> Any:
     module = loaded.module() if model.format == "exported-program" else loaded
     for parameter in module.parameters():
         parameter.requires_grad_(False)
-    return module.to(devices.device())
+    return module.to(choose_device())
 
 
 def runs(module: Any, drawn: Drawn) -> dict[str, Any]:
@@ -262,7 +261,7 @@ def runs(module: Any, drawn: Drawn) -> dict[str, Any]:
         module.eval()
     try:
         with torch.no_grad():
-            return torch_outputs.named(module(*drawn.inputs))
+            return named_outputs(module(*drawn.inputs))
     finally:
         if trained:
             module.train()

@@ -21,8 +21,16 @@ from optkit.formats.tensors import Array
 from optkit.options.training import Schedule
 from optkit.progress import Progress, no_progress
 from optkit.system import native
-from optkit.training import device as devices
 from optkit.training.checkpoint import Best, Checkpoint
+from optkit.training.device import (
+    autocast,
+    choose_precision,
+    out_of_memory,
+    prepare_device,
+    random_state,
+    seed_everything,
+    set_random_state,
+)
 from optkit.training.objectives import Losses, Objective
 from optkit.training.samples import Drawn, Samples
 from optkit.training.schedule import Epoch, History, share
@@ -90,8 +98,8 @@ class _Run:
         self.step = 0
         self.sum = 0.0
         self.started = self.saved = time.monotonic()
-        devices.prepare(course.train.device)
-        self.precision, self.scaler = devices.precision(course.train.device, mixed=course.mixed)
+        prepare_device(course.train.device)
+        self.precision, self.scaler = choose_precision(course.train.device, mixed=course.mixed)
         self.history.precision = self.precision
         self.optimizer = self._optimizer(rate=0.0)
 
@@ -121,7 +129,7 @@ class _Run:
                     self.course.objective.remember([drawn])
 
     def _start(self, rate: float) -> None:
-        devices.seed(self.course.seed)
+        seed_everything(self.course.seed)
         self.optimizer = self._optimizer(rate)
 
     def _optimizer(self, rate: float) -> Any:
@@ -172,7 +180,7 @@ class _Run:
     def _losses(self, drawn: Drawn, *, learn: bool) -> Losses:
         import torch
 
-        with devices.autocast(drawn.inputs[0].device.type, self.precision):
+        with autocast(drawn.inputs[0].device.type, self.precision):
             losses = self.course.objective(drawn)
         if not learn:
             return losses
@@ -269,7 +277,7 @@ class _Run:
             student=self.student.state_dict(),
             optimizer=self.optimizer.state_dict(),
             scaler=self.scaler.state_dict(),
-            random=devices.random_state(),
+            random=random_state(),
             best=self.best,
             history=self.history,
         ).save(self.course.checkpoints)
@@ -297,7 +305,7 @@ class _Run:
         self.student.load_state_dict(found.student)
         self.optimizer.load_state_dict(found.optimizer)
         self.scaler.load_state_dict(found.scaler)
-        devices.set_random_state(found.random)
+        set_random_state(found.random)
         self.step, self.sum, self.best = found.step, found.sum, found.best
         self.history = replace(found.history, resumed=found.step)
 
@@ -312,7 +320,7 @@ class _Run:
             try:
                 yield
             except (MemoryError, RuntimeError) as error:
-                if not devices.out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 traceback.clear_frames(error.__traceback__)  # they hold the batch's memory
                 raise self._too_large(drawn) from None

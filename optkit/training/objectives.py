@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from optkit.errors import StageError
-from optkit.formats.torch import outputs as torch_outputs
+from optkit.formats.torch.outputs import named_outputs
 from optkit.metrics import classification
 from optkit.metrics.fidelity import MASK
 from optkit.options.verbs.distill import Match
@@ -106,7 +106,7 @@ class Objective:
         """Compute the losses on a batch."""
         seen = self._watched(self.student, [own for own, _ in self.layers])
         with seen.watching():
-            outputs = torch_outputs.named(self.student(*drawn.inputs))
+            outputs = named_outputs(self.student(*drawn.inputs))
         taught, shown = self._taught(drawn) if self._learns_from_teacher else ({}, None)
         mask = dict(zip(self.inputs, drawn.inputs, strict=True)).get(MASK)
         parts: dict[str, Any] = {}
@@ -148,7 +148,7 @@ class Objective:
             return known, None
         shown = self._watched(self.teacher, [taught for _, taught in self.layers])
         with torch.no_grad(), shown.watching():
-            given = torch_outputs.named(self.teacher(*drawn.inputs))
+            given = named_outputs(self.teacher(*drawn.inputs))
             outputs = {name: value.detach() for name, value in given.items() if value.is_floating_point()}
         return outputs, shown
 

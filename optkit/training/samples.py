@@ -9,7 +9,7 @@ from typing import Any
 
 from optkit.data.dataset import Batch, Dataset
 from optkit.formats.tensors import TensorSpec
-from optkit.formats.torch import outputs as torch_outputs
+from optkit.formats.torch.outputs import input_tensors
 from optkit.progress import Progress, no_progress
 from optkit.system import fingerprint
 
@@ -79,7 +79,7 @@ class Samples:
 
         known = batch.labels is not None and batch.labels.dtype.kind in "iubf"
         labels = torch.from_numpy(batch.labels.copy()) if batch.labels is not None and known else None
-        return list(torch_outputs.tensors(batch.feed, self.inputs)), labels
+        return list(input_tensors(batch.feed, self.inputs)), labels
 
     def _read(self, progress: Progress) -> list[Any] | None:
         """Read all samples, the labels last; ``None`` if they would take too much memory."""

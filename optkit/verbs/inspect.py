@@ -10,8 +10,7 @@ from typing import Any, cast
 from optkit import lazy
 from optkit.errors import MissingLibraryError, OptkitError, UsageError
 from optkit.formats import contents, opening
-from optkit.formats import model as models
-from optkit.formats.model import Model
+from optkit.formats.model import TORCH_FORMATS, Model
 from optkit.measurement import recording
 from optkit.measurement.candidate import resolve_candidate
 from optkit.measurement.worker import examined
@@ -81,7 +80,7 @@ def _installed(model: Model) -> Iterator[str]:
     if model.format == "state-dict" and model.code is None:
         return
     for found in offered():
-        if model.format not in (*found.formats, *models.TORCH_FORMATS):
+        if model.format not in (*found.formats, *TORCH_FORMATS):
             continue
         try:
             found.version()

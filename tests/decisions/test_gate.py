@@ -10,7 +10,7 @@ from junitparser import Failure, JUnitXml, Skipped
 from onnx import numpy_helper
 
 import optkit as ok
-from optkit.decisions import gate as gate_rules
+from optkit.decisions.gate import judge_candidate, judge_rules, overall_verdict
 from optkit.errors import ModelError, UsageError
 from optkit.options.rules import Rules
 from optkit.records.comparison import Comparison, LatencyRecord, QualityRecord, Row
@@ -66,7 +66,7 @@ def comparison(*candidates):
 
 def verdicts(limits, **candidate):
     compared = comparison(row("new", **candidate))
-    return [rule.verdict for rule in gate_rules.judge(Rules(**limits), compared, compared.rows[1])]
+    return [rule.verdict for rule in judge_rules(Rules(**limits), compared, compared.rows[1])]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_without_rules_a_candidate_may_not_be_worse(candidate, expected):
 )
 def test_a_baseline_is_exactly_as_good_as_itself(limits, verdict):
     compared = comparison()
-    judged = gate_rules.judgement(Rules(**limits), compared, compared.rows[0])
+    judged = judge_candidate(Rules(**limits), compared, compared.rows[0])
     assert judged.verdict == verdict
     assert judged.candidate == judged.baseline == "old on onnxruntime"
 
@@ -136,7 +136,7 @@ def test_an_inconclusive_loss_says_what_would_have_shown():
     compared = comparison(row("new", loss=(0.002, -0.02, 0.03)))
     quality = compared.rows[1].quality.model_copy(update=told)
     candidate = compared.rows[1].model_copy(update={"quality": quality})
-    (judged,) = gate_rules.judge(Rules(max_drop=0.01), compared, candidate)
+    (judged,) = judge_rules(Rules(max_drop=0.01), compared, candidate)
     assert judged.reason == (
         "accuracy lost 0.0020 (-0.0200 to 0.0300) on 500 samples, McNemar p = 0.454, losses from 0.0120 on would show; "
         "at most 0.01"
@@ -149,9 +149,9 @@ def test_a_candidate_that_does_not_run_fails():
 
 def test_one_failed_rule_outweighs_all():
     compared = comparison(row("new", speedup=(2, 1.9, 2.1), loss=(0.0, -0.1, 0.1)))
-    judged = gate_rules.judge(Rules(min_speedup=3, max_drop=0.01, max_size_ratio=2), compared, compared.rows[1])
+    judged = judge_rules(Rules(min_speedup=3, max_drop=0.01, max_size_ratio=2), compared, compared.rows[1])
     assert [rule.verdict for rule in judged] == ["inconclusive", "fail", "pass"]
-    assert gate_rules.overall(judged) == "fail"
+    assert overall_verdict(judged) == "fail"
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("20ms", 0.02), ("1.5 s", 1.5), ("300us", 0.0003), (0.01, 0.01)])

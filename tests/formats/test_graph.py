@@ -13,10 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
 from optkit.errors import ModelError, OutputError
-from optkit.formats import model as models
 from optkit.formats import opening
+from optkit.formats.model import files_of
 from optkit.formats.onnx import graph
-from optkit.formats.onnx import nodes as graph_nodes
+from optkit.formats.onnx.nodes import count_operators, walk_tensors
 from optkit.formats.onnx.quantized import quantization_scheme
 from optkit.formats.onnx.signature import dtype_name, infer_shapes, read_signature
 from optkit.formats.onnx.upgrade import constants_to_initializers, upgrade
@@ -82,7 +82,7 @@ def run(proto: onnx.ModelProto, **feed: Any) -> np.ndarray:
 
 
 def test_operators_in_nested_subgraphs_are_counted(conditional: onnx.ModelProto) -> None:
-    assert graph_nodes.operators(conditional) == {"Add": 3, "Constant": 3, "If": 2}
+    assert count_operators(conditional) == {"Add": 3, "Constant": 3, "If": 2}
 
 
 def test_operators_in_functions_are_counted_and_foreign_domains_named() -> None:
@@ -90,11 +90,11 @@ def test_operators_in_functions_are_counted_and_foreign_domains_named() -> None:
     function = helper.make_function("mine", "F", ["a"], ["b"], body, [helper.make_opsetid("", 17)])
     proto = build([helper.make_node("F", ["x"], ["y"], domain="mine")], [info("x", [2])], [info("y", [2])])
     proto.functions.append(function)
-    assert graph_nodes.operators(proto) == {"Neg": 1, "Relu": 1, "mine.F": 1}
+    assert count_operators(proto) == {"Neg": 1, "Relu": 1, "mine.F": 1}
 
 
 def test_tensors_in_constant_nodes_and_subgraphs_are_found(conditional: onnx.ModelProto) -> None:
-    values = sorted(numpy_helper.to_array(each).item() for each in graph_nodes.tensors(conditional))
+    values = sorted(numpy_helper.to_array(each).item() for each in walk_tensors(conditional))
     assert values == [1, 10, 20]
 
 
@@ -175,7 +175,7 @@ def test_constants_become_initializers_of_the_graph_they_are_in(conditional: onn
     x = np.ones(2, "float32")
     before = [run(conditional, x=x, flag=flag).tolist() for flag in (True, False)]
     assert constants_to_initializers(conditional) == 3
-    assert "Constant" not in graph_nodes.operators(conditional)
+    assert "Constant" not in count_operators(conditional)
     assert not conditional.graph.initializer
     assert [run(conditional, x=x, flag=flag).tolist() for flag in (True, False)] == before
 
@@ -189,7 +189,7 @@ def test_constants_that_are_outputs_or_strings_stay() -> None:
     ]
     proto = build(nodes, [], [info("y", [1])])
     assert constants_to_initializers(proto) == 2
-    assert graph_nodes.operators(proto) == {"Constant": 2}
+    assert count_operators(proto) == {"Constant": 2}
     assert {each.name: each.data_type for each in proto.graph.initializer} == {"f": FLOAT, "i": INT64}
 
 
@@ -256,7 +256,7 @@ def test_external_data_beside_the_model_is_read(linear: onnx.ModelProto, tmp_pat
     (tmp_path / "w.data").write_bytes(linear.graph.initializer[0].raw_data)
     path = external(linear, tmp_path / "m.onnx", "w.data")
     np.testing.assert_array_equal(numpy_helper.to_array(graph.load(path).graph.initializer[0]), expected)
-    assert models.files_of(path, "onnx") == (path, tmp_path / "w.data")
+    assert files_of(path, "onnx") == (path, tmp_path / "w.data")
 
 
 def test_external_data_counts_in_size_and_digest(linear: onnx.ModelProto, tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_external_data_behind_a_link_is_refused(linear: onnx.ModelProto, tmp_pat
 
 
 def test_external_data_in_a_subgraph_is_checked_too(conditional: onnx.ModelProto, tmp_path: Path) -> None:
-    weight = next(graph_nodes.tensors(conditional))
+    weight = next(walk_tensors(conditional))
     weight.raw_data = bytes(4)
     set_external_data(weight, "../w.data", offset=0, length=4)
     weight.data_location = TensorProto.EXTERNAL

@@ -6,15 +6,23 @@ import pytest
 from optkit.data.dataset import open_dataset
 from optkit.errors import DataError, MetricError, TargetError
 from optkit.formats.tensors import Signature, parse_input
-from optkit.metrics import metric as metrics
 from optkit.metrics import significance
-from optkit.metrics.metric import parse
+from optkit.metrics.metric import (
+    FIDELITY,
+    METRICS,
+    choose_metric,
+    join_outputs,
+    loss_interval,
+    metric_interval,
+    parse_metric,
+    weigh_evidence,
+)
 
 NO_FEED = {}
 
 
 def value(text, outputs, truth, feed=NO_FEED):
-    metric = parse(text, labelled=not isinstance(truth, dict))
+    metric = parse_metric(text, labelled=not isinstance(truth, dict))
     outputs = outputs if isinstance(outputs, dict) else {"y": np.asarray(outputs, np.float32)}
     return metric.aggregate(metric.observations(outputs, truth, feed))
 
@@ -128,10 +136,10 @@ def test_an_output_with_its_samples_on_another_axis_counts_for_each(feed):
     speech = np.array([[1.0], [1.0], [1.0]])
     state = np.ones((2, 3, 4))
     reference = {"speech": speech, "state": state}
-    same = parse("cosine").observations(reference, reference, feed)
+    same = parse_metric("cosine").observations(reference, reference, feed)
     assert same.tolist() == [[1.0, 1.0]] * 3
     other = {"speech": speech * [[1], [-1], [1]], "state": state * np.array([1, 0])[:, None, None]}
-    assert parse("cosine").observations(other, reference, feed)[:, 0].tolist() == [0.0, -1.0, 0.0]
+    assert parse_metric("cosine").observations(other, reference, feed)[:, 0].tolist() == [0.0, -1.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +152,7 @@ def test_an_output_with_its_samples_on_another_axis_counts_for_each(feed):
 )
 def test_a_metric_that_cannot_be_is_refused_with_a_way_on(text, labelled, message, hint):
     with pytest.raises(MetricError) as caught:
-        parse(text, labelled=labelled)
+        parse_metric(text, labelled=labelled)
     assert caught.value.message == message
     assert hint in caught.value.hint
 
@@ -152,7 +160,7 @@ def test_a_metric_that_cannot_be_is_refused_with_a_way_on(text, labelled, messag
 def test_an_unknown_output_is_refused_with_those_there_are(tmp_path):
     labelled = dataset(tmp_path, x=np.zeros((2, 1)), labels=np.zeros(2, int))
     with pytest.raises(MetricError, match="no output 'logit'") as caught:
-        metrics.choose("accuracy:logit", labelled, model_with("logits:float32[n,3]", "hidden:float32[n,8]"))
+        choose_metric("accuracy:logit", labelled, model_with("logits:float32[n,3]", "hidden:float32[n,8]"))
     assert "did you mean 'logits'? known: logits, hidden" in caught.value.hint
 
 
@@ -190,21 +198,21 @@ def test_shapes_that_do_not_fit_are_refused():
 )
 def test_the_default_metric_follows_labels_and_output(tmp_path, labels, output, expected):
     arrays = {"x": np.zeros((3, 1))} | ({} if labels is None else {"labels": labels})
-    assert metrics.choose(None, dataset(tmp_path, **arrays), model_with(output)).name == expected
+    assert choose_metric(None, dataset(tmp_path, **arrays), model_with(output)).name == expected
 
 
 def test_mae_takes_the_labels_where_there_are_some_and_the_reference_otherwise():
-    assert parse("mae", labelled=True).needs == "labels"
-    assert parse("mae", labelled=False).needs == "reference"
+    assert parse_metric("mae", labelled=True).needs == "labels"
+    assert parse_metric("mae", labelled=False).needs == "reference"
 
 
 def test_observations_of_batches_join_also_when_texts_differ_in_length():
-    metric = parse("f1")
+    metric = parse_metric("f1")
     parts = [
         metric.observations({"y": np.eye(2, dtype=np.float32)[labels]}, labels, {})
         for labels in (np.array([[0, 1]]), np.array([[1, 1, 0]]))
     ]
-    joined = metrics.join(parts)
+    joined = join_outputs(parts)
     assert joined.shape == (2, 3, 2)
     assert metric.aggregate(joined) == 1.0
 
@@ -214,48 +222,50 @@ def shares(right, count):
 
 
 def test_accuracy_has_wilsons_interval_which_is_never_empty():
-    found = metrics.interval(shares(100, 100), parse("accuracy"))
+    found = metric_interval(shares(100, 100), parse_metric("accuracy"))
     assert (found.value, found.high) == (1.0, 1.0)
     assert found.low == pytest.approx(0.963, abs=1e-3)
 
 
 def test_the_interval_of_a_mean_covers_it_about_as_often_as_it_says():
-    metric, generator = parse("cosine", labelled=False), np.random.default_rng(0)
+    metric, generator = parse_metric("cosine", labelled=False), np.random.default_rng(0)
     covered = 0
     for seed in range(100):
         draws = generator.normal(0.5, 0.1, 20)
-        found = metrics.interval(np.stack([draws, np.ones(20)], 1), metric, seed=seed)
+        found = metric_interval(np.stack([draws, np.ones(20)], 1), metric, seed=seed)
         covered += found.low <= 0.5 <= found.high
     assert 88 <= covered <= 100
 
 
 def test_a_loss_is_positive_when_worse_whichever_way_is_better():
-    assert metrics.loss(shares(80, 100), shares(90, 100), parse("accuracy")).value == pytest.approx(0.1)
+    assert loss_interval(shares(80, 100), shares(90, 100), parse_metric("accuracy")).value == pytest.approx(0.1)
     errors = np.stack([np.linspace(1, 2, 50), np.ones(50)], 1)
-    lost = metrics.loss(errors + np.array([0.5, 0]), errors, parse("mae"))
+    lost = loss_interval(errors + np.array([0.5, 0]), errors, parse_metric("mae"))
     assert lost.value == pytest.approx(0.5)
     assert lost.low == pytest.approx(lost.high)
 
 
 def test_a_model_compared_with_itself_lost_nothing_but_few_samples_leave_room():
-    few, many = (metrics.loss(shares(right, right), shares(right, right), parse("accuracy")) for right in (20, 2000))
+    few, many = (
+        loss_interval(shares(right, right), shares(right, right), parse_metric("accuracy")) for right in (20, 2000)
+    )
     assert few.value == many.value == 0.0
     assert few.high > 0.05
     assert many.high < 0.002
 
 
 def test_fidelity_has_a_perfect_baseline():
-    metric = parse("cosine", labelled=False)
+    metric = parse_metric("cosine", labelled=False)
     observations = np.stack([np.linspace(0.9, 1.0, 50), np.ones(50)], 1)
-    lost = metrics.loss(observations, None, metric)
+    lost = loss_interval(observations, None, metric)
     assert lost.value == pytest.approx(0.05)
     assert 0 < lost.low < 0.05 < lost.high
-    assert metrics.loss(np.array([[0.0, 1.0]] * 3), None, parse("mae", labelled=False)).value == 0.0
+    assert loss_interval(np.array([[0.0, 1.0]] * 3), None, parse_metric("mae", labelled=False)).value == 0.0
 
 
 def test_one_sample_has_no_interval():
     with pytest.raises(DataError, match="cosine: an interval takes two samples"):
-        metrics.interval(np.array([[1.0, 1.0]]), parse("cosine", labelled=False))
+        metric_interval(np.array([[1.0, 1.0]]), parse_metric("cosine", labelled=False))
 
 
 def test_every_metric_aggregates_resampled_rows():
@@ -263,13 +273,13 @@ def test_every_metric_aggregates_resampled_rows():
     outputs = {"y": generator.standard_normal((12, 7)).astype(np.float32)}
     reference = {"y": outputs["y"] + 0.1}
     classes = generator.integers(0, 7, 12)
-    for name in metrics.METRICS:
+    for name in METRICS:
         if name in ("pearson", "spearman"):
-            metric, made, truth = parse(name), {"y": outputs["y"][:, :1]}, generator.standard_normal(12)
+            metric, made, truth = parse_metric(name), {"y": outputs["y"][:, :1]}, generator.standard_normal(12)
         else:
-            fidelity = name in metrics.FIDELITY
-            metric, made, truth = parse(name, labelled=not fidelity), outputs, reference if fidelity else classes
-        found = metrics.interval(metric.observations(made, truth, {}), metric)
+            fidelity = name in FIDELITY
+            metric, made, truth = parse_metric(name, labelled=not fidelity), outputs, reference if fidelity else classes
+        found = metric_interval(metric.observations(made, truth, {}), metric)
         assert found.low <= found.value <= found.high
 
 
@@ -309,10 +319,10 @@ class TestMcNemar:
 
 class TestTheEvidenceOfALoss:
     def of(self, candidate, baseline, metric):
-        return metrics.evidence(candidate, baseline, metric, metrics.loss(candidate, baseline, metric))
+        return weigh_evidence(candidate, baseline, metric, loss_interval(candidate, baseline, metric))
 
     def test_is_mcnemars_where_samples_are_right_or_wrong(self):
-        found = self.of(shares(90, 100), shares(98, 100), parse("accuracy"))
+        found = self.of(shares(90, 100), shares(98, 100), parse_metric("accuracy"))
         assert found.test == "mcnemar"
         assert found.p_value == pytest.approx(2 / 2**8)
         assert found.detectable == pytest.approx(0.06)
@@ -320,20 +330,20 @@ class TestTheEvidenceOfALoss:
     def test_is_the_bootstraps_width_for_other_metrics(self):
         errors = np.array([[0.1, 1.0], [0.2, 1.0], [0.4, 1.0], [0.1, 1.0]])
         worse = errors + np.array([[0.1, 0], [0.0, 0], [0.3, 0], [0.2, 0]])
-        lost = metrics.loss(worse, errors, parse("mae"))
-        found = metrics.evidence(worse, errors, parse("mae"), lost)
+        lost = loss_interval(worse, errors, parse_metric("mae"))
+        found = weigh_evidence(worse, errors, parse_metric("mae"), lost)
         assert (found.test, found.p_value) == ("bootstrap", None)
         assert found.detectable == pytest.approx(lost.high - lost.value)
 
     def test_is_no_test_of_pairs_where_the_baseline_is_perfect(self):
-        assert self.of(shares(90, 100), None, parse("agreement", labelled=False)).test == "wilson"
+        assert self.of(shares(90, 100), None, parse_metric("agreement", labelled=False)).test == "wilson"
         cosines = np.array([[0.99, 1.0], [0.98, 1.0], [1.0, 1.0]])
-        assert self.of(cosines, None, parse("cosine", labelled=False)).test == "bootstrap"
+        assert self.of(cosines, None, parse_metric("cosine", labelled=False)).test == "bootstrap"
 
     def test_is_of_no_size_where_nothing_differs(self):
         errors = np.array([[0.1, 1.0], [0.2, 1.0]])
-        assert self.of(errors, errors, parse("mae")).detectable is None
+        assert self.of(errors, errors, parse_metric("mae")).detectable is None
 
     def test_counts_several_decisions_of_a_sample_as_no_toss_of_one_coin(self):
         tokens = np.array([[3.0, 4.0], [4.0, 4.0], [2.0, 4.0]])
-        assert self.of(tokens, tokens, parse("accuracy")).test == "bootstrap"
+        assert self.of(tokens, tokens, parse_metric("accuracy")).test == "bootstrap"

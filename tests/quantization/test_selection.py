@@ -11,7 +11,7 @@ import optkit as ok
 from optkit.errors import StageError
 from optkit.formats import opening
 from optkit.formats.onnx import graph
-from optkit.formats.onnx import nodes as graph_nodes
+from optkit.formats.onnx.nodes import count_operators
 from optkit.formats.openvino import stable_names
 from optkit.quantization import openvino_nodes
 from optkit.quantization.preparation import simplified
@@ -49,7 +49,7 @@ def test_onnxruntime_does_not_quantize_an_excluded_convolution_by_itself(samples
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     settings.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     onnxruntime.InferenceSession(str(tmp_path / "out.onnx"), settings)
-    kinds = graph_nodes.operators(graph.load(tmp_path / "optimized.onnx"))
+    kinds = count_operators(graph.load(tmp_path / "optimized.onnx"))
     assert sum(kinds.get(name, 0) for name in ("Conv", "com.microsoft.FusedConv")) == len(excluded)
 
 

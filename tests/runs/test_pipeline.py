@@ -24,8 +24,8 @@ from optkit.records.comparison import Comparison, QualityRecord, Row
 from optkit.records.model import ModelRecord
 from optkit.records.record import Interval
 from optkit.records.run import Plan, Run
-from optkit.runs import chain as chains
 from optkit.runs import pipeline, run_folder
+from optkit.runs.chain import chain_notes
 from optkit.runs.recipe import read_recipe
 from optkit.schemas import published
 from optkit.verbs.cache import cache
@@ -389,7 +389,7 @@ def test_a_torch_model_is_exported_on_the_way(samples, workplace):
         ["export", "compile"],
         ["export", "compile"],
     ]
-    assert any("export was added" in note.text for note in chains.notes(recipe, prepared.model))
+    assert any("export was added" in note.text for note in chain_notes(recipe, prepared.model))
 
 
 class TestTheChoice:

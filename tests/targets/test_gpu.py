@@ -13,7 +13,7 @@ from optkit.measurement import loadgen
 from optkit.targets import cuda
 from optkit.targets.onnxruntime import providers
 from optkit.targets.target import target
-from optkit.targets.tensorrt import library as tensorrt_library
+from optkit.targets.tensorrt import bindings
 from optkit.targets.torch import session as torch_session
 
 pytestmark = pytest.mark.gpu
@@ -222,7 +222,7 @@ def test_an_engine_without_copies_takes_no_longer(samples, engines):
 def test_an_engine_for_another_gpu_is_one_line(samples, tmp_path):
     if reason := target("tensorrt").absence():
         pytest.skip(reason)
-    if not tensorrt_library.is_rtx():
+    if not bindings.is_rtx():
         pytest.skip("TensorRT builds for the GPU that is there")
     other = "12.0" if cuda.compute_capability() != "12.0" else "8.9"
     package.compile(samples / "model.onnx", tmp_path / "bundle", target="tensorrt", compute_capability=[other])

@@ -23,8 +23,7 @@ from optkit.runs import proof
 from optkit.stages.compile import Compile
 from optkit.targets import cuda
 from optkit.targets.target import target
-from optkit.targets.tensorrt import builder, shape_profiles
-from optkit.targets.tensorrt import library as tensorrt_library
+from optkit.targets.tensorrt import bindings, builder, shape_profiles
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -687,7 +686,7 @@ def test_a_gpu_that_the_library_does_not_know_is_a_missing_device(samples, monke
     if known:
         assert reason is None
         return
-    assert reason.startswith(f"{tensorrt_library.name()} knows no compute capability 9.0, only 7.5, 8.0, 8.6, 8.9")
+    assert reason.startswith(f"{bindings.name()} knows no compute capability 9.0, only 7.5, 8.0, 8.6, 8.9")
     with pytest.raises(MissingDeviceError, match=r"knows no compute capability 9\.0") as caught:
         target("tensorrt").open(opening.open(samples / "model.onnx"), {})
     assert "pip install tensorrt" in caught.value.hint
@@ -762,9 +761,9 @@ def test_bindings_without_their_libraries_give_way_to_what_imports(tmp_path):
     def said(code):
         return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
 
-    assert "TensorRT-RTX" in said("from optkit.targets.tensorrt import library; print(library.name())").stdout
+    assert "TensorRT-RTX" in said("from optkit.targets.tensorrt import bindings; print(bindings.name())").stdout
     alone = said(
-        "from optkit.targets.tensorrt import library; library.MODULES = ('tensorrt',); library.library()"
+        "from optkit.targets.tensorrt import bindings; bindings.MODULES = ('tensorrt',); bindings.library()"
     ).stderr
     assert "tensorrt is installed and does not import: libnvonnxparser.so.11" in alone
 
@@ -790,7 +789,7 @@ def test_a_timing_cache_grows_from_build_to_build_and_rtx_has_none(tmp_path, mon
     path = tmp_path / "timings"
     with pytest.raises(UsageError, match="times nothing while it builds"):
         builder.TimingCache(Caching(), str(path))
-    monkeypatch.setattr(tensorrt_library, "is_rtx", lambda: False)
+    monkeypatch.setattr(bindings, "is_rtx", lambda: False)
     for kept in (b"more", b"moremore"):
         builder.TimingCache(Caching(), str(path)).keep()
         assert path.read_bytes() == kept

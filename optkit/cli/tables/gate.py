@@ -24,14 +24,14 @@ def exit_code(verdict: GateVerdict) -> int:
 
 def announce(judged: Judgement, notes: Sequence[Note], console: Console) -> None:
     """Under GitHub Actions, write the job's summary page, and an annotation for each rule that did not pass."""
-    from optkit.reports import gate as gate_report
+    from optkit.reports.gate import gate_markdown, github_annotations
 
     page = os.environ.get("GITHUB_STEP_SUMMARY")
     if page:
         with Path(page).open("a", encoding="utf-8") as stream:
-            stream.write(gate_report.markdown(judged, notes))
+            stream.write(gate_markdown(judged, notes))
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in gate_report.github(judged):
+        for line in github_annotations(judged):
             console.raw(line)
 
 

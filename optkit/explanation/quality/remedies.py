@@ -7,10 +7,11 @@ from functools import cached_property
 
 from optkit.data.dataset import Dataset
 from optkit.explanation import commands
-from optkit.explanation.quality import causes as quality_causes
 from optkit.explanation.quality import layer_order
+from optkit.explanation.quality.causes import clipped, underflows
 from optkit.formats.model import Model
-from optkit.formats.onnx import graph, nodes
+from optkit.formats.onnx import graph
+from optkit.formats.onnx.nodes import count_operators, walk
 from optkit.formats.openvino import ir
 from optkit.formats.operators import plain
 from optkit.measurement.candidate import Candidate
@@ -82,7 +83,7 @@ class Loss:
         """Operators of a candidate made by NNCF that read a tensor most of whose values its quantization lost."""
         if self.candidate.model.format != "openvino" or self.layers is None or self.misses_scheme:
             return []
-        bad = [each for each in self.layers.ranges if quality_causes.underflows(each) or quality_causes.clipped(each)]
+        bad = [each for each in self.layers.ranges if underflows(each) or clipped(each)]
         bad.sort(key=lambda each: -max(each.vanished, each.outside))
         return list(dict.fromkeys(name for each in bad for name in each.exclude))
 
@@ -180,11 +181,11 @@ def _options(loss: Loss) -> list[str]:
 
 
 def _nodes(model: Model) -> set[str]:
-    return {node.name for node in nodes.walk(graph.parse(model.path))} if model.format == "onnx" else set()
+    return {node.name for node in walk(graph.parse(model.path))} if model.format == "onnx" else set()
 
 
 def _is_transformer(model: Model) -> bool:
-    return model.format == "onnx" and set(nodes.operators(graph.parse(model.path))) >= _ATTENTION
+    return model.format == "onnx" and set(count_operators(graph.parse(model.path))) >= _ATTENTION
 
 
 def _in_float(model: Model) -> set[str]:

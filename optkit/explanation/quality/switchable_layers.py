@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from optkit.formats.onnx import graph
-from optkit.formats.onnx import nodes as graph_nodes
+from optkit.formats.onnx.nodes import walk
 from optkit.formats.tensors import Array
 from optkit.quantization import affine
 from optkit.quantization.affine import Affine
@@ -117,7 +117,7 @@ def _matrix(tensor: Any) -> bool:
 
 def _only_readers(proto: Any) -> dict[str, Any]:
     """Map the output of a weighted node to the Relu or Clip that is its only reader."""
-    uses = Counter(name for node in graph_nodes.walk(proto) for name in node.input)
+    uses = Counter(name for node in walk(proto) for name in node.input)
     uses.update(value.name for value in proto.graph.output)
     cut = absorbed(proto, weighted_nodes(proto))
     return {node.input[0]: node for node in cut if uses[node.input[0]] == 1}

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from optkit.errors import ModelError
-from optkit.formats.onnx.nodes import DEFAULT_DOMAINS, tensors, walk
+from optkit.formats.onnx.nodes import DEFAULT_DOMAINS, walk, walk_tensors
 from optkit.system import atomic
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def save(proto: onnx.ModelProto, path: Path, *, embedded_limit: int = EMBEDDED_L
 def external_files(proto: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
     """List the external data files beside ``path``. Raises ModelError for one that is missing, short or elsewhere."""
     found: dict[str, Path] = {}
-    for tensor in tensors(proto):
+    for tensor in walk_tensors(proto):
         entries = {entry.key: entry.value for entry in tensor.external_data}
         if tensor.data_location != tensor.EXTERNAL:
             continue
@@ -119,4 +119,4 @@ def opsets(proto: onnx.ModelProto) -> dict[str, int]:
 
 def weight_bytes(proto: onnx.ModelProto) -> int:
     """Count the bytes of the tensors in the model's file, approximately."""
-    return sum(tensor.ByteSize() for tensor in tensors(proto))
+    return sum(tensor.ByteSize() for tensor in walk_tensors(proto))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 DEFAULT_DOMAINS = ("", "ai.onnx")
 
 
-def graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+def walk_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     """Iterate over the main graph and every subgraph in it and in the functions."""
     yield from _with_subgraphs(proto.graph)
     for function in proto.functions:
@@ -22,7 +22,7 @@ def graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
 
 def walk(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """Iterate over every node of the main graph, of subgraphs and of functions."""
-    for graph in graphs(proto):
+    for graph in walk_graphs(proto):
         yield from graph.node
     for function in proto.functions:
         yield from function.node
@@ -34,11 +34,11 @@ def inside(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from _with_subgraphs(graph)
 
 
-def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+def walk_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Iterate over every stored tensor: initializers and attributes (``Constant`` nodes), also of subgraphs and
     functions.
     """
-    for graph in graphs(proto):
+    for graph in walk_graphs(proto):
         yield from graph.initializer
         for sparse in graph.sparse_initializer:
             yield from (sparse.values, sparse.indices)
@@ -75,7 +75,7 @@ def scales_axis(node: onnx.NodeProto) -> int:
     return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
 
 
-def operators(proto: onnx.ModelProto) -> dict[str, int]:
+def count_operators(proto: onnx.ModelProto) -> dict[str, int]:
     """Count the nodes of each operator type, the most frequent first; ``domain.Operator`` outside ONNX's own domain."""
     counts = Counter(_operator(node) for node in walk(proto))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from optkit.formats.onnx.nodes import graphs, tensors, walk
+from optkit.formats.onnx.nodes import walk, walk_graphs, walk_tensors
 
 if TYPE_CHECKING:
     import onnx
@@ -55,7 +55,7 @@ def _dequantized(proto: onnx.ModelProto) -> str | None:
     """Return the most frequent dtype of weights that a ``DequantizeLinear`` turns into floats."""
     sources = {node.input[0] for node in walk(proto) if node.op_type == "DequantizeLinear"}
     constants = {node.output[0]: node.attribute[0].t for node in walk(proto) if constant_value(node) is not None}
-    stored = {tensor.name: tensor for graph in graphs(proto) for tensor in graph.initializer}
+    stored = {tensor.name: tensor for graph in walk_graphs(proto) for tensor in graph.initializer}
     kinds = Counter(dtype_name(t.data_type) for name, t in (constants | stored).items() if name in sources)
     kinds.pop("int32", None)  # biases
     return kinds.most_common(1)[0][0] if kinds else None
@@ -64,12 +64,14 @@ def _dequantized(proto: onnx.ModelProto) -> str | None:
 def _between(proto: onnx.ModelProto) -> str | None:
     """Return the half-precision type that DequantizeLinear nodes produce, by their scales; ``None`` for float32."""
     scales = {name for node in walk(proto) if node.op_type == "DequantizeLinear" for name in node.input[1:2]}
-    kinds = {dtype_name(each.data_type) for graph in graphs(proto) for each in graph.initializer if each.name in scales}
+    kinds = {
+        dtype_name(each.data_type) for graph in walk_graphs(proto) for each in graph.initializer if each.name in scales
+    }
     return next(iter(sorted(kinds & {"float16", "bfloat16"})), None)
 
 
 def _mostly_half(proto: onnx.ModelProto) -> bool:
     counts = Counter[str]()
-    for tensor in tensors(proto):
+    for tensor in walk_tensors(proto):
         counts[dtype_name(tensor.data_type)] += math.prod(tensor.dims)
     return counts["float16"] > counts["float32"] + counts["float64"] + counts["bfloat16"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from optkit.errors import StageError
-from optkit.formats.onnx.nodes import DEFAULT_DOMAINS, graphs
+from optkit.formats.onnx.nodes import DEFAULT_DOMAINS, walk_graphs
 from optkit.system import native
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _keep_initializers_from_inputs(proto: onnx.ModelProto) -> None:
 
 def constants_to_initializers(proto: onnx.ModelProto) -> int:
     """Turn ``Constant`` nodes with a tensor into initializers of their graph, in place; return their number."""
-    return sum(_constants_to_initializers(graph) for graph in graphs(proto))
+    return sum(_constants_to_initializers(graph) for graph in walk_graphs(proto))
 
 
 def _constants_to_initializers(graph: onnx.GraphProto) -> int:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.errors import OutputError, lasting
-from optkit.formats.openvino import reading as ir_file
-from optkit.formats.openvino.reading import read_model
+from optkit.formats.openvino.reading import openvino_library, read_model
 from optkit.system.native import reason
 
 
@@ -26,7 +25,7 @@ def save(graph: Any, path: Path, *, half: bool = False) -> None:
     """Write the IR; ``half`` stores weights in FP16. Raises OutputError if it cannot be written."""
     settle(graph)
     try:
-        ir_file.library().save_model(graph, path, compress_to_fp16=half)
+        openvino_library().save_model(graph, path, compress_to_fp16=half)
     except RuntimeError as error:
         raise OutputError(
             f"{lasting(str(path))}: OpenVINO could not write the model: {reason(error)}",

@@ -50,24 +50,24 @@ def sniff(path: Path) -> TorchFormat | None:
         if _starts(path, ZIP):
             return _sniff_zip(path)
         if is_legacy(path):
-            return _kind(path, content(path))
+            return _kind(path, read_pickle(path))
     except RecursionError:
         raise ModelError(f"{path}: a damaged torch file: it holds itself", hint="save the model again") from None
     return "state-dict" if is_safetensors(path) else None
 
 
-def content(path: Path) -> Pickle:
+def read_pickle(path: Path) -> Pickle:
     """Read the pickle of a module, state dict or checkpoint."""
     if not _starts(path, ZIP):
         with path.open("rb") as stream:
             for _ in range(3):  # magic number, protocol, system
                 pickles.read(stream, where=str(path))
             return pickles.read(stream, where=str(path))
-    with opened(path) as archive:
-        return pickles.read(archive.read(f"{root(archive)}data.pkl"), where=str(path))
+    with open_archive(path) as archive:
+        return pickles.read(archive.read(f"{root_folder(archive)}data.pkl"), where=str(path))
 
 
-def weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a state dict, checkpoint or module, by name."""
     if is_safetensors(path):
         header = safetensors_header(path)
@@ -76,7 +76,7 @@ def weights(path: Path) -> dict[str, Tensor]:
             for name, entry in header.items()
             if name != "__metadata__"
         }
-    held = content(path).content
+    held = read_pickle(path).content
     for key in nested_keys(held, pickles.weights):
         held = held[key]
     return pickles.weights(held)
@@ -130,7 +130,7 @@ def safetensors_header(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def opened(path: Path, stream: IO[bytes] | None = None) -> Iterator[zipfile.ZipFile]:
+def open_archive(path: Path, stream: IO[bytes] | None = None) -> Iterator[zipfile.ZipFile]:
     """Open the zip archive at ``path``, or the one inside it that ``stream`` reads.
 
     Raises ModelError for a damaged archive, or one with two entries of one name.
@@ -145,7 +145,7 @@ def opened(path: Path, stream: IO[bytes] | None = None) -> Iterator[zipfile.ZipF
         raise ModelError(f"{path}: a damaged or truncated torch file (zip)", hint="copy or save it again") from None
 
 
-def root(archive: zipfile.ZipFile) -> str:
+def root_folder(archive: zipfile.ZipFile) -> str:
     """Return the folder in the archive that holds all entries, with its slash."""
     names = archive.namelist()
     first = names[0].partition("/")[0] + "/" if names else ""
@@ -153,8 +153,8 @@ def root(archive: zipfile.ZipFile) -> str:
 
 
 def _sniff_zip(path: Path) -> TorchFormat | None:
-    with opened(path) as archive:
-        names = {name.removeprefix(root(archive)) for name in archive.namelist()}
+    with open_archive(path) as archive:
+        names = {name.removeprefix(root_folder(archive)) for name in archive.namelist()}
     if "serialized_exported_program.json" in names or any(name.startswith("models/") for name in names):
         return "exported-program"
     if any(name.startswith("data/aotinductor/") for name in names):
@@ -163,7 +163,7 @@ def _sniff_zip(path: Path) -> TorchFormat | None:
         return None
     if any(name.startswith("code/") for name in names) or "constants.pkl" in names:
         return "torchscript"
-    return _kind(path, content(path))
+    return _kind(path, read_pickle(path))
 
 
 def _kind(path: Path, pickle: Pickle) -> TorchFormat:
@@ -184,8 +184,8 @@ def traced_signature(path: Path) -> Signature | None:
 
     A first axis that all inputs share counts as the batch: a trace does not say which dimensions are dynamic.
     """
-    with opened(path) as archive:
-        base = root(archive)
+    with open_archive(path) as archive:
+        base = root_folder(archive)
         if f"{base}traced_inputs.pkl" not in archive.namelist():
             return None
         traced = pickles.read(archive.read(f"{base}traced_inputs.pkl"), where=str(path)).content
@@ -197,7 +197,7 @@ def traced_signature(path: Path) -> Signature | None:
     return _signature(names, [tensor for tensor in tensors if tensor is not None])
 
 
-def noted(path: Path) -> dict[str, Any]:
+def read_notes(path: Path) -> dict[str, Any]:
     """Read optkit's metadata in a ``.safetensors``; empty for other files.
 
     Raises ModelError for metadata that cannot be read.
@@ -215,7 +215,7 @@ def noted(path: Path) -> dict[str, Any]:
 
 def noted_signature(path: Path) -> Signature | None:
     """Return the inputs in optkit's metadata; ``None`` without."""
-    inputs = noted(path).get("inputs")
+    inputs = read_notes(path).get("inputs")
     return Signature(parse_inputs(map(str, inputs))) if isinstance(inputs, list) and inputs else None
 
 
@@ -255,7 +255,7 @@ _FILE_OPERATORS = re.compile(rf"\.{_GAP}(from_file|save|load_tensor){_GAP}\(")
 def file_operators(path: Path) -> list[str]:
     """List operators in a TorchScript file's code that read or write files; code may run already on loading."""
     found: set[str] = set()
-    with opened(path) as archive:
+    with open_archive(path) as archive:
         for name in archive.namelist():
             if name.endswith(".py"):
                 found |= set(_FILE_OPERATORS.findall(archive.read(name).decode("utf-8", "replace")))

@@ -17,8 +17,8 @@ from typing import Any
 from optkit import units
 from optkit.errors import ModelError, UntrustedError
 from optkit.formats.tensors import Dim, Signature, TensorSpec
-from optkit.formats.torch import archive as torch_archive
 from optkit.formats.torch import pickles
+from optkit.formats.torch.archive import ZIP, open_archive, root_folder
 
 _DTYPES = {
     1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64", 12: "bool",
@@ -100,8 +100,8 @@ def _symbol(size: Mapping[str, Any]) -> str | None:
 
 
 def _program(path: Path) -> dict[str, Any]:
-    with torch_archive.opened(path) as archive:
-        base = torch_archive.root(archive)
+    with open_archive(path) as archive:
+        base = root_folder(archive)
         names = [name for name in archive.namelist() if _is_program(name.removeprefix(base))]
         if len(names) != 1:
             raise ModelError(f"{path}: {len(names)} programs in one file; optkit opens files with one")
@@ -131,8 +131,8 @@ def check(path: Path) -> None:
 
 
 def _dangers(path: Path) -> Iterator[str]:
-    with torch_archive.opened(path) as archive:
-        base = torch_archive.root(archive)
+    with open_archive(path) as archive:
+        base = root_folder(archive)
         for entry in archive.namelist():
             name = entry.removeprefix(base)
             if name.startswith("data/aotinductor/"):
@@ -229,8 +229,8 @@ _CHECKS: dict[str, Callable[[str], Any]] = {
 
 def _pickle_dangers(data: bytes, path: Path) -> Iterator[str]:
     """List the globals other than tensors of a torch file inside the torch file (sample inputs, weights)."""
-    if not data.startswith(torch_archive.ZIP):
+    if not data.startswith(ZIP):
         return
-    with torch_archive.opened(path, io.BytesIO(data)) as inner:
-        held = pickles.read(inner.read(f"{torch_archive.root(inner)}data.pkl"), where=str(path))
+    with open_archive(path, io.BytesIO(data)) as inner:
+        held = pickles.read(inner.read(f"{root_folder(inner)}data.pkl"), where=str(path))
     yield from (name for name in held.globals if not pickles.is_plain(name))

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from optkit.formats.torch import outputs as torch_outputs
+from optkit.formats.torch.outputs import named_outputs
 
 
 class FlatOutputs(torch.nn.Module):  # type: ignore[misc]
@@ -22,7 +22,7 @@ class FlatOutputs(torch.nn.Module):  # type: ignore[misc]
 
     def forward(self, *given: Any) -> tuple[Any, ...]:
         """Return the tensors that the model returns for its inputs."""
-        return tuple(torch_outputs.named(self.inner(*given)).values())
+        return tuple(named_outputs(self.inner(*given)).values())
 
 
 def flat(module: Any, inputs: tuple[Any, ...], outputs: Any) -> Any:

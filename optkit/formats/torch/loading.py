@@ -16,8 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from optkit import lazy, units
 from optkit.errors import ModelError, UntrustedError
-from optkit.formats.torch import archive as torch_archive
+from optkit.formats.torch import archive as archive_module
 from optkit.formats.torch import exported_program, pickles, structure
+from optkit.formats.torch.archive import (
+    file_operators,
+    is_legacy,
+    is_safetensors,
+    nested_keys,
+    open_archive,
+    read_pickle,
+    root_folder,
+)
 from optkit.system import native, user_code
 
 if TYPE_CHECKING:
@@ -33,7 +42,7 @@ _CODE_HINT = "give the code that builds the module: --code FILE.py:CALLABLE"
 
 def sniff(path: Path) -> Format:
     """Detect the torch format of the file. Raises ModelError for a damaged file and one of another library."""
-    found = torch_archive.sniff(path)
+    found = archive_module.sniff(path)
     if found is None:
         raise ModelError(f"{path}: not a torch file")
     return found
@@ -48,11 +57,11 @@ def check(path: Path, format: str, *, code: str | None) -> Format:
         exported_program.check(path)
         return "exported-program"
     if format == "torchscript":
-        _refuse(path, torch_archive.file_operators(path), "--trust, if you made this file yourself")
+        _refuse(path, file_operators(path), "--trust, if you made this file yourself")
         return "torchscript"
-    if torch_archive.is_safetensors(path):
+    if is_safetensors(path):
         return "state-dict"
-    if format == "module" and torch_archive.is_legacy(path):
+    if format == "module" and is_legacy(path):
         # Pickles of this age carry the classes' source; torch's restricted unpickler takes none of them.
         _refuse(path, ["a module in the format of torch before 1.6"], _LEGACY_HINT)
     foreign = _foreign(path, format)
@@ -65,7 +74,7 @@ def check(path: Path, format: str, *, code: str | None) -> Format:
 
 def _foreign(path: Path, format: str) -> list[str]:
     """List the pickle's globals other than tensors and, in a pickled module, torch.nn's modules."""
-    names = sorted(name for name in torch_archive.content(path).globals if not pickles.is_plain(name))
+    names = sorted(name for name in read_pickle(path).globals if not pickles.is_plain(name))
     if format != "module":
         return names
     return [name for name in names if _torch_class(name) is None]
@@ -118,7 +127,7 @@ def _load_module(model: Model) -> Any:
         with user_code.folder_importable(Path.cwd()), user_code.folder_importable(model.path.parent):
             module = _found_module(torch.load(model.path, map_location="cpu", weights_only=False))
     else:
-        names = [name for name in torch_archive.content(model.path).globals if not pickles.is_plain(name)]
+        names = [name for name in read_pickle(model.path).globals if not pickles.is_plain(name)]
         with torch.serialization.safe_globals([(_torch_class(name), name) for name in names]):
             module = torch.load(model.path, map_location="cpu", weights_only=True)
     if not isinstance(module, torch.nn.Module):
@@ -155,7 +164,7 @@ def build(model: Model) -> Any:
 
 def state_dict(model: Model) -> dict[str, Any]:
     """Load the tensors by name of a state dict, a checkpoint or a pickled module; foreign classes stay inert."""
-    if torch_archive.is_safetensors(model.path):
+    if is_safetensors(model.path):
         found: dict[str, Any] = lazy.require("safetensors.torch", extra="torch").load_file(str(model.path))
         return found
     torch = _library()
@@ -163,10 +172,10 @@ def state_dict(model: Model) -> dict[str, Any]:
         with user_code.folder_importable(Path.cwd()), user_code.folder_importable(model.path.parent):
             held = torch.load(model.path, map_location="cpu", weights_only=False)
     else:
-        names = [name for name in torch_archive.content(model.path).globals if not pickles.is_plain(name)]
+        names = [name for name in read_pickle(model.path).globals if not pickles.is_plain(name)]
         with torch.serialization.safe_globals([(_Inert, name) for name in names]):
             held = torch.load(model.path, map_location="cpu", weights_only=True)
-    for key in torch_archive.nested_keys(held, _tensors):
+    for key in nested_keys(held, _tensors):
         held = held[key]
     return _tensors(held)
 
@@ -259,8 +268,8 @@ def _same_to_torch(path: Path, suffix: str) -> None:
 
     A zip archive can be made so that two readers see different contents.
     """
-    with torch_archive.opened(path) as archive:
-        base = torch_archive.root(archive)
+    with open_archive(path) as archive:
+        base = root_folder(archive)
         checked = {name.removeprefix(base): archive.read(name) for name in archive.namelist() if name.endswith(suffix)}
     if "serialized_exported_program.json" in checked:
         return  # torch opens this older layout with the same reader as we do

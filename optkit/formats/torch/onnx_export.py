@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from optkit import lazy
 from optkit.errors import OptkitError, StageError, without_temporary
-from optkit.formats.onnx import graph, nodes, renaming
+from optkit.formats.onnx import graph, renaming
+from optkit.formats.onnx.nodes import walk_graphs
 from optkit.formats.tensors import Arrays, Signature, TensorSpec, synthetic_feed
-from optkit.formats.torch import outputs as torch_outputs
+from optkit.formats.torch.outputs import named_outputs
 from optkit.system import native
 
 if TYPE_CHECKING:
     import onnx
-from optkit.formats.torch.outputs import tensors
+from optkit.formats.torch.outputs import input_tensors
 
 SIZES = (64, 32, 224, 128, 16, 8)
 """Sizes of dynamic dimensions other than the first that synthetic inputs try in turn; models have limits."""
@@ -76,13 +77,13 @@ def example(loaded: Any, signature: Signature, real: Arrays | None, *, name: str
     what = "on the data" if real is not None else f"on made-up inputs of {', '.join(map(str, signature.inputs))}"
     failures = []
     for size, feed in tried:
-        given = tensors(feed, signature.inputs)
+        given = input_tensors(feed, signature.inputs)
         try:
             with native.foreign(
                 f"{name}: the model itself fails {what}",
                 hint="does --input fit the model? or give inputs that it takes: --data",
             ):
-                return Example(feed, given, tuple(torch_outputs.named(_run(loaded, given))), size)
+                return Example(feed, given, tuple(named_outputs(_run(loaded, given))), size)
         except StageError as error:
             failures.append(error)
     raise failures[0]
@@ -241,10 +242,10 @@ def _bounds(fix: str) -> dict[str, int]:
 def _dynamic_outputs(script: Any, given: Example, signature: Signature) -> dict[str, dict[int, str]]:
     """Name the output dimensions that change between runs at two sizes, after the input dimension they equal."""
     feed = synthetic_feed(signature.inputs, batch=_TRACED_BATCH, size=given.size // 2, seed=0)
-    others = tensors(feed, signature.inputs)
+    others = input_tensors(feed, signature.inputs)
     try:
         with native.foreign("the model fails on other sizes"):
-            first, second = (torch_outputs.named(_run(script, each)) for each in (given.tensors, others))
+            first, second = (named_outputs(_run(script, each)) for each in (given.tensors, others))
     except StageError:  # then its outputs keep the sizes that torch infers
         return {}
     followed = {
@@ -283,7 +284,7 @@ def _tidied(proto: onnx.ModelProto, signature: Signature, outputs: Sequence[str]
     taken = {spec.name for spec in signature.inputs}
     renaming.outputs(proto, [f"{name}_out" if name in taken else name for name in outputs])
     renaming.dimensions(proto, _dimension_names(proto, signature) | _result_dimensions(proto))
-    for each in nodes.graphs(proto):
+    for each in walk_graphs(proto):
         del each.metadata_props[:]
         for noted in (*each.node, *each.value_info, *each.input, *each.output, *each.initializer):
             del noted.metadata_props[:]

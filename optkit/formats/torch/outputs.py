@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     pass
 
 
-def named(outputs: Any) -> dict[str, Any]:
+def named_outputs(outputs: Any) -> dict[str, Any]:
     """Name the tensors in ``outputs``, in the order in which torch flattens them.
 
     A tensor without a key is called ``output``; tensors of one name are numbered: ``output_0``. ``None`` counts as
@@ -51,7 +51,7 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def tensors(feed: Arrays, inputs: Sequence[TensorSpec]) -> tuple[Any, ...]:
+def input_tensors(feed: Arrays, inputs: Sequence[TensorSpec]) -> tuple[Any, ...]:
     """Convert the feed to tensors, in the order of the inputs and in their dtypes."""
     import torch
 

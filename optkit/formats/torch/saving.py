@@ -11,8 +11,8 @@ from typing import Any
 from optkit import lazy
 from optkit.formats import opening
 from optkit.formats.model import Model
-from optkit.formats.torch import archive as torch_archive
 from optkit.formats.torch import loading, structure
+from optkit.formats.torch.archive import NOTES
 from optkit.formats.torch.structure import Structure
 
 
@@ -36,7 +36,7 @@ def save_module(module: Any, source: Model, folder: Path, layers: Structure | No
     changed = _changed(module, source, layers or Structure())
     inputs = [str(spec) for spec in (source.signature.inputs if source.signature else ())]
     # One key: the library writes several in no certain order, and equal models are to have equal digests.
-    notes = {torch_archive.NOTES: json.dumps({"inputs": inputs, "structure": asdict(changed)}, sort_keys=True)}
+    notes = {NOTES: json.dumps({"inputs": inputs, "structure": asdict(changed)}, sort_keys=True)}
     # Tied weights are written twice: the format has no word for them, and building the module ties them again.
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in module.state_dict().items()}
     lazy.require("safetensors.torch", extra="torch").save_file(tensors, str(path), metadata=notes)

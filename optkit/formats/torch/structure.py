@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.errors import ModelError
-from optkit.formats.torch import archive as torch_archive
+from optkit.formats.torch.archive import read_notes
 
 _PLAIN = (bool, int, float, str)
 
@@ -40,7 +40,7 @@ class Structure:
 
 def read(path: Path) -> Structure | None:
     """Read the structure in a file's metadata; ``None`` where it is that of its code. Raises ModelError."""
-    found = torch_archive.noted(path).get("structure")
+    found = read_notes(path).get("structure")
     if found is None:
         return None
     try:

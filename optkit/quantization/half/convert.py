@@ -27,13 +27,13 @@ _SCALED_OPSET = 19
 _ASKED_FOR = "asked for with exclude"
 
 
-def save(request: Request, proto: Any) -> tuple[Path, tuple[Note, ...], dict[str, Any]]:
+def save_in_half(request: Request, proto: Any) -> tuple[Path, tuple[Note, ...], dict[str, Any]]:
     """Write a quantized graph, with its float operators in ``options.floats``; return its path, notes and facts.
 
     ``request.options.exclude`` keeps layers from 8 bits, not from 16. Raises as ``convert`` does.
     """
     if request.options.floats in HALF_TYPES:
-        path, notes, facts = convert(
+        path, notes, facts = convert_to_half(
             replace(request, options=request.options.model_copy(update={"exclude": ()})),
             proto,
             types=f"8 bits and {request.options.floats}",
@@ -44,7 +44,7 @@ def save(request: Request, proto: Any) -> tuple[Path, tuple[Note, ...], dict[str
     return path, (), {}
 
 
-def convert(request: Request, proto: Any, *, types: str) -> tuple[Path, tuple[Note, ...], dict[str, Any]]:
+def convert_to_half(request: Request, proto: Any, *, types: str) -> tuple[Path, tuple[Note, ...], dict[str, Any]]:
     """Write a graph of the request's model in the 16 bits of ``options.floats``; return its path, notes and facts.
 
     ``proto`` itself is changed. With data, ranges are measured and the outputs compared with the model's; ``types``

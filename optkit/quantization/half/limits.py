@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from optkit.formats.onnx.nodes import inside, scales_axis, tensors, walk
+from optkit.formats.onnx.nodes import inside, scales_axis, walk, walk_tensors
 from optkit.formats.tensors import Array, Arrays
 from optkit.quantization.half.cast import FLOAT, CastOperator, FloatGraph, HalfType
 
@@ -58,7 +58,7 @@ def shrink_masks(proto: Any, half: HalfType) -> int:
     Infinities themselves stay, and so do bounds (``Clip``, ``Min``, ``Max``): they saturate at the end of the range.
     """
     bounds = {name for node in walk(proto) if node.op_type in (*_BOUNDING, *PAIRS) for name in node.input}
-    return sum(_shrink(tensor, half) for tensor in tensors(proto) if tensor.name not in bounds)
+    return sum(_shrink(tensor, half) for tensor in walk_tensors(proto) if tensor.name not in bounds)
 
 
 def _shrink(tensor: Any, half: HalfType) -> bool:

@@ -94,7 +94,7 @@ def emulated(made: HalfGraph) -> Any:
     return proto
 
 
-def reference(model: Model, folder: Path) -> Model:
+def reference_model(model: Model, folder: Path) -> Model:
     """An ONNX model whose results on the CPU are those of ``model`` on a GPU: itself, or ``emulated`` if it is 16-bit.
 
     It is written below ``folder``.

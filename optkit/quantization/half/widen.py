@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from optkit.formats.onnx.nodes import graphs, tensors, walk
+from optkit.formats.onnx.nodes import walk, walk_graphs, walk_tensors
 from optkit.quantization.half.cast import FLOAT, FLOAT16, rename_outer, set_elem_type, to_float32
 
 _INSIDE = "_single"
@@ -16,14 +16,14 @@ def widen(proto: Any) -> int:
 
     The graph's own inputs and outputs keep their dtypes, with casts behind and before them.
     """
-    halves = [tensor for tensor in tensors(proto) if tensor.data_type == FLOAT16.elem_type]
+    halves = [tensor for tensor in walk_tensors(proto) if tensor.data_type == FLOAT16.elem_type]
     if not halves:
         return 0
     for tensor in halves:
         tensor.CopyFrom(to_float32(tensor))
     for node in walk(proto):
         set_elem_type(node, FLOAT16.elem_type, FLOAT, to_float32)
-    for graph in graphs(proto):
+    for graph in walk_graphs(proto):
         del graph.value_info[:]
         filled = {tensor.name for tensor in graph.initializer}
         for value in (*graph.input, *graph.output):

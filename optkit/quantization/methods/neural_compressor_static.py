@@ -8,10 +8,10 @@ import numpy as np
 
 from optkit import lazy
 from optkit.formats.onnx import graph, nodes
-from optkit.formats.onnx import nodes as graph_nodes
+from optkit.formats.onnx.nodes import count_operators
 from optkit.formats.tensors import Array, Signature
 from optkit.formats.torch import loading, onnx_export
-from optkit.formats.torch import outputs as torch_outputs
+from optkit.formats.torch.outputs import input_tensors
 from optkit.notes import Note
 from optkit.quantization import embeddings
 from optkit.quantization.quantizer import Quantized, Request, quantizing
@@ -41,7 +41,7 @@ def quantize(request: Request) -> Quantized:
     path = request.workdir / "model.onnx"
     graph.save(proto, path)
     notes = tuple(Note(f"is {limit}, as in the model", dim) for dim, limit in limits.notes.items())
-    pairs = graph_nodes.operators(proto).get("QuantizeLinear", 0)
+    pairs = count_operators(proto).get("QuantizeLinear", 0)
     facts = {"quantizers": pairs, "calibrate": request.options.calibrate}
     return Quantized(path, notes=(*notes, *tables, *_placement()), facts=facts)
 
@@ -68,7 +68,7 @@ def _calibrated(engine: Any, captured: Any, request: Request) -> Any:
     inputs = request.model.signature.inputs if request.model.signature else ()
     for feed in request.feeds():
         with request.engine.running(), torch.no_grad():
-            observed(*torch_outputs.tensors(feed, inputs))
+            observed(*input_tensors(feed, inputs))
     with request.engine.running():
         return engine.convert(observed)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 
-from optkit.formats.onnx import graph, nodes
+from optkit.formats.onnx import graph
+from optkit.formats.onnx.nodes import walk
 from optkit.formats.onnx.signature import infer_shapes
 from optkit.notes import Note
 from optkit.quantization.preparation import prepared
@@ -31,6 +32,6 @@ def quantize(request: Request) -> Quantized:
         )
     path = request.workdir / "model.onnx"
     graph.save(converted, path)
-    left = sorted({node.op_type for node in nodes.walk(converted)} & set(blocked))
+    left = sorted({node.op_type for node in walk(converted)} & set(blocked))
     kept = (Note(f"kept in float32, having no half kernel: {', '.join(left)}"),) if left else ()
     return Quantized(path, notes=(*notes, *kept, _CPU))

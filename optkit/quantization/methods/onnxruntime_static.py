@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from optkit.formats.onnx import graph, nodes
+from optkit.formats.onnx import graph
+from optkit.formats.onnx.nodes import walk
 from optkit.notes import Note
 from optkit.quantization import embeddings, qdq
 from optkit.quantization.preparation import simplified
@@ -86,7 +87,7 @@ def _absorb_clips(proto: Any) -> None:
 
 def _readers(proto: Any) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
-    for node in nodes.walk(proto):
+    for node in walk(proto):
         for name in node.input:
             found.setdefault(name, []).append(node)
     return found

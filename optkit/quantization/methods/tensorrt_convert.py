@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optkit.quantization.half import convert as half_precision
+from optkit.quantization.half.convert import convert_to_half
 from optkit.quantization.preparation import prepared
 from optkit.quantization.quantizer import Quantized, Request, quantizing
 
@@ -16,5 +16,5 @@ def quantize(request: Request) -> Quantized:
     """
     ready = prepared(request.model)
     unknown = request.unknown(ready.proto)
-    path, notes, facts = half_precision.convert(request, ready.proto, types=request.options.floats)
+    path, notes, facts = convert_to_half(request, ready.proto, types=request.options.floats)
     return Quantized(path, notes=(*ready.notes, *unknown, *notes), facts=facts)

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from optkit.errors import StageError
-from optkit.formats.onnx import graph, nodes
+from optkit.formats.onnx import graph
+from optkit.formats.onnx.nodes import walk
 from optkit.formats.onnx.upgrade import upgrade
 from optkit.formats.tensors import Array
 from optkit.notes import Note
 from optkit.quantization import qdq
-from optkit.quantization.half import convert as half_precision
+from optkit.quantization.half.convert import save_in_half
 from optkit.quantization.preparation import simplified
 from optkit.quantization.quantizer import Quantized, Request, quantizing
 from optkit.quantization.selection import kept_in_float, nothing_to_quantize, weighted_nodes
@@ -52,7 +53,7 @@ def quantize(request: Request) -> Quantized:
         raise StageError(f"{request.model.path}: FP8 needs opset {_OPSET}, which this graph cannot be brought to")
     proto.ir_version = max(proto.ir_version, _IR_VERSION)
     _Pairs(proto, ranges).put_around({node.name for node in chosen})
-    result, halved, more = half_precision.save(request, proto)
+    result, halved, more = save_in_half(request, proto)
     facts = {"quantized_nodes": len(chosen), "calibrate": request.options.calibrate} | more
     return Quantized(result, notes=(*notes, *halved), facts=facts)
 
@@ -132,7 +133,7 @@ class _Pairs:
         self._proto.graph.initializer.append(tensor)
 
     def _drop_unread(self) -> None:
-        read = {name for node in nodes.walk(self._proto) for name in node.input}
+        read = {name for node in walk(self._proto) for name in node.input}
         read |= {value.name for value in self._proto.graph.output}
         for tensor in [each for each in self._proto.graph.initializer if each.name not in read]:
             self._proto.graph.initializer.remove(tensor)

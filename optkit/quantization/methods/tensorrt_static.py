@@ -10,7 +10,7 @@ from typing import Any
 
 from optkit.formats.onnx import graph
 from optkit.quantization import qdq
-from optkit.quantization.half import convert as half_precision
+from optkit.quantization.half.convert import save_in_half
 from optkit.quantization.preparation import simplified
 from optkit.quantization.qdq import Scheme
 from optkit.quantization.quantizer import Quantized, Request, quantizing
@@ -38,7 +38,7 @@ def quantize(request: Request) -> Quantized:
         symmetric=True, biases=False, batched=True, giving_float=QUANTIZABLE, also=_shortcuts(proto, chosen)
     )
     quantized, fallback = qdq.inserted(proto, ranges, chosen, request, scheme)
-    result, halved, more = half_precision.save(request, quantized)
+    result, halved, more = save_in_half(request, quantized)
     facts = {"quantized_nodes": len(chosen), "calibrate": request.options.calibrate} | more
     return Quantized(result, notes=(*notes, *fallback, *left, *halved), facts=facts)
 

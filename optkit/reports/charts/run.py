@@ -15,7 +15,7 @@ from optkit.reports import summary, svg
 from optkit.reports.svg import Chart
 
 
-def charts(run: Run) -> list[Chart]:
+def run_charts(run: Run) -> list[Chart]:
     """Draw all charts that the record has the figures for."""
     drawn: list[Chart | None] = []
     if run.comparison is not None:

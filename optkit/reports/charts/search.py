@@ -20,7 +20,7 @@ _MOST_LAYERS = 20
 _INCHES = 3.4
 
 
-def charts(run: Run) -> list[Chart]:
+def search_charts(run: Run) -> list[Chart]:
     """Draw all charts that the record of a search has figures for; none for other runs."""
     if run.search is None or run.comparison is None:
         return []

@@ -20,12 +20,12 @@ _APART = 5.0
 """Points by which the names of two lines move apart, as the lines may end in one place."""
 
 
-def charts(run: Run) -> list[Chart]:
+def training_charts(run: Run) -> list[Chart]:
     """Draw a chart for each stage that trained."""
     return [_curves(stage, number) for number, stage in enumerate(_trained(run))]
 
 
-def sheet(run: Run) -> Sheet | None:
+def training_sheet(run: Run) -> Sheet | None:
     """Return a row for each training: its epochs, the best of them, and the losses of that one."""
     rows = [_row(stage, course) for stage in _trained(run) for course in stage.trainings if course.epochs]
     columns = ["stage", "training", "epochs", "best", "held-out loss", "metric", "learning rate", "time"]

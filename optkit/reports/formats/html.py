@@ -7,9 +7,9 @@ from markupsafe import Markup
 
 from optkit.records.run import Run
 from optkit.reports import search_summary, summary
-from optkit.reports.charts import run as run_charts
-from optkit.reports.charts import search as search_charts
-from optkit.reports.charts import training as training_charts
+from optkit.reports.charts import run as run_module
+from optkit.reports.charts import search, training
+from optkit.reports.charts.training import training_sheet
 
 
 def render(run: Run) -> str:
@@ -22,14 +22,14 @@ def render(run: Run) -> str:
         keep_trailing_newline=True,
         undefined=StrictUndefined,
     )
-    drawn = run_charts.charts(run) + training_charts.charts(run) + search_charts.charts(run)
+    drawn = run_module.run_charts(run) + training.training_charts(run) + search.search_charts(run)
     pictures = [(chart, Markup(chart.svg)) for chart in drawn]  # noqa: S704  our own drawing
     template = environment.get_template("report.html.jinja")
     text: str = template.render(
         run=run,
         summary=summary,
         searched=search_summary,
-        trainings=training_charts.sheet(run),
+        trainings=training_sheet(run),
         pictures=pictures,
         chosen=summary.chosen(run),
     )

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from optkit.records.run import Run
 from optkit.reports import search_summary, summary
-from optkit.reports.charts import training as training_charts
+from optkit.reports.charts.training import training_sheet
 from optkit.reports.sheet import Sheet
 
 
@@ -24,7 +24,7 @@ def render(run: Run) -> str:
     )
     environment.filters |= {"sheet": _sheet, "cell": _cell, "code": _code}
     text: str = environment.get_template("report.md.jinja").render(
-        run=run, summary=summary, searched=search_summary, trainings=training_charts.sheet(run)
+        run=run, summary=summary, searched=search_summary, trainings=training_sheet(run)
     )
     return text
 

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from optkit.errors import TargetError
-from optkit.formats.openvino import reading as ir_file
-from optkit.formats.openvino.reading import read_model
+from optkit.formats.openvino.reading import openvino_library, read_model
 from optkit.formats.tensors import Arrays
 from optkit.system.native import foreign
 
@@ -19,7 +18,7 @@ class Forms:
     """A graph compiled for any shapes, and for the static ones of its options; each when it is first needed."""
 
     def __init__(self, path: Path, options: dict[str, Any]) -> None:
-        self.core = ir_file.library().Core()
+        self.core = openvino_library().Core()
         self.graph = read_model(path, self.core)
         self._options, self._name = options, path.name
         self._shapes = {key: tuple(shape) for key, shape in options.get("static_shapes", {}).items()}

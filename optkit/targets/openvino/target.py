@@ -16,7 +16,7 @@ import numpy as np
 from optkit.errors import TargetError
 from optkit.formats.model import Model
 from optkit.formats.openvino import stable_names
-from optkit.formats.openvino.reading import library
+from optkit.formats.openvino.reading import openvino_library
 from optkit.formats.operators import Operator, Profile, family, plain
 from optkit.formats.tensors import Arrays, Signature, TensorSpec
 from optkit.lazy import Library
@@ -70,7 +70,7 @@ class OpenVino(Target):
     )
 
     def version(self) -> str:
-        return str(library().__version__).partition("-")[0]
+        return str(openvino_library().__version__).partition("-")[0]
 
     def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
         return {
@@ -193,7 +193,7 @@ class OpenVinoSession(Session):
     def facts(self) -> dict[str, Any]:
         compiled = self._forms.first()
         return {
-            "version": str(library().__version__).partition("-")[0],
+            "version": str(openvino_library().__version__).partition("-")[0],
             "devices": list(compiled.get_property("EXECUTION_DEVICES")),
             "precision": str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string()),
             "operators_by_precision": _precisions(compiled.get_runtime_model()),
@@ -212,7 +212,7 @@ def _load_numpy_bindings() -> None:
     One holds the guard of a C++ static and wants the interpreter's lock, the other the reverse; in one of thirty runs
     (OpenVINO 2026.4) beside other work.
     """
-    library().Tensor(np.zeros(1, np.float32), shared_memory=True)
+    openvino_library().Tensor(np.zeros(1, np.float32), shared_memory=True)
 
 
 def _notes(core: Any, options: dict[str, Any]) -> tuple[str, ...]:

@@ -16,8 +16,8 @@ from optkit.lazy import did_you_mean
 from optkit.progress import Progress, no_progress
 from optkit.system import atomic, native
 from optkit.targets.target import EngineLayer, RefusedNode
-from optkit.targets.tensorrt import layers as engine_layers
-from optkit.targets.tensorrt import library as tensorrt_library
+from optkit.targets.tensorrt import bindings
+from optkit.targets.tensorrt.layers import parse_layers
 
 _DOUBLE = 11
 """``onnx.TensorProto.DOUBLE``."""
@@ -43,13 +43,11 @@ class Network:
     def __init__(self, path: Path) -> None:
         from optkit.targets.tensorrt.callbacks import Log
 
-        library = tensorrt_library.library()
+        library = bindings.library()
         self.path, self.log = path, Log()
         self._builder = library.Builder(self.log)
         if self._builder is None:
-            raise MissingDeviceError(
-                f"{tensorrt_library.name()} does not start: {self._last_error()}", hint="optkit doctor"
-            )
+            raise MissingDeviceError(f"{bindings.name()} does not start: {self._last_error()}", hint="optkit doctor")
         typed = getattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # 11 knows no other networks
         self._definition = self._builder.create_network(0 if typed is None else 1 << int(typed))
         self._parser = library.OnnxParser(self._definition, self.log)  # which owns the weights
@@ -63,7 +61,7 @@ class Network:
         errors = [self._parser.get_error(number) for number in range(self._parser.num_errors)]
         self.refused = tuple(_refused(error) for error in errors)
         if not parsed and not self.refused:
-            raise TargetError(f"{tensorrt_library.name()} cannot read {path.name}: {self._last_error()}")
+            raise TargetError(f"{bindings.name()} cannot read {path.name}: {self._last_error()}")
 
     def build(self, options: Mapping[str, Any], progress: Progress = no_progress) -> Built:
         """Build an engine. Raises TargetError with what the builder says, UsageError for an unknown option's value."""
@@ -81,9 +79,9 @@ class Network:
         if engine is None:
             reason = self._last_error()
             hint = _CHIPS if "HW-specific datatypes" in reason else None
-            raise TargetError(f"{tensorrt_library.name()} cannot build {self.path.name}: {reason}", hint=hint)
+            raise TargetError(f"{bindings.name()} cannot build {self.path.name}: {reason}", hint=hint)
         cache.keep()
-        return Built(bytes(engine), tuple(engine_layers.parsed(self.log.layers)))
+        return Built(bytes(engine), tuple(parse_layers(self.log.layers)))
 
     def _check_inputs(self) -> None:
         for place in range(self._definition.num_inputs):
@@ -95,7 +93,7 @@ class Network:
                 )
 
     def _config(self, options: Mapping[str, Any]) -> Any:
-        library = tensorrt_library.library()
+        library = bindings.library()
         config = self._builder.create_builder_config()
         config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
         config.builder_optimization_level = options["builder_optimization_level"]
@@ -114,16 +112,16 @@ class Network:
         return config
 
     def _for_capabilities(self, config: Any, wanted: list[str]) -> None:
-        known = tensorrt_library.capabilities()
+        known = bindings.capabilities()
         if wanted and not known:
             raise UsageError(
-                f"{tensorrt_library.name()} builds for the GPU that is there, not for {', '.join(wanted)}",
+                f"{bindings.name()} builds for the GPU that is there, not for {', '.join(wanted)}",
                 hint=f"leave --compute-capability out, or {lazy.pip_command('tensorrt-rtx')}",
             )
         for name in wanted:
             if name not in known:
                 raise UsageError(
-                    f"{tensorrt_library.name()} builds for no compute capability {name}", hint=_of_capabilities(known)
+                    f"{bindings.name()} builds for no compute capability {name}", hint=_of_capabilities(known)
                 )
         if known:
             config.num_compute_capabilities = len(wanted)
@@ -161,10 +159,8 @@ class TimingCache:
 
     def __init__(self, config: Any, path: str | None) -> None:
         self._config, self._path = config, None if path is None else Path(path)
-        if self._path is not None and tensorrt_library.is_rtx():
-            raise UsageError(
-                f"timing_cache: {tensorrt_library.name()} times nothing while it builds", hint="leave it out"
-            )
+        if self._path is not None and bindings.is_rtx():
+            raise UsageError(f"timing_cache: {bindings.name()} times nothing while it builds", hint="leave it out")
         if self._path is not None:
             kept = self._path.read_bytes() if self._path.is_file() else b""
             config.set_timing_cache(config.create_timing_cache(kept), ignore_mismatch=False)
@@ -194,14 +190,12 @@ def _why(error: Any) -> str:
 
 def _told(path: Path, refused: tuple[RefusedNode, ...]) -> str:
     named = [f"{each.operator}{f' ({each.node})' if each.node else ''}: {each.reason}" for each in refused]
-    return f"{tensorrt_library.name()} refuses {path.name}: {units.listed(named, separator='; ')}"
+    return f"{bindings.name()} refuses {path.name}: {units.listed(named, separator='; ')}"
 
 
 def _member(enum: Any, option: str, name: str) -> Any:
     if name not in enum.__members__:
-        raise UsageError(
-            f"{option}: no {name!r} in {tensorrt_library.name()}", hint=did_you_mean(name, list(enum.__members__))
-        )
+        raise UsageError(f"{option}: no {name!r} in {bindings.name()}", hint=did_you_mean(name, list(enum.__members__)))
     return enum.__members__[name]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from optkit.progress import Progress
-from optkit.targets.tensorrt import library as tensorrt_library
+from optkit.targets.tensorrt import bindings
 
-_library: Any = tensorrt_library.library()
+_library: Any = bindings.library()
 
 
 class Log(_library.ILogger):  # type: ignore[misc]

@@ -16,7 +16,7 @@ _DTYPES = {
 _LINE = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<kind>\w*)", re.MULTILINE)
 
 
-def parsed(log: str) -> list[EngineLayer]:
+def parse_layers(log: str) -> list[EngineLayer]:
     """Return the layers in the log's text that compute something, in order."""
     layers = []
     for line in log.splitlines():

@@ -15,7 +15,7 @@ from optkit.formats.tensors import Array, Arrays, Signature, TensorSpec
 from optkit.system.native import reason
 from optkit.targets import cuda
 from optkit.targets.target import Session
-from optkit.targets.tensorrt import library as tensorrt_library
+from optkit.targets.tensorrt import bindings
 
 _REASONS = {
     "VERSION_MISMATCH": "another version of the library built it",
@@ -34,22 +34,22 @@ class LoadedEngine:
         from optkit.targets.tensorrt.callbacks import Log
 
         self.log = Log()
-        self._runtime = tensorrt_library.library().Runtime(self.log)
+        self._runtime = bindings.library().Runtime(self.log)
         self._check(data, model)
         self.handle = self._runtime.deserialize_cuda_engine(data)
         if self.handle is None:
             raise TargetError(
-                f"{tensorrt_library.name()} does not load {model.path.name}: {self.reason()}", hint=_remake(model)
+                f"{bindings.name()} does not load {model.path.name}: {self.reason()}", hint=_remake(model)
             )
 
     def names(self, mode: str) -> list[str]:
         """Return the tensors of mode ``INPUT`` or ``OUTPUT``."""
-        wanted = tensorrt_library.library().TensorIOMode.__members__[mode]
+        wanted = bindings.library().TensorIOMode.__members__[mode]
         every = (self.handle.get_tensor_name(number) for number in range(self.handle.num_io_tensors))
         return [name for name in every if self.handle.get_tensor_mode(name) == wanted]
 
     def dtype(self, name: str) -> np.dtype[Any]:
-        found: np.dtype[Any] = np.dtype(tensorrt_library.library().nptype(self.handle.get_tensor_dtype(name)))
+        found: np.dtype[Any] = np.dtype(bindings.library().nptype(self.handle.get_tensor_dtype(name)))
         return found
 
     def signature(self) -> Signature:
@@ -79,12 +79,12 @@ class LoadedEngine:
         if validity.name != "INVALID":
             return
         found = tensorrt_engine.header(data) or tensorrt_engine.Header()
-        known = tensorrt_library.library().EngineInvalidityDiagnostics.__members__
+        known = bindings.library().EngineInvalidityDiagnostics.__members__
         reasons = [_REASONS[name] for name, flag in known.items() if int(flag) & int(flags) and name in _REASONS]
         built = f"built by {found.version} for {', '.join(found.capabilities)}" if found.version else "it is invalid"
-        here = f"here are {tensorrt_library.name()} and compute capability {cuda.compute_capability()}"
+        here = f"here are {bindings.name()} and compute capability {cuda.compute_capability()}"
         told = "; ".join([*reasons, built, here])
-        raise TargetError(f"{tensorrt_library.name()} does not load {model.path.name}: {told}", hint=_remake(model))
+        raise TargetError(f"{bindings.name()} does not load {model.path.name}: {told}", hint=_remake(model))
 
 
 class TensorRtSession(Session):
@@ -212,7 +212,7 @@ class TensorRtSession(Session):
 
     def facts(self) -> dict[str, Any]:
         return {
-            "version": tensorrt_library.name(),
+            "version": bindings.name(),
             "gpu": cuda.device_name(),
             "compute_capability": cuda.compute_capability(),
             "cuda_graph": self._options["cuda_graph"],

@@ -18,8 +18,7 @@ from optkit.progress import Progress, no_progress
 from optkit.targets import cuda
 from optkit.targets.precisions import Maker, Precisions
 from optkit.targets.target import Compiled, EngineLayer, Examination, Session, Target
-from optkit.targets.tensorrt import library as tensorrt_library
-from optkit.targets.tensorrt import shape_profiles
+from optkit.targets.tensorrt import bindings, shape_profiles
 
 if TYPE_CHECKING:
     from optkit.notes import Note
@@ -35,7 +34,7 @@ class TensorRT(Target):
     name = "tensorrt"
     formats = ("onnx", "tensorrt")
     options_model = "optkit.targets.tensorrt.options:TensorRtOptions"
-    modules = tensorrt_library.MODULES
+    modules = bindings.MODULES
     extra = "tensorrt-rtx"
     libraries = (Library("tensorrt"), Library("tensorrt-rtx-cu13"))
     builds_engines = True
@@ -55,7 +54,7 @@ class TensorRT(Target):
     )
 
     def version(self) -> str:
-        return str(tensorrt_library.library().__version__)
+        return str(bindings.library().__version__)
 
     def advice(self, here: Machine, found: LibraryRecord) -> Iterator[Note]:
         """Yield notes on TensorRT-RTX: the GPUs that it builds for, and those of this machine that it does not know."""
@@ -76,14 +75,14 @@ class TensorRT(Target):
         """No GPU, no library, or a GPU that the library knows nothing of, as TensorRT-RTX of an H100."""
         try:
             cuda.require()
-            tensorrt_library.check_knows(cuda.compute_capability())
+            bindings.check_knows(cuda.compute_capability())
         except OptkitError as error:
             return error.message
         return None
 
     def default_options(self, *, threads: int | None = None) -> dict[str, Any]:
         return {
-            "compute_capabilities": _capabilities() if tensorrt_library.is_rtx() else [],
+            "compute_capabilities": _capabilities() if bindings.is_rtx() else [],
             "builder_optimization_level": 3,
             # Without TF32, which is on by itself: products of float32 numbers that are rounded to 10 bits.
             "flags": [],
@@ -133,7 +132,7 @@ class TensorRT(Target):
         path = workdir / "model.engine"
         path.write_bytes(built.engine)
         kept = {key: value for key, value in options.items() if key not in ("timing_cache", "shapes")}
-        facts = {"library": tensorrt_library.name(), "layers_by_precision": counted(built.layers)}
+        facts = {"library": bindings.name(), "layers_by_precision": counted(built.layers)}
         return Compiled(path, "tensorrt", kept, (*notes, *_notes(options, built.layers)), facts)
 
     def open(self, model: Model, options: dict[str, Any]) -> Session:
@@ -142,7 +141,7 @@ class TensorRT(Target):
 
         _check_kind(model)
         cuda.require()
-        tensorrt_library.check_knows(cuda.compute_capability())
+        bindings.check_knows(cuda.compute_capability())
         options = self.default_options() | options
         data = model.path.read_bytes() if model.format == "tensorrt" else _built_here(model, options)
         return TensorRtSession(LoadedEngine(data, model), model.signature, options)
@@ -164,13 +163,13 @@ class TensorRT(Target):
 
 def _check_kind(model: Model) -> None:
     """Refuse an engine of TensorRT itself where the library is TensorRT-RTX, which reads none of those."""
-    if model.format != "tensorrt" or not tensorrt_library.is_rtx():
+    if model.format != "tensorrt" or not bindings.is_rtx():
         return
     with model.path.open("rb") as stream:
         found = tensorrt_engine.header(stream.read(tensorrt_engine.HEADER_BYTES))
     if found is not None and found.version is None:
         raise TargetError(
-            f"{model.path}: an engine of TensorRT, and here is {tensorrt_library.name()}",
+            f"{model.path}: an engine of TensorRT, and here is {bindings.name()}",
             hint="pip install tensorrt, or build it again: optkit compile MODEL --target tensorrt -o BUNDLE",
         )
 
@@ -178,7 +177,7 @@ def _check_kind(model: Model) -> None:
 def _built_here(model: Model, options: dict[str, Any]) -> bytes:
     from optkit.targets.tensorrt.builder import Network
 
-    here = [cuda.compute_capability()] if tensorrt_library.is_rtx() else []
+    here = [cuda.compute_capability()] if bindings.is_rtx() else []
     options, notes = with_profiles(model, options | {"compute_capabilities": here})
     with _supposing(notes):
         return Network(model.path).build(options).engine
@@ -219,7 +218,7 @@ def _notes(options: dict[str, Any], layers: tuple[EngineLayer, ...]) -> tuple[st
     notes = []
     capabilities = options["compute_capabilities"]
     if capabilities:
-        notes.append(f"{tensorrt_library.name()}: the engine is for compute capability {', '.join(capabilities)}")
+        notes.append(f"{bindings.name()}: the engine is for compute capability {', '.join(capabilities)}")
     if "TF32" not in options["flags"]:
         notes.append(
             "float32 stays float32: without TF32, which TensorRT has on by itself (--option 'flags=[\"TF32\"]')"
@@ -236,5 +235,5 @@ def _capabilities() -> list[str]:
         here = cuda.compute_capability()
     except OptkitError:  # without cuda-bindings, too, engines can be built
         return list(_AHEAD_OF_TIME)
-    known = tensorrt_library.capabilities()
+    known = bindings.capabilities()
     return [here] if here in known else list(_AHEAD_OF_TIME)

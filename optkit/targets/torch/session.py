@@ -12,7 +12,7 @@ import numpy as np
 from optkit import lazy
 from optkit.errors import MissingDeviceError, TargetError
 from optkit.formats.tensors import Array, Arrays, Signature
-from optkit.formats.torch import outputs as torch_outputs
+from optkit.formats.torch.outputs import named_outputs, on_host
 from optkit.system import native
 from optkit.targets.target import Session
 
@@ -81,7 +81,7 @@ class TorchSession(Session):
         return [library().from_numpy(_writable(feed[spec.name])) for spec in self.signature.inputs]
 
     def _named(self, outputs: Any) -> Arrays:
-        found = torch_outputs.named(outputs)
+        found = named_outputs(outputs)
         names = [spec.name for spec in self.signature.outputs]
         if isinstance(outputs, Mapping) or len(names) != len(found):
             names = list(found)
@@ -110,7 +110,7 @@ class CudaSession(TorchSession):
                 bring()
                 outputs = compute()
                 if self._copies:
-                    outputs = torch_outputs.on_host(outputs)
+                    outputs = on_host(outputs)
             self._stream.synchronize()
             return outputs
 

@@ -16,7 +16,7 @@ import numpy as np
 from optkit import lazy
 from optkit.errors import StageError
 from optkit.formats.tensors import Array
-from optkit.formats.torch import outputs as torch_outputs
+from optkit.formats.torch.outputs import named_outputs
 from optkit.options.verbs.prune import Importance
 from optkit.system import native
 from optkit.system.native import Engine
@@ -160,7 +160,7 @@ def shapes(module: Any, example: Drawn) -> dict[str, tuple[int, ...]]:
     import torch
 
     with torch.no_grad():
-        return {name: tuple(value.shape) for name, value in torch_outputs.named(module.eval()(*example.inputs)).items()}
+        return {name: tuple(value.shape) for name, value in named_outputs(module.eval()(*example.inputs)).items()}
 
 
 def tried(module: Any, group: Group, units: Sequence[int], example: Drawn) -> tuple[Any, str | None]:
@@ -188,7 +188,7 @@ def _forward(module: Any, inputs: tuple[Any, ...]) -> Any:
 
 
 def _tensors(outputs: Any) -> list[Any]:
-    return [value for value in torch_outputs.named(outputs).values() if value.grad_fn is not None]
+    return [value for value in named_outputs(outputs).values() if value.grad_fn is not None]
 
 
 def _parts(layer: Any) -> int:
