@@ -29,8 +29,14 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
 
 
-def run_tests(session: nox.Session, *options: str, group: str = "test", success_codes: Sequence[int] = (0,)) -> None:
-    """Run pytest with ``options`` over all tests but those of GPUs, or with the session's own arguments.
+def run_tests(
+    session: nox.Session,
+    *options: str,
+    which: str = "not gpu and not thorough",
+    group: str = "test",
+    success_codes: Sequence[int] = (0,),
+) -> None:
+    """Run pytest with ``options`` over the tests ``which`` names by their marks, or with the session's own arguments.
 
     Each process gets half of the modules and takes over what the other has left, so that what a module's tests share
     is made once, and neither waits at the end.
@@ -38,13 +44,19 @@ def run_tests(session: nox.Session, *options: str, group: str = "test", success_
     install(session, "-e", ".[all,tensorrt-rtx]", *nox.project.dependency_groups(nox.project.load_toml(), group))
     session.run("python", "sample_models/fetch.py")
     chosen = session.posargs or ["-n", "2", "--dist", "worksteal"]
-    session.run("pytest", "-m", "not gpu", *options, *chosen, success_codes=success_codes)
+    session.run("pytest", "-m", which, *options, *chosen, success_codes=success_codes)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests, the slow ones included. ``nox -s tests -- -k name`` chooses."""
+    """The tests, the slow ones included: at most 12 minutes on two idle cores. ``nox -s tests -- -k name`` chooses."""
     run_tests(session)
+
+
+@nox.session
+def thorough(session: nox.Session) -> None:
+    """The tests that are long and say little more than their siblings: other recipes, models, precisions."""
+    run_tests(session, which="thorough")
 
 
 @nox.session(python="3.12")

@@ -41,8 +41,16 @@ def one_store(tmp_path_factory):
     return tmp_path_factory.mktemp("store")
 
 
+IN_CI = {"fashion-cnn-int8", "fashion-cnn-state-dict", "fashion-cnn-weight-only", "minilm-int8-dynamic"}
+"""Both runtimes, torch and ONNX models, images and texts; the other recipes are variations of these."""
+BY_SESSION = [
+    pytest.param(*each.values, id=each.id, marks=[*each.marks, *[pytest.mark.thorough] * (each.id not in IN_CI)])
+    for each in RECIPES
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", BY_SESSION)
 def test_every_recipe_runs_and_leaves_nothing_to_compute(recipe, few, tmp_path, one_store, monkeypatch):
     monkeypatch.setenv("OPTKIT_CACHE", str(one_store))
     fewer = [*fewer_texts(recipe, tmp_path), *fewer_views(recipe, tmp_path), *fewer_garments(recipe, few)]

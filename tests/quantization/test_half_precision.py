@@ -477,7 +477,7 @@ def minilm(tmp_path_factory):
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.skipif(not (SAMPLES / "fetched").is_dir(), reason="run sample_models/fetch.py first")
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_minilm_keeps_its_embeddings(precision, minilm, tmp_path):

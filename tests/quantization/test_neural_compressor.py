@@ -25,7 +25,7 @@ def weights(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("target", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.thorough)])
 def test_a_model_becomes_integers_and_keeps_its_accuracy(target, samples, few, tmp_path):
     done = quantized(
         samples,
@@ -49,7 +49,7 @@ def test_a_model_becomes_integers_and_keeps_its_accuracy(target, samples, few, t
     assert done.stage.source.format == "state-dict"
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_an_excluded_layer_stays_in_float(samples, tmp_path):
     quantized(samples, tmp_path / "out.onnx", model="program.pt2", exclude=("head",), measure=False)
     assert weights(tmp_path / "out.onnx") == {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT}

@@ -66,7 +66,7 @@ def transformer(tmp_path_factory):
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.skipif(not FETCHED.is_dir(), reason="run sample_models/fetch.py first")
 @pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
 def test_an_excluded_product_of_a_transformer_stays_in_float(target, transformer, tmp_path):

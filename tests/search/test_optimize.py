@@ -538,7 +538,7 @@ def test_nothing_is_quantized_twice(samples, few, tmp_path):
     assert any("already quantized" in note.text for note in run.notes)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_torch_model_that_nothing_beats_stays_as_it_is(samples, few, tmp_path):
     run = package.optimize(
         samples / "program.pt2",
@@ -553,7 +553,7 @@ def test_a_torch_model_that_nothing_beats_stays_as_it_is(samples, few, tmp_path)
     assert any("a torch file makes no bundle" in note.text for note in run.notes)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_torch_compile_computes_the_same(samples):
     eager = resolve_candidate(samples / "program.pt2", threads=1)

@@ -151,7 +151,11 @@ def contributed(folder):
     return folder / "contributed.onnx", folder / "data.npz"
 
 
-@pytest.mark.parametrize("kind", [lstm, tabular, spectrum, branching, contributed])
+OTHERS = [pytest.param(kind, marks=pytest.mark.thorough) for kind in (lstm, tabular, branching, contributed)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [spectrum, *OTHERS])
 def test_a_search_ends_well_on_any_kind_of_model(kind, tmp_path):
     model, data = kind(tmp_path)
     run = optkit.optimize(model, tmp_path / "out", data=data, **QUICK)

@@ -99,7 +99,7 @@ def test_a_check_of_another_model_is_silent_or_an_error_of_ours_and_writes_nothi
     assert not list((folder / "workdir").iterdir())
 
 
-@pytest.mark.parametrize("name", [pytest.param(each, marks=[pytest.mark.slow] * (each in SLOW)) for each in STAGES])
+@pytest.mark.parametrize("name", [pytest.param(each, marks=[pytest.mark.thorough] * (each in SLOW)) for each in STAGES])
 def test_it_writes_below_the_workdir_only_and_the_result_opens(work, folder):
     (stage, model, context), before = work, files(folder)
     stage.check(model, context)

@@ -111,7 +111,7 @@ def test_ctrl_c_keeps_the_best_so_far(lesson, tmp_path):
     assert package.open(output, code=lesson["student_code"]).signature.inputs[0].name == "x"
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_ctrl_c_in_quantization_aware_training_leaves_integers(lesson, tmp_path):
     cache, output = tmp_path / "cache", tmp_path / "stopped.onnx"
     options = [f"--code={lesson['code']}", f"--input={INPUT}", f"--data={lesson['data']}", f"--output={output}"]
