@@ -43,7 +43,7 @@ def run_tests(
     """
     install(session, "-e", ".[all,tensorrt-rtx]", *nox.project.dependency_groups(nox.project.load_toml(), group))
     session.run("python", "sample_models/fetch.py")
-    chosen = session.posargs or ["-n", "2", "--dist", "worksteal"]
+    chosen = session.posargs or ["-n", "2", "--dist", "worksteal", "--durations=25"]
     session.run("pytest", "-m", which, *options, *chosen, success_codes=success_codes)
 
 

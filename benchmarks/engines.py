@@ -20,7 +20,7 @@ import optkit
 from optkit import units
 from optkit.errors import OptkitError
 from optkit.records.model import EngineLayerRecord
-from optkit.targets.tensorrt import library as tensorrt_library
+from optkit.targets.tensorrt import bindings
 
 PRECISIONS = ("float32", "fp16", "bf16", "int8", "int8-fp16", "fp8-fp16")
 """With a hyphen: and what that leaves in float."""
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=PRECISIONS)
     arguments = parser.parse_args()
     precisions = [arguments.precision] if arguments.precision else PRECISIONS
-    print(f"{tensorrt_library.name()}, no GPU; {fingerprint()}\n", flush=True)
+    print(f"{bindings.name()}, no GPU; {fingerprint()}\n", flush=True)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

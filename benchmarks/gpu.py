@@ -26,7 +26,7 @@ from optkit.measurement.candidate import Candidate, resolve_candidate
 from optkit.records.comparison import Row
 from optkit.system import fingerprint as fingerprints
 from optkit.targets import cuda
-from optkit.targets.tensorrt import library as tensorrt_library
+from optkit.targets.tensorrt import bindings
 
 PRECISIONS = ("fp16", "bf16", "int8", "int8-fp16")
 
@@ -105,7 +105,7 @@ def main() -> None:
     drivers = {each.driver for each in fingerprints.fingerprint().gpus}  # none where there is no nvidia-smi
     driver = ", ".join(filter(None, drivers)) or "unknown"
     print(f"{cuda.device_name()}, compute capability {cuda.compute_capability()}, driver {driver}")
-    print(f"{tensorrt_library.name()}; {fingerprint()}\n")
+    print(f"{bindings.name()}; {fingerprint()}\n")
     print("\n| model | batch | form | median | throughput | speed-up over the first | quality |\n" + "|---" * 7 + "|")
     with tempfile.TemporaryDirectory() as name:
         for case in zoo.cases(Path(name)):
