@@ -16,8 +16,6 @@ GATE_FAILS = 3
 MISSING = 4
 GATE_INCONCLUSIVE = 5
 INTERRUPTED = 130
-
-
 _TEMPORARY = re.compile(r"\.?optkit-(?:[a-z]+-)?[a-z0-9_]{8}|[0-9a-f]{64}")
 """Names of our temporary folders, and of entries in the store; those of others may be the user's."""
 _PATH = re.compile(r"[^\s'\"(),;:<>]*/[^\s'\"(),;:<>]+")

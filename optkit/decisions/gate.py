@@ -22,8 +22,6 @@ from optkit.records.record import Interval
 NOT_WORSE = 0.01
 """The loss that passes when no rules are given: in the metric's own units where it lies between 0 and 1, else as a
 share of the baseline's value."""
-
-
 ABSOLUTE = frozenset({"max_p99", "min_throughput", "max_memory"})
 """Rules about figures that belong to one machine; all others compare two figures of one measurement."""
 _UP_TO_ONE = ("accuracy", "top5", "f1", "cosine", "agreement", "pearson", "spearman")

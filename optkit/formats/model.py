@@ -10,8 +10,6 @@ from typing import Any, Literal
 from optkit.formats.tensors import Signature
 
 Format = Literal["module", "state-dict", "torchscript", "exported-program", "onnx", "openvino", "tensorrt", "bundle"]
-
-
 TORCH_FORMATS = ("module", "state-dict", "torchscript", "exported-program")
 
 

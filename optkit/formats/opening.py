@@ -18,8 +18,6 @@ from optkit.system import digests, user_code
 _KNOWN = (
     "a model is a torch file (.pt, .pth, .pt2, .safetensors), .onnx, an OpenVINO .xml, a TensorRT engine, or a bundle"
 )
-
-
 _KINDS = {
     b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"GIF8": "a GIF image", b"%PDF": "a PDF",
     b"\x93NUMPY": "a numpy array", b"\x89HDF": "an HDF5 file (Keras?)", b"\x1f\x8b": "a gzip file; unpack it first",

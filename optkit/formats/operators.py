@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 WEIGHTED: tuple[Family, ...] = ("convolution", "matrix product", "recurrent")
 """The families with nearly all arithmetic; quantizers turn their layers into integers."""
-
-
 _INTEGERS = ("int8", "int4")
 
 

@@ -30,8 +30,6 @@ from optkit.targets.target import Examination, target
 
 _GRACE = 5.0
 """Seconds that a child has to free its session before it is killed."""
-
-
 _BOOT = "import sys; sys.path.append(sys.argv.pop(1)); from optkit.measurement.child import main; main()"
 
 

@@ -32,8 +32,6 @@ QUANTIZERS = {
     "tensorrt-convert": "optkit.quantization.methods.tensorrt_convert:quantize",
 }
 """By engine and method."""
-
-
 _FUSED = "/MatMulAddFusion"
 """The suffix that ONNX Runtime gives to a MatMul that it fuses with the Add behind it into a Gemm."""
 

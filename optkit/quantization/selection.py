@@ -12,12 +12,8 @@ from optkit.quantization.quantizer import Request
 
 QUANTIZABLE = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """Operators whose integer kernels win; operators between them are cheaper left in float than converted twice."""
-
-
 RECURRENT = ("LSTM", "GRU", "RNN")
 """Operators with weights that few methods know."""
-
-
 _ABSORBED = ("Relu", "Clip")
 """Integers of the right range cut values off by themselves; ranges taken before the cut would waste theirs."""
 

@@ -25,14 +25,8 @@ from optkit.targets import libraries
 
 _LONGER = 3.0
 """Factor on the measuring time when an inconclusive gate tries again."""
-
-
 _SIDE_BY_SIDE = ("single-stream", "multi-stream")
-
-
 EXAMPLE = "optkit gate CANDIDATE --baseline BASELINE --data DATA, or --record RUN/record.json"
-
-
 _NAME_IT = "name the model itself: --baseline MODEL"
 
 

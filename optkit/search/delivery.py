@@ -44,16 +44,10 @@ from optkit.targets.target import Target, offered, target
 from optkit.version import VERSION
 
 _REPORTS = {"md": "markdown", "html": "html"}
-
-
 _MOST_SAMPLES, _FEWEST_SAMPLES = 128, 32
 """Calibration samples, where the options do not say."""
-
-
 _SMALL = 50_000_000
 """Size of a model in bytes above which it calibrates on fewer samples than the most."""
-
-
 _LOAD_SECONDS = 5.0
 """Measuring time of parallel sessions for the goal throughput, at most."""
 

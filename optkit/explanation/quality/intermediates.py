@@ -22,12 +22,8 @@ from optkit.quantization.selection import QUANTIZABLE
 
 LAYERS = (*QUANTIZABLE, *WEIGHTED)
 """Operators of layers, in ONNX and in OpenVINO."""
-
-
 _FARTHEST = 4
 """Number of operators to follow from a layer to a shared tensor: as many as a runtime fuses into the layer."""
-
-
 _SINGLE = (
     "Add", "Sub", "Mul", "Div", "Relu", "Clip", "BatchNormalization", "Reshape", "Squeeze", "Unsqueeze", "Cast",
     "Subtract", "Multiply", "Divide", "Clamp", "Convert",

@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 OPSET = 17
 """Opset that stages work on: per-channel DequantizeLinear needs 13, LayerNormalization is one operator from 17."""
-
-
 OLDEST_OPSET = 9
-
-
 EMBEDDED_LIMIT = 2_000_000_000
 """Bytes of weights above which a model keeps them in a file beside it: protobuf is limited to 2 GiB."""
 

@@ -35,14 +35,8 @@ def quantization_scheme(proto: onnx.ModelProto) -> str | None:
 
 
 _DYNAMIC = "DynamicQuantize"
-
-
 _INTEGER = {"MatMulInteger", "ConvInteger", "MatMulIntegerToFloat", "MatMulInteger16"}
-
-
 _STATIC = {"QGemm", "QAttention", "QEmbedLayerNormalization", "QMoE", "QOrderedMatMul"}
-
-
 _BLOCKS = {"MatMulNBits", "MatMulBnb4", "GatherBlockQuantized"}
 
 

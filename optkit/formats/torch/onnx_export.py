@@ -25,28 +25,14 @@ from optkit.formats.torch.outputs import input_tensors
 
 SIZES = (64, 32, 224, 128, 16, 8)
 """Sizes of dynamic dimensions other than the first that synthetic inputs try in turn; models have limits."""
-
-
 _BATCH = 2
 """Batch size of synthetic inputs: torch would specialize a size of one."""
-
-
 _TRACED_BATCH = 3
-
-
 _TRACED_OPSETS = 20
 """Newest opset of torch's tracing exporter."""
-
-
 _REFINEMENTS = 5
-
-
 _FIX = re.compile(r"^  (\w+) = (.+)$", re.MULTILINE)
-
-
 _PLACEHOLDER = re.compile(r"result_\d+_of_\d+")
-
-
 _FIXED_HINT = "the model's code depends on this size; give it as a number in --input"
 
 

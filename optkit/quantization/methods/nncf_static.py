@@ -20,14 +20,10 @@ _WEIGHTED = (
     "Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul",
     "LSTMSequence", "GRUSequence", "RNNSequence", "LSTMCell", "GRUCell", "RNNCell",
 )  # fmt: skip
-
-
 _ESTIMATORS = {"minmax": "MINMAX", "mean": "MEAN_MINMAX", "percentile": "MEAN_QUANTILE"}
 """Calibration method -> NNCF's name of it. Left alone NNCF takes the mean, which cuts the strongest samples off: that
 cost a deep narrow net four points of accuracy, and won transformers nothing that counts.
 """
-
-
 _MOST_SAMPLES = 1000
 """NNCF may keep statistics of every sample until the end, as for averages; these settle long before."""
 

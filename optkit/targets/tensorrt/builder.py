@@ -149,8 +149,6 @@ class Network:
 
 
 _SHAPES = "--shapes batch=1/8/32 for each dynamic dimension"
-
-
 _CHIPS = "--compute-capability of GPUs that compute in these types: fp8 from 8.9 on"
 
 
