@@ -41,8 +41,14 @@ def test_the_readmes_commands_run_as_they_stand(tmp_path):
     assert (tmp_path / "bundle" / "manifest.json").is_file()
 
 
+LONG = ("optimize", "train")
+"""Pages whose commands search and train for minutes."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, id=page.stem, marks=[pytest.mark.thorough] * (page.stem in LONG)) for page in PAGES]
+)
 def test_a_pages_commands_run_as_they_stand(page, tmp_path):
     carry_out(blocks(page.read_text()), tmp_path)
 

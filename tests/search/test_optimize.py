@@ -403,7 +403,7 @@ def test_fewer_threads_are_tried_where_nobody_said_how_many(cores, asked, tried,
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_for_throughput_the_bundle_has_the_sessions_that_do_most(samples, few, tmp_path):
     given = fashion(samples, few) | QUICK | {"targets": ["openvino"], "seconds": 1.0}
     run = package.optimize(samples / "model.onnx", tmp_path / "out", goal="throughput", **given)

@@ -85,7 +85,7 @@ def test_the_stages_chain_and_go_on_after_a_change_of_the_last(samples, few, tmp
     assert all(branch.status == "ok" for branch in done.branches)
     assert [stage.cached for stage in done.branches[1].stages[:3]] == [True, True, True]
     student = done.branches[0].stages[1]
-    assert any("what the stages before made" in note.text for note in student.notes)
+    assert any("the result of the stages before" in note.text for note in student.notes)
     assert done.training.count == 300
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Training: prune" in page

@@ -214,7 +214,7 @@ def test_looks_that_see_too_much_do_not_keep_it_from_ending(tmp_path):
     assert found[0] == [0]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_speedup_that_pruning_cannot_reach_is_one_line(residual, tmp_path):
     with pytest.raises(StageError, match="1000x cannot be reached on onnxruntime") as raised:
         package.prune(output=tmp_path / "p.safetensors", **residual | {"target_speedup": 1000.0, "threads": 1})
@@ -222,7 +222,7 @@ def test_a_speedup_that_pruning_cannot_reach_is_one_line(residual, tmp_path):
     assert not (tmp_path / "p.safetensors").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_measured_speedup_decides_how_much_is_cut(residual, tmp_path):
     done = package.prune(output=tmp_path / "p.safetensors", **residual | {"target_speedup": 1.2, "threads": 1})
     facts = done.stage.facts
