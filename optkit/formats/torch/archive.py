@@ -35,10 +35,6 @@ _BROKEN = (
 NOTES = "optkit"
 """Key of optkit's JSON in the metadata of a ``.safetensors``: ``inputs``, ``structure``."""
 _HEADER_LIMIT = 100_000_000
-_SAFETENSORS = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
-    "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
-}  # fmt: skip
 
 
 def sniff(path: Path) -> TorchFormat | None:
@@ -65,21 +61,6 @@ def read_pickle(path: Path) -> Pickle:
             return pickles.read(stream, where=str(path))
     with open_archive(path) as archive:
         return pickles.read(archive.read(f"{root_folder(archive)}data.pkl"), where=str(path))
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a state dict, checkpoint or module, by name."""
-    if is_safetensors(path):
-        header = safetensors_header(path)
-        return {
-            name: Tensor(_SAFETENSORS.get(entry["dtype"], entry["dtype"].lower()), tuple(entry["shape"]))
-            for name, entry in header.items()
-            if name != "__metadata__"
-        }
-    held = read_pickle(path).content
-    for key in nested_keys(held, pickles.weights):
-        held = held[key]
-    return pickles.weights(held)
 
 
 def nested_keys(held: Any, weights: Any) -> tuple[str, ...]:
